@@ -1,0 +1,251 @@
+"""Every parameter: its group, name, default, meaning and bounds.
+
+The dataclasses below are schema, defaults and documentation at once. Documented LFADS names are
+field names, verbatim, each in exactly one group, so the dotted name (``model.co_dim``) follows from
+the flat one (``co_dim``) and is never written down. ``lfads_lightning.params`` reads and checks them.
+"""
+
+import sys
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, NamedTuple
+
+MAX_INT = sys.maxsize
+
+
+class LFADSError(ValueError):
+    """A mistake the user can mend; says where, what was found, what is expected, what to do."""
+
+
+class SessionSpec(NamedTuple):
+    """What the model must know of a session; stored in the checkpoint.
+
+    Attributes:
+        name: session name, unique within a model.
+        data_dim: D, data channels (neurons).
+        ext_input_dim: I, external inputs used by the model.
+        aligned: the session came with an ``alignment_matrix_cxf``.
+    """
+
+    name: str
+    data_dim: int
+    ext_input_dim: int = 0
+    aligned: bool = False
+
+
+class Kind(Enum):
+    """What a run does."""
+
+    train = "train"
+    posterior_sample_and_average = "posterior_sample_and_average"
+    posterior_push_mean = "posterior_push_mean"
+    prior_sample = "prior_sample"
+    write_model_params = "write_model_params"
+
+
+class OutputDist(Enum):
+    """Distribution of the data given the factors."""
+
+    poisson = "poisson"
+    gaussian = "gaussian"
+
+
+class Feedback(Enum):
+    """What the controller sees of the previous bin."""
+
+    factors = "factors"
+    rates = "rates"
+
+
+class Precision(Enum):
+    """Floating-point type of weights and arithmetic."""
+
+    float32 = "float32"
+    float64 = "float64"
+
+
+def _p(default: Any, doc: str, *, ours: bool = False, **bounds: float) -> Any:
+    """Declare a parameter; ``bounds`` are any of ge, gt, le."""
+    return field(default=default, metadata={"doc": doc, "ours": ours, "bounds": bounds})
+
+
+@dataclass
+class DataConfig:
+    """Which recordings are read, and how they are served."""
+
+    data_dir: str | None = _p(
+        None, "Folder with the session files; null: the embedded data set named by the stem."
+    )
+    data_filename_stem: str = _p(
+        "chaotic_rnn_inputs_g1p5", "Every file in data_dir named STEM or STEM_SESSION is a session."
+    )
+    batch_size: int = _p(
+        128, "Trials per batch, cut to the session's size; default number of samples.", ge=1
+    )
+    ext_input_dim: int = _p(0, "External inputs per bin; 0 ignores those in the files.", ge=0)
+    temporal_spike_jitter_width: int = _p(
+        0, "Bins: each training spike moves by a uniform draw from [-w, w-1] (Poisson only).", ge=0
+    )
+
+
+@dataclass
+class ModelConfig:
+    """The network: sizes, switches, priors, initial weights."""
+
+    output_dist: OutputDist = _p(OutputDist.poisson, "Counts (poisson) or real values (gaussian).")
+    ic_dim: int = _p(64, "Initial-condition code; 0: one learned start state, no KL.", ge=0)
+    factors_dim: int = _p(50, "Factors.", ge=1)
+    ic_enc_dim: int = _p(128, "Initial-condition encoder units per direction.", ge=1)
+    gen_dim: int = _p(200, "Generator units.", ge=1)
+    ci_enc_dim: int = _p(128, "Controller-input encoder units per direction.", ge=1)
+    con_dim: int = _p(128, "Controller units.", ge=1)
+    co_dim: int = _p(1, "Inferred inputs (controller outputs); 0: no controller.", ge=0)
+    keep_prob: float = _p(0.95, "Probability that dropout keeps a value, in training.", gt=0, le=1)
+    cell_clip_value: float = _p(5.0, "Recurrent states are clamped to +- this.", gt=0)
+    cell_weight_scale: float = _p(
+        1.0, "Scales the initial encoder gate weights and all controller weights.", gt=0
+    )
+    gen_cell_input_weight_scale: float = _p(
+        1.0, "Initial std of generator input weights = this / sqrt(inputs).", ge=0
+    )
+    gen_cell_rec_weight_scale: float = _p(
+        1.0, "Initial std of generator recurrent weights = this / sqrt(gen_dim).", ge=0
+    )
+    inject_ext_input_to_gen: bool = _p(
+        False, "External inputs enter the generator instead of the encoders."
+    )
+    num_steps_for_gen_ic: int = _p(
+        MAX_INT, "First bins seen by the initial-condition encoder, both directions.", ge=1
+    )
+    do_causal_controller: bool = _p(False, "Leave out the controller's backward encoder.")
+    controller_input_lag: int = _p(
+        1, "Bins by which the controller's view of the data is held back.", ge=0
+    )
+    do_feed_factors_to_controller: bool = _p(True, "Feed the previous bin back to the controller.")
+    feedback_factors_or_rates: Feedback = _p(
+        Feedback.factors, "What is fed back; rates needs a single session."
+    )
+    ic_prior_var_min: float = _p(0.1, "Lower bound of the initial-condition prior variance.", gt=0)
+    ic_prior_var_scale: float = _p(0.1, "Starting value of that variance.", gt=0)
+    ic_prior_var_max: float = _p(0.1, "Upper bound; above the minimum: variance is trained.", gt=0)
+    ic_post_var_min: float = _p(
+        1e-4, "Added to the variance of the initial-condition posterior.", ge=0
+    )
+    co_prior_var_scale: float = _p(0.1, "No effect, as in the original; kept, and warned of.", gt=0)
+    prior_ar_atau: float = _p(
+        10.0, "Bins: starting time constant of the AR(1) prior over inferred inputs.", gt=0
+    )
+    prior_ar_nvar: float = _p(0.1, "Starting variance of the AR(1) innovation.", gt=0)
+    do_train_prior_ar_atau: bool = _p(True, "Train the AR(1) time constants.")
+    do_train_prior_ar_nvar: bool = _p(True, "Train the AR(1) innovation variances.")
+    do_train_readin: bool = _p(True, "Train the per-session read-in matrices.", ours=True)
+    do_legacy_ic_prior_var: bool = _p(
+        False, "Bound the prior variance by sigmoid(exp(p)), as the original did.", ours=True
+    )
+    _clip_value: float = _p(80.0, "Log-rates and log-variances are clamped to +- this.", gt=0)
+
+
+@dataclass
+class LossConfig:
+    """Terms of the evidence lower bound, their weights and ramps."""
+
+    kl_ic_weight: float = _p(1.0, "Weight of the initial-condition KL.", ge=0)
+    kl_co_weight: float = _p(1.0, "Weight of the inferred-input KL.", ge=0)
+    kl_start_step: int = _p(0, "Update at which the KL ramp starts.", ge=0)
+    kl_increase_steps: int = _p(2000, "Updates until the KL ramp is 1; 0: 1 from the start.", ge=0)
+    l2_gen_scale: float = _p(2000.0, "L2 on the generator's recurrent weights and biases.", ge=0)
+    l2_con_scale: float = _p(0.0, "L2 on the controller's recurrent weights and biases.", ge=0)
+    l2_start_step: int = _p(0, "Update at which the L2 ramp starts.", ge=0)
+    l2_increase_steps: int = _p(2000, "Updates until the L2 ramp is 1; 0: 1 from the start.", ge=0)
+    co_mean_corr_scale: float = _p(
+        0.0, "Penalty on inferred inputs (posterior means) that are active together.", ge=0
+    )
+    do_analytic_kl_co: bool = _p(
+        False, "Closed-form inferred-input KL instead of the single-sample one.", ours=True
+    )
+
+
+@dataclass
+class OptimConfig:
+    """Adam, the learning-rate rule, and what is trained."""
+
+    learning_rate_init: float = _p(0.01, "Learning rate at the start.", gt=0)
+    learning_rate_decay_factor: float = _p(0.95, "Multiplies the rate at a decay.", gt=0, le=1)
+    learning_rate_stop: float = _p(1e-5, "Training ends when the rate falls below this.", ge=0)
+    learning_rate_n_to_compare: int = _p(
+        6, "Epochs: decay when the training cost exceeds the last n.", ge=1
+    )
+    max_grad_norm: float = _p(200.0, "Global gradient norm is clipped to this.", gt=0)
+    do_reset_learning_rate: bool = _p(False, "When resuming, start again at learning_rate_init.")
+    do_train_io_only: bool = _p(False, "Train only read-in and read-out.")
+    do_train_encoder_only: bool = _p(False, "Train only the initial-condition encoder.")
+
+
+@dataclass
+class OutputConfig:
+    """What is written, and where."""
+
+    lfads_save_dir: str | None = _p(
+        None, "The run's folder; null: outputs/DATE/TIME. A run found there is continued or used."
+    )
+    checkpoint_name: str = _p("lfads_vae", "Stem of the checkpoint files.")
+    checkpoint_pb_load_name: str = _p(
+        "checkpoint", "Index to load from: checkpoint (newest) or checkpoint_lve (lowest cost)."
+    )
+    output_filename_stem: str = _p("", "Prefix of the files that the four other kinds write.")
+    max_ckpt_to_keep: int = _p(5, "Periodic checkpoints kept.", ge=1)
+    max_ckpt_to_keep_lve: int = _p(5, "Lowest-validation-error checkpoints kept.", ge=1)
+    csv_log: str = _p("fitlog", "Name of the original-format log; empty: none.")
+    include_optimizer: bool = _p(
+        False, "write_model_params also writes the optimiser's moments.", ours=True
+    )
+
+
+@dataclass
+class SamplingConfig:
+    """How many trials and samples the posterior and prior kinds use."""
+
+    ps_nexamples_to_process: int = _p(MAX_INT, "First n trials of each split to process.", ge=1)
+    num_posterior_samples: int | None = _p(
+        None, "Posterior samples averaged per trial; null: batch_size.", ours=True, ge=1
+    )
+    num_prior_samples: int | None = _p(
+        None, "Trials drawn by prior_sample; null: batch_size.", ours=True, ge=1
+    )
+    num_validation_samples: int = _p(
+        1, "Posterior samples per trial in the validation cost.", ours=True, ge=1
+    )
+    session: str | None = _p(
+        None, "Session whose read-out prior_sample uses; null: the first by name.", ours=True
+    )
+
+
+@dataclass
+class TrainerConfig:
+    """Machine and length of training."""
+
+    device: str = _p("gpu:0", "gpu:N, cuda:N, mps or cpu:0; falls back to the CPU with a warning.")
+    max_epochs: int | None = _p(
+        None, "Stop after this many epochs; null: when the learning rate says so.", ours=True, ge=1
+    )
+    max_steps: int | None = _p(None, "Stop after this many updates.", ours=True, ge=1)
+    precision: Precision = _p(Precision.float32, "float32 or float64.", ours=True)
+    num_threads: int = _p(1, "CPU threads; more pay only on idle cores.", ours=True, ge=1)
+
+
+@dataclass
+class Config:
+    """All parameters, by group."""
+
+    kind: Kind = _p(Kind.train, "What to do: train, or one of the four other kinds.")
+    seed: int = _p(0, "Seeds initial weights, data order, noise and masks.", ours=True, ge=0)
+    params_file: str | None = _p(
+        None, "Flat YAML or JSON file of parameter names; the command line beats it.", ours=True
+    )
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    output: OutputConfig = field(default_factory=OutputConfig)
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)

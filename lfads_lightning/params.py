@@ -1,0 +1,324 @@
+"""Reading, checking and listing parameters: flat names, files, bounds, contradictions, the table."""
+
+import dataclasses
+import difflib
+import json
+import re
+from collections.abc import Iterable, Mapping
+from enum import Enum
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from lfads_lightning.config import MAX_INT, Config, LFADSError
+
+# Written by the original into its hyper-parameter file beside the parameters; derived from data.
+_RUN_TIME_FIELDS = {"dataset_names", "dataset_dims", "num_steps", "ndatasets", "allow_gpu_growth"}
+_ROOT = ""
+
+
+@cache
+def groups() -> dict[str, type]:
+    """Map each group's name to its dataclass; the root's own fields are under ''."""
+    fields = dataclasses.fields(Config)
+    return {_ROOT: Config} | {f.name: f.type for f in fields if dataclasses.is_dataclass(f.type)}  # type: ignore[dict-item, misc]
+
+
+@cache
+def _fields() -> dict[str, tuple[str, dataclasses.Field]]:
+    """Map each flat parameter name to (group, field)."""
+    return {
+        f.name: (group, f)
+        for group, cls in groups().items()
+        for f in dataclasses.fields(cls)
+        if not dataclasses.is_dataclass(f.type)
+    }
+
+
+@cache
+def dotted_names() -> dict[str, str]:
+    """Map flat names to the command line's: ``co_dim`` to ``model.co_dim``."""
+    return {name: f"{group}.{name}".lstrip(".") for name, (group, _) in _fields().items()}
+
+
+def documented_names() -> list[str]:
+    """List the names of the original's documentation (ours left out)."""
+    return [name for name, (_, f) in _fields().items() if not f.metadata["ours"]]
+
+
+def canonical(name: str, where: str) -> str:
+    """Return the parameter meant by ``name``, in any case and with a trailing underscore or group.
+
+    Raises:
+        LFADSError: no parameter has that name; the nearest one is named.
+    """
+    known = {n.lower(): n for n in _fields()} | {d: n for n, d in dotted_names().items()}
+    for candidate in (name, name.lower(), name.lower().rstrip("_")):
+        if candidate in known:
+            return known[candidate]
+    raise LFADSError(f"{where}: no parameter is named {name!r}{nearest(name)}")
+
+
+def nearest(name: str) -> str:
+    """Return '; did you mean ...?' for an unknown parameter name, or where to find the list."""
+    flat = name.rsplit(".", 1)[-1].lower()
+    found = difflib.get_close_matches(flat, [n.lower() for n in _fields()], n=1, cutoff=0.6)
+    if not found:
+        return "; python train.py --help lists them"
+    by_lower = {n.lower(): n for n in _fields()}
+    return f"; did you mean {dotted_names()[by_lower[found[0]]]}?"
+
+
+@cache
+def _schema(group: str) -> Any:
+    return OmegaConf.structured(groups()[group])
+
+
+def _expected(f: dataclasses.Field) -> str:
+    default_type = type(f.default)
+    if isinstance(f.default, Enum):
+        kind = "one of " + ", ".join(member.name for member in default_type)
+    else:
+        names = {int: "an integer", float: "a number", bool: "true or false", str: "a text"}
+        declared = [t for t in names if re.search(rf"\b{t.__name__}\b", _type_name(f))]
+        kind = names[declared[0]] + (" or null" if "None" in _type_name(f) else "")
+    signs = {"gt": ">", "ge": ">=", "le": "<="}
+    limits = " and ".join(f"{signs[key]} {v}" for key, v in f.metadata["bounds"].items())
+    return f"{kind} {limits}".rstrip()
+
+
+def _type_name(f: dataclasses.Field) -> str:
+    return f.type.__name__ if isinstance(f.type, type) else str(f.type)
+
+
+def check_value(name: str, value: Any, where: str) -> Any:
+    """Return ``value`` in the type of parameter ``name`` (flat), inside its bounds.
+
+    Raises:
+        LFADSError: wrong type or out of bounds.
+    """
+    group, f = _fields()[name]
+    problem = LFADSError(
+        f"{where}: {dotted_names()[name]} is {value!r}; expected {_expected(f)} ({f.metadata['doc']})"
+    )
+    if isinstance(value, Enum):
+        value = value.name
+    if isinstance(value, float) and value.is_integer() and "int" in _type_name(f):
+        value = int(value)  # JSON and NumPy write 5.0
+    if isinstance(value, bool) and not isinstance(f.default, bool):
+        raise problem
+    try:
+        holder = _schema(group).copy()
+        holder[name] = value
+        converted = getattr(OmegaConf.to_object(holder), name)
+    except OmegaConfBaseException as error:
+        raise problem from error
+    bounds = f.metadata["bounds"]
+    if converted is not None and bounds:
+        inside = (
+            converted > bounds.get("gt", -float("inf"))
+            and converted >= bounds.get("ge", -float("inf"))
+            and converted <= bounds.get("le", float("inf"))
+            and abs(converted) != float("inf")
+        )
+        if not inside:
+            raise problem
+    return converted
+
+
+def from_flat(
+    values: Mapping[str, Any], where: str = "parameters", base: Config | None = None
+) -> Config:
+    """Build a ``Config`` from flat names; what is not named comes from ``base`` or the defaults.
+
+    Raises:
+        LFADSError: unknown name, wrong type, or out of bounds.
+    """
+    config = from_dict(to_dict(base)) if base is not None else Config()
+    for given, value in values.items():
+        name = canonical(str(given), where)
+        group, _ = _fields()[name]
+        setattr(getattr(config, group) if group else config, name, check_value(name, value, where))
+    return config
+
+
+def from_dict(nested: Mapping[str, Any], where: str = "config") -> Config:
+    """Build a ``Config`` from a mapping by groups, as ``to_dict`` and config.yaml hold it."""
+    flat = {}
+    for key, value in nested.items():
+        if isinstance(value, Mapping):
+            unknown_group = key not in groups()
+            for name, inner in value.items():
+                if unknown_group or dotted_names().get(name) != f"{key}.{name}":
+                    raise LFADSError(f"{where}: no parameter is named {key}.{name}{nearest(name)}")
+                flat[name] = inner
+        else:
+            flat[key] = value
+    return from_flat(flat, where)
+
+
+def to_dict(config: Config) -> dict[str, Any]:
+    """Return the config as plain nested dicts, numbers and strings (enums by name)."""
+    return OmegaConf.to_container(OmegaConf.structured(config), enum_to_str=True)  # type: ignore[return-value]
+
+
+def read_params_file(path: str | Path) -> dict[str, Any]:
+    """Read a flat YAML or JSON file of parameter names.
+
+    Names may be spelled as on the documentation page (``Ic_dim``, ``do_train_prior_ar_atau_``);
+    the original's ``hyperparameters-<step>.txt`` is such a file too.
+
+    Returns:
+        Flat canonical name to value, checked.
+
+    Raises:
+        LFADSError: no such file, not a flat mapping, unknown name, wrong value.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text()
+        # JSON first: YAML 1.1 reads 1e-05 as a text
+        values = json.loads(text) if text.lstrip().startswith("{") else yaml.safe_load(text)
+    except OSError as error:
+        raise LFADSError(
+            f"params_file={path}: cannot be read ({error.strerror}); give the path of a YAML or "
+            "JSON file of parameter names"
+        ) from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        reason = " ".join(str(error).split())
+        raise LFADSError(f"{path}: is neither YAML nor JSON ({reason})") from error
+    if values is None:
+        values = {}
+    if not isinstance(values, dict):
+        raise LFADSError(
+            f"{path}: holds a {type(values).__name__}; expected one 'name: value' per line"
+        )
+    flat: dict[str, Any] = {}
+    for given, value in values.items():
+        if given in _RUN_TIME_FIELDS:
+            continue
+        name = canonical(str(given), str(path))
+        if name in flat:
+            raise LFADSError(f"{path}: {name} is given twice (as {given!r} too); keep one")
+        flat[name] = check_value(name, value, str(path))
+    return flat
+
+
+def check(config: Config) -> list[str]:
+    """Check a config as a whole; return warnings.
+
+    Raises:
+        LFADSError: parameters contradict one another; all contradictions are in the message.
+    """
+    from_dict(to_dict(config))  # types and bounds once more: the fields are assignable
+    model, loss, optim, data = config.model, config.loss, config.optim, config.data
+    poisson = model.output_dist.name == "poisson"
+    errors = _named(
+        (
+            not model.ic_prior_var_min <= model.ic_prior_var_scale <= model.ic_prior_var_max,
+            f"model.ic_prior_var_min={model.ic_prior_var_min}, "
+            f"ic_prior_var_scale={model.ic_prior_var_scale}, "
+            f"ic_prior_var_max={model.ic_prior_var_max}: must not decrease in this order",
+        ),
+        (
+            optim.do_train_io_only and optim.do_train_encoder_only,
+            "optim.do_train_io_only and optim.do_train_encoder_only are both true; choose one",
+        ),
+        (
+            optim.do_train_encoder_only and model.ic_dim == 0,
+            "optim.do_train_encoder_only=true with model.ic_dim=0: there is no initial-condition "
+            "encoder to train",
+        ),
+        (
+            data.temporal_spike_jitter_width > 0 and not poisson,
+            f"data.temporal_spike_jitter_width={data.temporal_spike_jitter_width} moves spikes, "
+            "but model.output_dist is gaussian; set it to 0",
+        ),
+        (
+            model.inject_ext_input_to_gen and data.ext_input_dim == 0,
+            "model.inject_ext_input_to_gen=true with data.ext_input_dim=0: there is no external "
+            "input to inject; set data.ext_input_dim",
+        ),
+        *(
+            (
+                bool(re.search(r"[\\/]", value)),
+                f"output.{name}={value!r}: must be a name, not a path; output.lfads_save_dir is "
+                "the folder",
+            )
+            for name, value in vars(config.output).items()
+            if name in {"checkpoint_name", "checkpoint_pb_load_name", "csv_log"}
+            or name == "output_filename_stem"
+        ),
+        (config.output.checkpoint_name == "", "output.checkpoint_name is empty; give a name"),
+    )
+    if errors:
+        raise LFADSError("; ".join(errors))
+    default = Config().model
+    return _named(
+        (
+            model.co_prior_var_scale != default.co_prior_var_scale,
+            "model.co_prior_var_scale has no effect (nor had it in the original); the prior over "
+            "inferred inputs is set by prior_ar_atau and prior_ar_nvar",
+        ),
+        (
+            loss.co_mean_corr_scale > 0 and model.co_dim < 2,
+            f"loss.co_mean_corr_scale={loss.co_mean_corr_scale} has no effect with "
+            f"model.co_dim={model.co_dim}: it needs two inferred inputs",
+        ),
+        (
+            model.do_causal_controller and model.do_feed_factors_to_controller and model.co_dim > 0,
+            "model.do_causal_controller=true: the fed-back factors still carry the future, through "
+            "the initial-condition encoder; set model.do_feed_factors_to_controller=false for a "
+            "strictly causal controller",
+        ),
+    )
+
+
+def _named(*checks: tuple[bool, str]) -> list[str]:
+    return [message for failed, message in checks if failed]
+
+
+def parameter_table(names: Iterable[str] | None = None) -> str:
+    """Return the Markdown table of parameters that the README holds."""
+    lines = ["| parameter | default | expected | meaning |", "|---|---|---|---|"]
+    for name in names or _fields():
+        _, f = _fields()[name]
+        ours = "" if not f.metadata["ours"] else " *"
+        lines.append(
+            f"| `{dotted_names()[name]}`{ours} | {show_default(f)} | {_expected(f)} | "
+            f"{f.metadata['doc'].replace('|', chr(92) + '|')} |"
+        )
+    return "\n".join(lines)
+
+
+def show_default(f: dataclasses.Field) -> str:
+    """Return a field's default as a user would type it."""
+    if isinstance(f.default, Enum):
+        return f.default.name
+    if isinstance(f.default, bool) or f.default is None:
+        return "null" if f.default is None else str(f.default).lower()
+    if f.default == MAX_INT:
+        return "all"
+    return f'"{f.default}"' if f.default == "" else f"{f.default}"
+
+
+def help_text() -> str:
+    """Return the parameters as plain text, by group, for ``--help``."""
+    lines = []
+    for group, cls in groups().items():
+        about = "whole run" if group == _ROOT else (cls.__doc__ or "").strip().rstrip(".")
+        lines.append(f"{group or 'run'}: {about}")
+        for f in dataclasses.fields(cls):
+            if f.name in _fields():
+                setting = f"{dotted_names()[f.name]}={show_default(f)}"
+                lines.append(f"  {setting:<52} {f.metadata['doc']}")
+        lines.append("")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    print(parameter_table())
