@@ -1,0 +1,202 @@
+"""Models of the original implementation (TensorFlow 1): its variable names, in and out.
+
+Labs have years of such models as ``model_params`` files; :func:`from_original` makes them
+:class:`~lfads_lightning.api.Trained` models, and ``write_model_params`` writes ours under the same
+names, so that analysis scripts keep working.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lfads_lightning.api import Trained
+from lfads_lightning.config import Config, LFADSError, SessionSpec
+from lfads_lightning.model.cells import GRU
+from lfads_lightning.model.lfads import LFADS, Affine, Bidirectional, session_key
+from lfads_lightning.params import from_flat
+
+_READOUT = r"glm_fac_2_(?:logrates|means)_(.*)_W"
+# the run-time fields of the original's hyper-parameters; read here, or implied by the variables
+_NOT_PARAMETERS = {"dataset_names", "dataset_dims", "num_steps", "ndatasets", "allow_gpu_growth"}
+
+
+def variable_blocks(model: LFADS) -> dict[str, list[Tensor]]:
+    """Map the original's variable names to our parameters.
+
+    The original keeps an encoder's input and recurrent weights in one matrix: our parameters are
+    its blocks of rows. Biases are (1, n) there and (n,) here.
+
+    Returns:
+        Name without the ``LFADS/`` prefix and the ``:0`` suffix, to the blocks from top to bottom.
+    """
+    blocks: dict[str, list[Tensor]] = {}
+    for name in model.sessions:
+        key = session_key(name)
+        if key in model.readin:
+            blocks |= _affine(f"x_2_infac_{name}", model.readin[key])
+        if key in model.readout:
+            what = "logrates" if model.is_poisson else "means"
+            blocks |= _affine(f"glm/fac_2_{what}_{name}", model.readout[key])
+        if key in model.readout_logvar:
+            blocks |= _affine(f"glm/fac_2_logvars_{name}", model.readout_logvar[key])
+    if model.config.ic_dim > 0:
+        blocks |= _encoder("ic_enc", model.ic_encoder)
+        blocks |= _affine("z/ic_enc_2_post_g0/mean", model.ic_mean)
+        blocks |= _affine("z/ic_enc_2_post_g0/logvar", model.ic_logvar)
+        blocks["z/prior_g0/mean"] = [model.ic_prior.mean]
+        blocks["z/prior_g0/logvar"] = [model.ic_prior.raw_logvar]
+        if model.ic_to_gen is not None:
+            blocks |= _affine("gen/g0_2_gen_ic", model.ic_to_gen)
+    else:
+        blocks["gen/g0"] = [model.gen_ic]
+    if model.config.co_dim > 0:
+        blocks |= _encoder("ci_enc", model.ci_encoder)
+        blocks |= {
+            "z/u_prior_ar1/logevars": [model.co_prior.log_innovation_var],
+            "z/u_prior_ar1/logatau": [model.co_prior.log_tau],
+            "con/c0": [model.con_ic],
+        }
+        blocks |= _decoder("con", model.controller)
+        blocks |= _affine("con/con_to_post_co/mean", model.co_mean)
+        blocks |= _affine("con/con_to_post_co/logvar", model.co_logvar)
+    blocks |= _decoder("gen", model.generator)
+    blocks["gen/gen_2_fac/W"] = [model.factor_weight]
+    return blocks
+
+
+def _affine(name: str, layer: torch.nn.Module) -> dict[str, list[Tensor]]:
+    assert isinstance(layer, Affine)
+    return {f"{name}/W": [layer.weight], f"{name}/b": [layer.bias]}
+
+
+def _encoder(name: str, encoder: Bidirectional) -> dict[str, list[Tensor]]:
+    blocks: dict[str, list[Tensor]] = {}
+    for way, gru, start in (
+        ("fwd", encoder.fwd, encoder.fwd_start),
+        ("rev", encoder.rev, encoder.rev_start),
+    ):
+        if gru is None or start is None:
+            continue
+        scope = f"{name}_{way}"
+        blocks |= {
+            f"{scope}/{name}_t0_{way}": [start],
+            f"{scope}/GRU/Gates/xh_2_ru/W": [gru.input_gates, gru.gates],
+            f"{scope}/GRU/Gates/xh_2_ru/b": [gru.gates_bias],
+            f"{scope}/GRU/Candidate/xrh_2_c/W": [gru.input_candidate, gru.candidate],
+            f"{scope}/GRU/Candidate/xrh_2_c/b": [gru.candidate_bias],
+        }
+    return blocks
+
+
+def _decoder(name: str, gru: GRU) -> dict[str, list[Tensor]]:
+    scope = f"{name}/GenGRU"
+    blocks = {
+        f"{scope}/Gates/h_2_ru/W": [gru.gates],
+        f"{scope}/Gates/h_2_ru/b": [gru.gates_bias],
+        f"{scope}/Candidate/rh_2_c/W": [gru.candidate],
+        f"{scope}/Candidate/rh_2_c/b": [gru.candidate_bias],
+    }
+    if gru.input_gates.shape[0] > 0:
+        blocks[f"{scope}/Gates/x_2_ru/W"] = [gru.input_gates]
+        blocks[f"{scope}/Candidate/x_2_c/W"] = [gru.input_candidate]
+    return blocks
+
+
+def to_original(model: LFADS) -> dict[str, np.ndarray]:
+    """Return the weights under the original's names, ``LFADS/<scope>/<name>:0``."""
+    return {f"LFADS/{name}:0": _joined(parts) for name, parts in variable_blocks(model).items()}
+
+
+def _joined(parts: list[Tensor]) -> np.ndarray:
+    whole = torch.cat([p.detach() for p in parts])
+    return (whole[None] if whole.ndim == 1 else whole).cpu().numpy()
+
+
+def from_original(
+    variables: Mapping[str, np.ndarray], hps: Mapping[str, Any] | str
+) -> Trained:
+    """Make a :class:`~lfads_lightning.api.Trained` model of one trained by the original.
+
+    Args:
+        variables: arrays by the original's variable names, as ``LFADS/gen/gen_2_fac/W:0`` or as in
+            its ``model_params`` files, ``LFADS_gen_gen_2_fac_W:0``; optimiser slots are ignored.
+        hps: its hyper-parameters, as a mapping or the JSON text of ``hyperparameters-<step>.txt``.
+
+    Raises:
+        LFADSError: a variable is missing, is not known, or its shape does not fit the parameters.
+    """
+    hps = json.loads(hps) if isinstance(hps, str) else dict(hps)
+    arrays = {_flat(name): np.asarray(array) for name, array in variables.items()}
+    config = from_flat({k: v for k, v in hps.items() if k not in _NOT_PARAMETERS}, "hps")
+    # its variance parameter is inside sigmoid(exp(.)): keep that form, so training goes on as there
+    config.model.do_legacy_ic_prior_var = True
+    model = LFADS(config.model, _sessions(arrays, hps, config))
+    step = int(arrays.pop("global_step", 0))
+    rate = float(arrays.pop("learning_rate", config.optim.learning_rate_init))
+    _load(model, arrays)
+    config.optim.learning_rate_init = rate
+    n_bins = hps.get("num_steps")
+    return Trained(model, config, n_bins=None if n_bins is None else int(n_bins), step=step)
+
+
+def _flat(name: str) -> str:
+    """Return a variable's name as in a model_params file, without prefix and suffix."""
+    return re.sub(r":0$", "", name).replace("/", "_").removeprefix("LFADS_")
+
+
+def _sessions(
+    arrays: Mapping[str, np.ndarray], hps: Mapping[str, Any], config: Config
+) -> list[SessionSpec]:
+    dims = dict(hps.get("dataset_dims") or {})
+    for name, array in arrays.items():
+        found = re.fullmatch(_READOUT, name)
+        if found and array.ndim == 2 and not name.startswith("LFADS_"):
+            dims[found.group(1)] = array.shape[1]
+    names = list(hps.get("dataset_names") or dims) or ["session"]
+    if missing := [n for n in names if n not in dims] if len(names) > 1 else []:
+        raise LFADSError(f"variables: no read-out of session(s) {missing}; hps names {names}")
+    return [
+        SessionSpec(
+            name,
+            # without a read-out, the factors are the log-rates
+            int(dims.get(name, config.model.factors_dim)),
+            config.data.ext_input_dim,
+            aligned=f"x_2_infac_{name}_W" in arrays,
+        )
+        for name in names
+    ]
+
+
+@torch.no_grad()
+def _load(model: LFADS, arrays: dict[str, np.ndarray]) -> None:
+    arrays = {
+        name: array
+        for name, array in arrays.items()
+        if not re.search(r"_Adam(_1)?$|^(LFADS_)?beta[12]_power$", name)
+    }
+    for name, parts in variable_blocks(model).items():
+        array = arrays.pop(_flat(name), None)
+        if array is None:
+            raise LFADSError(
+                f"variables: LFADS/{name}:0 is missing; the hyper-parameters ask for it (session "
+                f"names: {list(model.sessions)})"
+            )
+        expected = _joined(parts).shape
+        if array.shape != expected:
+            raise LFADSError(
+                f"variables: LFADS/{name}:0 is {array.shape}, the hyper-parameters ask for {expected}"
+            )
+        whole = torch.from_numpy(np.array(array)).to(parts[0])
+        rows = [p.shape[0] for p in parts] if parts[0].ndim == 2 else [1]
+        for p, block in zip(parts, whole.split(rows), strict=True):
+            p.copy_(block.reshape(p.shape))
+    if arrays:
+        raise LFADSError(
+            f"variables: {sorted(arrays)[:3]} ({len(arrays)} in all) have no place in a model with "
+            "these hyper-parameters; check co_dim, ic_dim, do_causal_controller and the sessions"
+        )

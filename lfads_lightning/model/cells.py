@@ -1,0 +1,329 @@
+"""The recurrences: one GRU cell, the encoder's pass and the decoder's pass over a whole sequence.
+
+Everything that runs once per time bin is in this file, behind two functions of tensors
+(:func:`encoder_pass`, :func:`decoder_pass`); noise and dropout masks are drawn before and passed in.
+
+The cell (Sussillo et al. 2016, appendix; the original implementation) is not ``torch.nn.GRU``'s: the
+reset gate acts before the recurrent product, the update gate has a constant +1, and the state is
+clamped. For state h (B, n) and input x (B, m)::
+
+    r = sigmoid(x W_xr + h W_hr + b_r)
+    u = sigmoid(x W_xu + h W_hu + b_u + 1)           u keeps the old state
+    c = tanh(x W_xc + (r * h) W_hc + b_c)
+    h' = clamp(u * h + (1 - u) * c, -clip, clip)
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+UPDATE_GATE_OFFSET = 1.0  # a constant, not folded into the bias: biases are inside the L2 penalty
+
+
+class GRUWeights(NamedTuple):
+    """Weights of one GRU; gate columns are reset first, then update."""
+
+    input_gates: Tensor  # (m, 2n)
+    input_candidate: Tensor  # (m, n)
+    gates: Tensor  # (n, 2n)
+    gates_bias: Tensor  # (2n,)
+    candidate: Tensor  # (n, n)
+    candidate_bias: Tensor  # (n,)
+
+
+class GRU(nn.Module):
+    """Own the weights of a GRU cell; the passes below use them.
+
+    Args:
+        input_dim: m; may be 0, for a generator without inputs.
+        hidden_dim: n.
+        input_std: standard deviation of the initial input weights.
+        gate_std: the same for the recurrent gate weights.
+        candidate_std: the same for the recurrent candidate weights.
+        input_candidate_std: that of the input's candidate weights; ``input_std`` when not given.
+    """
+
+    def __init__(
+        self,
+        input_dim: int,
+        hidden_dim: int,
+        *,
+        input_std: float,
+        gate_std: float,
+        candidate_std: float,
+        input_candidate_std: float | None = None,
+    ) -> None:
+        super().__init__()
+        if input_candidate_std is None:
+            input_candidate_std = input_std
+        m, n = input_dim, hidden_dim
+        self.input_gates = nn.Parameter(torch.randn(m, 2 * n) * input_std)
+        self.input_candidate = nn.Parameter(torch.randn(m, n) * input_candidate_std)
+        self.gates = nn.Parameter(torch.randn(n, 2 * n) * gate_std)
+        self.gates_bias = nn.Parameter(torch.zeros(2 * n))
+        self.candidate = nn.Parameter(torch.randn(n, n) * candidate_std)
+        self.candidate_bias = nn.Parameter(torch.zeros(n))
+
+    @classmethod
+    def encoder(cls, input_dim: int, hidden_dim: int, gate_scale: float) -> "GRU":
+        """Make an encoder cell: std 1/sqrt(m + n), scaled for the gates only, as the original."""
+        std = 1 / math.sqrt(input_dim + hidden_dim)
+        return cls(
+            input_dim,
+            hidden_dim,
+            input_std=gate_scale * std,
+            gate_std=gate_scale * std,
+            candidate_std=std,
+            input_candidate_std=std,
+        )
+
+    @classmethod
+    def decoder(
+        cls, input_dim: int, hidden_dim: int, input_scale: float, recurrent_scale: float
+    ) -> "GRU":
+        """Make a decoder cell: std input_scale/sqrt(m) and recurrent_scale/sqrt(n)."""
+        recurrent_std = recurrent_scale / math.sqrt(hidden_dim)
+        return cls(
+            input_dim,
+            hidden_dim,
+            input_std=input_scale / math.sqrt(max(input_dim, 1)),
+            gate_std=recurrent_std,
+            candidate_std=recurrent_std,
+        )
+
+    @property
+    def weights(self) -> GRUWeights:
+        """The six weights, as the passes take them."""
+        return GRUWeights(
+            self.input_gates,
+            self.input_candidate,
+            self.gates,
+            self.gates_bias,
+            self.candidate,
+            self.candidate_bias,
+        )
+
+    def recurrent_parameters(self) -> list[Tensor]:
+        """Return what the L2 penalty covers: recurrent weights and their biases."""
+        return [self.gates, self.gates_bias, self.candidate, self.candidate_bias]
+
+
+def _gates_bias(weights: GRUWeights) -> Tensor:
+    reset, update = weights.gates_bias.chunk(2)
+    return torch.cat([reset, update + UPDATE_GATE_OFFSET])
+
+
+def _step(
+    gate_input: Tensor, candidate_input: Tensor, h: Tensor, weights: GRUWeights, clip: float
+) -> Tensor:
+    """Advance one bin; the two inputs are already projected and hold the biases."""
+    reset, update = torch.addmm(gate_input, h, weights.gates).sigmoid().chunk(2, dim=1)
+    candidate = torch.addmm(candidate_input, reset * h, weights.candidate).tanh()
+    return torch.lerp(candidate, h, update).clamp(-clip, clip)
+
+
+def encoder_pass(
+    x: Tensor, initial_state: Tensor, weights: GRUWeights, clip: float, reverse: bool = False
+) -> Tensor:
+    """Run a GRU over all bins.
+
+    Args:
+        x: (B, T, m).
+        initial_state: (n,), the state before the first bin processed.
+        weights: of the cell.
+        clip: states are clamped to +- this.
+        reverse: process T-1..0.
+
+    Returns:
+        States (B, T, n); entry t is the state after processing bin t, in either direction.
+    """
+    x = x.transpose(0, 1)  # (T, B, m)
+    # unbind, not x[t]: the backward of indexing is quadratic in T
+    gate_inputs = (x @ weights.input_gates + _gates_bias(weights)).unbind(0)
+    candidate_inputs = (x @ weights.input_candidate + weights.candidate_bias).unbind(0)
+    h = initial_state.expand(x.shape[1], -1)
+    states: list[Tensor] = [h] * x.shape[0]
+    order = reversed(range(x.shape[0])) if reverse else range(x.shape[0])
+    for t in order:
+        h = _step(gate_inputs[t], candidate_inputs[t], h, weights, clip)
+        states[t] = h
+    return torch.stack(states, dim=1)
+
+
+class Readout(NamedTuple):
+    """The rates that may be fed back: exp(factors W + b) (Poisson) or factors W + b (Gaussian)."""
+
+    weight: Tensor | None  # (F, D); None: the identity
+    bias: Tensor | None  # (D,)
+    exponential: bool
+    clip: float  # of the log-rate; the start-up value of bin -1 is not clamped
+
+    def log_rates(self, factors: Tensor) -> Tensor:
+        """Map factors (B, F) to (B, D)."""
+        return factors if self.weight is None else factors @ self.weight + self.bias
+
+    def __call__(self, factors: Tensor, clamp: bool = True) -> Tensor:
+        """Map factors (B, F) to the fed-back rates (B, D)."""
+        out = self.log_rates(factors)
+        if not self.exponential:
+            return out
+        return (out.clamp(-self.clip, self.clip) if clamp else out).exp()
+
+
+class ControllerInputs(NamedTuple):
+    """All that the controller's recurrence takes."""
+
+    weights: GRUWeights
+    initial_state: Tensor  # (K,)
+    encodings: Tensor  # (B, T, C or 2C), lagged and dropped out
+    posterior_weight: Tensor  # (K, 2U): columns of the mean, then of the log-variance
+    posterior_bias: Tensor  # (2U,)
+    noise: Tensor  # (B, T, U), standard normal
+    drive_with_means: bool  # the generator gets posterior means instead of samples
+    do_feed: bool  # feed the previous bin back
+    feedback_mask: Tensor | None  # (B, T, F or D), dropout of what is fed back
+    feedback_rates: Readout | None  # feed rates back; None: factors
+
+
+class DecoderStates(NamedTuple):
+    """Everything the decoder computes; the last four are None without a controller."""
+
+    gen_states: Tensor  # (B, T, G)
+    factors: Tensor  # (B, T, F)
+    con_states: Tensor | None = None  # (B, T, K)
+    co_means: Tensor | None = None  # (B, T, U)
+    co_logvars: Tensor | None = None  # (B, T, U)
+    co_samples: Tensor | None = None  # (B, T, U)
+
+
+def generator_pass(
+    gen_ic: Tensor,
+    weights: GRUWeights,
+    inputs: Tensor | None,
+    n_bins: int,
+    clip: float,
+) -> Tensor:
+    """Run the generator on inputs that are known beforehand.
+
+    Args:
+        gen_ic: (B, G), the state before bin 0; not clamped.
+        weights: of the generator.
+        inputs: (B, T, m), or None where the generator is autonomous.
+        n_bins: T.
+        clip: states are clamped to +- this.
+
+    Returns:
+        (B, T, G).
+    """
+    gate_bias, candidate_bias = _gates_bias(weights), weights.candidate_bias
+    if inputs is None:
+        gate_inputs, candidate_inputs = [gate_bias] * n_bins, [candidate_bias] * n_bins
+    else:
+        x = inputs.transpose(0, 1)
+        gate_inputs = (x @ weights.input_gates + gate_bias).unbind(0)
+        candidate_inputs = (x @ weights.input_candidate + candidate_bias).unbind(0)
+    g, states = gen_ic, []
+    for gate_input, candidate_input in zip(gate_inputs, candidate_inputs, strict=True):
+        g = _step(gate_input, candidate_input, g, weights, clip)
+        states.append(g)
+    return torch.stack(states, dim=1)
+
+
+def decoder_pass(
+    gen_ic: Tensor,
+    generator: GRUWeights,
+    factor_weight: Tensor,
+    controller: ControllerInputs | None,
+    *,
+    n_bins: int,
+    clip: float,
+    ext_input: Tensor | None = None,
+    gen_mask: Tensor | None = None,
+) -> DecoderStates:
+    """Run controller and generator over all bins, factors (or rates) fed back.
+
+    Args:
+        gen_ic: (B, G), the generator's state before bin 0.
+        generator: weights; input rows are the U inferred inputs, then the external ones.
+        factor_weight: (G, F), columns normalised.
+        controller: None without inferred inputs.
+        n_bins: T.
+        clip: states are clamped to +- this.
+        ext_input: (B, T, I) injected into the generator.
+        gen_mask: (B, T, G) dropout of the copy of the state that the factors read.
+
+    Returns:
+        States, factors and inferred inputs; shapes at :class:`DecoderStates`.
+    """
+    if controller is None:
+        gen_states = generator_pass(gen_ic, generator, ext_input, n_bins, clip)
+        read = gen_states if gen_mask is None else gen_states * gen_mask
+        return DecoderStates(gen_states, read @ factor_weight)
+    return _controlled_pass(
+        gen_ic, generator, factor_weight, controller, clip, ext_input, gen_mask
+    )
+
+
+def _controlled_pass(
+    gen_ic: Tensor,
+    generator: GRUWeights,
+    factor_weight: Tensor,
+    con: ControllerInputs,
+    clip: float,
+    ext_input: Tensor | None,
+    gen_mask: Tensor | None,
+) -> DecoderStates:
+    n_bins, co_dim = con.noise.shape[1], con.noise.shape[2]
+    # inputs known beforehand are projected for all bins at once
+    n_enc = con.encodings.shape[2]
+    encodings = con.encodings.transpose(0, 1)
+    con_gates = (encodings @ con.weights.input_gates[:n_enc] + _gates_bias(con.weights)).unbind(0)
+    con_candidates = (
+        encodings @ con.weights.input_candidate[:n_enc] + con.weights.candidate_bias
+    ).unbind(0)
+    feed_gates, feed_candidate = (
+        con.weights.input_gates[n_enc:],
+        con.weights.input_candidate[n_enc:],
+    )
+    u_gates, u_candidate = generator.input_gates[:co_dim], generator.input_candidate[:co_dim]
+    gen_gates, gen_candidates = [_gates_bias(generator)] * n_bins, [generator.candidate_bias] * n_bins
+    if ext_input is not None:
+        ext = ext_input.transpose(0, 1)
+        gen_gates = (ext @ generator.input_gates[co_dim:] + gen_gates[0]).unbind(0)  # type: ignore[assignment]
+        gen_candidates = (ext @ generator.input_candidate[co_dim:] + gen_candidates[0]).unbind(0)  # type: ignore[assignment]
+    noise = con.noise.unbind(1)
+    gen_masks = [None] * n_bins if gen_mask is None else gen_mask.unbind(1)
+    feed_masks = [None] * n_bins if con.feedback_mask is None else con.feedback_mask.unbind(1)
+
+    def fed_back(factors: Tensor, clamp: bool = True) -> Tensor:
+        return factors if con.feedback_rates is None else con.feedback_rates(factors, clamp)
+
+    g = gen_ic
+    c = con.initial_state.expand(gen_ic.shape[0], -1)
+    feedback = fed_back(gen_ic @ factor_weight, clamp=False) if con.do_feed else None
+    out: list[tuple[Tensor, ...]] = []
+    for t in range(n_bins):
+        con_gate, con_candidate = con_gates[t], con_candidates[t]
+        if feedback is not None:
+            if feed_masks[t] is not None:
+                feedback = feedback * feed_masks[t]
+            con_gate = torch.addmm(con_gate, feedback, feed_gates)
+            con_candidate = torch.addmm(con_candidate, feedback, feed_candidate)
+        c = _step(con_gate, con_candidate, c, con.weights, clip)
+        mean, logvar = torch.addmm(con.posterior_bias, c, con.posterior_weight).chunk(2, dim=1)
+        u = mean + (0.5 * logvar).exp() * noise[t]
+        driven_by = mean if con.drive_with_means else u
+        g = _step(
+            torch.addmm(gen_gates[t], driven_by, u_gates),
+            torch.addmm(gen_candidates[t], driven_by, u_candidate),
+            g,
+            generator,
+            clip,
+        )
+        mask = gen_masks[t]
+        factors = (g if mask is None else g * mask) @ factor_weight
+        feedback = fed_back(factors) if con.do_feed else None
+        out.append((g, factors, c, mean, logvar, u))
+    return DecoderStates(*(torch.stack(series, dim=1) for series in zip(*out, strict=True)))

@@ -1,0 +1,468 @@
+"""The LFADS network: encoders, controller, generator, factors, per-session read-in and read-out.
+
+Sussillo, Jozefowicz, Abbott & Pandarinath 2016 (arXiv:1608.06315); Pandarinath et al. 2018
+(Nature Methods 15, 805). For letters in shapes see ``lfads_lightning.__init__``.
+"""
+
+import math
+import warnings
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from lfads_lightning.config import Feedback, LFADSError, ModelConfig, OutputDist, SessionSpec
+from lfads_lightning.model.augment import dropout_mask
+from lfads_lightning.model.cells import (
+    GRU,
+    ControllerInputs,
+    DecoderStates,
+    Readout,
+    decoder_pass,
+    encoder_pass,
+)
+from lfads_lightning.model.distributions import AutoregressivePrior, InitialConditionPrior
+
+
+class Noise(NamedTuple):
+    """Standard normal draws of one forward pass."""
+
+    ic: Tensor  # (B, Z)
+    co: Tensor  # (B, T, U)
+
+
+class Masks(NamedTuple):
+    """Dropout masks of one forward pass; None where the model has no such site."""
+
+    data: Tensor  # (B, T, D)
+    ext_input: Tensor | None  # (B, T, I)
+    ic_encoding: Tensor | None  # (B, 2E)
+    con_input: Tensor | None  # (B, T, C or 2C)
+    feedback: Tensor | None  # (B, T, F or D)
+    generator: Tensor  # (B, T, G)
+
+
+class Encoding(NamedTuple):
+    """What the encoders say of a batch: the posterior over z, and the controller's view."""
+
+    ic_mean: Tensor | None  # (B, Z)
+    ic_logvar: Tensor | None  # (B, Z)
+    con_input: Tensor | None  # (B, T, C or 2C), lagged, dropped out
+    ext_input: Tensor | None  # (B, T, I), dropped out
+    ic_enc_fwd: Tensor | None  # (B, N_ic, E)
+    ic_enc_rev: Tensor | None  # (B, N_ic, E)
+    ci_enc_fwd: Tensor | None  # (B, T, C)
+    ci_enc_rev: Tensor | None  # (B, T, C)
+
+
+class LFADSOutput(NamedTuple):
+    """Everything one forward pass computes."""
+
+    gen_ics: Tensor  # (B, G), the generator's state before bin 0
+    states: DecoderStates
+    log_rates: Tensor  # (B, T, D) unclamped log-rates; Gaussian: means
+    output_logvars: Tensor | None  # (B, T, D) Gaussian only, unclamped
+    output_dist_params: Tensor  # (B, T, D) rates per bin; Gaussian: (B, T, 2D) means, variances
+    encoding: Encoding
+
+
+class Affine(nn.Module):
+    """y = x W + b with W (in, out) ~ N(0, 1/sqrt(in)) at the start: the row convention of the paper."""
+
+    def __init__(self, in_dim: int, out_dim: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(in_dim, out_dim) / math.sqrt(in_dim))
+        self.bias = nn.Parameter(torch.zeros(out_dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (..., in) to (..., out)."""
+        return x @ self.weight + self.bias
+
+
+class Bidirectional(nn.Module):
+    """Two GRUs with weights and trained start states of their own; backward one optional."""
+
+    def __init__(self, input_dim: int, hidden_dim: int, gate_scale: float, clip: float, rev: bool):
+        super().__init__()
+        self.clip = clip
+        self.fwd = GRU.encoder(input_dim, hidden_dim, gate_scale)
+        self.fwd_start = nn.Parameter(torch.zeros(hidden_dim))
+        self.rev = GRU.encoder(input_dim, hidden_dim, gate_scale) if rev else None
+        self.rev_start = nn.Parameter(torch.zeros(hidden_dim)) if rev else None
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Map (B, T, m) to forward and backward states (B, T, n)."""
+        fwd = encoder_pass(x, self.fwd_start, self.fwd.weights, self.clip)
+        if self.rev is None or self.rev_start is None:
+            return fwd, None
+        return fwd, encoder_pass(x, self.rev_start, self.rev.weights, self.clip, reverse=True)
+
+
+def session_key(name: str) -> str:
+    """Return the submodule name of a session (submodule names hold no dot)."""
+    return "session_" + name.replace("%", "%25").replace(".", "%2E")
+
+
+class LFADS(nn.Module):
+    """The network; knows sessions by name and size only.
+
+    Args:
+        config: the model's parameters.
+        sessions: one :class:`SessionSpec` each, with one ext_input_dim for all.
+
+    Raises:
+        LFADSError: rates are to be fed back with more than one session.
+    """
+
+    def __init__(self, config: ModelConfig, sessions: Sequence[SessionSpec]) -> None:
+        super().__init__()
+        self.config, self.sessions = config, {s.name: s for s in sessions}
+        self.ext_input_dim = sessions[0].ext_input_dim
+        self.is_poisson = config.output_dist is OutputDist.poisson
+        self.feeds_rates = config.feedback_factors_or_rates is Feedback.rates
+        if config.do_feed_factors_to_controller and config.co_dim and self.feeds_rates:
+            if len(sessions) > 1:
+                raise LFADSError(
+                    f"model.feedback_factors_or_rates=rates with {len(sessions)} sessions: rates "
+                    "differ in number between sessions; feed back factors"
+                )
+        self._build_sessions()
+        self._build_encoders()
+        self._build_decoder()
+
+    # ------------------------------------------------------------------ construction
+    def _build_sessions(self) -> None:
+        cfg, single = self.config, len(self.sessions) == 1
+        specs = list(self.sessions.values())
+        factors, first = cfg.factors_dim, specs[0]
+        reads_in = not single or first.aligned
+        self.readin = nn.ModuleDict(
+            {session_key(s.name): Affine(s.data_dim, factors) for s in specs} if reads_in else {}
+        )
+        self.readin.requires_grad_(cfg.do_train_readin)
+        self.encoder_input_dim = factors if reads_in else first.data_dim
+        if not cfg.inject_ext_input_to_gen:
+            self.encoder_input_dim += self.ext_input_dim
+        identity = single and self.is_poisson and first.data_dim == factors
+        self.readout = nn.ModuleDict(
+            {} if identity else {session_key(s.name): Affine(factors, s.data_dim) for s in specs}
+        )
+        self.readout_logvar = nn.ModuleDict()
+        if not self.is_poisson:
+            for s in specs:
+                logvar = self.readout_logvar[session_key(s.name)] = Affine(factors, s.data_dim)
+                nn.init.zeros_(logvar.weight)
+                nn.init.ones_(logvar.bias)
+
+    def _build_encoders(self) -> None:
+        cfg, width = self.config, self.encoder_input_dim
+        scale, clip = cfg.cell_weight_scale, cfg.cell_clip_value
+        if cfg.ic_dim > 0:
+            self.ic_encoder = Bidirectional(width, cfg.ic_enc_dim, scale, clip, rev=True)
+            self.ic_mean = Affine(2 * cfg.ic_enc_dim, cfg.ic_dim)
+            self.ic_logvar = Affine(2 * cfg.ic_enc_dim, cfg.ic_dim)
+            self.ic_prior = InitialConditionPrior(
+                cfg.ic_dim,
+                cfg.ic_prior_var_min,
+                cfg.ic_prior_var_scale,
+                cfg.ic_prior_var_max,
+                cfg.do_legacy_ic_prior_var,
+            )
+            self.ic_to_gen = None if cfg.ic_dim == cfg.gen_dim else Affine(cfg.ic_dim, cfg.gen_dim)
+        else:
+            self.gen_ic = nn.Parameter(torch.zeros(cfg.gen_dim))
+        if cfg.co_dim > 0:
+            rev = not cfg.do_causal_controller
+            self.ci_encoder = Bidirectional(width, cfg.ci_enc_dim, scale, clip, rev=rev)
+
+    def _build_decoder(self) -> None:
+        cfg = self.config
+        if cfg.co_dim > 0:
+            directions = 1 if cfg.do_causal_controller else 2
+            con_input_dim = directions * cfg.ci_enc_dim + self.feedback_dim
+            self.controller = GRU.decoder(
+                con_input_dim, cfg.con_dim, cfg.cell_weight_scale, cfg.cell_weight_scale
+            )
+            self.con_ic = nn.Parameter(torch.zeros(cfg.con_dim))
+            self.co_mean = Affine(cfg.con_dim, cfg.co_dim)
+            self.co_logvar = Affine(cfg.con_dim, cfg.co_dim)
+            self.co_prior = AutoregressivePrior(
+                cfg.co_dim,
+                cfg.prior_ar_atau,
+                cfg.prior_ar_nvar,
+                cfg.do_train_prior_ar_atau,
+                cfg.do_train_prior_ar_nvar,
+            )
+        injected = self.ext_input_dim if cfg.inject_ext_input_to_gen else 0
+        self.generator = GRU.decoder(
+            cfg.co_dim + injected,
+            cfg.gen_dim,
+            cfg.gen_cell_input_weight_scale,
+            cfg.gen_cell_rec_weight_scale,
+        )
+        # columns are normalised in use
+        self.factor_weight = nn.Parameter(
+            torch.randn(cfg.gen_dim, cfg.factors_dim) / math.sqrt(cfg.gen_dim)
+        )
+
+    @torch.no_grad()
+    def align(self, session: str, matrix: Tensor | None, bias: Tensor | None) -> None:
+        """Start a session's read-in at (x - bias) A and its read-out at f A^T + bias.
+
+        Args:
+            session: its name.
+            matrix: A = ``alignment_matrix_cxf`` (D, F); None leaves the random start.
+            bias: ``alignment_bias_c`` (D,), mean counts per channel; None is 0.
+        """
+        key = session_key(session)
+        if matrix is not None:
+            self.readin[key].weight.copy_(matrix)
+            if bias is not None:
+                self.readin[key].bias.copy_(-bias.to(matrix) @ matrix)
+        if key in self.readout:
+            if matrix is not None:
+                self.readout[key].weight.copy_(matrix.T)
+            if bias is not None:
+                self.readout[key].bias.copy_(bias)
+        elif matrix is not None or bias is not None:
+            warnings.warn(
+                f"session {session!r}: with one session and factors_dim = {self.config.factors_dim} "
+                "= its number of neurons, the factors are the log-rates, and the alignment does not "
+                "reach the read-out; another factors_dim uses it",
+                stacklevel=2,
+            )
+
+    # ------------------------------------------------------------------ sizes and draws
+    @property
+    def feedback_dim(self) -> int:
+        """Values of the previous bin that the controller sees: 0, F or D."""
+        if not self.config.do_feed_factors_to_controller:
+            return 0
+        if self.feeds_rates:
+            return next(iter(self.sessions.values())).data_dim
+        return self.config.factors_dim
+
+    def draw_noise(
+        self, n_trials: int, n_bins: int, generator: torch.Generator | None = None
+    ) -> Noise:
+        """Draw the standard normals of one pass, from ``generator`` or torch's global one."""
+        cfg, like = self.config, self.factor_weight
+        at = {"dtype": like.dtype, "device": like.device, "generator": generator}
+        return Noise(
+            torch.randn(n_trials, cfg.ic_dim, **at),  # type: ignore[call-overload]
+            torch.randn(n_trials, n_bins, cfg.co_dim, **at),  # type: ignore[call-overload]
+        )
+
+    def draw_masks(self, n_trials: int, n_bins: int, session: str) -> Masks | None:
+        """Draw the dropout masks of one training pass; None when keep_prob is 1."""
+        cfg = self.config
+        if cfg.keep_prob == 1:
+            return None
+        encodings = (1 if cfg.do_causal_controller else 2) * cfg.ci_enc_dim if cfg.co_dim else 0
+
+        def mask(*shape: int) -> Tensor | None:
+            return dropout_mask(shape, cfg.keep_prob, self.factor_weight) if shape[-1] else None
+
+        return Masks(
+            data=mask(n_trials, n_bins, self.sessions[session].data_dim),  # type: ignore[arg-type]
+            ext_input=mask(n_trials, n_bins, self.ext_input_dim),
+            ic_encoding=mask(n_trials, 2 * cfg.ic_enc_dim if cfg.ic_dim else 0),
+            con_input=mask(n_trials, n_bins, encodings),
+            feedback=mask(n_trials, n_bins, self.feedback_dim if cfg.co_dim else 0),
+            generator=mask(n_trials, n_bins, cfg.gen_dim),  # type: ignore[arg-type]
+        )
+
+    # ------------------------------------------------------------------ the pass
+    def forward(
+        self,
+        data: Tensor,
+        session: str,
+        ext_input: Tensor | None = None,
+        noise: Noise | None = None,
+        masks: Masks | None = None,
+        *,
+        use_means: bool = False,
+    ) -> LFADSOutput:
+        """Infer initial condition, inputs, factors and rates of a batch of one session.
+
+        Args:
+            data: (B, T, D) counts (or values), of any numeric type.
+            session: whose read-in and read-out to use.
+            ext_input: (B, T, I) where the model has external inputs.
+            noise: standard normals; drawn when None.
+            masks: dropout; none when None.
+            use_means: drive the generator with posterior means (posterior_push_mean).
+        """
+        if noise is None:
+            noise = self.draw_noise(data.shape[0], data.shape[1])
+        encoding = self.encode(data, session, ext_input, masks)
+        return self.decode(encoding, data.shape[1], session, noise, masks, use_means=use_means)
+
+    def encode(
+        self,
+        data: Tensor,
+        session: str,
+        ext_input: Tensor | None = None,
+        masks: Masks | None = None,
+    ) -> Encoding:
+        """Run read-in and encoders; arguments as in :meth:`forward`."""
+        cfg = self.config
+        x = data.to(self.factor_weight.dtype)  # (B, T, D)
+        if masks is not None:
+            x = x * masks.data
+        if self.readin:
+            x = self.readin[session_key(session)](x)  # (B, T, D) -> (B, T, F)
+        ext = None
+        if self.ext_input_dim > 0 and ext_input is not None:
+            ext = ext_input.to(x.dtype)
+            if masks is not None and masks.ext_input is not None:
+                ext = ext * masks.ext_input
+            if not cfg.inject_ext_input_to_gen:
+                x = torch.cat([x, ext], dim=2)
+        ic_mean = ic_logvar = ic_fwd = ic_rev = con_input = ci_fwd = ci_rev = None
+        if cfg.ic_dim > 0:
+            ic_fwd, ic_rev = self.ic_encoder(x[:, : cfg.num_steps_for_gen_ic])
+            ic_encoding = torch.cat([ic_fwd[:, -1], ic_rev[:, 0]], dim=1)  # (B, 2E)
+            if masks is not None:
+                ic_encoding = ic_encoding * masks.ic_encoding
+            ic_mean, ic_logvar = self.ic_mean(ic_encoding), self.ic_logvar(ic_encoding)
+            if cfg.ic_post_var_min > 0:
+                ic_logvar = (ic_logvar.exp() + cfg.ic_post_var_min).log()
+        if cfg.co_dim > 0:
+            ci_fwd, ci_rev = self.ci_encoder(x)
+            con_input = _lagged(ci_fwd, ci_rev, cfg.controller_input_lag)
+            if masks is not None:
+                con_input = con_input * masks.con_input
+        return Encoding(ic_mean, ic_logvar, con_input, ext, ic_fwd, ic_rev, ci_fwd, ci_rev)
+
+    def decode(
+        self,
+        encoding: Encoding,
+        n_bins: int,
+        session: str,
+        noise: Noise,
+        masks: Masks | None = None,
+        *,
+        use_means: bool = False,
+    ) -> LFADSOutput:
+        """Sample (or take the means), run controller and generator, read out.
+
+        Args:
+            encoding: of B trials.
+            n_bins: T.
+            session: whose read-out to use.
+            noise: (B, ...) standard normals.
+            masks: dropout; none when None.
+            use_means: drive the generator with posterior means.
+        """
+        if encoding.ic_mean is None or encoding.ic_logvar is None:
+            gen_ics = self.gen_ic.expand(noise.ic.shape[0], -1)
+        else:
+            z = encoding.ic_mean
+            if not use_means:
+                z = z + (0.5 * encoding.ic_logvar).exp() * noise.ic
+            gen_ics = self.start_state(z)
+        states = decoder_pass(
+            gen_ics,
+            self.generator.weights,
+            self.normalised_factor_weight(),
+            self._controller_inputs(encoding, session, noise, masks, use_means),
+            n_bins=n_bins,
+            clip=self.config.cell_clip_value,
+            ext_input=encoding.ext_input if self.config.inject_ext_input_to_gen else None,
+            gen_mask=None if masks is None else masks.generator,
+        )
+        return LFADSOutput(gen_ics, states, *self.read_out(states.factors, session), encoding)
+
+    def _controller_inputs(
+        self,
+        encoding: Encoding,
+        session: str,
+        noise: Noise,
+        masks: Masks | None,
+        use_means: bool,
+    ) -> ControllerInputs | None:
+        if encoding.con_input is None:
+            return None
+        return ControllerInputs(
+            weights=self.controller.weights,
+            initial_state=self.con_ic,
+            encodings=encoding.con_input,
+            posterior_weight=torch.cat([self.co_mean.weight, self.co_logvar.weight], dim=1),
+            posterior_bias=torch.cat([self.co_mean.bias, self.co_logvar.bias]),
+            noise=noise.co,
+            drive_with_means=use_means,
+            do_feed=self.config.do_feed_factors_to_controller,
+            feedback_mask=None if masks is None else masks.feedback,
+            feedback_rates=self._readout_map(session) if self.feeds_rates else None,
+        )
+
+    def _readout_map(self, session: str) -> Readout:
+        key = session_key(session)
+        layer = self.readout[key] if key in self.readout else None
+        return Readout(
+            None if layer is None else layer.weight,
+            None if layer is None else layer.bias,
+            exponential=self.is_poisson,
+            clip=self.config._clip_value,
+        )
+
+    def start_state(self, z: Tensor) -> Tensor:
+        """Map the initial-condition code (B, Z) to the generator's start state (B, G)."""
+        return z if self.ic_to_gen is None else self.ic_to_gen(z)
+
+    def normalised_factor_weight(self) -> Tensor:
+        """Return the generator-to-factors matrix (G, F), its columns of length 1."""
+        norm = self.factor_weight.square().sum(0).clamp(min=1e-12).sqrt()
+        return self.factor_weight / norm
+
+    def read_out(self, factors: Tensor, session: str) -> tuple[Tensor, Tensor | None, Tensor]:
+        """Map factors (B, T, F) to log-rates (Gaussian: means), log-variances, parameters."""
+        log_rates, clip = self._readout_map(session).log_rates(factors), self.config._clip_value
+        if self.is_poisson:
+            return log_rates, None, log_rates.clamp(-clip, clip).exp()
+        logvars = self.readout_logvar[session_key(session)](factors)
+        variances = logvars.clamp(-clip, clip).exp()
+        return log_rates, logvars, torch.cat([log_rates, variances], dim=2)
+
+    def generate(
+        self, z: Tensor | None, u: Tensor | None, session: str, ext_input: Tensor | None, n_bins: int
+    ) -> tuple[Tensor, DecoderStates, Tensor]:
+        """Run the generator alone, on a given code and given inputs (prior_sample).
+
+        Args:
+            z: (B, Z); None for a model without initial-condition code, which has one start state.
+            u: (B, T, U), or None without inferred inputs.
+            session: whose read-out to use.
+            ext_input: (B, T, I) where external inputs are injected into the generator.
+            n_bins: T.
+
+        Returns:
+            Start states (B, G), decoder states, output parameters (B, T, D or 2D).
+        """
+        inputs = [part for part in (u, ext_input) if part is not None]
+        gen_ics = self.gen_ic.expand(1, -1) if z is None else self.start_state(z)
+        if inputs:
+            gen_ics = gen_ics.expand(inputs[0].shape[0], -1)
+        states = decoder_pass(
+            gen_ics,
+            self.generator.weights,
+            self.normalised_factor_weight(),
+            None,
+            n_bins=n_bins,
+            clip=self.config.cell_clip_value,
+            ext_input=torch.cat(inputs, dim=2) if inputs else None,
+        )
+        return gen_ics, states, self.read_out(states.factors, session)[2]
+
+
+def _lagged(fwd: Tensor, rev: Tensor | None, lag: int) -> Tensor:
+    """Delay the forward encoding by ``lag`` bins and advance the backward one, zeros outside."""
+    n_bins = fwd.shape[1]
+    lag = min(lag, n_bins)
+    # pad takes (last axis, last axis, time, time)
+    shifted = [nn.functional.pad(fwd[:, : n_bins - lag], (0, 0, lag, 0))]
+    if rev is not None:
+        shifted.append(nn.functional.pad(rev[:, lag:], (0, 0, 0, lag)))
+    return torch.cat(shifted, dim=2)

@@ -1,0 +1,145 @@
+"""The loss: the negative evidence lower bound, with ramps, and an L2 penalty on the recurrences.
+
+Sussillo et al. 2016, equations of section 2: likelihood and divergences are summed over time and
+dimensions and averaged over trials only::
+
+    total = recon + ramp_kl * (kl_ic + kl_co) + ramp_l2 * l2 + co_mean_corr_scale * corr
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from lfads_lightning.config import LossConfig
+from lfads_lightning.model.distributions import (
+    gaussian_kl,
+    gaussian_log_density,
+    poisson_log_likelihood,
+)
+from lfads_lightning.model.lfads import LFADS, LFADSOutput
+
+
+class LossTerms(NamedTuple):
+    """The loss and its terms, nats per trial; weights are applied, ramps only in ``total``.
+
+    One number each, averaged over trials; from :func:`trial_terms`, (B,) each.
+    """
+
+    total: Tensor
+    recon: Tensor
+    kl_ic: Tensor
+    kl_co: Tensor
+    l2: Tensor
+    corr: Tensor
+
+
+def compute_loss(
+    model: LFADS,
+    output: LFADSOutput,
+    data: Tensor,
+    weights: LossConfig,
+    ramp_kl: float,
+    ramp_l2: float,
+) -> LossTerms:
+    """Return the loss of a batch.
+
+    Args:
+        model: whose priors and recurrent weights enter.
+        output: its pass over the batch.
+        data: (B, T, D), the target.
+        weights: of the terms.
+        ramp_kl: 0..1, :func:`lfads_lightning.training.schedules.ramp` at this update.
+        ramp_l2: 0..1, the same for the L2 penalty.
+    """
+    terms = trial_terms(model, output, data, weights, ramp_kl, ramp_l2)
+    return LossTerms(*(term.mean() for term in terms))
+
+
+def trial_terms(
+    model: LFADS,
+    output: LFADSOutput,
+    data: Tensor,
+    weights: LossConfig,
+    ramp_kl: float,
+    ramp_l2: float,
+) -> LossTerms:
+    """Return the loss terms of each trial, (B,); the L2 penalty is the same in all."""
+    recon = reconstruction(model, output, data)  # (B,)
+    kl_ic = weights.kl_ic_weight * initial_condition_kl(model, output, like=recon)
+    kl_co = weights.kl_co_weight * inferred_input_kl(
+        model, output, weights.do_analytic_kl_co, like=recon
+    )
+    do_correlate = weights.co_mean_corr_scale > 0
+    corr = input_correlation(output, like=recon) if do_correlate else torch.zeros_like(recon)
+    l2 = recurrent_l2(model, weights.l2_gen_scale, weights.l2_con_scale).expand_as(recon)
+    total = recon + ramp_kl * (kl_ic + kl_co) + ramp_l2 * l2 + weights.co_mean_corr_scale * corr
+    return LossTerms(total, recon, kl_ic, kl_co, l2, corr)
+
+
+def reconstruction(model: LFADS, output: LFADSOutput, data: Tensor) -> Tensor:
+    """Return -log p(data | factors) per trial (B,), summed over bins and channels."""
+    data = data.to(output.log_rates.dtype)
+    if output.output_logvars is None:
+        log_p = poisson_log_likelihood(output.log_rates, data, model.config._clip_value)
+    else:
+        clip = model.config._clip_value
+        log_p = gaussian_log_density(data, output.log_rates, output.output_logvars.clamp(-clip))
+    return -log_p.sum((1, 2))
+
+
+def initial_condition_kl(model: LFADS, output: LFADSOutput, like: Tensor) -> Tensor:
+    """Return KL(q(z|x) || p(z)) per trial (B,), in closed form; zeros without a code."""
+    mean, logvar = output.encoding.ic_mean, output.encoding.ic_logvar
+    if mean is None or logvar is None:
+        return torch.zeros_like(like)
+    return gaussian_kl(mean, logvar, model.ic_prior.mean, model.ic_prior.logvar()).sum(1)
+
+
+def inferred_input_kl(
+    model: LFADS, output: LFADSOutput, analytic: bool, like: Tensor
+) -> Tensor:
+    """Return the divergence of inferred inputs from the AR(1) prior, per trial (B,).
+
+    sum_t log q(u_t) - log p(u_t | u_{t-1}), by default at the one sample that drove the generator,
+    as in the original; ``analytic`` takes the expectation over q in closed form instead, given the
+    means and variances of this pass.
+    """
+    mean, logvar = output.states.co_means, output.states.co_logvars
+    u = output.states.co_samples
+    if mean is None or logvar is None or u is None:
+        return torch.zeros_like(like)
+    if analytic:
+        # E_q log q(u) = -1/2 (log 2 pi + logvar + 1): the density at the mean, less one half
+        log_q = (gaussian_log_density(mean, mean, logvar) - 0.5).sum((1, 2))
+        return log_q - model.co_prior.expected_log_density(mean, logvar)
+    return gaussian_log_density(u, mean, logvar).sum((1, 2)) - model.co_prior.log_density(u)
+
+
+def input_correlation(output: LFADSOutput, like: Tensor) -> Tensor:
+    """Return the mean over pairs of inputs of 1/2 (sum_t mu_i mu_j)^2, per trial (B,).
+
+    Zeros where there are fewer than two inputs.
+    """
+    mean = output.states.co_means
+    if mean is None or mean.shape[2] < 2:
+        return torch.zeros_like(like)
+    products = mean.transpose(1, 2) @ mean  # (B, U, U)
+    i, j = torch.triu_indices(mean.shape[2], mean.shape[2], offset=1, device=mean.device)
+    return 0.5 * products[:, i, j].square().mean(1)
+
+
+def recurrent_l2(model: LFADS, gen_scale: float, con_scale: float) -> Tensor:
+    """Return the penalty on recurrent weights and biases of generator and controller.
+
+    1/2 (gen_scale * |gen|^2 + con_scale * |con|^2) / (number of elements of both); the controller's
+    elements count even where its scale is 0, as in the original, whose default scales assume it.
+    """
+    gen = model.generator.recurrent_parameters()
+    con = model.controller.recurrent_parameters() if model.config.co_dim > 0 else []
+    n_elements = sum(p.numel() for p in gen + con)
+    penalty = torch.zeros_like(gen[0][0, 0])
+    for scale, parameters in ((gen_scale, gen), (con_scale, con)):
+        if scale > 0:
+            penalty = penalty + 0.5 * scale * sum(p.square().sum() for p in parameters)
+    return penalty / n_elements

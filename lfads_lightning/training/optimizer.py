@@ -1,0 +1,65 @@
+"""Adam as the original had it."""
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class TFAdam(torch.optim.Optimizer):
+    """Adam (Kingma & Ba 2015) with epsilon added before the bias correction, as TensorFlow 1 does::
+
+        lr_t = lr sqrt(1 - beta2^t) / (1 - beta1^t);  p <- p - lr_t m / (sqrt(v) + eps)
+
+    ``torch.optim.Adam`` adds it after, which with LFADS' eps = 0.1 is another optimiser: 30 times
+    smaller first steps. t counts updates of the model: a parameter without gradient (another
+    session's) rests, and its bias correction goes on with the model's.
+
+    Args:
+        params: to train.
+        lr: learning rate.
+        betas: decay of the two moments.
+        eps: 0.1 suits a loss summed over time and neurons.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Tensor],
+        lr: float,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 0.1,
+    ) -> None:
+        super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "t": 0})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Update all parameters that have a gradient; return what ``closure`` returns."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            self._step_group(group)
+        return loss
+
+    def _step_group(self, group: dict[str, Any]) -> None:
+        params = [p for p in group["params"] if p.grad is not None]
+        if not params:
+            return
+        group["t"] += 1
+        beta1, beta2 = group["betas"]
+        for p in params:
+            if not self.state[p]:
+                self.state[p] = {"m": torch.zeros_like(p), "v": torch.zeros_like(p)}
+        grads = [p.grad for p in params]
+        m = [self.state[p]["m"] for p in params]
+        v = [self.state[p]["v"] for p in params]
+        torch._foreach_lerp_(m, grads, 1 - beta1)
+        torch._foreach_mul_(v, beta2)
+        torch._foreach_addcmul_(v, grads, grads, 1 - beta2)
+        rate = group["lr"] * math.sqrt(1 - beta2 ** group["t"]) / (1 - beta1 ** group["t"])
+        denominator = torch._foreach_sqrt(v)
+        torch._foreach_add_(denominator, group["eps"])
+        torch._foreach_addcdiv_(params, m, denominator, value=-rate)

@@ -1,0 +1,48 @@
+"""What changes over training: the ramps, and the original's learning-rate rule."""
+
+
+def ramp(step: int, start: int, increase: int) -> float:
+    """Return a linear weight: 0 until ``start``, 1 from ``start + increase`` on.
+
+    Args:
+        step: optimiser updates already done; the first update uses 0.
+        start: update at which the ramp leaves 0.
+        increase: updates it takes; 0 is weight 1 from ``start`` on.
+    """
+    if increase == 0:
+        return float(step >= start)
+    return min(max(step - start, 0) / increase, 1.0)
+
+
+class LearningRateRule:
+    """Decay when the training cost of an epoch exceeds each of the last n.
+
+    After a decay the list holds an infinite cost, so that decays are at least n + 1 epochs apart.
+
+    Args:
+        decay_factor: what a decay multiplies the rate by.
+        n_to_compare: n, epochs.
+    """
+
+    def __init__(self, decay_factor: float, n_to_compare: int) -> None:
+        self.decay_factor, self.n_to_compare = decay_factor, n_to_compare
+        self.costs: list[float] = []
+
+    def __call__(self, rate: float, cost: float) -> float:
+        """Take an epoch's mean training cost; return the learning rate of the next epoch."""
+        n = self.n_to_compare
+        if len(self.costs) > n and cost > max(self.costs[-n:]):
+            self.costs.append(float("inf"))
+            return rate * self.decay_factor
+        self.costs.append(cost)
+        return rate
+
+    def epochs_until(self, rate: float, stop: float) -> float:
+        """Return the fewest epochs after which ``rate`` can fall below ``stop``."""
+        decays = 0
+        if self.decay_factor == 1:
+            return float("inf") if rate >= stop else 0
+        while rate >= stop > 0:
+            rate *= self.decay_factor
+            decays += 1
+        return decays * (self.n_to_compare + 1)
