@@ -130,6 +130,12 @@ def check_value(name: str, value: Any, where: str) -> Any:
     return converted
 
 
+def flat_value(config: Config, name: str) -> Any:
+    """Return the value of the parameter with this flat name."""
+    group, _ = _fields()[name]
+    return getattr(getattr(config, group) if group else config, name)
+
+
 def from_flat(
     values: Mapping[str, Any], where: str = "parameters", base: Config | None = None
 ) -> Config:

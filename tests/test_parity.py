@@ -12,6 +12,7 @@ import torch
 
 from lfads_lightning import interop
 from lfads_lightning.model.lfads import LFADSOutput, Noise
+from lfads_lightning.model.names import variable_blocks
 from lfads_lightning.model.loss import LossTerms, compute_loss, trial_terms
 from lfads_lightning.training.optimizer import TFAdam
 from lfads_lightning.training.schedules import ramp
@@ -121,7 +122,7 @@ def test_gradients_and_four_updates_equal_the_original(path):
     case = Case(path)
     model = case.model
     trainable = [p for p in model.parameters() if p.requires_grad]
-    blocks = interop.variable_blocks(model)
+    blocks = variable_blocks(model)
     optimizer = TFAdam(trainable, lr=case.hps["learning_rate_init"])
     for k in range(4):
         session = case.sessions[k % len(case.sessions)]

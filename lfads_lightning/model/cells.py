@@ -116,12 +116,22 @@ def _gates_bias(weights: GRUWeights) -> Tensor:
 
 
 def _step(
-    gate_input: Tensor, candidate_input: Tensor, h: Tensor, weights: GRUWeights, clip: float
+    gate_input: Tensor, candidate_input: Tensor, h: Tensor, weights: GRUWeights, clip: float | None
 ) -> Tensor:
     """Advance one bin; the two inputs are already projected and hold the biases."""
     reset, update = torch.addmm(gate_input, h, weights.gates).sigmoid().chunk(2, dim=1)
     candidate = torch.addmm(candidate_input, reset * h, weights.candidate).tanh()
-    return torch.lerp(candidate, h, update).clamp(-clip, clip)
+    h = torch.lerp(candidate, h, update)
+    return h if clip is None else h.clamp(-clip, clip)
+
+
+def _clips(clip: float, n_bins: int) -> list[float | None]:
+    """Return the clamp of each step.
+
+    A step mixes the old state and a value inside +-1, so |h'| <= max(|h|, 1): with clip >= 1 the
+    first step's clamp is enough for all.
+    """
+    return [clip] * n_bins if clip < 1 else [clip] + [None] * (n_bins - 1)
 
 
 def encoder_pass(
@@ -146,8 +156,8 @@ def encoder_pass(
     h = initial_state.expand(x.shape[1], -1)
     states: list[Tensor] = [h] * x.shape[0]
     order = reversed(range(x.shape[0])) if reverse else range(x.shape[0])
-    for t in order:
-        h = _step(gate_inputs[t], candidate_inputs[t], h, weights, clip)
+    for t, bound in zip(order, _clips(clip, x.shape[0]), strict=True):
+        h = _step(gate_inputs[t], candidate_inputs[t], h, weights, bound)
         states[t] = h
     return torch.stack(states, dim=1)
 
@@ -225,8 +235,11 @@ def generator_pass(
         gate_inputs = (x @ weights.input_gates + gate_bias).unbind(0)
         candidate_inputs = (x @ weights.input_candidate + candidate_bias).unbind(0)
     g, states = gen_ic, []
-    for gate_input, candidate_input in zip(gate_inputs, candidate_inputs, strict=True):
-        g = _step(gate_input, candidate_input, g, weights, clip)
+    clips = _clips(clip, n_bins)
+    for gate_input, candidate_input, bound in zip(
+        gate_inputs, candidate_inputs, clips, strict=True
+    ):
+        g = _step(gate_input, candidate_input, g, weights, bound)
         states.append(g)
     return torch.stack(states, dim=1)
 
@@ -304,14 +317,14 @@ def _controlled_pass(
     c = con.initial_state.expand(gen_ic.shape[0], -1)
     feedback = fed_back(gen_ic @ factor_weight, clamp=False) if con.do_feed else None
     out: list[tuple[Tensor, ...]] = []
-    for t in range(n_bins):
+    for t, bound in enumerate(_clips(clip, n_bins)):
         con_gate, con_candidate = con_gates[t], con_candidates[t]
         if feedback is not None:
             if feed_masks[t] is not None:
                 feedback = feedback * feed_masks[t]
             con_gate = torch.addmm(con_gate, feedback, feed_gates)
             con_candidate = torch.addmm(con_candidate, feedback, feed_candidate)
-        c = _step(con_gate, con_candidate, c, con.weights, clip)
+        c = _step(con_gate, con_candidate, c, con.weights, bound)
         mean, logvar = torch.addmm(con.posterior_bias, c, con.posterior_weight).chunk(2, dim=1)
         u = mean + (0.5 * logvar).exp() * noise[t]
         driven_by = mean if con.drive_with_means else u
@@ -320,7 +333,7 @@ def _controlled_pass(
             torch.addmm(gen_candidates[t], driven_by, u_candidate),
             g,
             generator,
-            clip,
+            bound,
         )
         mask = gen_masks[t]
         factors = (g if mask is None else g * mask) @ factor_weight

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 
 from lfads_lightning.config import Feedback, LFADSError, ModelConfig, OutputDist, SessionSpec
-from lfads_lightning.model.augment import dropout_mask
 from lfads_lightning.model.cells import (
     GRU,
     ControllerInputs,
@@ -131,7 +130,6 @@ class LFADS(nn.Module):
         self._build_encoders()
         self._build_decoder()
 
-    # ------------------------------------------------------------------ construction
     def _build_sessions(self) -> None:
         cfg, single = self.config, len(self.sessions) == 1
         specs = list(self.sessions.values())
@@ -233,7 +231,6 @@ class LFADS(nn.Module):
                 stacklevel=2,
             )
 
-    # ------------------------------------------------------------------ sizes and draws
     @property
     def feedback_dim(self) -> int:
         """Values of the previous bin that the controller sees: 0, F or D."""
@@ -273,7 +270,6 @@ class LFADS(nn.Module):
             generator=mask(n_trials, n_bins, cfg.gen_dim),  # type: ignore[arg-type]
         )
 
-    # ------------------------------------------------------------------ the pass
     def forward(
         self,
         data: Tensor,
@@ -455,6 +451,12 @@ class LFADS(nn.Module):
             ext_input=torch.cat(inputs, dim=2) if inputs else None,
         )
         return gen_ics, states, self.read_out(states.factors, session)[2]
+
+
+def dropout_mask(shape: tuple[int, ...], keep_prob: float, like: Tensor) -> Tensor:
+    """Draw a mask that holds 1/keep_prob with probability keep_prob, else 0 (inverted dropout)."""
+    mask = torch.empty(shape, dtype=like.dtype, device=like.device)
+    return mask.bernoulli_(keep_prob).div_(keep_prob)
 
 
 def _lagged(fwd: Tensor, rev: Tensor | None, lag: int) -> Tensor:

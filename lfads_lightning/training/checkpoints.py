@@ -1,0 +1,185 @@
+"""Checkpoints of a run: periodic and lowest validation error, each with an index file.
+
+``checkpoints/checkpoint.json`` and ``checkpoints/checkpoint_lve.json`` list the files kept, oldest
+first; ``output.checkpoint_pb_load_name`` names the index to load from.
+"""
+
+import difflib
+import json
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.callbacks import Checkpoint
+
+from lfads_lightning.config import LFADSError, OutputConfig
+from lfads_lightning.files import whole_file
+from lfads_lightning.training.module import FORMAT_VERSION, LFADSModule
+
+FOLDER = "checkpoints"
+PERIODIC, LOWEST = "checkpoint", "checkpoint_lve"
+EVERY_N_EPOCHS = 10  # as the original, from its first epoch on
+
+
+class Checkpoints(Checkpoint):
+    """Save every tenth epoch, at the end, on an interrupt, and at the lowest validation cost.
+
+    The lowest validation cost counts only where all hold (the original's rule): KL and L2 ramps
+    are 1 (or both L2 scales 0), this is at least the second validation, and no eligible epoch
+    had a lower cost.
+
+    Args:
+        folder: the run's.
+        output: names and numbers of checkpoints.
+    """
+
+    def __init__(self, folder: Path, output: OutputConfig) -> None:
+        self.folder, self.output = folder / FOLDER, output
+        self.n_validations, self.lowest = 0, float("inf")
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resumed run must know, so that no worse model takes the best one's place."""
+        return {"n_validations": self.n_validations, "lowest": self.lowest}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take it up."""
+        self.n_validations, self.lowest = state_dict["n_validations"], state_dict["lowest"]
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Save what this epoch asks for."""
+        assert isinstance(pl_module, LFADSModule)
+        is_lowest = self._is_lowest(pl_module)
+        if is_lowest:
+            self.lowest = pl_module.metrics["valid/total"]
+            self._save(trainer, pl_module, LOWEST, self.output.max_ckpt_to_keep_lve)
+        if trainer.current_epoch % EVERY_N_EPOCHS == 0:
+            self._save(trainer, pl_module, PERIODIC, self.output.max_ckpt_to_keep)
+
+    def _is_lowest(self, module: LFADSModule) -> bool:
+        metrics, loss = module.metrics, module.config.loss
+        if "valid/total" not in metrics:
+            return False
+        self.n_validations += 1
+        no_l2 = loss.l2_gen_scale == 0 and loss.l2_con_scale == 0
+        eligible = (
+            self.n_validations >= 2
+            and metrics["ramp/kl"] >= 1
+            and (metrics["ramp/l2"] >= 1 or no_l2)
+        )
+        return eligible and metrics["valid/total"] < self.lowest
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Save the last state."""
+        self._save(trainer, pl_module, PERIODIC, self.output.max_ckpt_to_keep)
+
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        """Save on Ctrl-C."""
+        if isinstance(exception, KeyboardInterrupt):
+            self._save(trainer, pl_module, PERIODIC, self.output.max_ckpt_to_keep)
+
+    def _save(
+        self, trainer: pl.Trainer, module: pl.LightningModule, index: str, n_kept: int
+    ) -> None:
+        assert isinstance(module, LFADSModule)
+        lve = "_lve" if index == LOWEST else ""
+        name = f"{self.output.checkpoint_name}{lve}-{module.step:08d}.ckpt"
+        with whole_file(self.folder / name) as path:
+            trainer.save_checkpoint(path)
+        kept = [n for n in read_index(self.folder, index) if n != name] + [name]
+        write_index(self.folder, index, kept[-n_kept:])
+        for old in kept[:-n_kept]:
+            (self.folder / old).unlink(missing_ok=True)
+
+
+def read_index(folder: Path, index: str) -> list[str]:
+    """Return the checkpoint files that an index lists, oldest first; none without an index."""
+    try:
+        return [Path(name).name for name in json.loads((folder / f"{index}.json").read_text())]
+    except FileNotFoundError:
+        return []
+    except (ValueError, TypeError) as error:
+        raise LFADSError(
+            f"{folder / index}.json: is not a list of file names ({error}); delete it to go on "
+            "without"
+        ) from error
+
+
+def write_index(folder: Path, index: str, names: list[str]) -> None:
+    """Write an index whole."""
+    with whole_file(folder / f"{index}.json") as path:
+        path.write_text(json.dumps(names, indent=1))
+
+
+def find_checkpoint(run: Path, index: str) -> Path | None:
+    """Return the newest checkpoint of an index of a run's folder; None where it has no index.
+
+    Args:
+        run: the run's folder.
+        index: ``checkpoint``, ``checkpoint_lve``, or empty for the first.
+
+    Raises:
+        LFADSError: the index names files that are not there.
+    """
+    folder = run / FOLDER
+    names = read_index(folder, index or PERIODIC)
+    for name in reversed(names):
+        if (folder / name).is_file():
+            return folder / name
+    if names:
+        raise LFADSError(f"{folder}: {names[-1]}, named by {index}.json, is missing")
+    return None
+
+
+def require_checkpoint(run: Path, index: str) -> Path:
+    """Return the newest checkpoint of an index.
+
+    Raises:
+        LFADSError: there is none.
+    """
+    if not run.is_dir():
+        raise LFADSError(
+            f"output.lfads_save_dir={run}: no such folder; give the folder of a training run"
+        )
+    path = find_checkpoint(run, index)
+    if path is None:
+        others = sorted(p.stem for p in (run / FOLDER).glob("*.json"))
+        near = difflib.get_close_matches(index, others, n=1, cutoff=0)
+        hint = (
+            f"output.checkpoint_pb_load_name={near[0]} is there"
+            if near
+            else "give the folder of a training run (output.lfads_save_dir=RUN)"
+        )
+        waits = (
+            " (the lowest-validation-error checkpoint is written once both ramps are complete)"
+            if index == LOWEST
+            else ""
+        )
+        raise LFADSError(f"{run}: has no checkpoint under the name {index!r}{waits}; {hint}")
+    return path
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint without running code from it.
+
+    Raises:
+        LFADSError: not a checkpoint of ours, damaged, or of a newer format.
+    """
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        record = checkpoint["lfads"]
+        version = record["format_version"]
+    except Exception as error:  # torch raises half a dozen types for damaged files
+        reason = " ".join(str(error).split())[:200]
+        raise LFADSError(
+            f"{path}: is not a checkpoint of lfads-lightning, or is damaged ({reason}); an older one "
+            "of the same run can be put last in the index file beside it"
+        ) from error
+    if version > FORMAT_VERSION:
+        raise LFADSError(
+            f"{path}: has format {version}, this version reads up to {FORMAT_VERSION}; "
+            f"use lfads-lightning {record['version']} or newer"
+        )
+    return checkpoint

@@ -1,0 +1,248 @@
+"""What a training run does."""
+
+import logging
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import lightning.pytorch as pl
+import torch
+import yaml
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from lfads_lightning.config import Config, LFADSError, Precision, SessionSpec
+from lfads_lightning.data.datamodule import LFADSDataModule
+from lfads_lightning.data.sessions import Session
+from lfads_lightning.files import whole_file
+from lfads_lightning.model.lfads import LFADS
+from lfads_lightning.params import check, from_dict, to_dict
+from lfads_lightning.training.checkpoints import (
+    LOWEST,
+    Checkpoints,
+    find_checkpoint,
+    load_checkpoint,
+)
+from lfads_lightning.training.logs import EpochLogs, Progress
+from lfads_lightning.training.module import EpochEnd, LFADSModule
+
+
+class Fitted(NamedTuple):
+    """A finished training run."""
+
+    model: LFADS  # weights of the lowest validation cost, or the last ones
+    step: int  # updates behind these weights
+    checkpoint: str  # which they are: its index
+    best_cost: float | None  # lowest eligible validation cost, else the last; None without data
+    epochs: int
+    updates: int
+    seconds: float
+
+
+def fit(config: Config, sessions: Sequence[Session], folder: Path) -> Fitted:
+    """Train a model, or continue the run in ``folder``.
+
+    Args:
+        config: all parameters.
+        sessions: read and checked.
+        folder: the run's; a checkpoint there, under ``output.checkpoint_pb_load_name``, is continued.
+
+    Raises:
+        LFADSError: contradictory parameters; a checkpoint that does not fit data or parameters.
+    """
+    for message in check(config):
+        warnings.warn(message, stacklevel=2)
+    device = resolve_device(config.trainer.device)
+    with one_setting_of_threads(config.trainer.num_threads), _quiet_lightning():
+        pl.seed_everything(config.seed, verbose=False)
+        data = LFADSDataModule(
+            sessions, config.data.batch_size, config.data.temporal_spike_jitter_width, config.seed
+        )
+        model = new_model(config, sessions, data.specs)
+        module = LFADSModule(model, config, sessions[0].n_bins)
+        start = find_checkpoint(folder, config.output.checkpoint_pb_load_name)
+        continues = start is not None and _take_up(module, start)
+        write_config(config, folder)
+        trainer = _trainer(config, device, folder)
+        started = time.monotonic()
+        trainer.fit(module, data, ckpt_path=start if continues else None, weights_only=True)
+        seconds = time.monotonic() - started
+    cost = module.metrics.get("valid/total")
+    keeper = next(c for c in trainer.callbacks if isinstance(c, Checkpoints))  # type: ignore[attr-defined]
+    model = model.to(device)
+    result = Fitted(
+        model, module.step, "last", cost, trainer.current_epoch, module.step, seconds
+    )
+    lowest = find_checkpoint(folder, LOWEST)
+    if lowest is None or keeper.lowest == float("inf"):
+        return result
+    best = load_checkpoint(lowest)
+    model.load_state_dict(state_of(best))
+    return result._replace(
+        step=best["lfads"]["step"], checkpoint=LOWEST, best_cost=keeper.lowest
+    )
+
+
+def new_model(
+    config: Config, sessions: Sequence[Session], specs: Sequence[SessionSpec]
+) -> LFADS:
+    """Build a model with fresh weights, aligned where sessions carry matrices."""
+    model = LFADS(config.model, specs)
+    for s in sessions:
+        matrix, bias = (
+            None if array is None else torch.as_tensor(array, dtype=torch.float32)
+            for array in (s.alignment_matrix_cxf, s.alignment_bias_c)
+        )
+        if matrix is not None or bias is not None:
+            model.align(s.name, matrix, bias)
+    return model.double() if config.trainer.precision is Precision.float64 else model
+
+
+def _take_up(module: LFADSModule, path: Path) -> bool:
+    """Check a checkpoint against data and parameters; return whether it can be continued as is.
+
+    One without optimiser state (saved from Python, or imported) gives its weights and its step.
+    """
+    checkpoint = load_checkpoint(path)
+    record, model = checkpoint["lfads"], module.model
+    theirs = {spec[0]: SessionSpec(*spec) for spec in record["sessions"]}
+    if theirs != model.sessions:
+        raise LFADSError(
+            f"{path}: was trained on {describe(theirs)}, the data hold {describe(model.sessions)}; "
+            "continue on the same sessions, or start in another output.lfads_save_dir"
+        )
+    weights = state_of(checkpoint)
+    expected = {name: tuple(p.shape) for name, p in model.state_dict().items()}
+    if {name: tuple(p.shape) for name, p in weights.items()} != expected:
+        was = vars(from_dict(record["config"], str(path)).model)
+        changed = [f"{k}={was[k]} (now {v})" for k, v in vars(model.config).items() if was[k] != v]
+        raise LFADSError(
+            f"{path}: does not fit the parameters; it was trained with model.{', '.join(changed)}. "
+            "Drop these overrides, or start in another output.lfads_save_dir"
+        )
+    if "optimizer_states" in checkpoint:
+        return True
+    model.load_state_dict(weights)
+    module.start_step = record["step"]
+    return False
+
+
+def describe(sessions: dict[str, SessionSpec]) -> str:
+    """Return session names and sizes for a message."""
+    shown = [
+        f"{s.name!r} ({s.data_dim} neurons"
+        + (f", {s.ext_input_dim} external inputs" if s.ext_input_dim else "")
+        + (", aligned)" if s.aligned else ")")
+        for s in list(sessions.values())[:4]
+    ]
+    return ", ".join(shown) + (f" and {len(sessions) - 4} more" if len(sessions) > 4 else "")
+
+
+def state_of(checkpoint: dict[str, Any]) -> dict[str, torch.Tensor]:
+    """Return the network's weights from a checkpoint."""
+    return {k.removeprefix("model."): v for k, v in checkpoint["state_dict"].items()}
+
+
+def write_config(config: Config, folder: Path) -> None:
+    """Write the whole config to the run's folder."""
+    with whole_file(folder / "config.yaml") as path:
+        path.write_text(yaml.safe_dump(to_dict(config), sort_keys=False))
+
+
+def read_config(folder: Path) -> Config | None:
+    """Read a run's config.yaml; None where there is none.
+
+    Raises:
+        LFADSError: it is damaged or holds what this version does not know.
+    """
+    path = folder / "config.yaml"
+    if not path.is_file():
+        return None
+    try:
+        nested = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise LFADSError(f"{path}: is not YAML ({' '.join(str(error).split())})") from error
+    if not isinstance(nested, dict):
+        raise LFADSError(f"{path}: holds no parameters; restore it, or start in another folder")
+    return from_dict(nested, str(path))
+
+
+def resolve_device(name: str) -> torch.device:
+    """Map ``gpu:0`` (the original's spelling), ``cuda:0``, ``mps`` or ``cpu:0`` to a torch device.
+
+    A device that this machine lacks falls back to the CPU, with a warning.
+
+    Raises:
+        LFADSError: not the name of a device.
+    """
+    kind, _, number = name.strip().lstrip("/").lower().partition(":")
+    kind = "cuda" if kind == "gpu" else kind
+    if kind not in {"cuda", "mps", "cpu"} or not (number or "0").isdigit():
+        raise LFADSError(
+            f"trainer.device is {name!r}; expected gpu:N, cuda:N, mps or cpu, e.g. gpu:0"
+        )
+    index = int(number or 0)
+    if kind == "cuda" and index < torch.cuda.device_count():
+        return torch.device("cuda", index)
+    if kind == "mps" and torch.backends.mps.is_available():
+        return torch.device("mps")
+    if kind != "cpu":
+        warnings.warn(
+            f"trainer.device={name}: this machine has no such device, using the CPU "
+            "(trainer.device=cpu:0 says so on purpose)",
+            stacklevel=2,
+        )
+    return torch.device("cpu")
+
+
+def _trainer(config: Config, device: torch.device, folder: Path) -> pl.Trainer:
+    cfg = config.trainer
+    return pl.Trainer(
+        accelerator={"cuda": "gpu"}.get(device.type, device.type),
+        devices=[device.index] if device.type == "cuda" else 1,
+        precision="64-true" if cfg.precision is Precision.float64 else "32-true",
+        max_epochs=-1 if cfg.max_epochs is None else cfg.max_epochs,
+        max_steps=-1 if cfg.max_steps is None else cfg.max_steps,
+        logger=TensorBoardLogger(folder, name="tensorboard", version=""),
+        callbacks=[
+            EpochEnd(),
+            Checkpoints(folder, config.output),
+            EpochLogs(folder, config.output.csv_log),
+            Progress(config.loss, config.optim.learning_rate_stop),
+        ],
+        num_sanity_val_steps=0,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+
+
+@contextmanager
+def one_setting_of_threads(n: int) -> Iterator[None]:
+    """Let torch use ``n`` CPU threads inside, and as many as before afterwards."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(n)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def _quiet_lightning() -> Iterator[None]:
+    """Silence Lightning's notes on hardware, and its advice that does not apply to data in memory."""
+    names = ("lightning.pytorch", "lightning.fabric")
+    loggers = [logging.getLogger(name) for name in names]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*does not have many workers.*")
+        warnings.filterwarnings("ignore", ".*Checkpoint directory.*exists and is not empty.*")
+        warnings.filterwarnings("ignore", ".*number of training batches.*")
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)

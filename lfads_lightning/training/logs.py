@@ -1,0 +1,180 @@
+"""What a run tells while it trains: CSV logs, TensorBoard scalars, the terminal."""
+
+import csv
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import lightning.pytorch as pl
+from lightning.pytorch.loggers import TensorBoardLogger
+from tqdm import tqdm
+
+from lfads_lightning.config import LossConfig
+from lfads_lightning.files import whole_file
+from lfads_lightning.training.module import LFADSModule
+
+SECONDS_BETWEEN_LINES = 10.0
+
+
+class EpochLogs(pl.Callback):
+    """Write a row per epoch to metrics.csv and the original's line to ``<csv_log>.csv``.
+
+    A resumed run drops the rows that lie after the checkpoint it starts from, and appends.
+
+    Args:
+        folder: the run's.
+        csv_log: name of the original-format log; empty for none.
+    """
+
+    def __init__(self, folder: Path, csv_log: str) -> None:
+        self.table = folder / "metrics.csv"
+        self.fitlog = folder / f"{csv_log}.csv" if csv_log else None
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Cut both logs back to the epoch at which training starts."""
+        epoch = trainer.current_epoch
+        _keep_lines(self.table, lambda line: line.startswith("epoch,") or _int(line, 0) < epoch)
+        if self.fitlog is not None:
+            _keep_lines(self.fitlog, lambda line: _int(line, 1) < epoch)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Append the epoch's row to both logs, and its scalars to TensorBoard."""
+        assert isinstance(pl_module, LFADSModule)
+        metrics, step = pl_module.metrics, pl_module.step
+        if not metrics:
+            return
+        row = {"epoch": trainer.current_epoch, "step": step} | metrics
+        is_new = not self.table.exists()
+        with self.table.open("a", newline="") as file:
+            writer = csv.DictWriter(file, row.keys())
+            if is_new:
+                writer.writeheader()
+            writer.writerow(row)
+        if self.fitlog is not None:
+            with self.fitlog.open("a") as file:
+                file.write(fitlog_line(trainer.current_epoch, step, metrics))
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger):
+                logger.log_metrics(metrics, step)
+
+
+def fitlog_line(epoch: int, step: int, metrics: dict[str, float]) -> str:
+    """Return an epoch as a line of the original's log, names and values in turn.
+
+    Without validation data the second value of each pair is left out.
+    """
+
+    def pair(name: str, *terms: str) -> str:
+        splits = [s for s in ("train", "valid") if f"{s}/total" in metrics]
+        values = [sum(metrics[f"{s}/{term}"] for term in terms) for s in splits]
+        return f"{name},{','.join(f'{v:.2f}' for v in values)}"
+
+    return (
+        f"epoch,{epoch}, step,{step}, {pair('total', 'total')}, {pair('recon', 'recon')}, "
+        f"{pair('kl', 'kl_ic', 'kl_co')}, l2,{metrics['train/l2']:.5f}, "
+        f"klweight,{metrics['ramp/kl']:.2f}, l2weight,{metrics['ramp/l2']:.2f}\n"
+    )
+
+
+def _int(line: str, field: int) -> float:
+    try:
+        return int(line.split(",")[field])
+    except (ValueError, IndexError):  # a line cut off by a crash
+        return float("inf")
+
+
+def _keep_lines(path: Path, keep: Callable[[str], bool]) -> None:
+    if not path.exists():
+        return
+    lines = path.read_text().splitlines(keepends=True)
+    kept = [line for line in lines if keep(line)]
+    if len(kept) < len(lines):
+        with whole_file(path) as new:
+            new.write_text("".join(kept))
+
+
+class Progress(pl.Callback):
+    """Show epoch, costs, ramps, learning rate and time left: a bar, or lines where no one looks.
+
+    Args:
+        loss: whose ramps are shown.
+        learning_rate_stop: the rate at which training ends.
+    """
+
+    def __init__(self, loss: LossConfig, learning_rate_stop: float) -> None:
+        self.loss, self.learning_rate_stop = loss, learning_rate_stop
+        self.bar: tqdm | None = None
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Open the bar."""
+        self.started, self.first_epoch, self.last_line = time.monotonic(), trainer.current_epoch, 0.0
+        if sys.stderr.isatty():
+            total = self._epochs_in_all(trainer)
+            self.bar = tqdm(total=total, initial=self.first_epoch, unit="epoch", dynamic_ncols=True)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Show the epoch."""
+        assert isinstance(pl_module, LFADSModule)
+        m = pl_module.metrics
+        valid = f" valid {m['valid/total']:.1f}" if "valid/total" in m else ""
+        costs = (
+            f"train {m['train/total']:.1f}{valid} | ramp {m['ramp/kl']:.2f} | lr {m['lr']:.2g}"
+        )
+        if self.bar is not None:
+            self.bar.set_postfix_str(f"{costs}{self._at_least(trainer, pl_module)}", refresh=False)
+            self.bar.update()
+            return
+        now, epoch = time.monotonic(), trainer.current_epoch
+        is_last = trainer.should_stop or epoch + 1 == self._epochs_in_all(trainer)
+        if is_last or now - self.last_line >= SECONDS_BETWEEN_LINES:
+            self.last_line = now
+            left = self._time_left(trainer, pl_module, now)
+            print(f"epoch {epoch} | {costs}{left}", file=sys.stderr, flush=True)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Close the bar."""
+        self._close()
+
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        """Close the bar."""
+        self._close()
+
+    def _close(self) -> None:
+        if self.bar is not None:
+            self.bar.close()
+
+    def _epochs_in_all(self, trainer: pl.Trainer) -> int | None:
+        bounds = []
+        if trainer.max_epochs is not None and trainer.max_epochs >= 0:
+            bounds.append(trainer.max_epochs)
+        if trainer.max_steps >= 0:
+            bounds.append(-(-trainer.max_steps // int(trainer.num_training_batches)))
+        return min(bounds, default=None)
+
+    def _fewest_epochs_left(self, module: LFADSModule) -> float:
+        return module.rule.epochs_until(module.metrics["lr"], self.learning_rate_stop)
+
+    def _at_least(self, trainer: pl.Trainer, module: LFADSModule) -> str:
+        if self._epochs_in_all(trainer) is not None:
+            return ""  # the bar itself shows the time left
+        return self._time_left(trainer, module, time.monotonic())
+
+    def _time_left(self, trainer: pl.Trainer, module: LFADSModule, now: float) -> str:
+        done = trainer.current_epoch + 1 - self.first_epoch
+        per_epoch = (now - self.started) / done
+        total, by_rate = self._epochs_in_all(trainer), self._fewest_epochs_left(module)
+        if total is not None:
+            return f" | {_duration((total - trainer.current_epoch - 1) * per_epoch)} left"
+        if by_rate == float("inf"):
+            return ""
+        # only the learning rate ends training; it cannot fall faster than this
+        return f" | at least {_duration(by_rate * per_epoch)} left"
+
+
+def _duration(seconds: float) -> str:
+    minutes, s = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{s:02d}" if hours else f"{minutes}:{s:02d}"
