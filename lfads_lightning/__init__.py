@@ -1,0 +1,45 @@
+"""LFADS, latent factor analysis via dynamical systems, in PyTorch and Lightning.
+
+Letters in shapes: ``E`` trials, ``B`` trials of a batch, ``T`` time bins, ``D`` data channels
+(neurons), ``I`` external inputs, ``F`` factors, ``G`` generator units, ``U`` controller outputs
+(inferred inputs), ``Z`` initial-condition code. Rates are expected counts per bin.
+"""
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+from lfads_lightning.config import LFADSError as LFADSError
+
+if TYPE_CHECKING:
+    from lfads_lightning import interop as interop
+    from lfads_lightning.api import fit as fit
+    from lfads_lightning.data.session_files import read_session as read_session
+    from lfads_lightning.data.session_files import write_session as write_session
+    from lfads_lightning.inference.posterior import Posterior as Posterior
+    from lfads_lightning.inference.posterior import Prior as Prior
+    from lfads_lightning.inference.trained import Trained as Trained
+    from lfads_lightning.inference.trained import load as load
+
+__version__ = version("lfads-lightning")
+
+# torch takes seconds to import, so names are fetched when they are used
+_HOME = {
+    "Posterior": "lfads_lightning.inference.posterior",
+    "Prior": "lfads_lightning.inference.posterior",
+    "Trained": "lfads_lightning.inference.trained",
+    "fit": "lfads_lightning.api",
+    "load": "lfads_lightning.inference.trained",
+    "read_session": "lfads_lightning.data.session_files",
+    "write_session": "lfads_lightning.data.session_files",
+}
+
+__all__ = ["LFADSError", "interop", *_HOME]  # noqa: F822
+
+
+def __getattr__(name: str) -> Any:
+    if name == "interop":
+        return import_module("lfads_lightning.interop")
+    if name in _HOME:
+        return getattr(import_module(_HOME[name]), name)
+    raise AttributeError(f"module 'lfads_lightning' has no attribute {name!r}")

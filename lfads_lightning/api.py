@@ -1,3 +1,124 @@
-class Trained:
-    def __init__(self, model, config, n_bins, step):
-        self.model, self.config, self.n_bins, self.step = model, config, n_bins, step
+"""The Python face: :func:`fit` trains on arrays, :func:`load` opens any run's folder."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from lfads_lightning.config import Config, Kind, LFADSError
+from lfads_lightning.data.sessions import Session, sessions_from_arrays
+from lfads_lightning.inference.trained import Arrays, Trained, load
+from lfads_lightning.params import from_flat, read_params_file
+from lfads_lightning.report.finish import finish
+from lfads_lightning.training import fit as training
+
+__all__ = ["Trained", "fit", "load", "train_sessions"]
+
+
+def fit(
+    data: Arrays,
+    *,
+    valid_data: Arrays | None = None,
+    valid_fraction: float = 0.2,
+    ext_input: Arrays | None = None,
+    valid_ext_input: Arrays | None = None,
+    train_truth: Arrays | None = None,
+    valid_truth: Arrays | None = None,
+    alignment_matrix_cxf: Arrays | None = None,
+    alignment_bias_c: Arrays | None = None,
+    conversion_factor: float = 1.0,
+    **parameters: Any,
+) -> Trained:
+    """Train a model on arrays.
+
+    Args:
+        data: training trials, (E, T, D) counts per bin, or {session: array} for several sessions.
+        valid_data: validation trials in the same form; by default ``valid_fraction`` of the trials of
+            ``data``, evenly spaced, are held out.
+        valid_fraction: share held out when ``valid_data`` is None; 0 trains on all.
+        ext_input: external inputs of ``data``, (E, T, I); needs ``ext_input_dim=I``.
+        valid_ext_input: those of ``valid_data``.
+        train_truth: true rates of ``data``, for scores and figures only.
+        valid_truth: those of ``valid_data``.
+        alignment_matrix_cxf: (D, F) per session.
+        alignment_bias_c: (D,) per session.
+        conversion_factor: units of the truth per (count/bin).
+        **parameters: every parameter by its documented name, ``co_dim=2``; the run's folder is
+            ``lfads_save_dir``, by default outputs/DATE/TIME.
+
+    Returns:
+        The model with the lowest validation cost (the last one, where none was eligible).
+
+    Raises:
+        LFADSError: data or parameters are wrong; the message says which and how to mend it.
+    """
+    file = parameters.get("params_file")
+    from_file = read_params_file(file) if file is not None else {}
+    config = from_flat(parameters, "fit", base=from_flat(from_file))
+    if config.kind is not Kind.train:
+        raise LFADSError(
+            f"fit: kind={config.kind.name} is a method of the trained model: "
+            f"lfads.load(folder).{config.kind.name}(...)"
+        )
+    one = not isinstance(data, Mapping)
+    given = {
+        "train_data": data,
+        "valid_data": valid_data,
+        "train_ext_input": ext_input,
+        "valid_ext_input": valid_ext_input,
+        "train_truth": train_truth,
+        "valid_truth": valid_truth,
+        "alignment_matrix_cxf": alignment_matrix_cxf,
+        "alignment_bias_c": alignment_bias_c,
+    }
+    by_key: dict[str, dict[str, ArrayLike]] = {
+        key: {"session": value} if one else dict(value)  # type: ignore[dict-item, arg-type]
+        for key, value in given.items()
+        if value is not None
+    }
+    if valid_data is None and valid_fraction > 0:
+        _hold_out(by_key, valid_fraction)
+    by_key["conversion_factor"] = dict.fromkeys(by_key["train_data"], conversion_factor)
+    sessions = sessions_from_arrays(
+        by_key.pop("train_data"),
+        by_key.pop("valid_data", None),
+        output_dist=config.model.output_dist.name,
+        ext_input_dim=config.data.ext_input_dim,
+        factors_dim=config.model.factors_dim,
+        **by_key,
+    )
+    return train_sessions(config, sessions, _folder(config))
+
+
+def _hold_out(by_key: dict[str, dict[str, ArrayLike]], fraction: float) -> None:
+    """Move evenly spaced trials of each train array to its valid twin."""
+    if not 0 < fraction < 1:
+        raise LFADSError(f"fit: valid_fraction is {fraction}; expected 0 <= valid_fraction < 1")
+    for key in ("data", "ext_input", "truth"):
+        train = by_key.get(f"train_{key}", {})
+        for name, array in train.items():
+            whole = np.asarray(array)
+            if whole.ndim == 0 or len(whole) < 2:
+                continue  # nothing to spare; what is wrong with it is said by the checks
+            n = min(max(round(fraction * len(whole)), 1), len(whole) - 1)
+            held = np.zeros(len(whole), bool)
+            held[((np.arange(n) + 0.5) * len(whole) / n).astype(int)] = True
+            train[name] = whole[~held]
+            by_key.setdefault(f"valid_{key}", {})[name] = whole[held]
+
+
+def _folder(config: Config) -> Path:
+    if config.output.lfads_save_dir is not None:
+        return Path(config.output.lfads_save_dir)
+    return Path("outputs") / datetime.now().strftime("%Y-%m-%d/%H-%M-%S")
+
+
+def train_sessions(config: Config, sessions: list[Session], folder: Path) -> Trained:
+    """Train, score and draw; the command line's ``kind=train`` and :func:`fit` both end here."""
+    fitted = training.fit(config, sessions, folder)
+    trained = Trained(fitted.model, config, sessions[0].n_bins, fitted.step, folder)
+    trained.scores = finish(trained, sessions, fitted)
+    return trained

@@ -12,109 +12,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from lfads_lightning.api import Trained
 from lfads_lightning.config import Config, LFADSError, SessionSpec
-from lfads_lightning.model.cells import GRU
-from lfads_lightning.model.lfads import LFADS, Affine, Bidirectional, session_key
+from lfads_lightning.inference.trained import Trained
+from lfads_lightning.model.lfads import LFADS
+from lfads_lightning.model.names import joined, variable_blocks
 from lfads_lightning.params import from_flat
 
 _READOUT = r"glm_fac_2_(?:logrates|means)_(.*)_W"
 # the run-time fields of the original's hyper-parameters; read here, or implied by the variables
 _NOT_PARAMETERS = {"dataset_names", "dataset_dims", "num_steps", "ndatasets", "allow_gpu_growth"}
-
-
-def variable_blocks(model: LFADS) -> dict[str, list[Tensor]]:
-    """Map the original's variable names to our parameters.
-
-    The original keeps an encoder's input and recurrent weights in one matrix: our parameters are
-    its blocks of rows. Biases are (1, n) there and (n,) here.
-
-    Returns:
-        Name without the ``LFADS/`` prefix and the ``:0`` suffix, to the blocks from top to bottom.
-    """
-    blocks: dict[str, list[Tensor]] = {}
-    for name in model.sessions:
-        key = session_key(name)
-        if key in model.readin:
-            blocks |= _affine(f"x_2_infac_{name}", model.readin[key])
-        if key in model.readout:
-            what = "logrates" if model.is_poisson else "means"
-            blocks |= _affine(f"glm/fac_2_{what}_{name}", model.readout[key])
-        if key in model.readout_logvar:
-            blocks |= _affine(f"glm/fac_2_logvars_{name}", model.readout_logvar[key])
-    if model.config.ic_dim > 0:
-        blocks |= _encoder("ic_enc", model.ic_encoder)
-        blocks |= _affine("z/ic_enc_2_post_g0/mean", model.ic_mean)
-        blocks |= _affine("z/ic_enc_2_post_g0/logvar", model.ic_logvar)
-        blocks["z/prior_g0/mean"] = [model.ic_prior.mean]
-        blocks["z/prior_g0/logvar"] = [model.ic_prior.raw_logvar]
-        if model.ic_to_gen is not None:
-            blocks |= _affine("gen/g0_2_gen_ic", model.ic_to_gen)
-    else:
-        blocks["gen/g0"] = [model.gen_ic]
-    if model.config.co_dim > 0:
-        blocks |= _encoder("ci_enc", model.ci_encoder)
-        blocks |= {
-            "z/u_prior_ar1/logevars": [model.co_prior.log_innovation_var],
-            "z/u_prior_ar1/logatau": [model.co_prior.log_tau],
-            "con/c0": [model.con_ic],
-        }
-        blocks |= _decoder("con", model.controller)
-        blocks |= _affine("con/con_to_post_co/mean", model.co_mean)
-        blocks |= _affine("con/con_to_post_co/logvar", model.co_logvar)
-    blocks |= _decoder("gen", model.generator)
-    blocks["gen/gen_2_fac/W"] = [model.factor_weight]
-    return blocks
-
-
-def _affine(name: str, layer: torch.nn.Module) -> dict[str, list[Tensor]]:
-    assert isinstance(layer, Affine)
-    return {f"{name}/W": [layer.weight], f"{name}/b": [layer.bias]}
-
-
-def _encoder(name: str, encoder: Bidirectional) -> dict[str, list[Tensor]]:
-    blocks: dict[str, list[Tensor]] = {}
-    for way, gru, start in (
-        ("fwd", encoder.fwd, encoder.fwd_start),
-        ("rev", encoder.rev, encoder.rev_start),
-    ):
-        if gru is None or start is None:
-            continue
-        scope = f"{name}_{way}"
-        blocks |= {
-            f"{scope}/{name}_t0_{way}": [start],
-            f"{scope}/GRU/Gates/xh_2_ru/W": [gru.input_gates, gru.gates],
-            f"{scope}/GRU/Gates/xh_2_ru/b": [gru.gates_bias],
-            f"{scope}/GRU/Candidate/xrh_2_c/W": [gru.input_candidate, gru.candidate],
-            f"{scope}/GRU/Candidate/xrh_2_c/b": [gru.candidate_bias],
-        }
-    return blocks
-
-
-def _decoder(name: str, gru: GRU) -> dict[str, list[Tensor]]:
-    scope = f"{name}/GenGRU"
-    blocks = {
-        f"{scope}/Gates/h_2_ru/W": [gru.gates],
-        f"{scope}/Gates/h_2_ru/b": [gru.gates_bias],
-        f"{scope}/Candidate/rh_2_c/W": [gru.candidate],
-        f"{scope}/Candidate/rh_2_c/b": [gru.candidate_bias],
-    }
-    if gru.input_gates.shape[0] > 0:
-        blocks[f"{scope}/Gates/x_2_ru/W"] = [gru.input_gates]
-        blocks[f"{scope}/Candidate/x_2_c/W"] = [gru.input_candidate]
-    return blocks
-
-
-def to_original(model: LFADS) -> dict[str, np.ndarray]:
-    """Return the weights under the original's names, ``LFADS/<scope>/<name>:0``."""
-    return {f"LFADS/{name}:0": _joined(parts) for name, parts in variable_blocks(model).items()}
-
-
-def _joined(parts: list[Tensor]) -> np.ndarray:
-    whole = torch.cat([p.detach() for p in parts])
-    return (whole[None] if whole.ndim == 1 else whole).cpu().numpy()
 
 
 def from_original(
@@ -186,7 +93,7 @@ def _load(model: LFADS, arrays: dict[str, np.ndarray]) -> None:
                 f"variables: LFADS/{name}:0 is missing; the hyper-parameters ask for it (session "
                 f"names: {list(model.sessions)})"
             )
-        expected = _joined(parts).shape
+        expected = joined(parts).shape
         if array.shape != expected:
             raise LFADSError(
                 f"variables: LFADS/{name}:0 is {array.shape}, the hyper-parameters ask for {expected}"

@@ -1,0 +1,148 @@
+"""The files that the four non-train kinds write into a run's folder."""
+
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import yaml
+
+from lfads_lightning.config import Config, Kind, OutputDist
+from lfads_lightning.data.sessions import Session, Split
+from lfads_lightning.files import whole_file
+from lfads_lightning.inference.posterior import Posterior, Prior, push_mean, sample_and_average
+from lfads_lightning.inference.trained import Trained
+from lfads_lightning.params import to_dict
+
+BINS = "bins are consecutive and equally wide, as in the input file; entry t of an array is bin t"
+_RATES = {
+    OutputDist.poisson: "expected counts per bin",
+    OutputDist.gaussian: "means, then variances, of the data in their own units",
+}
+UNITS = {
+    "gen_ics": "generator state before bin 0",
+    "gen_states": "generator units, after each bin",
+    "factors": "arbitrary",
+    "controller_outputs": "inferred inputs, arbitrary",
+    "prior_zs_ar_con": "inferred inputs, arbitrary",
+    "costs": "nats per trial",
+    "nll_bound_vaes": "nats per trial",
+    "nll_bound_iwaes": "nats per trial; NaN where not defined",
+    "nll_bound_iwaes_true": "nats per trial; NaN where not defined",
+    "train_steps": "optimiser updates",
+}
+
+
+def write_posteriors(
+    trained: Trained, sessions: list[Session], config: Config, folder: Path
+) -> list[Path]:
+    """Run a posterior kind on every split of every session; write one file for each.
+
+    Args:
+        trained: the model.
+        sessions: data that fit it.
+        config: of this call; its kind, sampling and output groups are used.
+        folder: receives the files.
+    """
+    paths = []
+    for session in trained.fitting(sessions):
+        for split_name, split in session.splits.items():
+            posterior, samples = _posterior(trained, session, split, config)
+            name = _filename(config, f"{session.name}_{split_name}_{config.kind.name}")
+            attributes = {"session": session.name, "split": split_name, "num_samples": samples}
+            paths.append(_write(folder / name, posterior, trained, config, attributes))
+    return paths
+
+
+def _posterior(
+    trained: Trained, session: Session, split: Split, config: Config
+) -> tuple[Posterior, int]:
+    n = min(config.sampling.ps_nexamples_to_process, len(split.data))
+    data = split.data[:n]
+    ext = None if split.ext_input is None else split.ext_input[:n]
+    run = trained.evaluation()
+    if config.kind is Kind.posterior_push_mean:
+        return push_mean(run, session.name, data, ext), 0
+    samples = config.sampling.num_posterior_samples or config.data.batch_size
+    return sample_and_average(run, session.name, data, ext, samples), samples
+
+
+def write_prior(
+    trained: Trained, sessions: list[Session], config: Config, folder: Path
+) -> Path:
+    """Draw trials from the prior and write them.
+
+    Args:
+        trained: the model.
+        sessions: data whose external inputs drive the generator, where they are injected: those of
+            the training trials, in file order, over and over.
+        config: of this call.
+        folder: receives the file.
+    """
+    n = config.sampling.num_prior_samples or config.data.batch_size
+    name = config.sampling.session or min(trained.sessions)
+    ext = None
+    if trained.config.model.inject_ext_input_to_gen:
+        inputs = {s.name: s.train.ext_input for s in trained.fitting(sessions)}.get(name)
+        ext = None if inputs is None else inputs[np.arange(n) % len(inputs)]
+    prior = trained.prior_sample(n, name, ext)
+    path = folder / _filename(config, config.kind.name)
+    return _write(path, prior, trained, config, {"session": name, "num_samples": n})
+
+
+def write_model_params(
+    trained: Trained, config: Config, folder: Path, moments: dict[str, np.ndarray]
+) -> Path:
+    """Write all weights under the original's variable names, ``/`` as ``_``.
+
+    Args:
+        trained: the model.
+        config: of this call.
+        folder: receives the file.
+        moments: the optimiser's, by dataset name; empty for none.
+    """
+    stem = config.output.output_filename_stem
+    path = folder / (f"{stem}_model_params.h5" if stem else "model_params.h5")
+    arrays: dict[str, Any] = {n.replace("/", "_"): a for n, a in trained.model_params().items()}
+    arrays |= moments | {"LFADS_global_step:0": np.int64(trained.step)}
+    with whole_file(path) as temporary, h5py.File(temporary, "w") as file:
+        for name, array in arrays.items():
+            file[name] = array
+        _describe(file, trained, config, {"layout": "weights are (in, out), y = x W + b"})
+    return path
+
+
+def _filename(config: Config, rest: str) -> str:
+    return f"{config.output.output_filename_stem or 'model_runs'}_{rest}.h5"
+
+
+def _write(
+    path: Path,
+    result: Posterior | Prior,
+    trained: Trained,
+    config: Config,
+    attributes: dict[str, Any],
+) -> Path:
+    with whole_file(path) as temporary, h5py.File(temporary, "w") as file:
+        for name, array in result._asdict().items():
+            if array is None or name == "rates":  # rates are in output_dist_params
+                continue
+            dataset = file.create_dataset(name, data=array, compression="gzip")
+            rates = _RATES[trained.config.model.output_dist]
+            units = rates if name == "output_dist_params" else UNITS.get(name)
+            dataset.attrs["units"] = units or "initial-condition code, arbitrary"
+        _describe(file, trained, config, attributes)
+    return path
+
+
+def _describe(
+    file: h5py.File, trained: Trained, config: Config, attributes: dict[str, Any]
+) -> None:
+    file.attrs.update(attributes)
+    file.attrs["kind"] = config.kind.name
+    file.attrs["bins"] = BINS
+    file.attrs["config"] = yaml.safe_dump(to_dict(config), sort_keys=False)
+    file.attrs["train_step"] = trained.step
+    file.attrs["checkpoint"] = config.output.checkpoint_pb_load_name
+    file.attrs["version"] = version("lfads-lightning")

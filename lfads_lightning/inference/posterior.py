@@ -1,0 +1,276 @@
+"""Posterior and prior of a trained model: the three kinds that compute, as functions."""
+
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lfads_lightning.config import LFADSError, LossConfig
+from lfads_lightning.model.lfads import LFADS, Encoding, LFADSOutput, Noise
+from lfads_lightning.model.distributions import gaussian_log_density
+from lfads_lightning.model.loss import LossTerms, trial_terms
+
+ROWS_AT_ONCE = 512  # trials x samples in one pass; bounds memory
+
+
+class Posterior(NamedTuple):
+    """What a model infers from trials, as numpy arrays; None where it has no such part.
+
+    Rates are expected counts per bin. The four after ``factors`` of one trial are nats.
+    """
+
+    rates: np.ndarray  # (E, T, D), mean of the output distribution
+    output_dist_params: np.ndarray  # (E, T, D) rates; Gaussian: (E, T, 2D) means, variances
+    factors: np.ndarray  # (E, T, F)
+    gen_states: np.ndarray  # (E, T, G)
+    gen_ics: np.ndarray  # (E, G), the generator's state before bin 0
+    controller_outputs: np.ndarray | None  # (E, T, U), inferred inputs
+    post_g0_mean: np.ndarray | None  # (E, Z)
+    post_g0_logvar: np.ndarray | None  # (E, Z)
+    prior_g0_mean: np.ndarray | None  # (E, Z)
+    prior_g0_logvar: np.ndarray | None  # (E, Z)
+    costs: np.ndarray  # (E,), the training loss at this step
+    nll_bound_vaes: np.ndarray  # (E,), recon + KL, without ramps and L2
+    nll_bound_iwaes: np.ndarray  # (E,), the original's; NaN for posterior_push_mean
+    nll_bound_iwaes_true: np.ndarray  # (E,), Burda et al. 2016, eq. 8; NaN as above
+    train_steps: np.ndarray  # (E,), updates behind the weights
+
+
+class Prior(NamedTuple):
+    """Trials that a model makes up, as numpy arrays."""
+
+    rates: np.ndarray  # (E, T, D)
+    output_dist_params: np.ndarray  # (E, T, D or 2D)
+    factors: np.ndarray  # (E, T, F)
+    gen_states: np.ndarray  # (E, T, G)
+    gen_ics: np.ndarray  # (E, G)
+    prior_zs_ar_con: np.ndarray | None  # (E, T, U), the AR(1) paths
+    prior_g0_mean: np.ndarray | None  # (E, Z)
+    prior_g0_logvar: np.ndarray | None  # (E, Z)
+
+
+class Evaluation(NamedTuple):
+    """What stays the same while a model is evaluated."""
+
+    model: LFADS
+    loss: LossConfig
+    ramps: tuple[float, float]
+    step: int
+    rng: torch.Generator
+
+
+@torch.no_grad()
+def push_mean(
+    run: Evaluation, session: str, data: np.ndarray, ext_input: np.ndarray | None
+) -> Posterior:
+    """Pass posterior means through the generator: one deterministic pass per trial.
+
+    The costs are each trial's own; the inferred-input KL in them is at one sample.
+
+    Args:
+        run: model and constants.
+        session: whose read-in and read-out to use.
+        data: (E, T, D).
+        ext_input: (E, T, I) or None.
+    """
+    parts = []
+    for batch, ext in _chunks(data, ext_input, ROWS_AT_ONCE, run.model):
+        noise = run.model.draw_noise(len(batch), batch.shape[1], run.rng)
+        output = run.model(batch, session, ext, noise, use_means=True)
+        terms = _terms(run, output, batch)
+        nan = torch.full_like(terms.total, math.nan)
+        parts.append(_arrays(_posterior(run, output, terms, nan, nan, output.states.co_means)))
+    return _joined(parts, run.model)
+
+
+@torch.no_grad()
+def sample_and_average(
+    run: Evaluation,
+    session: str,
+    data: np.ndarray,
+    ext_input: np.ndarray | None,
+    num_samples: int,
+) -> Posterior:
+    """Average ``num_samples`` posterior samples of every trial.
+
+    Trials are encoded once; memory does not grow with the number of samples.
+
+    Args:
+        run: model and constants.
+        session: whose read-in and read-out to use.
+        data: (E, T, D).
+        ext_input: (E, T, I) or None.
+        num_samples: per trial.
+    """
+    per_pass = min(num_samples, ROWS_AT_ONCE)
+    parts = []
+    for batch, ext in _chunks(data, ext_input, max(ROWS_AT_ONCE // per_pass, 1), run.model):
+        encoding = run.model.encode(batch, session, ext)
+        parts.append(_arrays(_averaged(run, session, batch, encoding, num_samples, per_pass)))
+    return _joined(parts, run.model)
+
+
+def _averaged(
+    run: Evaluation, session: str, batch: Tensor, encoding: Encoding, n: int, per_pass: int
+) -> dict[str, Tensor | None]:
+    n_trials, n_bins = batch.shape[:2]
+    total: dict[str, Tensor | None] = {}
+    legacy, true = [], []
+    for first in range(0, n, per_pass):
+        k = min(per_pass, n - first)
+        # row = trial * k + sample
+        repeated = Encoding(*(None if e is None else e.repeat_interleave(k, 0) for e in encoding))
+        noise = run.model.draw_noise(n_trials * k, n_bins, run.rng)
+        output = run.model.decode(repeated, n_bins, session, noise)
+        target = batch.repeat_interleave(k, 0)
+        terms = _terms(run, output, target)
+        bound = terms.recon + terms.kl_ic + terms.kl_co
+        legacy.append(-bound.view(n_trials, k))
+        true.append(_log_weights(run.model, output, noise, terms).view(n_trials, k))
+        part = _posterior(run, output, terms, bound, bound, output.states.co_samples)
+        for name, value in part.items():
+            if value is None:
+                total[name] = None
+                continue
+            summed = value.view(n_trials, k, *value.shape[1:]).sum(1)
+            held = total.get(name)
+            total[name] = summed if held is None else held + summed
+    result = {name: None if value is None else value / n for name, value in total.items()}
+    for name, weights in (("nll_bound_iwaes", legacy), ("nll_bound_iwaes_true", true)):
+        result[name] = -(torch.cat(weights, 1).logsumexp(1) - math.log(n))
+    return result
+
+
+def _log_weights(model: LFADS, output: LFADSOutput, noise: Noise, terms: LossTerms) -> Tensor:
+    """Return log p(x, z, u) - log q(z, u | x) of each row: Burda et al. 2016, equation 8."""
+    log_weight = -terms.recon
+    encoding, states = output.encoding, output.states
+    if encoding.ic_mean is not None and encoding.ic_logvar is not None:
+        z = encoding.ic_mean + (0.5 * encoding.ic_logvar).exp() * noise.ic
+        log_p = gaussian_log_density(z, model.ic_prior.mean, model.ic_prior.logvar())
+        log_q = gaussian_log_density(z, encoding.ic_mean, encoding.ic_logvar)
+        log_weight = log_weight + (log_p - log_q).sum(1)
+    if states.co_samples is not None:
+        u, mean, logvar = states.co_samples, states.co_means, states.co_logvars
+        assert mean is not None and logvar is not None
+        log_q = gaussian_log_density(u, mean, logvar).sum((1, 2))
+        log_weight = log_weight + model.co_prior.log_density(u) - log_q
+    return log_weight
+
+
+@torch.no_grad()
+def prior_sample(
+    run: Evaluation, session: str, num_samples: int, n_bins: int, ext_input: np.ndarray | None
+) -> Prior:
+    """Draw trials from the prior over initial conditions and inferred inputs.
+
+    Args:
+        run: model and constants.
+        session: whose read-out to use.
+        num_samples: E, trials to draw.
+        n_bins: T.
+        ext_input: (E, T, I), needed where external inputs are injected into the generator.
+
+    Raises:
+        LFADSError: external inputs are missing, not needed, or misshapen.
+    """
+    model = run.model
+    ext = _prior_ext_input(model, num_samples, n_bins, ext_input)
+    noise = model.draw_noise(num_samples, n_bins, run.rng)
+    z = mean = logvar = u = None
+    if model.config.ic_dim > 0:
+        mean = model.ic_prior.mean.expand(num_samples, -1)
+        logvar = model.ic_prior.logvar().expand(num_samples, -1)
+        z = mean + (0.5 * logvar).exp() * noise.ic
+    if model.config.co_dim > 0:
+        u = model.co_prior.sample(noise.co)
+    gen_ics, states, params = model.generate(z, u, session, ext, n_bins)
+    arrays = (params, states.factors, states.gen_states, gen_ics, u, mean, logvar)
+    # a model without any random part draws the same trial every time
+    whole = [
+        None if a is None else a.expand(num_samples, *a.shape[1:]).cpu().numpy() for a in arrays
+    ]
+    return Prior(_rates(whole[0], model), *whole)  # type: ignore[arg-type]
+
+
+def _prior_ext_input(
+    model: LFADS, n_trials: int, n_bins: int, ext_input: np.ndarray | None
+) -> Tensor | None:
+    if not (model.config.inject_ext_input_to_gen and model.ext_input_dim > 0):
+        if ext_input is not None:
+            raise LFADSError(
+                "prior_sample: ext_input is given, but external inputs do not reach this model's "
+                "generator (inject_ext_input_to_gen is false)"
+            )
+        return None
+    expected = (n_trials, n_bins, model.ext_input_dim)
+    if ext_input is None or np.shape(ext_input) != expected:
+        found = "missing" if ext_input is None else f"of shape {np.shape(ext_input)}"
+        raise LFADSError(
+            f"prior_sample: ext_input is {found}; external inputs are injected into this model's "
+            f"generator, so give an array of shape {expected} (trials, bins, inputs)"
+        )
+    return torch.as_tensor(np.asarray(ext_input)).to(model.factor_weight)
+
+
+def _chunks(
+    data: np.ndarray, ext_input: np.ndarray | None, size: int, model: LFADS
+) -> Iterator[tuple[Tensor, Tensor | None]]:
+    like = model.factor_weight
+    for i in range(0, len(data), size):
+        batch = torch.from_numpy(data[i : i + size].astype(np.float32)).to(like)
+        yield batch, None if ext_input is None else torch.as_tensor(ext_input[i : i + size]).to(like)
+
+
+def _arrays(part: dict[str, Tensor | None]) -> dict[str, np.ndarray | None]:
+    return {name: None if value is None else value.cpu().numpy() for name, value in part.items()}
+
+
+def _terms(run: Evaluation, output: LFADSOutput, data: Tensor) -> LossTerms:
+    return trial_terms(run.model, output, data, run.loss, *run.ramps)
+
+
+def _posterior(
+    run: Evaluation,
+    output: LFADSOutput,
+    terms: LossTerms,
+    iwae: Tensor,
+    iwae_true: Tensor,
+    inputs: Tensor | None,
+) -> dict[str, Tensor | None]:
+    encoding = output.encoding
+    has_code = encoding.ic_mean is not None
+    prior = run.model.ic_prior if has_code else None
+    return {
+        "output_dist_params": output.output_dist_params,
+        "factors": output.states.factors,
+        "gen_states": output.states.gen_states,
+        "gen_ics": output.gen_ics,
+        "controller_outputs": inputs,
+        "post_g0_mean": encoding.ic_mean,
+        "post_g0_logvar": encoding.ic_logvar,
+        "prior_g0_mean": None if prior is None else prior.mean.expand_as(encoding.ic_mean),
+        "prior_g0_logvar": None if prior is None else prior.logvar().expand_as(encoding.ic_mean),
+        "costs": terms.total,
+        "nll_bound_vaes": terms.recon + terms.kl_ic + terms.kl_co,
+        "nll_bound_iwaes": iwae,
+        "nll_bound_iwaes_true": iwae_true,
+        "train_steps": torch.full_like(terms.total, run.step),
+    }
+
+
+def _joined(parts: list[dict[str, np.ndarray | None]], model: LFADS) -> Posterior:
+    arrays = {
+        name: None if first is None else np.concatenate([p[name] for p in parts])  # type: ignore[misc]
+        for name, first in parts[0].items()
+    }
+    arrays["train_steps"] = np.rint(arrays["train_steps"]).astype(np.int64)
+    return Posterior(rates=_rates(arrays["output_dist_params"], model), **arrays)  # type: ignore[arg-type]
+
+
+def _rates(params: np.ndarray | None, model: LFADS) -> np.ndarray:
+    assert params is not None
+    return params if model.is_poisson else params[..., : params.shape[-1] // 2]

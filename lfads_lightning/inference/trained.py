@@ -1,0 +1,270 @@
+"""A trained model: the four kinds as methods, arrays in and arrays out; saving and loading."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+
+from lfads_lightning.config import Config, LFADSError, OutputDist, SessionSpec
+from lfads_lightning.data.sessions import Session, sessions_from_arrays
+from lfads_lightning.files import whole_file
+from lfads_lightning.inference.posterior import (
+    Evaluation,
+    Posterior,
+    Prior,
+    prior_sample,
+    push_mean,
+    sample_and_average,
+)
+from lfads_lightning.model.lfads import LFADS
+from lfads_lightning.model.names import to_original
+from lfads_lightning.params import from_dict
+from lfads_lightning.training.checkpoints import (
+    FOLDER,
+    PERIODIC,
+    load_checkpoint,
+    require_checkpoint,
+    write_index,
+)
+from lfads_lightning.training.fit import describe, resolve_device, state_of, write_config
+from lfads_lightning.training.module import model_record, ramps
+
+Arrays = ArrayLike | Mapping[str, ArrayLike]
+Result = TypeVar("Result")
+
+
+class Trained:
+    """A trained LFADS model.
+
+    Data go in as one array (E, T, D) for a model of one session, or as {session: array}; results
+    come out in the same form. Results are named tuples of numpy arrays, their names and shapes at
+    :class:`~lfads_lightning.inference.posterior.Posterior`.
+
+    Attributes:
+        model: the network.
+        config: all parameters of the run.
+        n_bins: T of the training data; None where an imported model does not say.
+        step: updates behind the weights.
+        folder: where the run lies, if anywhere.
+        scores: what the training run ended with; empty for a loaded or imported model.
+    """
+
+    def __init__(
+        self,
+        model: LFADS,
+        config: Config,
+        n_bins: int | None,
+        step: int,
+        folder: Path | None = None,
+    ) -> None:
+        self.model, self.config = model.eval(), config
+        self.n_bins, self.step, self.folder = n_bins, step, folder
+        self.scores: dict[str, float | str] = {}
+
+    @property
+    def sessions(self) -> dict[str, SessionSpec]:
+        """The sessions the model knows, by name."""
+        return self.model.sessions
+
+    def posterior_sample_and_average(
+        self, data: Arrays, num_samples: int | None = None, ext_input: Arrays | None = None
+    ) -> Posterior | dict[str, Posterior]:
+        """Average posterior samples of every trial.
+
+        Args:
+            data: (E, T, D) counts, or {session: array}.
+            num_samples: per trial; by default ``num_posterior_samples``, else ``batch_size``.
+            ext_input: (E, T, I) in the same form, where the model has external inputs.
+
+        Raises:
+            LFADSError: data do not fit the model.
+        """
+        n = num_samples or self.config.sampling.num_posterior_samples or self.config.data.batch_size
+        if n < 1:
+            raise LFADSError(f"num_samples is {num_samples}; expected an integer >= 1")
+        results = {
+            s.name: sample_and_average(self.evaluation(), s.name, s.train.data, s.train.ext_input, n)
+            for s in self._sessions(data, ext_input)
+        }
+        return _as_given(data, results)
+
+    def posterior_push_mean(
+        self, data: Arrays, ext_input: Arrays | None = None
+    ) -> Posterior | dict[str, Posterior]:
+        """Pass posterior means through the generator, one deterministic pass per trial.
+
+        Args:
+            data: (E, T, D) counts, or {session: array}.
+            ext_input: (E, T, I) in the same form, where the model has external inputs.
+
+        Raises:
+            LFADSError: data do not fit the model.
+        """
+        results = {
+            s.name: push_mean(self.evaluation(), s.name, s.train.data, s.train.ext_input)
+            for s in self._sessions(data, ext_input)
+        }
+        return _as_given(data, results)
+
+    def prior_sample(
+        self,
+        num_samples: int | None = None,
+        session: str | None = None,
+        ext_input: ArrayLike | None = None,
+        n_bins: int | None = None,
+    ) -> Prior:
+        """Draw trials from the prior.
+
+        Args:
+            num_samples: trials; by default ``num_prior_samples``, else ``batch_size``.
+            session: whose read-out to use; by default the first by name.
+            ext_input: (num_samples, T, I), needed where external inputs enter the generator.
+            n_bins: T; by default that of the training data.
+
+        Raises:
+            LFADSError: unknown session, unfit ext_input, or T is not known.
+        """
+        cfg = self.config
+        n = num_samples or cfg.sampling.num_prior_samples or cfg.data.batch_size
+        name = session or cfg.sampling.session or min(self.sessions)
+        if name not in self.sessions:
+            raise LFADSError(
+                f"sampling.session={name!r}: the model was trained on {describe(self.sessions)}"
+            )
+        n_bins = n_bins or self.n_bins
+        if n_bins is None:
+            raise LFADSError("prior_sample: this model does not say how long its trials are; "
+                             "give n_bins")  # fmt: skip
+        ext = None if ext_input is None else np.asarray(ext_input)
+        return prior_sample(self.evaluation(), name, n, n_bins, ext)
+
+    def model_params(self) -> dict[str, np.ndarray]:
+        """Return all weights under the original's variable names (in, out)."""
+        return to_original(self.model)
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the model as a run's folder, for :func:`load` and the command line's kinds.
+
+        Training can be continued from it: with these weights, and with new optimiser state.
+
+        Raises:
+            LFADSError: there is a run in the folder.
+        """
+        folder = Path(folder)
+        if (folder / FOLDER).exists():
+            raise LFADSError(f"{folder}: holds a run already; save to another folder")
+        name = f"{self.config.output.checkpoint_name}-{self.step:08d}.ckpt"
+        state = {f"model.{k}": v.cpu() for k, v in self.model.state_dict().items()}
+        record = model_record(self.model, self.config, self.n_bins, self.step)
+        with whole_file(folder / FOLDER / name) as path:
+            torch.save({"state_dict": state, "lfads": record}, path)
+        write_index(folder / FOLDER, PERIODIC, [name])
+        write_config(self.config, folder)
+        if self.scores:
+            with whole_file(folder / "scores.json") as path:
+                path.write_text(json.dumps(self.scores, indent=1))
+        return folder
+
+    def evaluation(self) -> Evaluation:
+        """Return what a pass over data needs; its random numbers start from the seed each time."""
+        rng = torch.Generator(self.model.factor_weight.device).manual_seed(self.config.seed)
+        return Evaluation(
+            self.model, self.config.loss, ramps(self.config, self.step), self.step, rng
+        )
+
+    def fitting(self, sessions: list[Session]) -> list[Session]:
+        """Return data sessions under the model's names, if they fit.
+
+        A model of one session takes one session of any name.
+
+        Raises:
+            LFADSError: unknown session, or another number of neurons.
+        """
+        if len(self.sessions) == len(sessions) == 1:
+            sessions = [_renamed(sessions[0], next(iter(self.sessions)))]
+        for s in sessions:
+            spec = self.sessions.get(s.name)
+            if spec is None:
+                raise LFADSError(
+                    f"{s.source}: the model has no session {s.name!r}; it was trained on "
+                    f"{describe(self.sessions)}"
+                )
+            if spec.data_dim != s.data_dim:
+                raise LFADSError(
+                    f"{s.source}: has {s.data_dim} neurons, the model's session {spec.name!r} has "
+                    f"{spec.data_dim}"
+                )
+        return sessions
+
+    def _sessions(self, data: Arrays, ext_input: Arrays | None) -> list[Session]:
+        if not isinstance(data, Mapping):
+            if len(self.sessions) > 1:
+                raise LFADSError(
+                    f"data is one array; the model has sessions {describe(self.sessions)}, so give "
+                    "{session name: array}"
+                )
+            name = next(iter(self.sessions))
+            data = {name: data}
+            ext_input = None if ext_input is None else {name: ext_input}  # type: ignore[dict-item]
+        sessions = sessions_from_arrays(
+            data,
+            output_dist=self.config.model.output_dist.name,
+            ext_input_dim=self.model.ext_input_dim,
+            factors_dim=self.config.model.factors_dim,
+            warn=False,
+            train_ext_input=ext_input,  # type: ignore[arg-type]
+        )
+        return self.fitting(sessions)
+
+
+def _renamed(session: Session, name: str) -> Session:
+    return Session(
+        name,
+        session.train,
+        session.valid,
+        conversion_factor=session.conversion_factor,
+        source=session.source,
+    )
+
+
+def _as_given(data: Arrays, results: dict[str, Result]) -> Result | dict[str, Result]:
+    return results if isinstance(data, Mapping) else next(iter(results.values()))
+
+
+def load(
+    folder: str | Path, checkpoint_pb_load_name: str = PERIODIC, device: str = "cpu"
+) -> Trained:
+    """Load a model from any run's folder, without its data.
+
+    Args:
+        folder: of a training run, or written by :meth:`Trained.save`.
+        checkpoint_pb_load_name: ``checkpoint`` (the newest) or ``checkpoint_lve`` (the lowest
+            validation error).
+        device: as ``trainer.device``.
+
+    Raises:
+        LFADSError: no such checkpoint, or it is damaged or too new.
+    """
+    folder = Path(folder)
+    path = require_checkpoint(folder, checkpoint_pb_load_name)
+    checkpoint = load_checkpoint(path)
+    record = checkpoint["lfads"]
+    config = from_dict(record["config"], str(path))
+    model = LFADS(config.model, [SessionSpec(*spec) for spec in record["sessions"]])
+    weights = state_of(checkpoint)
+    if any(p.dtype == torch.float64 for p in weights.values()):
+        model.double()
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise LFADSError(
+            f"{path}: its weights do not fit the parameters it states; the file is damaged or was "
+            "changed by hand; use another checkpoint"
+        ) from error
+    return Trained(
+        model.to(resolve_device(device)), config, record["n_bins"], record["step"], folder
+    )
