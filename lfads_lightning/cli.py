@@ -1,0 +1,261 @@
+"""The command line: overrides -> config -> kind -> run. The only place that knows Hydra."""
+
+import sys
+import warnings
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra._internal.utils import get_args_parser
+from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, QuotedString
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+
+from lfads_lightning import params
+from lfads_lightning.config import Config, Kind, LFADSError
+
+DEFAULT_EXPERIMENT = "lorenz"
+_DATA_CHOICES = {"data.data_dir", "data.data_filename_stem", "params_file", "experiment", "data"}
+# groups whose presets still count when a run's own config is the base
+_PRESETS_OVER_A_RUN = ("data", "trainer")
+_PRESET_GROUPS = ("experiment", "sweep", "launcher")
+
+
+def conf_dir() -> Path:
+    """Return the folder of presets: inside the installed package, or beside it in a checkout."""
+    inside = Path(__file__).parent / "conf"
+    return inside if inside.is_dir() else Path(__file__).parents[1] / "conf"
+
+
+def main() -> None:
+    """Run ``python train.py ...`` and ``lfads-train ...``; a user's mistake ends with one line."""
+    warnings.showwarning = _show_warning
+    try:
+        sys.argv[1:] = prepare(sys.argv[1:])
+    except LFADSError as error:
+        _fail(error)
+    store = ConfigStore.instance()
+    store.store(name="schema", node=Config)
+    store.store(group="hydra/help", name="lfads", node=_help())
+    hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(_run)()
+
+
+def _fail(error: LFADSError) -> None:
+    print(f"error: {error}", file=sys.stderr)
+    raise SystemExit(2)
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: Any = None,
+    line: str | None = None,
+) -> None:
+    print(f"warning: {message}", file=sys.stderr)
+
+
+def _help() -> dict[str, str]:
+    about = """
+LFADS: denoised firing rates, factors, initial conditions and inferred inputs from spike counts.
+
+  python train.py [group=preset] [group.name=value ...]        train (lfads-train, once installed)
+  python train.py data.data_dir=FOLDER data.data_filename_stem=STEM model.co_dim=4
+  python train.py params_file=my_params.yaml                   a flat file of parameter names
+  python train.py kind=posterior_sample_and_average output.lfads_save_dir=RUN
+  python train.py -m model.co_dim=0,1,2,4 seed=0,1,2           a sweep: every combination, in turn
+  python train.py ... --cfg job                                show the settings and do nothing
+
+Presets (group=preset):
+$APP_CONFIG_GROUPS
+Parameters (group.name=default):
+
+"""
+    parameters = params.help_text().replace("$", "$$")
+    return {"app_name": "lfads-train", "header": "", "footer": "", "template": about + parameters}
+
+
+def prepare(argv: Sequence[str]) -> list[str]:
+    """Check the overrides of a command line, and add what follows from them.
+
+    Adds the embedded Lorenz experiment where no data are named, and puts Hydra's folder where the
+    run's folder is asked to be.
+
+    Raises:
+        LFADSError: unknown parameter, wrong value, or a kind without a run.
+    """
+    given, _ = get_args_parser().parse_known_args(list(argv))
+    if given.help or given.hydra_help or given.info or given.shell_completion:
+        return list(argv)
+    overrides = _parsed(given.overrides)
+    values = {}
+    for override in overrides:
+        key, name = override.key_or_group, _parameter(override)
+        if name is None:
+            continue
+        values[key] = override.value()
+        for value in _choices(override):
+            params.check_value(name, value, "command line")
+    is_sweep = given.multirun or any(o.key_or_group == "sweep" for o in overrides)
+    extra = _implied(values, {o.key_or_group for o in overrides}, is_sweep)
+    return _insert(list(argv), given.overrides, extra)
+
+
+def _parsed(overrides: Sequence[str]) -> list[Override]:
+    try:
+        return OverridesParser.create().parse_overrides(list(overrides))
+    except HydraException as error:
+        reason = str(error).split("\n")[0]
+        raise LFADSError(
+            f"command line: {reason}; expected group.name=value (quote spaces and special "
+            "characters: 'data.data_dir=\"/my data\"')"
+        ) from error
+
+
+def _parameter(override: Override) -> str | None:
+    """Return the flat name of the parameter that an override sets; None for presets and Hydra's.
+
+    Raises:
+        LFADSError: no such parameter.
+    """
+    key = override.key_or_group
+    if key.split(".")[0].split("/")[0] == "hydra":
+        return None
+    flat = key.rsplit(".", 1)[-1]
+    if params.dotted_names().get(flat) == key and not override.is_delete():
+        return flat
+    if key in params.groups() or key in _PRESET_GROUPS:
+        return None
+    if override.is_delete():
+        raise LFADSError(f"command line: ~{key} takes nothing away; parameters keep their defaults")
+    raise LFADSError(f"command line: no parameter is named {key!r}{params.nearest(key)}")
+
+
+def _choices(override: Override) -> Iterable[Any]:
+    """Return the values of an override, one for each job of a sweep."""
+    if override.is_sweep_override():
+        values = override.sweep_iterator() if override.is_discrete_sweep() else ()
+    else:
+        values = (override.value(),)
+    return [v.text if isinstance(v, QuotedString) else v for v in values]
+
+
+def _implied(values: dict[str, Any], keys: set[str], is_sweep: bool) -> list[str]:
+    folder = values.get("output.lfads_save_dir")
+    file = values.get("params_file")
+    from_file = params.read_params_file(_text(file)) if isinstance(file, str | QuotedString) else {}
+    folder = folder or from_file.get("lfads_save_dir")
+    kind = values.get("kind") or from_file.get("kind", Kind.train)
+    kind = kind.name if isinstance(kind, Kind) else _text(kind)
+    extra = []
+    if kind != "train":
+        if folder is None:
+            raise LFADSError(
+                f"kind={kind} works on a trained model; say which: output.lfads_save_dir=RUN, the "
+                "folder that training printed last"
+            )
+    elif not keys & _DATA_CHOICES and not (folder and (Path(_text(folder)) / "config.yaml").is_file()):
+        print(
+            f"No data named: this run uses experiment={DEFAULT_EXPERIMENT} (embedded data, sizes "
+            "that suit it). For your own, give data.data_dir=FOLDER data.data_filename_stem=STEM",
+            file=sys.stderr,
+        )
+        extra.append(f"experiment={DEFAULT_EXPERIMENT}")
+    if folder is not None and not is_sweep:
+        extra.append("hydra.run.dir='" + _text(folder).replace("'", "\\'") + "'")
+    elif folder is not None and kind == "train":
+        raise LFADSError(
+            f"output.lfads_save_dir={_text(folder)} in a sweep: its jobs would share one folder; "
+            "name the sweep's folder by hydra.sweep.dir=FOLDER"
+        )
+    return extra
+
+
+def _text(value: Any) -> str:
+    return value.text if isinstance(value, QuotedString) else str(value)
+
+
+def _insert(argv: list[str], overrides: list[str], extra: list[str]) -> list[str]:
+    """Put ``extra`` beside the other overrides; argparse wants them in one row."""
+    at = argv.index(overrides[0]) if overrides else len(argv)
+    return argv[:at] + extra + argv[at:]
+
+
+def resolve(cfg: DictConfig, overrides: Sequence[str], choices: dict[str, str]) -> tuple[Config, Path]:
+    """Make the run's config: defaults, presets or the run's own, params_file, command line.
+
+    Args:
+        cfg: as Hydra composed it.
+        overrides: of this job's command line.
+        choices: Hydra's chosen presets, by group.
+
+    Returns:
+        The config, and the run's folder.
+    """
+    from lfads_lightning.training.fit import read_config
+
+    composed = params.from_dict(
+        OmegaConf.to_container(cfg, resolve=True, enum_to_str=True),  # type: ignore[arg-type]
+        "presets",
+    )
+    explicit = {}
+    for override in _parsed(overrides):
+        name = _parameter(override)
+        if name is not None:
+            explicit[name] = params.flat_value(composed, name)
+    from_file = params.read_params_file(composed.params_file) if composed.params_file else {}
+    settings = from_file | explicit
+    config = params.from_flat(settings, base=composed)
+    given = config.output.lfads_save_dir
+    folder = Path(given if given is not None else HydraConfig.get().runtime.output_dir)
+    saved = read_config(folder)
+    if saved is not None:
+        chosen = [g for g in _PRESETS_OVER_A_RUN if choices.get(g) is not None]
+        config = _over_a_run(saved, composed, settings, chosen, folder)
+    config.output.lfads_save_dir = str(folder.resolve())
+    if config.data.data_dir is not None:
+        # so that the run's folder alone says where its data are, from any working folder
+        config.data.data_dir = str(Path(config.data.data_dir).resolve())
+    return config, folder
+
+
+def _over_a_run(
+    saved: Config, composed: Config, settings: dict[str, Any], chosen: list[str], folder: Path
+) -> Config:
+    saved.optim.do_reset_learning_rate = False  # asked for once, done once
+    if composed.kind is not Kind.train:
+        changed = [
+            f"{params.dotted_names()[n]}={v}"
+            for n, v in settings.items()
+            if params.dotted_names()[n].startswith("model.")
+            and v != params.flat_value(saved, n)
+        ]
+        if changed:
+            raise LFADSError(
+                f"{folder}: the model was trained with other values than {', '.join(changed)}; a "
+                "trained model's structure cannot be changed; leave model.* out"
+            )
+    for group in chosen:
+        setattr(saved, group, getattr(composed, group))
+    return params.from_flat(settings | {"kind": composed.kind.name}, base=saved)
+
+
+def _run(cfg: DictConfig) -> float | None:
+    try:
+        hydra_cfg = HydraConfig.get()
+        config, folder = resolve(cfg, hydra_cfg.overrides.task, dict(hydra_cfg.runtime.choices))
+        for_kind = params.check(config) if config.kind is not Kind.train else []
+        for message in for_kind:
+            warnings.warn(message, stacklevel=1)
+        # torch and Lightning are imported only now: help and mistakes take 0.3 s
+        from lfads_lightning.runs import run_kind
+
+        return run_kind(config, folder)
+    except LFADSError as error:
+        _fail(error)
+        return None

@@ -1,0 +1,99 @@
+"""The five run kinds, as the command line starts them."""
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from lfads_lightning.api import train_sessions
+from lfads_lightning.config import Config, Kind
+from lfads_lightning.data.datamodule import load_data
+from lfads_lightning.inference.files import write_model_params, write_posteriors, write_prior
+from lfads_lightning.inference.trained import Trained, load
+from lfads_lightning.model.names import variable_blocks
+from lfads_lightning.report.finish import scores_table
+from lfads_lightning.training.checkpoints import load_checkpoint, require_checkpoint
+from lfads_lightning.training.fit import one_setting_of_threads
+
+
+def run_kind(config: Config, folder: Path) -> float | None:
+    """Do what ``kind`` says and print where the results are.
+
+    Returns:
+        The lowest validation cost of a training run, a sweep's objective; else None.
+    """
+    if config.kind is Kind.train:
+        return _train(config, folder)
+    name = config.output.checkpoint_pb_load_name
+    trained = load(folder, name, config.trainer.device)
+    trained.config.data.batch_size = config.data.batch_size
+    trained.config.seed = config.seed
+    with one_setting_of_threads(config.trainer.num_threads):
+        paths = _WRITERS[config.kind](trained, config, folder)
+    print(f"{config.kind.name} of {folder} ({name}, after {trained.step} updates):")
+    for path in paths:
+        print(f"  {path}")
+    return None
+
+
+def _train(config: Config, folder: Path) -> float | None:
+    sessions = load_data(config)
+    sizes = ", ".join(
+        f"{s.name}: {len(s.train.data)}"
+        + (f" + {len(s.valid.data)}" if s.valid is not None else "")
+        + f" trials x {s.n_bins} bins x {s.data_dim} neurons"
+        for s in sessions
+    )
+    print(f"Data: {sizes}\nRun:  {folder}   (watch: tensorboard --logdir {folder})", flush=True)
+    trained = train_sessions(config, sessions, folder)
+    print(f"Figure: {folder / 'figures' / 'summary.png'}")
+    print(f"Run: {folder}\n{scores_table(trained.scores)}", flush=True)
+    cost = trained.scores.get("valid/total")
+    return None if cost is None else float(cost)
+
+
+def _posteriors(trained: Trained, config: Config, folder: Path) -> list[Path]:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*valid_data.*")  # there is nothing to train here
+        sessions = load_data(config)
+    return write_posteriors(trained, sessions, config, folder)
+
+
+def _prior(trained: Trained, config: Config, folder: Path) -> list[Path]:
+    # only external inputs are needed, and only where the generator takes them
+    needs_data = trained.config.model.inject_ext_input_to_gen
+    return [write_prior(trained, load_data(config) if needs_data else [], config, folder)]
+
+
+def _params(trained: Trained, config: Config, folder: Path) -> list[Path]:
+    moments = _moments(trained, config, folder) if config.output.include_optimizer else {}
+    return [write_model_params(trained, config, folder, moments)]
+
+
+def _moments(trained: Trained, config: Config, folder: Path) -> dict[str, np.ndarray]:
+    """Return Adam's moments under the original's slot names, ``LFADS_LFADS_<name>_Adam[_1]:0``."""
+    path = require_checkpoint(folder, config.output.checkpoint_pb_load_name)
+    states = load_checkpoint(path).get("optimizer_states")
+    if not states:
+        warnings.warn(f"{path}: holds no optimiser state; weights only", stacklevel=2)
+        return {}
+    state = states[0]["state"]
+    index = {id(p): i for i, p in enumerate(trained.model.parameters())}
+    moments = {}
+    for name, parts in variable_blocks(trained.model).items():
+        held = [state.get(index[id(p)]) for p in parts]
+        for slot, moment in (("Adam", "m"), ("Adam_1", "v")):
+            if all(h is not None for h in held):
+                whole = np.concatenate([h[moment].numpy() for h in held])
+                flat = name.replace("/", "_")
+                moments[f"LFADS_LFADS_{flat}_{slot}:0"] = whole[None] if whole.ndim == 1 else whole
+    return moments
+
+
+_WRITERS: dict[Kind, Callable[[Trained, Config, Path], list[Path]]] = {
+    Kind.posterior_sample_and_average: _posteriors,
+    Kind.posterior_push_mean: _posteriors,
+    Kind.prior_sample: _prior,
+    Kind.write_model_params: _params,
+}
