@@ -1,0 +1,35 @@
+# Each target sets up what it needs: a virtual environment in .venv, with pinned versions.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test test-slow lint table clean
+
+demo: .venv/installed            ## train on the embedded Lorenz data, print scores, draw a figure
+	$(BIN)/python train.py experiment=lorenz trainer.device=cpu:0
+
+test: .venv/installed-dev        ## the ordinary tests
+	$(BIN)/python -m pytest -q
+
+test-slow: .venv/installed-dev   ## those that train for minutes
+	$(BIN)/python -m pytest -q -m slow
+
+lint: .venv/installed-dev        ## what CI asks of the code's form
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+table: .venv/installed           ## the parameter table of the README
+	$(BIN)/python -m lfads_lightning.params
+
+clean:
+	rm -rf .venv
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed, found " + sys.version)'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e .
+	touch $@
+
+.venv/installed-dev: .venv/installed
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	touch $@
