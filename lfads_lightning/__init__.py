@@ -34,7 +34,7 @@ _HOME = {
     "write_session": "lfads_lightning.data.session_files",
 }
 
-__all__ = ["LFADSError", "interop", *_HOME]  # noqa: F822
+__all__ = ["LFADSError", "interop", *_HOME]
 
 
 def __getattr__(name: str) -> Any:

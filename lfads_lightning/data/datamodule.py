@@ -56,9 +56,10 @@ def _signed(data: np.ndarray) -> np.ndarray:
 class TrainingBatches(Sampler):
     """Full batches in random order, as the original draws them.
 
-    Per session and epoch: the trials are filled up to a multiple of the batch size with trials drawn
-    at random, without repetition, from the same session; all are permuted and cut into batches. The
-    batches of all sessions are pooled and shuffled. Order depends on seed and epoch only.
+    Per session and epoch: the trials are filled up to a multiple of the batch size with trials
+    drawn at random, without repetition, from the same session; all are permuted and cut into
+    batches. The batches of all sessions are pooled and shuffled. Order depends on seed and epoch
+    only.
 
     Args:
         n_trials: trials of each session.

@@ -70,7 +70,7 @@ def run_network(
     rates = np.empty((len(start), n_bins, len(weights)))
     for t in range(n_bins):
         x = (1 - step) * x + step * gain * (np.tanh(x) @ weights.T)
-        if inputs is not None:
+        if inputs is not None and input_weights is not None:
             x = x + step * inputs[:, t] * input_weights
         rates[:, t] = np.tanh(x)
     return rates
@@ -153,11 +153,12 @@ def integrator_weights(n_units: int = 50) -> IntegratorWeights:
 
 def as_integrator_weights(given: tuple, n_units: int) -> IntegratorWeights:
     """Check (W, b, B, w, c) of a network of ``n_units``; row and column vectors are taken too."""
-    shapes = IntegratorWeights((n_units, n_units), (n_units,), (n_units,), (n_units,), ())
+    fields = IntegratorWeights._fields
+    shapes = ((n_units, n_units), (n_units,), (n_units,), (n_units,), ())
     if len(given) != len(shapes):
-        raise LFADSError(f"weights has {len(given)} arrays; expected {', '.join(shapes._fields)}")
+        raise LFADSError(f"weights has {len(given)} arrays; expected {', '.join(fields)}")
     arrays = []
-    for name, found, shape in zip(shapes._fields, given, shapes, strict=True):
+    for name, found, shape in zip(fields, given, shapes, strict=True):
         array = np.asarray(found, dtype=float)
         if array.size != np.prod(shape) or (name == "recurrent" and array.shape != shape):
             raise LFADSError(

@@ -42,7 +42,7 @@ GAUSSIAN_STD = 5.0 * MAX_RATE_HZ * BIN_WIDTH_S**0.5
 DataDict = dict[str, np.ndarray]
 Sessions = dict[str, DataDict]
 
-_SMALLEST = {
+_SMALLEST: dict[str, float] = {
     "seed": 0,
     "n_conditions": 1,
     "n_replicates": 2,  # one to train on, one to validate
@@ -293,7 +293,7 @@ def lorenz(
     n_replicates: int = 20,
     duration_s: float = 1.0,
     n_neurons: int = 30,
-    n_steps_per_bin: int = 1,
+    n_steps_per_bin: int = 3,
     baseline_rate_hz: float = 5.0,
 ) -> Sessions:
     """Simulate neurons driven by the Lorenz system (Sussillo et al. 2016, section 4.1).
@@ -309,7 +309,8 @@ def lorenz(
         n_replicates: trials per condition.
         duration_s: trial length.
         n_neurons: D.
-        n_steps_per_bin: Euler steps per bin; more make faster dynamics (1: 0.6 time units a trial).
+        n_steps_per_bin: Euler steps per bin; 3 make a trial 1.8 time units, a few
+            turns around the two wings.
         baseline_rate_hz: rate at the mean state.
 
     Returns:
@@ -370,9 +371,9 @@ def _checked_bins(arguments: Mapping[str, Any]) -> int:
     for name, smallest in _SMALLEST.items():
         if name not in arguments:
             continue
-        value = arguments[name]
-        is_whole = isinstance(smallest, int)
-        kind = Integral if is_whole else Real
+        value: Any = arguments[name]
+        is_whole = isinstance(smallest, int)  # integers are written as such in the table
+        kind: type = Integral if is_whole else Real
         if not isinstance(value, kind) or isinstance(value, bool) or not smallest <= value < 2**31:
             expected = "whole number" if is_whole else "number"
             raise LFADSError(f"{name}={value!r}; expected a {expected} of at least {smallest:g}")

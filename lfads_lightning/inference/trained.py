@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
-from lfads_lightning.config import Config, LFADSError, OutputDist, SessionSpec
+from lfads_lightning.config import Config, LFADSError, SessionSpec
 from lfads_lightning.data.sessions import Session, sessions_from_arrays
 from lfads_lightning.files import whole_file
 from lfads_lightning.inference.posterior import (
@@ -87,7 +87,9 @@ class Trained:
         if n < 1:
             raise LFADSError(f"num_samples is {num_samples}; expected an integer >= 1")
         results = {
-            s.name: sample_and_average(self.evaluation(), s.name, s.train.data, s.train.ext_input, n)
+            s.name: sample_and_average(
+                self.evaluation(), s.name, s.train.data, s.train.ext_input, n
+            )
             for s in self._sessions(data, ext_input)
         }
         return _as_given(data, results)

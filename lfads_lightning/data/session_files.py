@@ -1,0 +1,388 @@
+"""Session files: finding, reading and writing the HDF5 files that hold sessions.
+
+The keys and shapes of a session are in `lfads_lightning.data.sessions`; they lie at the top of a
+file, or in one group of it, and are read in any case (`Train_data`). MATLAB stores the axes of an
+array in reverse order. Its `save -v7.3` files can be told from others, and their arrays are turned
+back here; those of its `h5write` cannot: permute the arrays before writing them.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, NoReturn
+
+import h5py
+import numpy as np
+from numpy.typing import ArrayLike
+
+from lfads_lightning.config import LFADSError
+from lfads_lightning.data.sessions import (
+    KEYS,
+    Session,
+    as_array,
+    as_counts,
+    assemble,
+    check_alignment,
+    check_dtype,
+    check_ext_input,
+    check_finite,
+    check_session,
+    check_together,
+    listed,
+    nearest,
+    sizes,
+)
+
+EXTENSIONS = (".h5", ".hdf5", ".mat")
+SEPARATORS = ("_", "-", ".")
+OUTPUT_PREFIXES = ("model_runs_", "model_params")  # a run may write into the folder of its data
+MAX_BYTES = 32 * 2**30  # per array: a few bytes of HDF5 can declare petabytes
+
+
+def load_sessions(
+    data_dir: str | Path,
+    data_filename_stem: str,
+    *,
+    output_dist: str,
+    ext_input_dim: int,
+    factors_dim: int,
+) -> list[Session]:
+    """Find, read and check all sessions of a run.
+
+    Args:
+        data_dir: Folder of the session files.
+        data_filename_stem: What the names of the files begin with, see `find_sessions`.
+        output_dist: 'poisson' or 'gaussian'.
+        ext_input_dim: I, external inputs; 0 leaves those of the files aside.
+        factors_dim: F, columns of an alignment matrix.
+
+    Returns:
+        The checked sessions, in the order of the file names, then of the group names.
+    """
+    check = partial(
+        check_session, output_dist=output_dist, ext_input_dim=ext_input_dim, factors_dim=factors_dim
+    )
+    sessions: list[Session] = []
+    for name, path in find_sessions(data_dir, data_filename_stem):
+        # `map` lets go of a session as read before the next is read: one raw copy at a time
+        sessions.extend(map(check, _iterate_sessions(path, name)))
+    return check_together(sessions)
+
+
+def find_sessions(data_dir: str | Path, data_filename_stem: str) -> list[tuple[str, Path]]:
+    """List the session files of a folder (not of its subfolders).
+
+    A file is a session if its name is the stem, or the stem, one of `_ - .` and the session's
+    name, with the extension .h5, .hdf5, .mat or none (with another one only if it is HDF5 inside,
+    and not NWB). An empty stem takes every .h5 and .hdf5 file. Hidden files and the output files
+    of a run are left out.
+
+    Returns:
+        (session name, path) of each, sorted by name.
+    """
+    folder = Path(data_dir).expanduser()
+    if not folder.is_dir():
+        found = "is a file" if folder.exists() else "does not exist"
+        raise LFADSError(f"{folder}: {found}; data_dir must be the folder of the session files")
+    skipped = (".", *OUTPUT_PREFIXES)
+    files = sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith(skipped))
+    sessions: dict[str, Path] = {}
+    for path in files:
+        name = _session_name(path, data_filename_stem)
+        if name in sessions:
+            raise LFADSError(
+                f"{folder}: {sessions[name].name} and {path.name} both give session '{name}'; "
+                "the names must be unique; rename or remove one"
+            )
+        if name is not None:
+            sessions[name] = path
+    if not sessions:
+        _refuse_stem(folder, data_filename_stem, [path.name for path in files])
+    return sorted(sessions.items())
+
+
+def _session_name(path: Path, stem: str) -> str | None:
+    """Name the session of a file, or return None if the stem does not take the file."""
+    base, extension = _split_extension(path.name)
+    if not stem:
+        return base if extension in (".h5", ".hdf5") else None
+    if stem in (base, path.name):
+        return base
+    # after a stem that ends in a separator itself, the name may follow at once
+    pattern = re.escape(stem) + ("" if stem.endswith(SEPARATORS) else "[_.-]") + "(.+)"
+    match = re.fullmatch(pattern, base, re.DOTALL)
+    if match is None:
+        return None
+    # `stem_notes.txt` is no session, `stem.day1` may be one; NWB is HDF5, but never holds our keys
+    suffix = path.suffix.lower()
+    foreign = not extension and re.match(r"\.[a-z]", suffix) is not None
+    if foreign and (suffix == ".nwb" or not h5py.is_hdf5(path)):
+        return None
+    return match[1]
+
+
+def _split_extension(filename: str) -> tuple[str, str]:
+    """Split off .h5, .hdf5 or .mat (returned in lower case); anything else stays in the name."""
+    extension = Path(filename).suffix.lower()
+    return (filename[: -len(extension)], extension) if extension in EXTENSIONS else (filename, "")
+
+
+def _refuse_stem(folder: Path, stem: str, names: list[str]) -> NoReturn:
+    """Say what the folder holds instead of the stem's files."""
+    nearest = ""
+    if names and stem:
+        likeness = {n: difflib.SequenceMatcher(None, stem, n[: len(stem)]).ratio() for n in names}
+        nearest = f"; the nearest is {max(names, key=lambda name: likeness[name])}"
+    raise LFADSError(
+        f"{folder}: no file matches data_filename_stem='{stem}'; the folder holds "
+        f"{listed(names)}{nearest}; expected STEM.h5 or STEM_NAME.h5 (.hdf5, .mat, no extension)"
+    )
+
+
+def read_session(path: str | Path, name: str | None = None) -> Session:
+    """Read a file that holds exactly one session, see `read_sessions`.
+
+    Args:
+        path: HDF5 file with the documented keys, at its top or in one group.
+        name: Session name; by default that of the group, or of the file without extension.
+    """
+    sessions = read_sessions(path)
+    if len(sessions) > 1:
+        names = listed([session.name for session in sessions])
+        raise LFADSError(f"{path}: {len(sessions)} sessions ({names}), not one; use read_sessions")
+    return sessions[0] if name is None else replace(sessions[0], name=name)
+
+
+def read_sessions(path: str | Path) -> list[Session]:
+    """Read all sessions of a file, in the types they are stored in.
+
+    A file with documented keys at its top is one session, named like the file; else each group
+    with such keys is one, named like the group. Arrays of a MATLAB v7.3 file (known by its header
+    or by the attribute `MATLAB_class`) are transposed to the shape they had in MATLAB; its empty
+    arrays (`[]`) count as absent.
+    """
+    path = Path(path)
+    return list(_iterate_sessions(path, _split_extension(path.name)[0]))
+
+
+def _iterate_sessions(path: Path, name: str) -> Iterator[Session]:
+    """Read the sessions of a file one by one; `name` is for a file that is itself a session."""
+    matlab = _read_header(path).startswith(b"MATLAB")
+    with _damage_explained(str(path)):
+        file = h5py.File(path, "r")
+    with file:
+        with _damage_explained(str(path)):
+            groups = [] if _spellings(file, str(path)) else _session_groups(file)
+        for group in groups:
+            yield _read_group(file[group], group, f"{path}:{group}", matlab)
+        if not groups:
+            yield _read_group(file, name, str(path), matlab)
+
+
+def _read_header(path: Path) -> bytes:
+    """Refuse a file that cannot be opened or is not HDF5; return its first bytes."""
+    if not path.is_file():
+        raise LFADSError(f"{path}: no such file; expected the HDF5 file of a session")
+    try:
+        with path.open("rb") as file:
+            header = file.read(16)
+    except OSError as error:
+        raise LFADSError(f"{path}: cannot be opened ({error.strerror})") from error
+    if header.startswith(b"MATLAB 5"):
+        raise LFADSError(f"{path}: a MATLAB file older than v7.3; save it with '-v7.3'")
+    if not h5py.is_hdf5(path):
+        raise LFADSError(f"{path}: not an HDF5 file; write the arrays with write_session")
+    return header
+
+
+@contextmanager
+def _damage_explained(where: str) -> Iterator[None]:
+    """Turn what h5py raises on a damaged file into one line."""
+    try:
+        yield
+    except LFADSError:
+        raise
+    except (OSError, RuntimeError, KeyError, TypeError, ValueError) as error:
+        raise LFADSError(
+            f"{where}: cannot be read ({' '.join(str(error).split())}); the file is damaged or was "
+            "not written to its end; copy or write it again"
+        ) from error
+
+
+def _spellings(group: h5py.Group, source: str) -> dict[str, str]:
+    """Map the documented keys that a group has to their spelling there."""
+    spellings: dict[str, str] = {}
+    for spelling in group:
+        key = spelling.lower()
+        if key in spellings:
+            raise LFADSError(f"{source}: both {spellings[key]} and {spelling}; keep one of them")
+        if key in KEYS:
+            spellings[key] = spelling
+    return spellings
+
+
+def _session_groups(file: h5py.File) -> list[str]:
+    """Name the groups with documented keys; links are not followed."""
+    return [
+        name
+        for name in file
+        if isinstance(file.get(name, getlink=True), h5py.HardLink)
+        and isinstance(file[name], h5py.Group)
+        and _spellings(file[name], f"{file.filename}:{name}")
+    ]
+
+
+def _read_group(group: h5py.Group, name: str, source: str, matlab: bool) -> Session:
+    """Read the session of a group."""
+    spellings = _spellings(group, source)
+    if "train_data" not in spellings:
+        raise LFADSError(
+            f"{source}: train_data is missing; found {listed(list(group))}; expected an array "
+            f"train_data (E×T×D){nearest('train_data', group)}"
+        )
+    arrays = {}
+    for key, spelling in spellings.items():
+        where = f"{source}: {spelling}"
+        with _damage_explained(where):
+            array = _read_array(group, spelling, where, matlab)
+        if array is not None:
+            arrays[key] = array
+    return assemble(name, source, arrays)
+
+
+def _read_array(group: h5py.Group, key: str, where: str, matlab: bool) -> np.ndarray | None:
+    """Read one array, if the file itself holds it and its type and size are sane."""
+    link = group.get(key, getlink=True)
+    # a link can lead to any file that this process may open: look at it before following it
+    if link is None:
+        raise KeyError("listed in the file, but not to be found")
+    if not isinstance(link, h5py.HardLink):
+        kind = "an external" if isinstance(link, h5py.ExternalLink) else "a soft"
+        raise LFADSError(f"{where} is {kind} link to {link.path}; store the array itself")
+    dataset = group[key]
+    if not isinstance(dataset, h5py.Dataset):
+        raise LFADSError(f"{where} is a group; expected an array of numbers")
+    if dataset.external or dataset.is_virtual:
+        raise LFADSError(f"{where} keeps its values in another file; store the array itself")
+    if dataset.shape is None or dataset.attrs.get("MATLAB_empty"):
+        return None
+    check_dtype(where, dataset.dtype)
+    n_bytes = math.prod(dataset.shape) * dataset.dtype.itemsize
+    if n_bytes > MAX_BYTES:
+        raise LFADSError(
+            f"{where} declares {sizes(dataset.shape)} values, {n_bytes / 2**30:.0f} GiB; the limit "
+            f"is {MAX_BYTES / 2**30:.0f} GiB; split the recording into several sessions"
+        )
+    array = np.asarray(dataset[()])
+    if matlab or "MATLAB_class" in dataset.attrs:
+        array = array.T
+        # MATLAB drops a last axis of length 1; only for I = 1 is that more likely than a mistake
+        if key.lower().endswith("_ext_input") and array.ndim == 2:
+            array = array[..., None]
+    return array
+
+
+def write_session(
+    path: str | Path,
+    *,
+    train_data: ArrayLike,
+    valid_data: ArrayLike | None = None,
+    train_ext_input: ArrayLike | None = None,
+    valid_ext_input: ArrayLike | None = None,
+    train_truth: ArrayLike | None = None,
+    valid_truth: ArrayLike | None = None,
+    alignment_matrix_cxf: ArrayLike | None = None,
+    alignment_bias_c: ArrayLike | None = None,
+    conversion_factor: float | None = None,
+    **extra: Any,
+) -> Path:
+    """Write one session file; counts go in as the smallest integer type.
+
+    The arrays are those of the table in `lfads_lightning.data.sessions`; None leaves one out.
+
+    Args:
+        path: The file; its folder is made, an older file is replaced once the new one is whole.
+        train_data: (E, T, D).
+        valid_data: (E, T, D).
+        train_ext_input: (E, T, I).
+        valid_ext_input: (E, T, I).
+        train_truth: (E, T, D).
+        valid_truth: (E, T, D).
+        alignment_matrix_cxf: (D, F).
+        alignment_bias_c: (D,).
+        conversion_factor: Units of the truth per (count/bin).
+        **extra: Arrays, strings or scalars to store beside them as they are.
+
+    Returns:
+        The path.
+    """
+    path = Path(path)
+    given = {
+        "train_data": train_data,
+        "valid_data": valid_data,
+        "train_ext_input": train_ext_input,
+        "valid_ext_input": valid_ext_input,
+        "train_truth": train_truth,
+        "valid_truth": valid_truth,
+        "alignment_matrix_cxf": alignment_matrix_cxf,
+        "alignment_bias_c": alignment_bias_c,
+        "conversion_factor": conversion_factor,
+    }
+    arrays = {k: as_array(str(path), k, v) for k, v in given.items() if v is not None}
+    _check_before_writing(path, arrays)
+    for key in extra:
+        if key.lower() in KEYS:
+            raise LFADSError(f"{path}: {key} is spelled {key.lower()}; pass it under that name")
+    for key in {"train_data", "valid_data"} & set(arrays):
+        counts = as_counts(arrays[key])
+        arrays[key] = arrays[key] if counts is None else counts
+    stored = {**arrays, **{key: value for key, value in extra.items() if value is not None}}
+    # hidden from `find_sessions`, and in the same folder: only there is the renaming atomic
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with h5py.File(unfinished, "w") as file:
+            for key, value in stored.items():
+                _write_array(file, key, value, f"{path}: {key}")
+        unfinished.replace(path)
+    except OSError as error:
+        raise LFADSError(f"{path}: cannot be written ({error})") from error
+    finally:
+        with suppress(OSError):
+            unfinished.unlink()
+    return path
+
+
+def _check_before_writing(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Refuse what no configuration could read."""
+    session = assemble(path.stem, str(path), arrays)
+    check_alignment(session)
+    ext_inputs = [s.ext_input for s in session.splits.values() if s.ext_input is not None]
+    if ext_inputs:
+        check_ext_input(session, (ext_inputs[0].shape or (0,))[-1])
+    for key, array in arrays.items():
+        if array.size:
+            check_finite(f"{path}: {key}", array)
+
+
+def _write_array(file: h5py.File, key: str, value: Any, where: str) -> None:
+    """Store an array (compressed), a string or a scalar."""
+    array = np.asarray(value)
+    if array.dtype.kind == "U":
+        file.create_dataset(key, data=array.astype(object), dtype=h5py.string_dtype())
+        return
+    options = {"compression": "gzip", "shuffle": True} if array.ndim else {}
+    try:
+        file.create_dataset(key, data=array, **options)
+    except (TypeError, ValueError) as error:
+        raise LFADSError(
+            f"{where} cannot be stored ({error}); pass an array, a string or a scalar"
+        ) from error
