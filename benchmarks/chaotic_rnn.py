@@ -4,7 +4,8 @@
 
 65 conditions x 20 trials of a 50-unit chaotic network, g = 1.5 (1040 training, 260 validation
 trials). The original implementation at these settings, one seed, after the same 2250 updates:
-validation cost 2057.9, R^2 of posterior-mean rates pooled over all bins 0.854. About 6 minutes a seed.
+validation cost 2057.9, R^2 of posterior-mean rates pooled over all bins 0.854. About 8 minutes a
+seed.
 """
 
 import argparse

@@ -3,10 +3,10 @@
     python benchmarks/macaque_reach.py FOLDER --seeds 0 1 2
 
 FOLDER holds macaque_pmd_day31_20ms.npz. Trains ``experiment=macaque_reach`` and decodes from
-posterior means: ridge regression (alphas logspace(-4, 3, 8)), 5 folds over shuffled trials (seed 0),
-all bins, velocity taken 5 bins (100 ms) after the predictor, R^2 averaged over x, y and folds. The
-original implementation at these settings: 0.36 from the factors, 0.43 from the generator states.
-About 4 minutes a seed.
+posterior means: ridge regression (alphas logspace(-4, 3, 8)), 5 folds over shuffled trials (seed
+0), all bins, velocity taken 5 bins (100 ms) after the predictor, R^2 averaged over x, y and folds.
+The original implementation at these settings: 0.36 from the factors, 0.43 from the generator
+states. About 4 minutes a seed.
 """
 
 import argparse

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from lfads_lightning.config import Config, Kind, LFADSError
 from lfads_lightning.data.sessions import Session, sessions_from_arrays
@@ -36,8 +35,8 @@ def fit(
 
     Args:
         data: training trials, (E, T, D) counts per bin, or {session: array} for several sessions.
-        valid_data: validation trials in the same form; by default ``valid_fraction`` of the trials of
-            ``data``, evenly spaced, are held out.
+        valid_data: validation trials in the same form; by default ``valid_fraction`` of the trials
+            of ``data``, evenly spaced, are held out.
         valid_fraction: share held out when ``valid_data`` is None; 0 trains on all.
         ext_input: external inputs of ``data``, (E, T, I); needs ``ext_input_dim=I``.
         valid_ext_input: those of ``valid_data``.
@@ -74,8 +73,8 @@ def fit(
         "alignment_matrix_cxf": alignment_matrix_cxf,
         "alignment_bias_c": alignment_bias_c,
     }
-    by_key: dict[str, dict[str, ArrayLike]] = {
-        key: {"session": value} if one else dict(value)  # type: ignore[dict-item, arg-type]
+    by_key: dict[str, Any] = {
+        key: {"session": value} if one else dict(value)  # type: ignore[arg-type]
         for key, value in given.items()
         if value is not None
     }
@@ -93,7 +92,7 @@ def fit(
     return train_sessions(config, sessions, _folder(config))
 
 
-def _hold_out(by_key: dict[str, dict[str, ArrayLike]], fraction: float) -> None:
+def _hold_out(by_key: dict[str, dict[str, Any]], fraction: float) -> None:
     """Move evenly spaced trials of each train array to its valid twin."""
     if not 0 < fraction < 1:
         raise LFADSError(f"fit: valid_fraction is {fraction}; expected 0 <= valid_fraction < 1")

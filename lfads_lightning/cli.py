@@ -3,6 +3,7 @@
 import sys
 import warnings
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,8 @@ def _show_warning(
     file: Any = None,
     line: str | None = None,
 ) -> None:
-    print(f"warning: {message}", file=sys.stderr)
+    if issubclass(category, UserWarning):  # the libraries' deprecations are not the user's
+        print(f"warning: {message}", file=sys.stderr)
 
 
 def _help() -> dict[str, str]:
@@ -93,15 +95,21 @@ def prepare(argv: Sequence[str]) -> list[str]:
     if given.help or given.hydra_help or given.info or given.shell_completion:
         return list(argv)
     overrides = _parsed(given.overrides)
+    is_sweep = given.multirun or any(o.key_or_group == "sweep" for o in overrides)
     values = {}
     for override in overrides:
         key, name = override.key_or_group, _parameter(override)
+        if override.is_sweep_override() and not is_sweep:
+            raise LFADSError(
+                f"command line: {override.input_line} names several values; add -m to try each in "
+                "turn, or quote the value if the comma belongs to it"
+            )
         if name is None:
+            _check_presets(override, given.config_dir)
             continue
         values[key] = override.value()
         for value in _choices(override):
             params.check_value(name, value, "command line")
-    is_sweep = given.multirun or any(o.key_or_group == "sweep" for o in overrides)
     extra = _implied(values, {o.key_or_group for o in overrides}, is_sweep)
     return _insert(list(argv), given.overrides, extra)
 
@@ -136,8 +144,21 @@ def _parameter(override: Override) -> str | None:
     raise LFADSError(f"command line: no parameter is named {key!r}{params.nearest(key)}")
 
 
+def _check_presets(override: Override, config_dir: str | None) -> None:
+    group = override.key_or_group
+    if group.split("/")[0] == "hydra" or "." in group or override.is_delete():
+        return
+    folders = [conf_dir() / group] + ([Path(config_dir) / group] if config_dir else [])
+    known = sorted(file.stem for folder in folders for file in folder.glob("*.yaml"))
+    for choice in _choices(override):
+        if choice is not None and str(choice) not in known:
+            listed = f"there are {', '.join(known)}" if known else "the group has none"
+            raise LFADSError(f"command line: {group}={choice}: no such preset; {listed}")
+
+
 def _choices(override: Override) -> Iterable[Any]:
     """Return the values of an override, one for each job of a sweep."""
+    values: Iterable[Any]
     if override.is_sweep_override():
         values = override.sweep_iterator() if override.is_discrete_sweep() else ()
     else:
@@ -154,12 +175,15 @@ def _implied(values: dict[str, Any], keys: set[str], is_sweep: bool) -> list[str
     kind = kind.name if isinstance(kind, Kind) else _text(kind)
     extra = []
     if kind != "train":
-        if folder is None:
+        if folder is None or not Path(_text(folder)).is_dir():
+            found = "" if folder is None else f"; {_text(folder)} is no folder"
             raise LFADSError(
                 f"kind={kind} works on a trained model; say which: output.lfads_save_dir=RUN, the "
-                "folder that training printed last"
+                f"folder that training printed last{found}"
             )
-    elif not keys & _DATA_CHOICES and not (folder and (Path(_text(folder)) / "config.yaml").is_file()):
+    elif not keys & _DATA_CHOICES and not (
+        folder and (Path(_text(folder)) / "config.yaml").is_file()
+    ):
         print(
             f"No data named: this run uses experiment={DEFAULT_EXPERIMENT} (embedded data, sizes "
             "that suit it). For your own, give data.data_dir=FOLDER data.data_filename_stem=STEM",
@@ -186,7 +210,9 @@ def _insert(argv: list[str], overrides: list[str], extra: list[str]) -> list[str
     return argv[:at] + extra + argv[at:]
 
 
-def resolve(cfg: DictConfig, overrides: Sequence[str], choices: dict[str, str]) -> tuple[Config, Path]:
+def resolve(
+    cfg: DictConfig, overrides: Sequence[str], choices: dict[str, str]
+) -> tuple[Config, Path]:
     """Make the run's config: defaults, presets or the run's own, params_file, command line.
 
     Args:
@@ -232,8 +258,7 @@ def _over_a_run(
         changed = [
             f"{params.dotted_names()[n]}={v}"
             for n, v in settings.items()
-            if params.dotted_names()[n].startswith("model.")
-            and v != params.flat_value(saved, n)
+            if params.dotted_names()[n].startswith("model.") and v != params.flat_value(saved, n)
         ]
         if changed:
             raise LFADSError(
@@ -246,16 +271,16 @@ def _over_a_run(
 
 
 def _run(cfg: DictConfig) -> float | None:
+    hydra_cfg = HydraConfig.get()
     try:
-        hydra_cfg = HydraConfig.get()
         config, folder = resolve(cfg, hydra_cfg.overrides.task, dict(hydra_cfg.runtime.choices))
-        for_kind = params.check(config) if config.kind is not Kind.train else []
-        for message in for_kind:
-            warnings.warn(message, stacklevel=1)
+        params.check(config)  # its warnings are for training, which gives them
         # torch and Lightning are imported only now: help and mistakes take 0.3 s
         from lfads_lightning.runs import run_kind
 
         return run_kind(config, folder)
     except LFADSError as error:
+        with suppress(OSError):
+            Path(hydra_cfg.runtime.output_dir).rmdir()  # Hydra made it; leave none that is empty
         _fail(error)
         return None

@@ -2,7 +2,8 @@
 
 The dataclasses below are schema, defaults and documentation at once. Documented LFADS names are
 field names, verbatim, each in exactly one group, so the dotted name (``model.co_dim``) follows from
-the flat one (``co_dim``) and is never written down. ``lfads_lightning.params`` reads and checks them.
+the flat one (``co_dim``) and is never written down. ``lfads_lightning.params`` reads and checks
+them.
 """
 
 import sys

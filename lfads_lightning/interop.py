@@ -24,9 +24,7 @@ _READOUT = r"glm_fac_2_(?:logrates|means)_(.*)_W"
 _NOT_PARAMETERS = {"dataset_names", "dataset_dims", "num_steps", "ndatasets", "allow_gpu_growth"}
 
 
-def from_original(
-    variables: Mapping[str, np.ndarray], hps: Mapping[str, Any] | str
-) -> Trained:
+def from_original(variables: Mapping[str, np.ndarray], hps: Mapping[str, Any] | str) -> Trained:
     """Make a :class:`~lfads_lightning.api.Trained` model of one trained by the original.
 
     Args:
@@ -96,7 +94,8 @@ def _load(model: LFADS, arrays: dict[str, np.ndarray]) -> None:
         expected = joined(parts).shape
         if array.shape != expected:
             raise LFADSError(
-                f"variables: LFADS/{name}:0 is {array.shape}, the hyper-parameters ask for {expected}"
+                f"variables: LFADS/{name}:0 is {array.shape}, the hyper-parameters ask for "
+                f"{expected}"
             )
         whole = torch.from_numpy(np.array(array)).to(parts[0])
         rows = [p.shape[0] for p in parts] if parts[0].ndim == 2 else [1]

@@ -1,4 +1,4 @@
-"""Reading, checking and listing parameters: flat names, files, bounds, contradictions, the table."""
+"""Reading, checking and listing parameters: flat names, files, bounds, contradictions, table."""
 
 import dataclasses
 import difflib
@@ -24,8 +24,11 @@ _ROOT = ""
 @cache
 def groups() -> dict[str, type]:
     """Map each group's name to its dataclass; the root's own fields are under ''."""
-    fields = dataclasses.fields(Config)
-    return {_ROOT: Config} | {f.name: f.type for f in fields if dataclasses.is_dataclass(f.type)}  # type: ignore[dict-item, misc]
+    found: dict[str, Any] = {_ROOT: Config}
+    for f in dataclasses.fields(Config):
+        if dataclasses.is_dataclass(f.type):
+            found[f.name] = f.type
+    return found
 
 
 @cache
@@ -79,9 +82,8 @@ def _schema(group: str) -> Any:
 
 
 def _expected(f: dataclasses.Field) -> str:
-    default_type = type(f.default)
     if isinstance(f.default, Enum):
-        kind = "one of " + ", ".join(member.name for member in default_type)
+        kind = "one of " + ", ".join(member.name for member in type(f.default))
     else:
         names = {int: "an integer", float: "a number", bool: "true or false", str: "a text"}
         declared = [t for t in names if re.search(rf"\b{t.__name__}\b", _type_name(f))]
@@ -103,7 +105,8 @@ def check_value(name: str, value: Any, where: str) -> Any:
     """
     group, f = _fields()[name]
     problem = LFADSError(
-        f"{where}: {dotted_names()[name]} is {value!r}; expected {_expected(f)} ({f.metadata['doc']})"
+        f"{where}: {dotted_names()[name]} is {value!r}; expected {_expected(f)} "
+        f"({f.metadata['doc']})"
     )
     if isinstance(value, Enum):
         value = value.name

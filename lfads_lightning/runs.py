@@ -1,5 +1,6 @@
 """The five run kinds, as the command line starts them."""
 
+import os
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -31,9 +32,9 @@ def run_kind(config: Config, folder: Path) -> float | None:
     trained.config.seed = config.seed
     with one_setting_of_threads(config.trainer.num_threads):
         paths = _WRITERS[config.kind](trained, config, folder)
-    print(f"{config.kind.name} of {folder} ({name}, after {trained.step} updates):")
+    print(f"{config.kind.name} of {_shown(folder)} ({name}, after {trained.step} updates):")
     for path in paths:
-        print(f"  {path}")
+        print(f"  {_shown(path)}")
     return None
 
 
@@ -45,12 +46,19 @@ def _train(config: Config, folder: Path) -> float | None:
         + f" trials x {s.n_bins} bins x {s.data_dim} neurons"
         for s in sessions
     )
-    print(f"Data: {sizes}\nRun:  {folder}   (watch: tensorboard --logdir {folder})", flush=True)
+    shown = _shown(folder)
+    print(f"Data: {sizes}\nRun: {shown} (to watch it: tensorboard --logdir {shown})", flush=True)
     trained = train_sessions(config, sessions, folder)
-    print(f"Figure: {folder / 'figures' / 'summary.png'}")
-    print(f"Run: {folder}\n{scores_table(trained.scores)}", flush=True)
+    print(f"Run: {shown}\nFigure: {shown}/figures/summary.png\nScores:")
+    print(scores_table(trained.scores), flush=True)
     cost = trained.scores.get("valid/total")
     return None if cost is None else float(cost)
+
+
+def _shown(path: Path) -> str:
+    """Return a path as short as it can be typed from here."""
+    relative = os.path.relpath(path)
+    return str(path) if relative.startswith("..") else relative
 
 
 def _posteriors(trained: Trained, config: Config, folder: Path) -> list[Path]:

@@ -68,9 +68,7 @@ def _posterior(
     return sample_and_average(run, session.name, data, ext, samples), samples
 
 
-def write_prior(
-    trained: Trained, sessions: list[Session], config: Config, folder: Path
-) -> Path:
+def write_prior(trained: Trained, sessions: list[Session], config: Config, folder: Path) -> Path:
     """Draw trials from the prior and write them.
 
     Args:

@@ -33,7 +33,7 @@ def bits_per_spike(rates: np.ndarray, counts: np.ndarray) -> float:
         return float("nan")
     null = counts.mean((0, 1), keepdims=True)
     gain = poisson_nll(np.broadcast_to(null, counts.shape), counts) - poisson_nll(rates, counts)
-    return gain / n_spikes / np.log(2)
+    return float(gain / n_spikes / np.log(2))
 
 
 def rate_r2(rates: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
@@ -60,16 +60,17 @@ def smooth(counts: np.ndarray, sd: float) -> np.ndarray:
     return gaussian_filter1d(counts.astype(np.float64), sd, axis=1, mode="reflect")
 
 
-def best_smoothing(counts: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
-    """Return the width (sd, bins) whose smoothing comes nearest to the truth, and its R^2.
+def best_smoothing(counts: np.ndarray, truth: np.ndarray) -> tuple[float, float, float]:
+    """Return the best that Gaussian smoothing does: R^2 (mean over neurons), pooled R^2, width.
 
-    The width is chosen on the very trials that are scored, which flatters smoothing.
+    The width (sd, bins; that of the best pooled R^2) is chosen for each score on the very trials
+    that are scored, which flatters smoothing.
 
     Args:
         counts: (E, T, D).
         truth: (E, T, D), counts per bin.
     """
     widths = np.unique(np.geomspace(1, max(counts.shape[1] / 3, 2), 16).round(1))
-    scores = [rate_r2(smooth(counts, sd), truth)[0] for sd in widths]
-    best = int(np.argmax(scores))
-    return float(widths[best]), scores[best]
+    scores = np.array([rate_r2(smooth(counts, sd), truth) for sd in widths])
+    mean, pooled = scores.max(0)
+    return float(mean), float(pooled), float(widths[scores[:, 1].argmax()])

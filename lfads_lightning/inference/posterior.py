@@ -2,15 +2,15 @@
 
 import math
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from lfads_lightning.config import LFADSError, LossConfig
-from lfads_lightning.model.lfads import LFADS, Encoding, LFADSOutput, Noise
 from lfads_lightning.model.distributions import gaussian_log_density
+from lfads_lightning.model.lfads import LFADS, Encoding, LFADSOutput, Noise
 from lfads_lightning.model.loss import LossTerms, trial_terms
 
 ROWS_AT_ONCE = 512  # trials x samples in one pass; bounds memory
@@ -155,7 +155,8 @@ def _log_weights(model: LFADS, output: LFADSOutput, noise: Noise, terms: LossTer
         log_weight = log_weight + (log_p - log_q).sum(1)
     if states.co_samples is not None:
         u, mean, logvar = states.co_samples, states.co_means, states.co_logvars
-        assert mean is not None and logvar is not None
+        assert mean is not None
+        assert logvar is not None
         log_q = gaussian_log_density(u, mean, logvar).sum((1, 2))
         log_weight = log_weight + model.co_prior.log_density(u) - log_q
     return log_weight
@@ -222,7 +223,10 @@ def _chunks(
     like = model.factor_weight
     for i in range(0, len(data), size):
         batch = torch.from_numpy(data[i : i + size].astype(np.float32)).to(like)
-        yield batch, None if ext_input is None else torch.as_tensor(ext_input[i : i + size]).to(like)
+        yield (
+            batch,
+            None if ext_input is None else torch.as_tensor(ext_input[i : i + size]).to(like),
+        )
 
 
 def _arrays(part: dict[str, Tensor | None]) -> dict[str, np.ndarray | None]:
@@ -242,8 +246,10 @@ def _posterior(
     inputs: Tensor | None,
 ) -> dict[str, Tensor | None]:
     encoding = output.encoding
-    has_code = encoding.ic_mean is not None
-    prior = run.model.ic_prior if has_code else None
+    prior_mean = prior_logvar = None
+    if encoding.ic_mean is not None:
+        prior_mean = run.model.ic_prior.mean.expand_as(encoding.ic_mean)
+        prior_logvar = run.model.ic_prior.logvar().expand_as(encoding.ic_mean)
     return {
         "output_dist_params": output.output_dist_params,
         "factors": output.states.factors,
@@ -252,8 +258,8 @@ def _posterior(
         "controller_outputs": inputs,
         "post_g0_mean": encoding.ic_mean,
         "post_g0_logvar": encoding.ic_logvar,
-        "prior_g0_mean": None if prior is None else prior.mean.expand_as(encoding.ic_mean),
-        "prior_g0_logvar": None if prior is None else prior.logvar().expand_as(encoding.ic_mean),
+        "prior_g0_mean": prior_mean,
+        "prior_g0_logvar": prior_logvar,
         "costs": terms.total,
         "nll_bound_vaes": terms.recon + terms.kl_ic + terms.kl_co,
         "nll_bound_iwaes": iwae,
@@ -263,12 +269,12 @@ def _posterior(
 
 
 def _joined(parts: list[dict[str, np.ndarray | None]], model: LFADS) -> Posterior:
-    arrays = {
-        name: None if first is None else np.concatenate([p[name] for p in parts])  # type: ignore[misc]
+    arrays: dict[str, Any] = {
+        name: None if first is None else np.concatenate([p[name] for p in parts])
         for name, first in parts[0].items()
     }
     arrays["train_steps"] = np.rint(arrays["train_steps"]).astype(np.int64)
-    return Posterior(rates=_rates(arrays["output_dist_params"], model), **arrays)  # type: ignore[arg-type]
+    return Posterior(rates=_rates(arrays["output_dist_params"], model), **arrays)
 
 
 def _rates(params: np.ndarray | None, model: LFADS) -> np.ndarray:

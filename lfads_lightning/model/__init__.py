@@ -1,0 +1,1 @@
+"""The network, its recurrences, distributions and loss; torch only."""

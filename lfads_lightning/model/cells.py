@@ -1,11 +1,12 @@
 """The recurrences: one GRU cell, the encoder's pass and the decoder's pass over a whole sequence.
 
 Everything that runs once per time bin is in this file, behind two functions of tensors
-(:func:`encoder_pass`, :func:`decoder_pass`); noise and dropout masks are drawn before and passed in.
+(:func:`encoder_pass`, :func:`decoder_pass`); noise and dropout masks are drawn before and passed
+in.
 
-The cell (Sussillo et al. 2016, appendix; the original implementation) is not ``torch.nn.GRU``'s: the
-reset gate acts before the recurrent product, the update gate has a constant +1, and the state is
-clamped. For state h (B, n) and input x (B, m)::
+The cell (Sussillo et al. 2016, appendix; the original implementation) is not that of
+``torch.nn.GRU``: the reset gate acts before the recurrent product, the update gate has a constant
++1, and the state is clamped. For state h (B, n) and input x (B, m)::
 
     r = sigmoid(x W_xr + h W_hr + b_r)
     u = sigmoid(x W_xu + h W_hu + b_u + 1)           u keeps the old state
@@ -14,6 +15,7 @@ clamped. For state h (B, n) and input x (B, m)::
 """
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -134,6 +136,30 @@ def _clips(clip: float, n_bins: int) -> list[float | None]:
     return [clip] * n_bins if clip < 1 else [clip] + [None] * (n_bins - 1)
 
 
+def _projected(
+    x: Tensor | None, weights: GRUWeights, rows: slice, n_bins: int
+) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
+    """Project inputs known beforehand for all bins at once, biases added.
+
+    Args:
+        x: (B, T, m), or None for no such inputs.
+        weights: of the cell.
+        rows: which rows of its input weights x meets.
+        n_bins: T.
+
+    Returns:
+        T inputs of the gates (B, 2n), and T of the candidate (B, n).
+    """
+    gate_bias, candidate_bias = _gates_bias(weights), weights.candidate_bias
+    if x is None:
+        return [gate_bias] * n_bins, [candidate_bias] * n_bins
+    x = x.transpose(0, 1)  # (T, B, m)
+    gates = x @ weights.input_gates[rows] + gate_bias
+    candidates = x @ weights.input_candidate[rows] + candidate_bias
+    # unbind, not x[t]: the backward of indexing is quadratic in T
+    return gates.unbind(0), candidates.unbind(0)
+
+
 def encoder_pass(
     x: Tensor, initial_state: Tensor, weights: GRUWeights, clip: float, reverse: bool = False
 ) -> Tensor:
@@ -149,14 +175,12 @@ def encoder_pass(
     Returns:
         States (B, T, n); entry t is the state after processing bin t, in either direction.
     """
-    x = x.transpose(0, 1)  # (T, B, m)
-    # unbind, not x[t]: the backward of indexing is quadratic in T
-    gate_inputs = (x @ weights.input_gates + _gates_bias(weights)).unbind(0)
-    candidate_inputs = (x @ weights.input_candidate + weights.candidate_bias).unbind(0)
-    h = initial_state.expand(x.shape[1], -1)
-    states: list[Tensor] = [h] * x.shape[0]
-    order = reversed(range(x.shape[0])) if reverse else range(x.shape[0])
-    for t, bound in zip(order, _clips(clip, x.shape[0]), strict=True):
+    n_bins = x.shape[1]
+    gate_inputs, candidate_inputs = _projected(x, weights, slice(None), n_bins)
+    h = initial_state.expand(x.shape[0], -1)
+    states = [h] * n_bins
+    order = reversed(range(n_bins)) if reverse else range(n_bins)
+    for t, bound in zip(order, _clips(clip, n_bins), strict=True):
         h = _step(gate_inputs[t], candidate_inputs[t], h, weights, bound)
         states[t] = h
     return torch.stack(states, dim=1)
@@ -172,7 +196,9 @@ class Readout(NamedTuple):
 
     def log_rates(self, factors: Tensor) -> Tensor:
         """Map factors (B, F) to (B, D)."""
-        return factors if self.weight is None else factors @ self.weight + self.bias
+        if self.weight is None or self.bias is None:
+            return factors
+        return factors @ self.weight + self.bias
 
     def __call__(self, factors: Tensor, clamp: bool = True) -> Tensor:
         """Map factors (B, F) to the fed-back rates (B, D)."""
@@ -227,13 +253,7 @@ def generator_pass(
     Returns:
         (B, T, G).
     """
-    gate_bias, candidate_bias = _gates_bias(weights), weights.candidate_bias
-    if inputs is None:
-        gate_inputs, candidate_inputs = [gate_bias] * n_bins, [candidate_bias] * n_bins
-    else:
-        x = inputs.transpose(0, 1)
-        gate_inputs = (x @ weights.input_gates + gate_bias).unbind(0)
-        candidate_inputs = (x @ weights.input_candidate + candidate_bias).unbind(0)
+    gate_inputs, candidate_inputs = _projected(inputs, weights, slice(None), n_bins)
     g, states = gen_ic, []
     clips = _clips(clip, n_bins)
     for gate_input, candidate_input, bound in zip(
@@ -274,9 +294,7 @@ def decoder_pass(
         gen_states = generator_pass(gen_ic, generator, ext_input, n_bins, clip)
         read = gen_states if gen_mask is None else gen_states * gen_mask
         return DecoderStates(gen_states, read @ factor_weight)
-    return _controlled_pass(
-        gen_ic, generator, factor_weight, controller, clip, ext_input, gen_mask
-    )
+    return _controlled_pass(gen_ic, generator, factor_weight, controller, clip, ext_input, gen_mask)
 
 
 def _controlled_pass(
@@ -289,26 +307,17 @@ def _controlled_pass(
     gen_mask: Tensor | None,
 ) -> DecoderStates:
     n_bins, co_dim = con.noise.shape[1], con.noise.shape[2]
-    # inputs known beforehand are projected for all bins at once
     n_enc = con.encodings.shape[2]
-    encodings = con.encodings.transpose(0, 1)
-    con_gates = (encodings @ con.weights.input_gates[:n_enc] + _gates_bias(con.weights)).unbind(0)
-    con_candidates = (
-        encodings @ con.weights.input_candidate[:n_enc] + con.weights.candidate_bias
-    ).unbind(0)
+    con_gates, con_candidates = _projected(con.encodings, con.weights, slice(n_enc), n_bins)
     feed_gates, feed_candidate = (
         con.weights.input_gates[n_enc:],
         con.weights.input_candidate[n_enc:],
     )
     u_gates, u_candidate = generator.input_gates[:co_dim], generator.input_candidate[:co_dim]
-    gen_gates, gen_candidates = [_gates_bias(generator)] * n_bins, [generator.candidate_bias] * n_bins
-    if ext_input is not None:
-        ext = ext_input.transpose(0, 1)
-        gen_gates = (ext @ generator.input_gates[co_dim:] + gen_gates[0]).unbind(0)  # type: ignore[assignment]
-        gen_candidates = (ext @ generator.input_candidate[co_dim:] + gen_candidates[0]).unbind(0)  # type: ignore[assignment]
+    gen_gates, gen_candidates = _projected(ext_input, generator, slice(co_dim, None), n_bins)
     noise = con.noise.unbind(1)
-    gen_masks = [None] * n_bins if gen_mask is None else gen_mask.unbind(1)
-    feed_masks = [None] * n_bins if con.feedback_mask is None else con.feedback_mask.unbind(1)
+    gen_masks = _by_bin(gen_mask, n_bins)
+    feed_masks = _by_bin(con.feedback_mask, n_bins)
 
     def fed_back(factors: Tensor, clamp: bool = True) -> Tensor:
         return factors if con.feedback_rates is None else con.feedback_rates(factors, clamp)
@@ -320,8 +329,9 @@ def _controlled_pass(
     for t, bound in enumerate(_clips(clip, n_bins)):
         con_gate, con_candidate = con_gates[t], con_candidates[t]
         if feedback is not None:
-            if feed_masks[t] is not None:
-                feedback = feedback * feed_masks[t]
+            feed_mask = feed_masks[t]
+            if feed_mask is not None:
+                feedback = feedback * feed_mask
             con_gate = torch.addmm(con_gate, feedback, feed_gates)
             con_candidate = torch.addmm(con_candidate, feedback, feed_candidate)
         c = _step(con_gate, con_candidate, c, con.weights, bound)
@@ -340,3 +350,7 @@ def _controlled_pass(
         feedback = fed_back(factors) if con.do_feed else None
         out.append((g, factors, c, mean, logvar, u))
     return DecoderStates(*(torch.stack(series, dim=1) for series in zip(*out, strict=True)))
+
+
+def _by_bin(mask: Tensor | None, n_bins: int) -> Sequence[Tensor | None]:
+    return [None] * n_bins if mask is None else mask.unbind(1)

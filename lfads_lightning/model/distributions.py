@@ -47,8 +47,8 @@ class InitialConditionPrior(nn.Module):
         var_min: lower bound of the variance.
         var_scale: its starting value.
         var_max: its upper bound.
-        legacy: put sigmoid(exp(p)) in place of sigmoid(p), with p = log(var_scale) at the start: the
-            original's form, which cannot fall below the middle of the bounds. For its models.
+        legacy: put sigmoid(exp(p)) in place of sigmoid(p), with p = log(var_scale) at the start:
+            the original's form, which cannot fall below the middle of the bounds. For its models.
     """
 
     def __init__(

@@ -32,14 +32,17 @@ class Noise(NamedTuple):
 
 
 class Masks(NamedTuple):
-    """Dropout masks of one forward pass; None where the model has no such site."""
+    """Dropout masks of one forward pass; None for no dropout, or no such site in the model."""
 
-    data: Tensor  # (B, T, D)
-    ext_input: Tensor | None  # (B, T, I)
-    ic_encoding: Tensor | None  # (B, 2E)
-    con_input: Tensor | None  # (B, T, C or 2C)
-    feedback: Tensor | None  # (B, T, F or D)
-    generator: Tensor  # (B, T, G)
+    data: Tensor | None = None  # (B, T, D)
+    ext_input: Tensor | None = None  # (B, T, I)
+    ic_encoding: Tensor | None = None  # (B, 2E)
+    con_input: Tensor | None = None  # (B, T, C or 2C)
+    feedback: Tensor | None = None  # (B, T, F or D)
+    generator: Tensor | None = None  # (B, T, G)
+
+
+NO_DROPOUT = Masks()
 
 
 class Encoding(NamedTuple):
@@ -67,7 +70,7 @@ class LFADSOutput(NamedTuple):
 
 
 class Affine(nn.Module):
-    """y = x W + b with W (in, out) ~ N(0, 1/sqrt(in)) at the start: the row convention of the paper."""
+    """y = x W + b (rows, as in the paper); W (in, out) starts at N(0, 1/sqrt(in)), b at 0."""
 
     def __init__(self, in_dim: int, out_dim: int) -> None:
         super().__init__()
@@ -96,6 +99,12 @@ class Bidirectional(nn.Module):
         if self.rev is None or self.rev_start is None:
             return fwd, None
         return fwd, encoder_pass(x, self.rev_start, self.rev.weights, self.clip, reverse=True)
+
+
+def _layer(layers: nn.ModuleDict, session: str) -> Affine | None:
+    """Return a session's layer; None where the model has the identity in its place."""
+    key = session_key(session)
+    return layers[key] if key in layers else None  # type: ignore[return-value]
 
 
 def session_key(name: str) -> str:
@@ -213,20 +222,20 @@ class LFADS(nn.Module):
             matrix: A = ``alignment_matrix_cxf`` (D, F); None leaves the random start.
             bias: ``alignment_bias_c`` (D,), mean counts per channel; None is 0.
         """
-        key = session_key(session)
-        if matrix is not None:
-            self.readin[key].weight.copy_(matrix)
+        readin, readout = _layer(self.readin, session), _layer(self.readout, session)
+        if matrix is not None and readin is not None:
+            readin.weight.copy_(matrix)
             if bias is not None:
-                self.readin[key].bias.copy_(-bias.to(matrix) @ matrix)
-        if key in self.readout:
+                readin.bias.copy_(-bias.to(matrix) @ matrix)
+        if readout is not None:
             if matrix is not None:
-                self.readout[key].weight.copy_(matrix.T)
+                readout.weight.copy_(matrix.T)
             if bias is not None:
-                self.readout[key].bias.copy_(bias)
+                readout.bias.copy_(bias)
         elif matrix is not None or bias is not None:
             warnings.warn(
-                f"session {session!r}: with one session and factors_dim = {self.config.factors_dim} "
-                "= its number of neurons, the factors are the log-rates, and the alignment does not "
+                f"session {session!r}: with one session whose neurons are as many as factors_dim, "
+                f"{self.config.factors_dim}, the factors are the log-rates: the alignment does not "
                 "reach the read-out; another factors_dim uses it",
                 stacklevel=2,
             )
@@ -251,23 +260,23 @@ class LFADS(nn.Module):
             torch.randn(n_trials, n_bins, cfg.co_dim, **at),  # type: ignore[call-overload]
         )
 
-    def draw_masks(self, n_trials: int, n_bins: int, session: str) -> Masks | None:
-        """Draw the dropout masks of one training pass; None when keep_prob is 1."""
+    def draw_masks(self, n_trials: int, n_bins: int, session: str) -> Masks:
+        """Draw the dropout masks of one training pass."""
         cfg = self.config
         if cfg.keep_prob == 1:
-            return None
+            return NO_DROPOUT
         encodings = (1 if cfg.do_causal_controller else 2) * cfg.ci_enc_dim if cfg.co_dim else 0
 
         def mask(*shape: int) -> Tensor | None:
             return dropout_mask(shape, cfg.keep_prob, self.factor_weight) if shape[-1] else None
 
         return Masks(
-            data=mask(n_trials, n_bins, self.sessions[session].data_dim),  # type: ignore[arg-type]
+            data=mask(n_trials, n_bins, self.sessions[session].data_dim),
             ext_input=mask(n_trials, n_bins, self.ext_input_dim),
             ic_encoding=mask(n_trials, 2 * cfg.ic_enc_dim if cfg.ic_dim else 0),
             con_input=mask(n_trials, n_bins, encodings),
             feedback=mask(n_trials, n_bins, self.feedback_dim if cfg.co_dim else 0),
-            generator=mask(n_trials, n_bins, cfg.gen_dim),  # type: ignore[arg-type]
+            generator=mask(n_trials, n_bins, cfg.gen_dim),
         )
 
     def forward(
@@ -276,7 +285,7 @@ class LFADS(nn.Module):
         session: str,
         ext_input: Tensor | None = None,
         noise: Noise | None = None,
-        masks: Masks | None = None,
+        masks: Masks = NO_DROPOUT,
         *,
         use_means: bool = False,
     ) -> LFADSOutput:
@@ -287,7 +296,7 @@ class LFADS(nn.Module):
             session: whose read-in and read-out to use.
             ext_input: (B, T, I) where the model has external inputs.
             noise: standard normals; drawn when None.
-            masks: dropout; none when None.
+            masks: dropout; none by default.
             use_means: drive the generator with posterior means (posterior_push_mean).
         """
         if noise is None:
@@ -300,36 +309,30 @@ class LFADS(nn.Module):
         data: Tensor,
         session: str,
         ext_input: Tensor | None = None,
-        masks: Masks | None = None,
+        masks: Masks = NO_DROPOUT,
     ) -> Encoding:
         """Run read-in and encoders; arguments as in :meth:`forward`."""
         cfg = self.config
-        x = data.to(self.factor_weight.dtype)  # (B, T, D)
-        if masks is not None:
-            x = x * masks.data
+        x = _masked(data.to(self.factor_weight.dtype), masks.data)  # (B, T, D)
         if self.readin:
             x = self.readin[session_key(session)](x)  # (B, T, D) -> (B, T, F)
         ext = None
         if self.ext_input_dim > 0 and ext_input is not None:
-            ext = ext_input.to(x.dtype)
-            if masks is not None and masks.ext_input is not None:
-                ext = ext * masks.ext_input
+            ext = _masked(ext_input.to(x.dtype), masks.ext_input)
             if not cfg.inject_ext_input_to_gen:
                 x = torch.cat([x, ext], dim=2)
         ic_mean = ic_logvar = ic_fwd = ic_rev = con_input = ci_fwd = ci_rev = None
         if cfg.ic_dim > 0:
             ic_fwd, ic_rev = self.ic_encoder(x[:, : cfg.num_steps_for_gen_ic])
             ic_encoding = torch.cat([ic_fwd[:, -1], ic_rev[:, 0]], dim=1)  # (B, 2E)
-            if masks is not None:
-                ic_encoding = ic_encoding * masks.ic_encoding
+            ic_encoding = _masked(ic_encoding, masks.ic_encoding)
             ic_mean, ic_logvar = self.ic_mean(ic_encoding), self.ic_logvar(ic_encoding)
             if cfg.ic_post_var_min > 0:
                 ic_logvar = (ic_logvar.exp() + cfg.ic_post_var_min).log()
         if cfg.co_dim > 0:
             ci_fwd, ci_rev = self.ci_encoder(x)
             con_input = _lagged(ci_fwd, ci_rev, cfg.controller_input_lag)
-            if masks is not None:
-                con_input = con_input * masks.con_input
+            con_input = _masked(con_input, masks.con_input)
         return Encoding(ic_mean, ic_logvar, con_input, ext, ic_fwd, ic_rev, ci_fwd, ci_rev)
 
     def decode(
@@ -338,7 +341,7 @@ class LFADS(nn.Module):
         n_bins: int,
         session: str,
         noise: Noise,
-        masks: Masks | None = None,
+        masks: Masks = NO_DROPOUT,
         *,
         use_means: bool = False,
     ) -> LFADSOutput:
@@ -349,7 +352,7 @@ class LFADS(nn.Module):
             n_bins: T.
             session: whose read-out to use.
             noise: (B, ...) standard normals.
-            masks: dropout; none when None.
+            masks: dropout; none by default.
             use_means: drive the generator with posterior means.
         """
         if encoding.ic_mean is None or encoding.ic_logvar is None:
@@ -367,7 +370,7 @@ class LFADS(nn.Module):
             n_bins=n_bins,
             clip=self.config.cell_clip_value,
             ext_input=encoding.ext_input if self.config.inject_ext_input_to_gen else None,
-            gen_mask=None if masks is None else masks.generator,
+            gen_mask=masks.generator,
         )
         return LFADSOutput(gen_ics, states, *self.read_out(states.factors, session), encoding)
 
@@ -376,7 +379,7 @@ class LFADS(nn.Module):
         encoding: Encoding,
         session: str,
         noise: Noise,
-        masks: Masks | None,
+        masks: Masks,
         use_means: bool,
     ) -> ControllerInputs | None:
         if encoding.con_input is None:
@@ -390,13 +393,12 @@ class LFADS(nn.Module):
             noise=noise.co,
             drive_with_means=use_means,
             do_feed=self.config.do_feed_factors_to_controller,
-            feedback_mask=None if masks is None else masks.feedback,
+            feedback_mask=masks.feedback,
             feedback_rates=self._readout_map(session) if self.feeds_rates else None,
         )
 
     def _readout_map(self, session: str) -> Readout:
-        key = session_key(session)
-        layer = self.readout[key] if key in self.readout else None
+        layer = _layer(self.readout, session)
         return Readout(
             None if layer is None else layer.weight,
             None if layer is None else layer.bias,
@@ -423,7 +425,12 @@ class LFADS(nn.Module):
         return log_rates, logvars, torch.cat([log_rates, variances], dim=2)
 
     def generate(
-        self, z: Tensor | None, u: Tensor | None, session: str, ext_input: Tensor | None, n_bins: int
+        self,
+        z: Tensor | None,
+        u: Tensor | None,
+        session: str,
+        ext_input: Tensor | None,
+        n_bins: int,
     ) -> tuple[Tensor, DecoderStates, Tensor]:
         """Run the generator alone, on a given code and given inputs (prior_sample).
 
@@ -457,6 +464,10 @@ def dropout_mask(shape: tuple[int, ...], keep_prob: float, like: Tensor) -> Tens
     """Draw a mask that holds 1/keep_prob with probability keep_prob, else 0 (inverted dropout)."""
     mask = torch.empty(shape, dtype=like.dtype, device=like.device)
     return mask.bernoulli_(keep_prob).div_(keep_prob)
+
+
+def _masked(x: Tensor, mask: Tensor | None) -> Tensor:
+    return x if mask is None else x * mask
 
 
 def _lagged(fwd: Tensor, rev: Tensor | None, lag: int) -> Tensor:

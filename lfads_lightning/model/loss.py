@@ -96,9 +96,7 @@ def initial_condition_kl(model: LFADS, output: LFADSOutput, like: Tensor) -> Ten
     return gaussian_kl(mean, logvar, model.ic_prior.mean, model.ic_prior.logvar()).sum(1)
 
 
-def inferred_input_kl(
-    model: LFADS, output: LFADSOutput, analytic: bool, like: Tensor
-) -> Tensor:
+def inferred_input_kl(model: LFADS, output: LFADSOutput, analytic: bool, like: Tensor) -> Tensor:
     """Return the divergence of inferred inputs from the AR(1) prior, per trial (B,).
 
     sum_t log q(u_t) - log p(u_t | u_{t-1}), by default at the one sample that drove the generator,

@@ -78,7 +78,7 @@ def _encoder(name: str, encoder: Bidirectional) -> dict[str, list[Tensor]]:
 
 def _decoder(name: str, gru: GRU) -> dict[str, list[Tensor]]:
     scope = f"{name}/GenGRU"
-    blocks = {
+    blocks: dict[str, list[Tensor]] = {
         f"{scope}/Gates/h_2_ru/W": [gru.gates],
         f"{scope}/Gates/h_2_ru/b": [gru.gates_bias],
         f"{scope}/Candidate/rh_2_c/W": [gru.candidate],
@@ -96,5 +96,6 @@ def to_original(model: LFADS) -> dict[str, np.ndarray]:
 
 
 def joined(parts: list[Tensor]) -> np.ndarray:
+    """Put blocks together as the original's variable, a bias as (1, n)."""
     whole = torch.cat([p.detach() for p in parts])
     return (whole[None] if whole.ndim == 1 else whole).cpu().numpy()

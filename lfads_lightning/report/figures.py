@@ -19,7 +19,7 @@ def summary_figure(
 ) -> Path:
     """Draw one trial: true rates | spikes | inferred rates | factors (| inferred inputs).
 
-    Below, the neurons whose inferred rates vary most, as lines. The trial shown has the median cost.
+    Below, the neurons whose inferred rates vary most, as lines. The trial is that of median cost.
 
     Args:
         path: of the PNG.
@@ -44,7 +44,7 @@ def summary_figure(
     figure = Figure(figsize=(3.1 * (len(images) + len(traces)), 6.2), layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(f"{title}, trial {trial}", fontsize=11)
-    top, bottom = figure.subfigures(2, 1, height_ratios=[1.25, 1])
+    top, bottom = figure.subfigures(2, 1, height_ratios=[1.25, 1])  # type: ignore[misc]
     axes = top.subplots(1, len(images) + len(traces))
     for ax, (name, values, colours, limits) in zip(axes, images, strict=False):
         image = ax.imshow(
@@ -82,7 +82,7 @@ def _neurons(  # type: ignore[no-untyped-def]
     chosen = moving[: min(N_NEURONS_SHOWN, counts.shape[2])]
     axes = np.atleast_1d(figure.subplots(1, len(chosen)))
     if truth is not None:
-        sd, _ = best_smoothing(counts, truth)
+        sd = best_smoothing(counts, truth)[2]
     else:
         sd = counts.shape[1] / 20
     smoothed = smooth(counts[trial : trial + 1], sd)[0]

@@ -29,8 +29,8 @@ def finish(trained: Trained, sessions: list[Session], fitted: Fitted) -> Scores:
 
     Returns:
         ``valid/total`` (nats per trial, lowest eligible epoch's), ``valid/bits_per_spike``; with
-        truth ``valid/rate_r2`` (mean over neurons), ``valid/rate_r2_pooled`` and the best Gaussian
-        smoothing's ``valid/smoothing_rate_r2`` with its ``smoothing_sd_bins``; ``epochs``,
+        truth ``valid/rate_r2`` (mean over neurons), ``valid/rate_r2_pooled`` and the same of the
+        best Gaussian smoothing, ``valid/smoothing_…``, with its ``smoothing_sd_bins``; ``epochs``,
         ``updates``, ``seconds``, and which ``checkpoint`` was scored.
     """
     has_valid = any(s.valid is not None for s in sessions)
@@ -79,7 +79,7 @@ def _bits_per_spike(pairs: list[tuple[Split | None, Posterior, float]]) -> float
         null = np.broadcast_to(split.data.mean((0, 1)), split.data.shape)
         gain += poisson_nll(null, split.data) - poisson_nll(posterior.rates, split.data)
         n_spikes += split.data.sum(dtype=np.float64)
-    return gain / n_spikes / math.log(2) if n_spikes else math.nan
+    return float(gain / n_spikes / math.log(2)) if n_spikes else math.nan
 
 
 def _truth_scores(pairs: list[tuple[Split | None, Posterior, float]]) -> Scores:
@@ -90,27 +90,29 @@ def _truth_scores(pairs: list[tuple[Split | None, Posterior, float]]) -> Scores:
     ours = [rate_r2(posterior.rates, truth) for _, posterior, truth in known]
     smoothed = [best_smoothing(split.data, truth) for split, _, truth in known]
     mean = np.average(np.array(ours), axis=0, weights=weights)
-    widths, theirs = np.average(np.array(smoothed), axis=0, weights=weights)
+    theirs = np.average(np.array(smoothed), axis=0, weights=weights)
     return {
         "rate_r2": float(mean[0]),
+        "smoothing_rate_r2": float(theirs[0]),
         "rate_r2_pooled": float(mean[1]),
-        "smoothing_rate_r2": float(theirs),
-        "smoothing_sd_bins": float(widths),
+        "smoothing_rate_r2_pooled": float(theirs[1]),
+        "smoothing_sd_bins": float(theirs[2]),
     }
 
 
 def scores_table(scores: Scores) -> str:
-    """Return scores as lines for the terminal, each with its unit and what it is measured against."""
+    """Return scores as lines for the terminal, each with its unit and its comparison."""
     about = {
         "total": "validation cost, nats per trial",
         "bits_per_spike": "bits/spike, against each neuron's mean rate on the same trials",
         "rate_r2": "R2 of inferred against true rates, mean over neurons",
-        "rate_r2_pooled": "the same, pooled over all bins",
-        "smoothing_rate_r2": "the same (mean over neurons) for the best Gaussian smoothing",
+        "smoothing_rate_r2": "the same for the best Gaussian smoothing",
+        "rate_r2_pooled": "R2 pooled over all neurons, trials and bins",
+        "smoothing_rate_r2_pooled": "the same for the best Gaussian smoothing",
         "smoothing_sd_bins": "its width (sd), bins",
         "checkpoint": "weights that were scored",
     }
     shown = {k: f"{v:.4g}" if isinstance(v, float) else str(v) for k, v in scores.items()}
     return "\n".join(
-        f"  {k:<26}{v:>14}   {about.get(k.rsplit('/')[-1], '')}".rstrip() for k, v in shown.items()
+        f"  {k:<32}{v:>14}   {about.get(k.rsplit('/')[-1], '')}".rstrip() for k, v in shown.items()
     )

@@ -39,7 +39,7 @@ class Checkpoints(Checkpoint):
         self.n_validations, self.lowest = 0, float("inf")
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a resumed run must know, so that no worse model takes the best one's place."""
+        """Return what keeps a resumed run from overwriting the best model by a worse one."""
         return {"n_validations": self.n_validations, "lowest": self.lowest}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -174,8 +174,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     except Exception as error:  # torch raises half a dozen types for damaged files
         reason = " ".join(str(error).split())[:200]
         raise LFADSError(
-            f"{path}: is not a checkpoint of lfads-lightning, or is damaged ({reason}); an older one "
-            "of the same run can be put last in the index file beside it"
+            f"{path}: is not a checkpoint of lfads-lightning, or is damaged ({reason}); an older "
+            "one of the same run can be put last in the index file beside it"
         ) from error
     if version > FORMAT_VERSION:
         raise LFADSError(

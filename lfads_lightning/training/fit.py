@@ -47,7 +47,8 @@ def fit(config: Config, sessions: Sequence[Session], folder: Path) -> Fitted:
     Args:
         config: all parameters.
         sessions: read and checked.
-        folder: the run's; a checkpoint there, under ``output.checkpoint_pb_load_name``, is continued.
+        folder: the run's; a checkpoint that ``output.checkpoint_pb_load_name`` finds there is
+            continued.
 
     Raises:
         LFADSError: contradictory parameters; a checkpoint that does not fit data or parameters.
@@ -72,22 +73,16 @@ def fit(config: Config, sessions: Sequence[Session], folder: Path) -> Fitted:
     cost = module.metrics.get("valid/total")
     keeper = next(c for c in trainer.callbacks if isinstance(c, Checkpoints))  # type: ignore[attr-defined]
     model = model.to(device)
-    result = Fitted(
-        model, module.step, "last", cost, trainer.current_epoch, module.step, seconds
-    )
+    result = Fitted(model, module.step, "last", cost, trainer.current_epoch, module.step, seconds)
     lowest = find_checkpoint(folder, LOWEST)
     if lowest is None or keeper.lowest == float("inf"):
         return result
     best = load_checkpoint(lowest)
     model.load_state_dict(state_of(best))
-    return result._replace(
-        step=best["lfads"]["step"], checkpoint=LOWEST, best_cost=keeper.lowest
-    )
+    return result._replace(step=best["lfads"]["step"], checkpoint=LOWEST, best_cost=keeper.lowest)
 
 
-def new_model(
-    config: Config, sessions: Sequence[Session], specs: Sequence[SessionSpec]
-) -> LFADS:
+def new_model(config: Config, sessions: Sequence[Session], specs: Sequence[SessionSpec]) -> LFADS:
     """Build a model with fresh weights, aligned where sessions carry matrices."""
     model = LFADS(config.model, specs)
     for s in sessions:
@@ -231,7 +226,7 @@ def one_setting_of_threads(n: int) -> Iterator[None]:
 
 @contextmanager
 def _quiet_lightning() -> Iterator[None]:
-    """Silence Lightning's notes on hardware, and its advice that does not apply to data in memory."""
+    """Silence Lightning's notes on hardware, and advice that is not for data in memory."""
     names = ("lightning.pytorch", "lightning.fabric")
     loggers = [logging.getLogger(name) for name in names]
     levels = [logger.level for logger in loggers]
@@ -239,6 +234,7 @@ def _quiet_lightning() -> Iterator[None]:
         warnings.filterwarnings("ignore", ".*does not have many workers.*")
         warnings.filterwarnings("ignore", ".*Checkpoint directory.*exists and is not empty.*")
         warnings.filterwarnings("ignore", ".*number of training batches.*")
+        warnings.filterwarnings("ignore", ".*LeafSpec.*")  # Lightning's use of torch
         for logger in loggers:
             logger.setLevel(logging.ERROR)
         try:

@@ -108,7 +108,11 @@ class Progress(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Open the bar."""
-        self.started, self.first_epoch, self.last_line = time.monotonic(), trainer.current_epoch, 0.0
+        self.started, self.first_epoch, self.last_line = (
+            time.monotonic(),
+            trainer.current_epoch,
+            0.0,
+        )
         if sys.stderr.isatty():
             total = self._epochs_in_all(trainer)
             self.bar = tqdm(total=total, initial=self.first_epoch, unit="epoch", dynamic_ncols=True)
@@ -118,9 +122,7 @@ class Progress(pl.Callback):
         assert isinstance(pl_module, LFADSModule)
         m = pl_module.metrics
         valid = f" valid {m['valid/total']:.1f}" if "valid/total" in m else ""
-        costs = (
-            f"train {m['train/total']:.1f}{valid} | ramp {m['ramp/kl']:.2f} | lr {m['lr']:.2g}"
-        )
+        costs = f"train {m['train/total']:.1f}{valid} | ramp {m['ramp/kl']:.2f} | lr {m['lr']:.2g}"
         if self.bar is not None:
             self.bar.set_postfix_str(f"{costs}{self._at_least(trainer, pl_module)}", refresh=False)
             self.bar.update()

@@ -33,7 +33,9 @@ class LFADSModule(pl.LightningModule):
         start_step: updates the model has had before this run.
     """
 
-    def __init__(self, model: LFADS, config: Config, n_bins: int | None, start_step: int = 0) -> None:
+    def __init__(
+        self, model: LFADS, config: Config, n_bins: int | None, start_step: int = 0
+    ) -> None:
         super().__init__()
         self.model, self.config, self.n_bins = model, config, n_bins
         self.start_step = start_step
@@ -42,6 +44,11 @@ class LFADSModule(pl.LightningModule):
         )
         self.metrics: dict[str, float] = {}
         self.resumed = False
+        # sums of an epoch; they stay on the device until its end
+        self._train_sum = self._valid_sum = torch.zeros(len(LossTerms._fields))
+        self._norm_sum = torch.zeros(())
+        self._n_updates = self._n_valid = 0
+        self._valid_rng = torch.Generator()
         restrict_training(model, config)
 
     @property
@@ -82,7 +89,7 @@ class LFADSModule(pl.LightningModule):
                 group["lr"] = self.config.optim.learning_rate_init
 
     def on_train_epoch_start(self) -> None:
-        """Empty the epoch's sums; they stay on the device until its end."""
+        """Empty the epoch's sums."""
         self._train_sum = torch.zeros(len(LossTerms._fields), device=self.device)
         self._norm_sum = torch.zeros((), device=self.device)
         self._n_updates = 0
@@ -98,7 +105,7 @@ class LFADSModule(pl.LightningModule):
         """Gather the epoch's numbers, then decay the learning rate or stop."""
         last_update = self.ramps(self.step - 1)
         metrics = _named("train", self._train_sum / max(self._n_updates, 1))
-        if getattr(self, "_n_valid", 0):
+        if self._n_valid:
             metrics |= _named("valid", self._valid_sum / self._n_valid)
         group = self.trainer.optimizers[0].param_groups[0]
         metrics |= {"ramp/kl": last_update[0], "ramp/l2": last_update[1], "lr": group["lr"]}
@@ -186,7 +193,7 @@ def restrict_training(model: LFADS, config: Config) -> None:
     optim, name = config.optim, ""
     if optim.do_train_io_only:
         name = "do_train_io_only"
-        kept = [model.readin, model.readout, model.readout_logvar]
+        kept: list[torch.nn.Module] = [model.readin, model.readout, model.readout_logvar]
     elif optim.do_train_encoder_only:
         name = "do_train_encoder_only"
         kept = [model.ic_encoder, model.ic_mean, model.ic_logvar]

@@ -9,12 +9,14 @@ from torch import Tensor
 
 
 class TFAdam(torch.optim.Optimizer):
-    """Adam (Kingma & Ba 2015) with epsilon added before the bias correction, as TensorFlow 1 does::
+    """Adam (Kingma & Ba 2015) with epsilon added before the bias correction.
+
+    As TensorFlow 1 does it::
 
         lr_t = lr sqrt(1 - beta2^t) / (1 - beta1^t);  p <- p - lr_t m / (sqrt(v) + eps)
 
-    ``torch.optim.Adam`` adds it after, which with LFADS' eps = 0.1 is another optimiser: 30 times
-    smaller first steps. t counts updates of the model: a parameter without gradient (another
+    ``torch.optim.Adam`` adds it after, which with LFADS' eps = 0.1 is another optimiser: up to 30
+    times larger first steps. t counts updates of the model: a parameter without gradient (another
     session's) rests, and its bias correction goes on with the model's.
 
     Args:
