@@ -35,13 +35,16 @@ def conf_dir() -> Path:
 def main() -> None:
     """Run ``python train.py ...`` and ``lfads-train ...``; a user's mistake ends with one line."""
     warnings.showwarning = _show_warning
+    given, _ = get_args_parser().parse_known_args()
+    if given.help:
+        with suppress(BrokenPipeError):  # --help | head
+            print(help_text(given.config_dir), flush=True)
+        return
     try:
         sys.argv[1:] = prepare(sys.argv[1:])
     except LFADSError as error:
         _fail(error)
-    store = ConfigStore.instance()
-    store.store(name="schema", node=Config)
-    store.store(group="hydra/help", name="lfads", node=_help())
+    ConfigStore.instance().store(name="schema", node=Config)
     hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(_run)()
 
 
@@ -62,8 +65,11 @@ def _show_warning(
         print(f"warning: {message}", file=sys.stderr)
 
 
-def _help() -> dict[str, str]:
-    about = """
+def help_text(config_dir: str | None = None) -> str:
+    """Return what ``--help`` prints: how to call, the presets, all parameters."""
+    groups = sorted({path.parent.name for path in conf_dir().glob("*/*.yaml")})
+    presets = "\n".join(f"  {g}: {', '.join(_presets(g, config_dir))}" for g in groups)
+    return f"""\
 LFADS: denoised firing rates, factors, initial conditions and inferred inputs from spike counts.
 
   python train.py [group=preset] [group.name=value ...]        train (lfads-train, once installed)
@@ -72,14 +78,19 @@ LFADS: denoised firing rates, factors, initial conditions and inferred inputs fr
   python train.py kind=posterior_sample_and_average output.lfads_save_dir=RUN
   python train.py -m model.co_dim=0,1,2,4 seed=0,1,2           a sweep: every combination, in turn
   python train.py ... --cfg job                                show the settings and do nothing
+  python train.py ... --config-dir FOLDER                      presets of your own
 
 Presets (group=preset):
-$APP_CONFIG_GROUPS
+{presets}
+
 Parameters (group.name=default):
 
-"""
-    parameters = params.help_text().replace("$", "$$")
-    return {"app_name": "lfads-train", "header": "", "footer": "", "template": about + parameters}
+{params.help_text()}"""
+
+
+def _presets(group: str, config_dir: str | None) -> list[str]:
+    folders = [conf_dir() / group] + ([Path(config_dir) / group] if config_dir else [])
+    return sorted(file.stem for folder in folders for file in folder.glob("*.yaml"))
 
 
 def prepare(argv: Sequence[str]) -> list[str]:
@@ -92,7 +103,7 @@ def prepare(argv: Sequence[str]) -> list[str]:
         LFADSError: unknown parameter, wrong value, or a kind without a run.
     """
     given, _ = get_args_parser().parse_known_args(list(argv))
-    if given.help or given.hydra_help or given.info or given.shell_completion:
+    if given.hydra_help or given.info or given.shell_completion:
         return list(argv)
     overrides = _parsed(given.overrides)
     is_sweep = given.multirun or any(o.key_or_group == "sweep" for o in overrides)
@@ -148,8 +159,7 @@ def _check_presets(override: Override, config_dir: str | None) -> None:
     group = override.key_or_group
     if group.split("/")[0] == "hydra" or "." in group or override.is_delete():
         return
-    folders = [conf_dir() / group] + ([Path(config_dir) / group] if config_dir else [])
-    known = sorted(file.stem for folder in folders for file in folder.glob("*.yaml"))
+    known = _presets(group, config_dir)
     for choice in _choices(override):
         if choice is not None and str(choice) not in known:
             listed = f"there are {', '.join(known)}" if known else "the group has none"

@@ -374,7 +374,8 @@ def _checked_bins(arguments: Mapping[str, Any]) -> int:
         value: Any = arguments[name]
         is_whole = isinstance(smallest, int)  # integers are written as such in the table
         kind: type = Integral if is_whole else Real
-        if not isinstance(value, kind) or isinstance(value, bool) or not smallest <= value < 2**31:
+        is_kind = isinstance(value, kind) and not isinstance(value, bool)
+        if not is_kind or not smallest <= value < 2**31:
             expected = "whole number" if is_whole else "number"
             raise LFADSError(f"{name}={value!r}; expected a {expected} of at least {smallest:g}")
     return round(arguments["duration_s"] / BIN_WIDTH_S)

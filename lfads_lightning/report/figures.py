@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 
 from lfads_lightning.files import whole_file
@@ -19,7 +20,7 @@ def summary_figure(
 ) -> Path:
     """Draw one trial: true rates | spikes | inferred rates | factors (| inferred inputs).
 
-    Below, the neurons whose inferred rates vary most, as lines. The trial is that of median cost.
+    Below, a few lively neurons as lines. The trial is that of median cost.
 
     Args:
         path: of the PNG.
@@ -32,11 +33,14 @@ def summary_figure(
     rates = posterior.rates[trial].T  # (D, T)
     order = np.argsort(rates.argmax(1), kind="stable")  # neurons by the time of their peak
     shown = rates if truth is None else np.concatenate([rates, truth[trial].T], axis=1)
-    low, high = np.percentile(shown, [0.5, 99.5])
-    images = [("spikes", counts[trial].T, "Greys", (0, max(counts[trial].max(), 1)))]
+    # a square-root scale: bursts do not hide the rest
+    norm = (
+        PowerNorm(0.5, *np.percentile(shown, [0.5, 99.8])) if posterior.rates.min() >= 0 else None
+    )
+    images: list[tuple] = [("spikes", counts[trial].T, "Greys", None)]
     if truth is not None:
-        images.insert(0, ("true rates", truth[trial].T, "viridis", (low, high)))
-    images.append(("inferred rates", rates, "viridis", (low, high)))
+        images.insert(0, ("true rates", truth[trial].T, "viridis", norm))
+    images.append(("inferred rates", rates, "viridis", norm))
     traces = [("factors", posterior.factors[trial])]
     if posterior.controller_outputs is not None:
         traces.append(("inferred inputs", posterior.controller_outputs[trial]))
@@ -46,11 +50,10 @@ def summary_figure(
     figure.suptitle(f"{title}, trial {trial}", fontsize=11)
     top, bottom = figure.subfigures(2, 1, height_ratios=[1.25, 1])  # type: ignore[misc]
     axes = top.subplots(1, len(images) + len(traces))
-    for ax, (name, values, colours, limits) in zip(axes, images, strict=False):
+    for ax, (name, values, colours, scale) in zip(axes, images, strict=False):
         image = ax.imshow(
-            values[order], aspect="auto", interpolation="none", cmap=colours,
-            vmin=limits[0], vmax=limits[1],
-        )  # fmt: skip
+            values[order], aspect="auto", interpolation="none", cmap=colours, norm=scale
+        )
         ax.set(title=name, xlabel="bin", ylabel="neuron, by time of peak" if ax is axes[0] else "")
         if name == "inferred rates":
             top.colorbar(image, ax=ax, label="counts / bin", shrink=0.8)
@@ -75,11 +78,17 @@ def _stack(ax, values: np.ndarray) -> None:  # type: ignore[no-untyped-def]
     ax.spines[["top", "right", "left"]].set_visible(False)
 
 
+def _different(rates: np.ndarray, n: int) -> np.ndarray:
+    """Choose n of the livelier neurons of (T, D), spread over the times of their peaks."""
+    lively = np.argsort(-rates.std(0), kind="stable")[: max(rates.shape[1] // 2, n)]
+    by_peak = lively[np.argsort(rates[:, lively].argmax(0), kind="stable")]
+    return by_peak[np.unique(np.linspace(0, len(by_peak) - 1, n).round().astype(int))]
+
+
 def _neurons(  # type: ignore[no-untyped-def]
     figure, trial: int, counts: np.ndarray, posterior: Posterior, truth: np.ndarray | None
 ) -> None:
-    moving = np.argsort(-posterior.rates[trial].std(0), kind="stable")
-    chosen = moving[: min(N_NEURONS_SHOWN, counts.shape[2])]
+    chosen = _different(posterior.rates[trial], N_NEURONS_SHOWN)
     axes = np.atleast_1d(figure.subplots(1, len(chosen)))
     if truth is not None:
         sd = best_smoothing(counts, truth)[2]
