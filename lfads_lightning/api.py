@@ -57,6 +57,7 @@ def fit(
     file = parameters.get("params_file")
     from_file = read_params_file(file) if file is not None else {}
     config = from_flat(parameters, "fit", base=from_flat(from_file))
+    config.data.data_dir, config.data.data_filename_stem = None, ""  # the data are in memory
     if config.kind is not Kind.train:
         raise LFADSError(
             f"fit: kind={config.kind.name} is a method of the trained model: "
@@ -89,7 +90,9 @@ def fit(
         factors_dim=config.model.factors_dim,
         **by_key,
     )
-    return train_sessions(config, sessions, _folder(config))
+    folder = _folder(config)
+    config.output.lfads_save_dir = str(folder.resolve())
+    return train_sessions(config, sessions, folder)
 
 
 def _hold_out(by_key: dict[str, dict[str, Any]], fraction: float) -> None:

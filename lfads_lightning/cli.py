@@ -252,6 +252,12 @@ def resolve(
     saved = read_config(folder)
     if saved is not None:
         chosen = [g for g in _PRESETS_OVER_A_RUN if choices.get(g) is not None]
+        if choices.get("experiment") is not None:
+            warnings.warn(
+                f"{folder} holds a run: it is used with its own settings, not with experiment="
+                f"{choices['experiment']}",
+                stacklevel=1,
+            )
         config = _over_a_run(saved, composed, settings, chosen, folder)
     config.output.lfads_save_dir = str(folder.resolve())
     if config.data.data_dir is not None:

@@ -239,7 +239,9 @@ class Config:
     """All parameters, by group."""
 
     kind: Kind = _p(Kind.train, "What to do: train, or one of the four other kinds.")
-    seed: int = _p(0, "Seeds initial weights, data order, noise and masks.", ours=True, ge=0)
+    seed: int = _p(
+        0, "Seeds initial weights, data order, noise and masks.", ours=True, ge=0, le=2**32 - 1
+    )
     params_file: str | None = _p(
         None, "Flat YAML or JSON file of parameter names; the command line beats it.", ours=True
     )

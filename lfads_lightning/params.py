@@ -10,11 +10,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from lfads_lightning.config import MAX_INT, Config, LFADSError
+from lfads_lightning.config import Config, LFADSError
 
 # Written by the original into its hyper-parameter file beside the parameters; derived from data.
 _RUN_TIME_FIELDS = {"dataset_names", "dataset_dims", "num_steps", "ndatasets", "allow_gpu_growth"}
@@ -110,6 +111,8 @@ def check_value(name: str, value: Any, where: str) -> Any:
     )
     if isinstance(value, Enum):
         value = value.name
+    if isinstance(value, np.generic):
+        value = value.item()
     if isinstance(value, float) and value.is_integer() and "int" in _type_name(f):
         value = int(value)  # JSON and NumPy write 5.0
     if isinstance(value, bool) and not isinstance(f.default, bool):
@@ -310,8 +313,6 @@ def show_default(f: dataclasses.Field) -> str:
         return f.default.name
     if isinstance(f.default, bool) or f.default is None:
         return "null" if f.default is None else str(f.default).lower()
-    if f.default == MAX_INT:
-        return "all"
     return f'"{f.default}"' if f.default == "" else f"{f.default}"
 
 

@@ -211,6 +211,11 @@ def load_data(config: Config) -> list[Session]:
     }
     if config.data.data_dir is not None:
         return load_sessions(config.data.data_dir, name, **asked)  # type: ignore[arg-type]
+    if not name:
+        raise LFADSError(
+            "data.data_dir is not set: this model was trained on arrays from Python; give "
+            "data.data_dir=FOLDER data.data_filename_stem=STEM"
+        )
     if name not in SYNTHETIC:
         raise LFADSError(
             f"data.data_filename_stem={name!r}: data.data_dir is not set, and no embedded data set "

@@ -200,6 +200,13 @@ class Trained:
                     f"{s.source}: has {s.data_dim} neurons, the model's session {spec.name!r} has "
                     f"{spec.data_dim}"
                 )
+            ext = s.train.ext_input
+            n_inputs = 0 if ext is None else ext.shape[2]
+            if spec.ext_input_dim != n_inputs:
+                raise LFADSError(
+                    f"{s.source}: data.ext_input_dim={n_inputs}, the model takes "
+                    f"{spec.ext_input_dim} external inputs"
+                )
         return sessions
 
     def _sessions(self, data: Arrays, ext_input: Arrays | None) -> list[Session]:

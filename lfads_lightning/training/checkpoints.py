@@ -6,6 +6,7 @@ first; ``output.checkpoint_pb_load_name`` names the index to load from.
 
 import difflib
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,11 @@ class Checkpoints(Checkpoint):
         """Save on Ctrl-C."""
         if isinstance(exception, KeyboardInterrupt):
             self._save(trainer, pl_module, PERIODIC, self.output.max_ckpt_to_keep)
+            run = self.folder.parent
+            print(
+                f"Interrupted and saved. To continue: python train.py output.lfads_save_dir={run}",
+                file=sys.stderr,
+            )
 
     def _save(
         self, trainer: pl.Trainer, module: pl.LightningModule, index: str, n_kept: int

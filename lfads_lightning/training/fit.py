@@ -118,6 +118,13 @@ def _take_up(module: LFADSModule, path: Path) -> bool:
             "Drop these overrides, or start in another output.lfads_save_dir"
         )
     if "optimizer_states" in checkpoint:
+        done, wanted = checkpoint["epoch"] + 1, module.config.trainer.max_epochs
+        if wanted is not None and done >= wanted:
+            warnings.warn(
+                f"{path}: has been trained for {done} epochs already; to go on, raise "
+                f"trainer.max_epochs={wanted}",
+                stacklevel=2,
+            )
         return True
     model.load_state_dict(weights)
     module.start_step = record["step"]
