@@ -10,7 +10,7 @@ import numpy as np
 from lfads_lightning.api import train_sessions
 from lfads_lightning.config import Config, Kind
 from lfads_lightning.data.datamodule import load_data
-from lfads_lightning.inference.files import write_model_params, write_posteriors, write_prior
+from lfads_lightning.inference.outputs import write_model_params, write_posteriors, write_prior
 from lfads_lightning.inference.trained import Trained, load
 from lfads_lightning.model.names import variable_blocks
 from lfads_lightning.report.finish import scores_table

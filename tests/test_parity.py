@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from lfads_lightning import interop
-from lfads_lightning.model.lfads import LFADSOutput, Noise
 from lfads_lightning.model.loss import LossTerms, compute_loss, trial_terms
 from lfads_lightning.model.names import variable_blocks
+from lfads_lightning.model.records import LFADSOutput, Noise
 from lfads_lightning.training.optimizer import TFAdam
 from lfads_lightning.training.schedules import ramp
 

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from lfads_lightning.config import LFADSError, LossConfig
 from lfads_lightning.model.distributions import gaussian_log_density
-from lfads_lightning.model.lfads import LFADS, Encoding, LFADSOutput, Noise
+from lfads_lightning.model.lfads import LFADS
 from lfads_lightning.model.loss import LossTerms, trial_terms
+from lfads_lightning.model.records import Encoding, LFADSOutput, Noise
 
 ROWS_AT_ONCE = 512  # trials x samples in one pass; bounds memory
 

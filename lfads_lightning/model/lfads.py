@@ -7,7 +7,6 @@ Sussillo, Jozefowicz, Abbott & Pandarinath 2016 (arXiv:1608.06315); Pandarinath 
 import math
 import warnings
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -19,97 +18,18 @@ from lfads_lightning.model.cells import (
     DecoderStates,
     Readout,
     decoder_pass,
-    encoder_pass,
 )
 from lfads_lightning.model.distributions import AutoregressivePrior, InitialConditionPrior
-
-
-class Noise(NamedTuple):
-    """Standard normal draws of one forward pass."""
-
-    ic: Tensor  # (B, Z)
-    co: Tensor  # (B, T, U)
-
-
-class Masks(NamedTuple):
-    """Dropout masks of one forward pass; None for no dropout, or no such site in the model."""
-
-    data: Tensor | None = None  # (B, T, D)
-    ext_input: Tensor | None = None  # (B, T, I)
-    ic_encoding: Tensor | None = None  # (B, 2E)
-    con_input: Tensor | None = None  # (B, T, C or 2C)
-    feedback: Tensor | None = None  # (B, T, F or D)
-    generator: Tensor | None = None  # (B, T, G)
-
-
-NO_DROPOUT = Masks()
-
-
-class Encoding(NamedTuple):
-    """What the encoders say of a batch: the posterior over z, and the controller's view."""
-
-    ic_mean: Tensor | None  # (B, Z)
-    ic_logvar: Tensor | None  # (B, Z)
-    con_input: Tensor | None  # (B, T, C or 2C), lagged, dropped out
-    ext_input: Tensor | None  # (B, T, I), dropped out
-    ic_enc_fwd: Tensor | None  # (B, N_ic, E)
-    ic_enc_rev: Tensor | None  # (B, N_ic, E)
-    ci_enc_fwd: Tensor | None  # (B, T, C)
-    ci_enc_rev: Tensor | None  # (B, T, C)
-
-
-class LFADSOutput(NamedTuple):
-    """Everything one forward pass computes."""
-
-    gen_ics: Tensor  # (B, G), the generator's state before bin 0
-    states: DecoderStates
-    log_rates: Tensor  # (B, T, D) unclamped log-rates; Gaussian: means
-    output_logvars: Tensor | None  # (B, T, D) Gaussian only, unclamped
-    output_dist_params: Tensor  # (B, T, D) rates per bin; Gaussian: (B, T, 2D) means, variances
-    encoding: Encoding
-
-
-class Affine(nn.Module):
-    """y = x W + b (rows, as in the paper); W (in, out) starts at N(0, 1/sqrt(in)), b at 0."""
-
-    def __init__(self, in_dim: int, out_dim: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.randn(in_dim, out_dim) / math.sqrt(in_dim))
-        self.bias = nn.Parameter(torch.zeros(out_dim))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (..., in) to (..., out)."""
-        return x @ self.weight + self.bias
-
-
-class Bidirectional(nn.Module):
-    """Two GRUs with weights and trained start states of their own; backward one optional."""
-
-    def __init__(self, input_dim: int, hidden_dim: int, gate_scale: float, clip: float, rev: bool):
-        super().__init__()
-        self.clip = clip
-        self.fwd = GRU.encoder(input_dim, hidden_dim, gate_scale)
-        self.fwd_start = nn.Parameter(torch.zeros(hidden_dim))
-        self.rev = GRU.encoder(input_dim, hidden_dim, gate_scale) if rev else None
-        self.rev_start = nn.Parameter(torch.zeros(hidden_dim)) if rev else None
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Map (B, T, m) to forward and backward states (B, T, n)."""
-        fwd = encoder_pass(x, self.fwd_start, self.fwd.weights, self.clip)
-        if self.rev is None or self.rev_start is None:
-            return fwd, None
-        return fwd, encoder_pass(x, self.rev_start, self.rev.weights, self.clip, reverse=True)
-
-
-def _layer(layers: nn.ModuleDict, session: str) -> Affine | None:
-    """Return a session's layer; None where the model has the identity in its place."""
-    key = session_key(session)
-    return layers[key] if key in layers else None  # type: ignore[return-value]
-
-
-def session_key(name: str) -> str:
-    """Return the submodule name of a session (submodule names hold no dot)."""
-    return "session_" + name.replace("%", "%25").replace(".", "%2E")
+from lfads_lightning.model.layers import (
+    Affine,
+    Bidirectional,
+    dropout_mask,
+    lagged,
+    masked,
+    session_key,
+    session_layer,
+)
+from lfads_lightning.model.records import NO_DROPOUT, Encoding, LFADSOutput, Masks, Noise
 
 
 class LFADS(nn.Module):
@@ -222,7 +142,7 @@ class LFADS(nn.Module):
             matrix: A = ``alignment_matrix_cxf`` (D, F); None leaves the random start.
             bias: ``alignment_bias_c`` (D,), mean counts per channel; None is 0.
         """
-        readin, readout = _layer(self.readin, session), _layer(self.readout, session)
+        readin, readout = session_layer(self.readin, session), session_layer(self.readout, session)
         if matrix is not None and readin is not None:
             readin.weight.copy_(matrix)
             if bias is not None:
@@ -313,26 +233,26 @@ class LFADS(nn.Module):
     ) -> Encoding:
         """Run read-in and encoders; arguments as in :meth:`forward`."""
         cfg = self.config
-        x = _masked(data.to(self.factor_weight.dtype), masks.data)  # (B, T, D)
+        x = masked(data.to(self.factor_weight.dtype), masks.data)  # (B, T, D)
         if self.readin:
             x = self.readin[session_key(session)](x)  # (B, T, D) -> (B, T, F)
         ext = None
         if self.ext_input_dim > 0 and ext_input is not None:
-            ext = _masked(ext_input.to(x.dtype), masks.ext_input)
+            ext = masked(ext_input.to(x.dtype), masks.ext_input)
             if not cfg.inject_ext_input_to_gen:
                 x = torch.cat([x, ext], dim=2)
         ic_mean = ic_logvar = ic_fwd = ic_rev = con_input = ci_fwd = ci_rev = None
         if cfg.ic_dim > 0:
             ic_fwd, ic_rev = self.ic_encoder(x[:, : cfg.num_steps_for_gen_ic])
             ic_encoding = torch.cat([ic_fwd[:, -1], ic_rev[:, 0]], dim=1)  # (B, 2E)
-            ic_encoding = _masked(ic_encoding, masks.ic_encoding)
+            ic_encoding = masked(ic_encoding, masks.ic_encoding)
             ic_mean, ic_logvar = self.ic_mean(ic_encoding), self.ic_logvar(ic_encoding)
             if cfg.ic_post_var_min > 0:
                 ic_logvar = (ic_logvar.exp() + cfg.ic_post_var_min).log()
         if cfg.co_dim > 0:
             ci_fwd, ci_rev = self.ci_encoder(x)
-            con_input = _lagged(ci_fwd, ci_rev, cfg.controller_input_lag)
-            con_input = _masked(con_input, masks.con_input)
+            con_input = lagged(ci_fwd, ci_rev, cfg.controller_input_lag)
+            con_input = masked(con_input, masks.con_input)
         return Encoding(ic_mean, ic_logvar, con_input, ext, ic_fwd, ic_rev, ci_fwd, ci_rev)
 
     def decode(
@@ -398,7 +318,7 @@ class LFADS(nn.Module):
         )
 
     def _readout_map(self, session: str) -> Readout:
-        layer = _layer(self.readout, session)
+        layer = session_layer(self.readout, session)
         return Readout(
             None if layer is None else layer.weight,
             None if layer is None else layer.bias,
@@ -458,24 +378,3 @@ class LFADS(nn.Module):
             ext_input=torch.cat(inputs, dim=2) if inputs else None,
         )
         return gen_ics, states, self.read_out(states.factors, session)[2]
-
-
-def dropout_mask(shape: tuple[int, ...], keep_prob: float, like: Tensor) -> Tensor:
-    """Draw a mask that holds 1/keep_prob with probability keep_prob, else 0 (inverted dropout)."""
-    mask = torch.empty(shape, dtype=like.dtype, device=like.device)
-    return mask.bernoulli_(keep_prob).div_(keep_prob)
-
-
-def _masked(x: Tensor, mask: Tensor | None) -> Tensor:
-    return x if mask is None else x * mask
-
-
-def _lagged(fwd: Tensor, rev: Tensor | None, lag: int) -> Tensor:
-    """Delay the forward encoding by ``lag`` bins and advance the backward one, zeros outside."""
-    n_bins = fwd.shape[1]
-    lag = min(lag, n_bins)
-    # pad takes (last axis, last axis, time, time)
-    shifted = [nn.functional.pad(fwd[:, : n_bins - lag], (0, 0, lag, 0))]
-    if rev is not None:
-        shifted.append(nn.functional.pad(rev[:, lag:], (0, 0, 0, lag)))
-    return torch.cat(shifted, dim=2)

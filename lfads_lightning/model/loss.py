@@ -17,7 +17,8 @@ from lfads_lightning.model.distributions import (
     gaussian_log_density,
     poisson_log_likelihood,
 )
-from lfads_lightning.model.lfads import LFADS, LFADSOutput
+from lfads_lightning.model.lfads import LFADS
+from lfads_lightning.model.records import LFADSOutput
 
 
 class LossTerms(NamedTuple):

@@ -5,7 +5,8 @@ import torch
 from torch import Tensor
 
 from lfads_lightning.model.cells import GRU
-from lfads_lightning.model.lfads import LFADS, Affine, Bidirectional, session_key
+from lfads_lightning.model.layers import Affine, Bidirectional, session_key
+from lfads_lightning.model.lfads import LFADS
 
 
 def variable_blocks(model: LFADS) -> dict[str, list[Tensor]]:

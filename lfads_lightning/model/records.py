@@ -1,0 +1,52 @@
+"""What goes into and comes out of one pass of the network."""
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+from lfads_lightning.model.cells import DecoderStates
+
+
+class Noise(NamedTuple):
+    """Standard normal draws of one forward pass."""
+
+    ic: Tensor  # (B, Z)
+    co: Tensor  # (B, T, U)
+
+
+class Masks(NamedTuple):
+    """Dropout masks of one forward pass; None for no dropout, or no such site in the model."""
+
+    data: Tensor | None = None  # (B, T, D)
+    ext_input: Tensor | None = None  # (B, T, I)
+    ic_encoding: Tensor | None = None  # (B, 2E)
+    con_input: Tensor | None = None  # (B, T, C or 2C)
+    feedback: Tensor | None = None  # (B, T, F or D)
+    generator: Tensor | None = None  # (B, T, G)
+
+
+NO_DROPOUT = Masks()
+
+
+class Encoding(NamedTuple):
+    """What the encoders say of a batch: the posterior over z, and the controller's view."""
+
+    ic_mean: Tensor | None  # (B, Z)
+    ic_logvar: Tensor | None  # (B, Z)
+    con_input: Tensor | None  # (B, T, C or 2C), lagged, dropped out
+    ext_input: Tensor | None  # (B, T, I), dropped out
+    ic_enc_fwd: Tensor | None  # (B, N_ic, E)
+    ic_enc_rev: Tensor | None  # (B, N_ic, E)
+    ci_enc_fwd: Tensor | None  # (B, T, C)
+    ci_enc_rev: Tensor | None  # (B, T, C)
+
+
+class LFADSOutput(NamedTuple):
+    """Everything one forward pass computes."""
+
+    gen_ics: Tensor  # (B, G), the generator's state before bin 0
+    states: DecoderStates
+    log_rates: Tensor  # (B, T, D) unclamped log-rates; Gaussian: means
+    output_logvars: Tensor | None  # (B, T, D) Gaussian only, unclamped
+    output_dist_params: Tensor  # (B, T, D) rates per bin; Gaussian: (B, T, 2D) means, variances
+    encoding: Encoding
