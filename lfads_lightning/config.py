@@ -65,6 +65,14 @@ class Precision(Enum):
     float64 = "float64"
 
 
+class Recurrence(Enum):
+    """What runs the recurrences; the numbers are the same."""
+
+    auto = "auto"
+    reference = "reference"
+    native = "native"
+
+
 def _p(default: Any, doc: str, *, ours: bool = False, **bounds: float) -> Any:
     """Declare a parameter; ``bounds`` are any of ge, gt, le."""
     return field(default=default, metadata={"doc": doc, "ours": ours, "bounds": bounds})
@@ -231,6 +239,12 @@ class TrainerConfig:
     )
     max_steps: int | None = _p(None, "Stop after this many updates.", ours=True, ge=1)
     precision: Precision = _p(Precision.float32, "float32 or float64.", ours=True)
+    recurrence: Recurrence = _p(
+        Recurrence.auto,
+        "reference: the PyTorch loop; native: a C++ kernel, built on first use (CPU, float32); "
+        "auto: native where it can be had.",
+        ours=True,
+    )
     num_threads: int = _p(1, "CPU threads; more pay only on idle cores.", ours=True, ge=1)
 
 

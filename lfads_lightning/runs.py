@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from lfads_lightning.api import train_sessions
-from lfads_lightning.config import Config, Kind
+from lfads_lightning.config import Config, Kind, Recurrence
 from lfads_lightning.data.datamodule import load_data
 from lfads_lightning.inference.outputs import write_model_params, write_posteriors, write_prior
 from lfads_lightning.inference.trained import Trained, load
 from lfads_lightning.model.names import variable_blocks
+from lfads_lightning.model.recurrences import REFERENCE
 from lfads_lightning.report.finish import scores_table
 from lfads_lightning.training.checkpoints import load_checkpoint, require_checkpoint
 from lfads_lightning.training.fit import one_setting_of_threads
@@ -30,6 +31,8 @@ def run_kind(config: Config, folder: Path) -> float | None:
     trained = load(folder, name, config.trainer.device)
     trained.config.data.batch_size = config.data.batch_size
     trained.config.seed = config.seed
+    if config.trainer.recurrence is Recurrence.reference:
+        trained.model.passes = REFERENCE
     with one_setting_of_threads(config.trainer.num_threads):
         paths = _WRITERS[config.kind](trained, config, folder)
     print(f"{config.kind.name} of {_shown(folder)} ({name}, after {trained.step} updates):")

@@ -11,6 +11,8 @@ import pytest
 import torch
 
 from lfads_lightning import interop
+from lfads_lightning.config import Recurrence
+from lfads_lightning.model import recurrences
 from lfads_lightning.model.loss import LossTerms, compute_loss, trial_terms
 from lfads_lightning.model.names import variable_blocks
 from lfads_lightning.model.records import LFADSOutput, Noise
@@ -18,6 +20,7 @@ from lfads_lightning.training.optimizer import TFAdam
 from lfads_lightning.training.schedules import ramp
 
 CASES = sorted((Path(__file__).parent / "parity").glob("*.npz"))
+BODIES = [Recurrence.reference, Recurrence.auto]  # auto: the native one, where it can be built
 TRAIN_CASES = [p for p in CASES if p.stem.endswith("__train")]
 
 
@@ -33,11 +36,12 @@ def close(ours, theirs, tolerance):
 class Case:
     """One fixture file and the model built from it through the public importer."""
 
-    def __init__(self, path):
+    def __init__(self, path, recurrence):
         self.arrays = dict(np.load(path))
         self.hps = json.loads(str(self.arrays["hps"]))
         variables = {k[3:]: v for k, v in self.arrays.items() if k.startswith("w0/")}
         self.trained = interop.from_original(variables, self.hps)
+        self.trained.model.passes = recurrences.choose(recurrence)
         self.model, self.loss = self.trained.model, self.trained.config.loss
         self.use_means = self.hps["kind"] == "posterior_push_mean"
         self.sessions = self.hps["dataset_names"]
@@ -110,16 +114,18 @@ def check_pass(case, recorded, data, output: LFADSOutput, ramps):
     return terms
 
 
+@pytest.mark.parametrize("recurrence", BODIES, ids=lambda r: r.name)
 @pytest.mark.parametrize("path", CASES, ids=lambda p: p.stem)
-def test_intermediates_and_costs_equal_the_original(path):
-    case = Case(path)
+def test_intermediates_and_costs_equal_the_original(path, recurrence):
+    case = Case(path, recurrence)
     for session in case.sessions:
         check_pass(case, *case.run(f"fwd/{session}/", session, 0))
 
 
+@pytest.mark.parametrize("recurrence", BODIES, ids=lambda r: r.name)
 @pytest.mark.parametrize("path", TRAIN_CASES, ids=lambda p: p.stem)
-def test_gradients_and_four_updates_equal_the_original(path):
-    case = Case(path)
+def test_gradients_and_four_updates_equal_the_original(path, recurrence):
+    case = Case(path, recurrence)
     model = case.model
     trainable = [p for p in model.parameters() if p.requires_grad]
     blocks = variable_blocks(model)

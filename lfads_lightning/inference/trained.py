@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
-from lfads_lightning.config import Config, LFADSError, SessionSpec
+from lfads_lightning.config import Config, LFADSError, Recurrence, SessionSpec
 from lfads_lightning.data.sessions import Session, sessions_from_arrays
 from lfads_lightning.files import whole_file
 from lfads_lightning.inference.posterior import (
@@ -22,6 +22,7 @@ from lfads_lightning.inference.posterior import (
 )
 from lfads_lightning.model.lfads import LFADS
 from lfads_lightning.model.names import to_original
+from lfads_lightning.model.recurrences import choose
 from lfads_lightning.params import from_dict
 from lfads_lightning.training.checkpoints import (
     FOLDER,
@@ -274,6 +275,8 @@ def load(
             f"{path}: its weights do not fit the parameters it states; the file is damaged or was "
             "changed by hand; use another checkpoint"
         ) from error
+    if config.trainer.recurrence is not Recurrence.reference:
+        model.passes = choose(Recurrence.auto)  # this may be another machine than that of training
     return Trained(
         model.to(resolve_device(device)), config, record["n_bins"], record["step"], folder
     )

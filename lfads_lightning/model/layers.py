@@ -5,7 +5,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from lfads_lightning.model.cells import GRU, encoder_pass
+from lfads_lightning.model.cells import GRU
+from lfads_lightning.model.recurrences import Passes
 
 
 class Affine(nn.Module):
@@ -32,12 +33,13 @@ class Bidirectional(nn.Module):
         self.rev = GRU.encoder(input_dim, hidden_dim, gate_scale) if rev else None
         self.rev_start = nn.Parameter(torch.zeros(hidden_dim)) if rev else None
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Map (B, T, m) to forward and backward states (B, T, n)."""
-        fwd = encoder_pass(x, self.fwd_start, self.fwd.weights, self.clip)
+    def forward(self, x: Tensor, passes: Passes) -> tuple[Tensor, Tensor | None]:
+        """Map (B, T, m) to forward and backward states (B, T, n), by the body ``passes``."""
+        run = passes.encoder_pass
+        fwd = run(x, self.fwd_start, self.fwd.weights, self.clip)
         if self.rev is None or self.rev_start is None:
             return fwd, None
-        return fwd, encoder_pass(x, self.rev_start, self.rev.weights, self.clip, reverse=True)
+        return fwd, run(x, self.rev_start, self.rev.weights, self.clip, reverse=True)
 
 
 def session_layer(layers: nn.ModuleDict, session: str) -> Affine | None:

@@ -17,7 +17,6 @@ from lfads_lightning.model.cells import (
     ControllerInputs,
     DecoderStates,
     Readout,
-    decoder_pass,
 )
 from lfads_lightning.model.distributions import AutoregressivePrior, InitialConditionPrior
 from lfads_lightning.model.layers import (
@@ -30,6 +29,7 @@ from lfads_lightning.model.layers import (
     session_layer,
 )
 from lfads_lightning.model.records import NO_DROPOUT, Encoding, LFADSOutput, Masks, Noise
+from lfads_lightning.model.recurrences import REFERENCE
 
 
 class LFADS(nn.Module):
@@ -39,6 +39,9 @@ class LFADS(nn.Module):
         config: the model's parameters.
         sessions: one :class:`SessionSpec` each, with one ext_input_dim for all.
 
+    Attributes:
+        passes: what runs the recurrences; see :mod:`lfads_lightning.model.recurrences`.
+
     Raises:
         LFADSError: rates are to be fed back with more than one session.
     """
@@ -46,6 +49,7 @@ class LFADS(nn.Module):
     def __init__(self, config: ModelConfig, sessions: Sequence[SessionSpec]) -> None:
         super().__init__()
         self.config, self.sessions = config, {s.name: s for s in sessions}
+        self.passes = REFERENCE
         self.ext_input_dim = sessions[0].ext_input_dim
         self.is_poisson = config.output_dist is OutputDist.poisson
         self.feeds_rates = config.feedback_factors_or_rates is Feedback.rates
@@ -243,14 +247,14 @@ class LFADS(nn.Module):
                 x = torch.cat([x, ext], dim=2)
         ic_mean = ic_logvar = ic_fwd = ic_rev = con_input = ci_fwd = ci_rev = None
         if cfg.ic_dim > 0:
-            ic_fwd, ic_rev = self.ic_encoder(x[:, : cfg.num_steps_for_gen_ic])
+            ic_fwd, ic_rev = self.ic_encoder(x[:, : cfg.num_steps_for_gen_ic], self.passes)
             ic_encoding = torch.cat([ic_fwd[:, -1], ic_rev[:, 0]], dim=1)  # (B, 2E)
             ic_encoding = masked(ic_encoding, masks.ic_encoding)
             ic_mean, ic_logvar = self.ic_mean(ic_encoding), self.ic_logvar(ic_encoding)
             if cfg.ic_post_var_min > 0:
                 ic_logvar = (ic_logvar.exp() + cfg.ic_post_var_min).log()
         if cfg.co_dim > 0:
-            ci_fwd, ci_rev = self.ci_encoder(x)
+            ci_fwd, ci_rev = self.ci_encoder(x, self.passes)
             con_input = lagged(ci_fwd, ci_rev, cfg.controller_input_lag)
             con_input = masked(con_input, masks.con_input)
         return Encoding(ic_mean, ic_logvar, con_input, ext, ic_fwd, ic_rev, ci_fwd, ci_rev)
@@ -282,7 +286,7 @@ class LFADS(nn.Module):
             if not use_means:
                 z = z + (0.5 * encoding.ic_logvar).exp() * noise.ic
             gen_ics = self.start_state(z)
-        states = decoder_pass(
+        states = self.passes.decoder_pass(
             gen_ics,
             self.generator.weights,
             self.normalised_factor_weight(),
@@ -368,7 +372,7 @@ class LFADS(nn.Module):
         gen_ics = self.gen_ic.expand(1, -1) if z is None else self.start_state(z)
         if inputs:
             gen_ics = gen_ics.expand(inputs[0].shape[0], -1)
-        states = decoder_pass(
+        states = self.passes.decoder_pass(
             gen_ics,
             self.generator.weights,
             self.normalised_factor_weight(),

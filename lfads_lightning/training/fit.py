@@ -18,6 +18,7 @@ from lfads_lightning.data.datamodule import LFADSDataModule
 from lfads_lightning.data.sessions import Session
 from lfads_lightning.files import whole_file
 from lfads_lightning.model.lfads import LFADS
+from lfads_lightning.model.recurrences import choose
 from lfads_lightning.params import check, from_dict, to_dict
 from lfads_lightning.training.checkpoints import (
     LOWEST,
@@ -62,6 +63,7 @@ def fit(config: Config, sessions: Sequence[Session], folder: Path) -> Fitted:
             sessions, config.data.batch_size, config.data.temporal_spike_jitter_width, config.seed
         )
         model = new_model(config, sessions, data.specs)
+        model.passes = choose(config.trainer.recurrence)
         module = LFADSModule(model, config, sessions[0].n_bins)
         start = find_checkpoint(folder, config.output.checkpoint_pb_load_name)
         continues = start is not None and _take_up(module, start)

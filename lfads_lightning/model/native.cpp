@@ -1,0 +1,263 @@
+// The recurrences of LFADS, forward and backward, float32. Called by native.py through ctypes.
+//
+// A thread takes a block of trials through all time bins, so there is no barrier per bin. Per bin only
+// sgemm calls (torch's own BLAS, handed over by address) and elementwise loops between them. Arrays are
+// time-major: (T, B, n). A GRU's buffer (T, B, 3n) holds [reset | update | candidate]: projected inputs
+// with biases on entry, activations after the forward pass, gradients of the projections after the
+// backward pass. Products for weight gradients are left to the caller: one large one each.
+
+#include <cstring>
+#include <vector>
+
+namespace {
+
+using Sgemm = void (*)(const char*, const char*, const int*, const int*, const int*, const float*,
+                       const float*, const int*, const float*, const int*, const float*, float*,
+                       const int*);
+Sgemm sgemm = nullptr;
+
+// C (m, n) = beta C + A (m, k) B, row-major; B is (k, n), or (n, k) where transposed.
+void gemm(int m, int n, int k, const float* a, int lda, const float* b, int ldb, bool transposed,
+          float beta, float* c, int ldc) {
+  if (m == 0 || n == 0) return;
+  const float one = 1.0f;
+  sgemm(transposed ? "T" : "N", "N", &n, &m, &k, &one, b, &ldb, a, &lda, &beta, c, &ldc);
+}
+
+// exp to about 2e-7 relative; plain arithmetic, so that compilers vectorise the loops that call it
+inline float fast_exp(float x) {
+  x = x < -87.0f ? -87.0f : x;
+  x = x > 88.0f ? 88.0f : x;
+  const float scaled = x * 1.44269504088896341f;
+  const float shifted = scaled + 12582912.0f;  // 1.5 * 2^23: rounds to an integer
+  const float n = shifted - 12582912.0f;
+  const float r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
+  float p = 1.9875691500e-4f;
+  p = p * r + 1.3981999507e-3f;
+  p = p * r + 8.3334519073e-3f;
+  p = p * r + 4.1665795894e-2f;
+  p = p * r + 1.6666665459e-1f;
+  p = p * r + 5.0000001201e-1f;
+  p = p * r * r + r + 1.0f;
+  const int bits = (static_cast<int>(n) + 127) << 23;
+  float power;
+  std::memcpy(&power, &bits, sizeof power);
+  return p * power;
+}
+inline float sigmoid(float x) { return 1.0f / (1.0f + fast_exp(-x)); }
+inline float tanh_(float x) { return 1.0f - 2.0f / (1.0f + fast_exp(2.0f * x)); }
+inline float clamp(float x, float bound) { return x > bound ? bound : (x < -bound ? -bound : x); }
+
+// One bin of a GRU for `rows` trials. g (rows, 3n) and rh, h_new, h (rows, n).
+void gru_step(int rows, int n, float* __restrict g, const float* __restrict h,
+              const float* w_gates, const float* w_candidate, float clip, float* __restrict rh,
+              float* __restrict h_new) {
+  gemm(rows, 2 * n, n, h, n, w_gates, 2 * n, false, 1.0f, g, 3 * n);
+  for (int i = 0; i < rows; ++i) {
+    float* __restrict gi = g + i * 3 * n;
+    for (int j = 0; j < 2 * n; ++j) gi[j] = sigmoid(gi[j]);
+    for (int j = 0; j < n; ++j) rh[i * n + j] = gi[j] * h[i * n + j];
+  }
+  gemm(rows, n, n, rh, n, w_candidate, n, false, 1.0f, g + 2 * n, 3 * n);
+  for (int i = 0; i < rows; ++i) {
+    float* __restrict gi = g + i * 3 * n;
+    for (int j = 0; j < n; ++j) {
+      const float c = tanh_(gi[2 * n + j]), u = gi[n + j];
+      gi[2 * n + j] = c;
+      h_new[i * n + j] = clamp(c + u * (h[i * n + j] - c), clip);
+    }
+  }
+}
+
+// Its backward pass. d holds the gradient of the new state and is replaced by that of the old one;
+// g is replaced by the gradient of its projections; tmp (rows, n).
+void gru_step_back(int rows, int n, float* __restrict g, const float* __restrict h,
+                   const float* w_gates, const float* w_candidate, float clip,
+                   float* __restrict d, float* __restrict tmp) {
+  for (int i = 0; i < rows; ++i) {
+    float* __restrict gi = g + i * 3 * n;
+    for (int j = 0; j < n; ++j) {
+      const float u = gi[n + j], c = gi[2 * n + j], old = h[i * n + j];
+      const float state = c + u * (old - c);
+      const float dh = (state > clip || state < -clip) ? 0.0f : d[i * n + j];
+      gi[2 * n + j] = dh * (1.0f - u) * (1.0f - c * c);
+      gi[n + j] = dh * (old - c) * u * (1.0f - u);
+      d[i * n + j] = dh * u;
+    }
+  }
+  gemm(rows, n, n, g + 2 * n, 3 * n, w_candidate, n, true, 0.0f, tmp, n);
+  for (int i = 0; i < rows; ++i) {
+    float* __restrict gi = g + i * 3 * n;
+    for (int j = 0; j < n; ++j) {
+      const float r = gi[j], drh = tmp[i * n + j];
+      d[i * n + j] += drh * r;
+      gi[j] = drh * h[i * n + j] * r * (1.0f - r);
+    }
+  }
+  gemm(rows, n, 2 * n, g, 3 * n, w_gates, 2 * n, true, 1.0f, d, n);
+}
+
+struct Block {
+  long first;
+  int rows;
+};
+Block block_of(int i, int n_blocks, int n_trials) {
+  const long first = static_cast<long>(n_trials) * i / n_blocks;
+  return {first, static_cast<int>(static_cast<long>(n_trials) * (i + 1) / n_blocks - first)};
+}
+
+}  // namespace
+
+extern "C" {
+
+void lfads_set_sgemm(void* address) { sgemm = reinterpret_cast<Sgemm>(address); }
+
+// g (T, B, 3n), h0 (B, n) -> h, rh (T, B, n)
+void lfads_gru_forward(int T, int B, int n, int reverse, float clip, int threads, float* g,
+                       const float* h0, const float* w_gates, const float* w_candidate, float* h,
+                       float* rh) {
+#pragma omp parallel for num_threads(threads) schedule(static, 1)
+  for (int k = 0; k < threads; ++k) {
+    const Block b = block_of(k, threads, B);
+    const float* old = h0 + b.first * n;
+    for (int s = 0; s < T; ++s) {
+      const long row = static_cast<long>(reverse ? T - 1 - s : s) * B + b.first;
+      gru_step(b.rows, n, g + row * 3 * n, old, w_gates, w_candidate, clip, rh + row * n,
+               h + row * n);
+      old = h + row * n;
+    }
+  }
+}
+
+// d_h (T, B, n) gradient of h; g as the forward pass left it -> g: gradient of its projections, d_h0
+void lfads_gru_backward(int T, int B, int n, int reverse, float clip, int threads, float* g,
+                        const float* h0, const float* w_gates, const float* w_candidate,
+                        const float* h, const float* d_h, float* d_h0) {
+#pragma omp parallel for num_threads(threads) schedule(static, 1)
+  for (int k = 0; k < threads; ++k) {
+    const Block b = block_of(k, threads, B);
+    std::vector<float> tmp(static_cast<size_t>(b.rows) * n);
+    float* d = d_h0 + b.first * n;
+    std::memset(d, 0, sizeof(float) * b.rows * n);
+    for (int s = T - 1; s >= 0; --s) {
+      const long t = reverse ? T - 1 - s : s, row = t * B + b.first;
+      const long before = (reverse ? t + 1 : t - 1) * B + b.first;
+      const float* old = s == 0 ? h0 + b.first * n : h + before * n;
+      for (int i = 0; i < b.rows * n; ++i) d[i] += d_h[row * n + i];
+      gru_step_back(b.rows, n, g + row * 3 * n, old, w_gates, w_candidate, clip, d, tmp.data());
+    }
+  }
+}
+
+// Controller and generator; shapes in native.py, class Decoder.
+struct Decoder {
+  int T, B, K, U, G, F, use_means, feed, threads;
+  float clip;
+  float *con_g, *c0, *con_gates, *con_candidate, *w_feed, *w_post, *b_post, *noise;
+  float *gen_g, *g0, *gen_gates, *gen_candidate, *w_u, *w_fac, *feed_mask, *gen_mask;
+  float *con_h, *con_rh, *post, *u, *gen_h, *gen_rh, *fac, *fed, *read, *fac0;
+  float *d_con_h, *d_post, *d_u, *d_gen_h, *d_fac, *d_c0, *d_g0, *d_fac0;
+};
+
+void lfads_decoder_forward(const Decoder* p) {
+  const int B = p->B, K = p->K, U = p->U, G = p->G, F = p->F;
+#pragma omp parallel for num_threads(p->threads) schedule(static, 1)
+  for (int k = 0; k < p->threads; ++k) {
+    const Block b = block_of(k, p->threads, B);
+    const int rows = b.rows;
+    const float *c = p->c0 + b.first * K, *g = p->g0 + b.first * G;
+    const float* fac = p->fac0 + b.first * F;
+    if (p->feed) gemm(rows, F, G, g, G, p->w_fac, F, false, 0.0f, p->fac0 + b.first * F, F);
+    for (int t = 0; t < p->T; ++t) {
+      const long row = static_cast<long>(t) * B + b.first;
+      float *con_g = p->con_g + row * 3 * K, *gen_g = p->gen_g + row * 3 * G;
+      if (p->feed) {
+        float* fed = p->fed + row * F;
+        const float* mask = p->feed_mask ? p->feed_mask + row * F : nullptr;
+        for (int i = 0; i < rows * F; ++i) fed[i] = mask ? fac[i] * mask[i] : fac[i];
+        gemm(rows, 3 * K, F, fed, F, p->w_feed, 3 * K, false, 1.0f, con_g, 3 * K);
+      }
+      gru_step(rows, K, con_g, c, p->con_gates, p->con_candidate, p->clip, p->con_rh + row * K,
+               p->con_h + row * K);
+      c = p->con_h + row * K;
+      float *post = p->post + row * 2 * U, *u = p->u + row * U;
+      const float* noise = p->noise + row * U;
+      for (int i = 0; i < rows; ++i) std::memcpy(post + i * 2 * U, p->b_post, sizeof(float) * 2 * U);
+      gemm(rows, 2 * U, K, c, K, p->w_post, 2 * U, false, 1.0f, post, 2 * U);
+      for (int i = 0; i < rows; ++i)
+        for (int j = 0; j < U; ++j)
+          u[i * U + j] = post[i * 2 * U + j] +
+                         fast_exp(0.5f * post[i * 2 * U + U + j]) * noise[i * U + j];
+      gemm(rows, 3 * G, U, p->use_means ? post : u, p->use_means ? 2 * U : U, p->w_u, 3 * G, false,
+           1.0f, gen_g, 3 * G);
+      gru_step(rows, G, gen_g, g, p->gen_gates, p->gen_candidate, p->clip, p->gen_rh + row * G,
+               p->gen_h + row * G);
+      g = p->gen_h + row * G;
+      const float* read = g;
+      if (p->gen_mask) {
+        float* out = p->read + row * G;
+        const float* mask = p->gen_mask + row * G;
+        for (int i = 0; i < rows * G; ++i) out[i] = g[i] * mask[i];
+        read = out;
+      }
+      gemm(rows, F, G, read, G, p->w_fac, F, false, 0.0f, p->fac + row * F, F);
+      fac = p->fac + row * F;
+    }
+  }
+}
+
+// On entry d_con_h, d_post, d_u, d_gen_h, d_fac hold the gradients of the outputs; on return d_post and
+// d_fac hold the totals, con_g and gen_g the gradients of their projections, and d_c0, d_g0, d_fac0
+// those of the start states and of the factors before bin 0.
+void lfads_decoder_backward(const Decoder* p) {
+  const int B = p->B, K = p->K, U = p->U, G = p->G, F = p->F;
+#pragma omp parallel for num_threads(p->threads) schedule(static, 1)
+  for (int k = 0; k < p->threads; ++k) {
+    const Block b = block_of(k, p->threads, B);
+    const int rows = b.rows;
+    const size_t widest = static_cast<size_t>(rows) * (G > K ? G : K);
+    std::vector<float> tmp(widest), d_read(static_cast<size_t>(rows) * G);
+    std::vector<float> d_drive(static_cast<size_t>(rows) * U);
+    float *d_c = p->d_c0 + b.first * K, *d_g = p->d_g0 + b.first * G;
+    std::memset(d_c, 0, sizeof(float) * rows * K);
+    std::memset(d_g, 0, sizeof(float) * rows * G);
+    for (int t = p->T - 1; t >= 0; --t) {
+      const long row = static_cast<long>(t) * B + b.first;
+      const float* g_old = t ? p->gen_h + (row - B) * G : p->g0 + b.first * G;
+      const float* c_old = t ? p->con_h + (row - B) * K : p->c0 + b.first * K;
+      float *con_g = p->con_g + row * 3 * K, *gen_g = p->gen_g + row * 3 * G;
+      gemm(rows, G, F, p->d_fac + row * F, F, p->w_fac, F, true, 0.0f, d_read.data(), G);
+      const float* mask = p->gen_mask ? p->gen_mask + row * G : nullptr;
+      const float* d_out = p->d_gen_h + row * G;
+      for (int i = 0; i < rows * G; ++i) d_g[i] += d_out[i] + (mask ? d_read[i] * mask[i] : d_read[i]);
+      gru_step_back(rows, G, gen_g, g_old, p->gen_gates, p->gen_candidate, p->clip, d_g, tmp.data());
+      gemm(rows, U, 3 * G, gen_g, 3 * G, p->w_u, 3 * G, true, 0.0f, d_drive.data(), U);
+      float* d_post = p->d_post + row * 2 * U;
+      const float *post = p->post + row * 2 * U, *noise = p->noise + row * U;
+      for (int i = 0; i < rows; ++i)
+        for (int j = 0; j < U; ++j) {
+          const float drive = d_drive[i * U + j];
+          const float d_u = p->d_u[(row + i) * U + j] + (p->use_means ? 0.0f : drive);
+          d_post[i * 2 * U + j] += d_u + (p->use_means ? drive : 0.0f);
+          d_post[i * 2 * U + U + j] +=
+              d_u * 0.5f * fast_exp(0.5f * post[i * 2 * U + U + j]) * noise[i * U + j];
+        }
+      const float* d_state = p->d_con_h + row * K;
+      for (int i = 0; i < rows * K; ++i) d_c[i] += d_state[i];
+      gemm(rows, K, 2 * U, d_post, 2 * U, p->w_post, 2 * U, true, 1.0f, d_c, K);
+      gru_step_back(rows, K, con_g, c_old, p->con_gates, p->con_candidate, p->clip, d_c, tmp.data());
+      if (p->feed) {
+        float* d_fac = t ? p->d_fac + (row - B) * F : p->d_fac0 + b.first * F;
+        std::vector<float> d_fed(static_cast<size_t>(rows) * F);
+        gemm(rows, F, 3 * K, con_g, 3 * K, p->w_feed, 3 * K, true, 0.0f, d_fed.data(), F);
+        const float* m = p->feed_mask ? p->feed_mask + row * F : nullptr;
+        for (int i = 0; i < rows * F; ++i) {
+          const float d = m ? d_fed[i] * m[i] : d_fed[i];
+          d_fac[i] = t ? d_fac[i] + d : d;
+        }
+      }
+    }
+    if (p->feed) gemm(rows, G, F, p->d_fac0 + b.first * F, F, p->w_fac, F, true, 1.0f, d_g, G);
+  }
+}
+}

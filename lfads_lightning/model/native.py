@@ -1,0 +1,356 @@
+"""The recurrences in C++ (native.cpp): the same functions as in cells.py, several times faster.
+
+float32 on the CPU. The kernel is compiled on first use, in about two seconds, where a C++ compiler
+is there, and kept in the user's cache. It calls the ``sgemm`` that torch itself links. What it does
+not cover (other types and devices, fed-back rates) goes to cells.py.
+"""
+
+import ctypes
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lfads_lightning.model import cells
+from lfads_lightning.model.cells import ControllerInputs, DecoderStates, GRUWeights
+
+SOURCE = Path(__file__).with_name("native.cpp")
+FLAGS = "-O3 -march=native -fno-math-errno -fno-trapping-math -fopenmp -shared -fPIC -std=c++17"
+_FIRST_ORDER = (
+    "the native recurrence has no second-order gradients; trainer.recurrence=reference has them"
+)
+_SPENT = (
+    "the native recurrence overwrites what it saved: a second backward pass needs a new forward "
+    "pass, or trainer.recurrence=reference"
+)
+
+
+class NativeUnavailable(Exception):
+    """The kernel cannot be had here; says why."""
+
+
+@cache
+def library() -> ctypes.CDLL:
+    """Return the compiled kernel, compiling it if need be.
+
+    Raises:
+        NativeUnavailable: no compiler, no BLAS to call, or the compilation failed.
+    """
+    sgemm = _torch_sgemm()
+    compiler = os.environ.get("CXX") or shutil.which("c++") or shutil.which("g++")
+    if compiler is None:
+        raise NativeUnavailable("no C++ compiler (c++ or g++) was found")
+    # the processor is part of the key: -march=native builds are not portable
+    key = "\n".join([SOURCE.read_text(), FLAGS, compiler, platform.machine(), _processor()])
+    cache_home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    digest = hashlib.sha256(key.encode()).hexdigest()[:16]
+    path = cache_home / "lfads-lightning" / f"native-{digest}.so"
+    try:
+        if not path.exists():
+            _compile(compiler, path)
+        loaded = ctypes.CDLL(str(path))
+    except (OSError, subprocess.SubprocessError) as error:
+        detail = getattr(error, "stderr", None) or str(error)
+        raise NativeUnavailable(f"it could not be compiled ({detail.strip()[:300]})") from error
+    loaded.lfads_set_sgemm(sgemm)
+    return loaded
+
+
+def _torch_sgemm() -> ctypes.c_void_p:
+    folder = Path(torch.__file__).parent / "lib"
+    for name in ("libtorch_cpu.so", "libtorch_cpu.dylib"):
+        try:
+            return ctypes.cast(ctypes.CDLL(str(folder / name)).sgemm_, ctypes.c_void_p)
+        except (OSError, AttributeError):
+            continue
+    raise NativeUnavailable("this build of torch has no sgemm to call")
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line for line in lines if line.startswith("flags")), platform.processor())
+
+
+def _compile(compiler: str, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        built = Path(folder) / "native.so"
+        command = [compiler, *FLAGS.split(), str(SOURCE), "-o", str(built)]
+        subprocess.run(command, check=True, capture_output=True, text=True, timeout=120)
+        built.replace(path)
+
+
+def _pointer(tensor: Tensor | None) -> ctypes.c_void_p:
+    return ctypes.c_void_p(None if tensor is None or tensor.numel() == 0 else tensor.data_ptr())
+
+
+def _threads(n_trials: int) -> int:
+    return max(1, min(torch.get_num_threads(), n_trials))
+
+
+def _spend(ctx: Any) -> None:
+    if torch.is_grad_enabled():  # so it is in a backward pass with create_graph
+        raise RuntimeError(_FIRST_ORDER)
+    if ctx.spent:
+        raise RuntimeError(_SPENT)
+    ctx.spent = True
+
+
+def _product(a: Tensor, b: Tensor) -> Tensor:
+    """Sum aᵀ b over bins and trials: (T, B, m), (T, B, n) -> (m, n)."""
+    return a.reshape(-1, a.shape[-1]).T @ b.reshape(-1, b.shape[-1])
+
+
+def _shifted_product(start: Tensor, states: Tensor, grads: Tensor, reverse: bool = False) -> Tensor:
+    """Sum (state before the bin)ᵀ grads over bins, without copying the states."""
+    if reverse:
+        return _product(states[1:], grads[:-1]) + start.T @ grads[-1]
+    return _product(states[:-1], grads[1:]) + start.T @ grads[0]
+
+
+class _GRUPass(torch.autograd.Function):
+    """A GRU over all bins, on projected inputs (T, B, 3n), which it overwrites."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        projected: Tensor,
+        start: Tensor,
+        gates: Tensor,
+        candidate: Tensor,
+        clip: float,
+        reverse: bool,
+    ) -> Tensor:
+        n_bins, n_trials, width = projected.shape
+        n = width // 3
+        start = start.contiguous()
+        h, rh = (projected.new_empty(n_bins, n_trials, n) for _ in range(2))
+        ctx.sizes = (n_bins, n_trials, n, int(reverse), ctypes.c_float(clip), _threads(n_trials))
+        ctx.spent, ctx.buffer, ctx.rh = False, projected, rh
+        library().lfads_gru_forward(
+            *ctx.sizes, *map(_pointer, (projected, start, gates, candidate, h, rh))
+        )
+        ctx.save_for_backward(start, gates, candidate, h)
+        return h
+
+    @staticmethod
+    def backward(ctx: Any, d_h: Tensor) -> tuple[Tensor | None, ...]:
+        _spend(ctx)
+        start, gates, candidate, h = ctx.saved_tensors
+        d_start = torch.empty_like(start)
+        d_h, grads = d_h.contiguous(), ctx.buffer
+        library().lfads_gru_backward(
+            *ctx.sizes, *map(_pointer, (grads, start, gates, candidate, h, d_h, d_start))
+        )
+        n, reverse = h.shape[2], bool(ctx.sizes[3])
+        d_gates = _shifted_product(start, h, grads[..., : 2 * n], reverse)
+        d_candidate = _product(ctx.rh, grads[..., 2 * n :])
+        ctx.buffer = ctx.rh = None
+        return grads, d_start, d_gates, d_candidate, None, None
+
+
+def _project(x: Tensor | None, weights: GRUWeights, rows: slice, n_bins: int, n: int) -> Tensor:
+    """Project inputs (B, T, m) for all bins, biases added: a fresh (T, B, 3n)."""
+    bias = torch.cat([cells._gates_bias(weights), weights.candidate_bias])
+    if x is None:
+        return bias.expand(n_bins, n, -1).contiguous()
+    matrix = torch.cat([weights.input_gates[rows], weights.input_candidate[rows]], dim=1)
+    flat = x.transpose(0, 1).reshape(-1, x.shape[2])
+    return torch.addmm(bias, flat, matrix).view(n_bins, n, -1)
+
+
+def _covers(tensor: Tensor) -> bool:
+    return tensor.dtype == torch.float32 and tensor.device.type == "cpu" and tensor.numel() > 0
+
+
+def encoder_pass(
+    x: Tensor, initial_state: Tensor, weights: GRUWeights, clip: float, reverse: bool = False
+) -> Tensor:
+    """Run a GRU over all bins; see :func:`lfads_lightning.model.cells.encoder_pass`."""
+    if not _covers(x):
+        return cells.encoder_pass(x, initial_state, weights, clip, reverse)
+    n_trials, n_bins, _ = x.shape
+    projected = _project(x, weights, slice(None), n_bins, n_trials)
+    start = initial_state.expand(n_trials, -1)
+    h = _GRUPass.apply(projected, start, weights.gates, weights.candidate, clip, reverse)
+    return h.transpose(0, 1)
+
+
+_POINTERS = (
+    "con_g c0 con_gates con_candidate w_feed w_post b_post noise gen_g g0 gen_gates gen_candidate "
+    "w_u w_fac feed_mask gen_mask con_h con_rh post u gen_h gen_rh fac fed read fac0 "
+    "d_con_h d_post d_u d_gen_h d_fac d_c0 d_g0 d_fac0"
+).split()
+
+
+class _Decoder(ctypes.Structure):
+    """``struct Decoder`` of native.cpp.
+
+    con_g (T, B, 3K), c0 (B, K), con_gates (K, 2K), con_candidate (K, K), w_feed (F, 3K), w_post
+    (K, 2U), b_post (2U), noise (T, B, U); gen_g (T, B, 3G), g0 (B, G), gen_gates (G, 2G),
+    gen_candidate (G, G), w_u (U, 3G), w_fac (G, F); feed_mask (T, B, F) and gen_mask (T, B, G) or
+    null; con_h, con_rh (T, B, K), post (T, B, 2U), u (T, B, U), gen_h, gen_rh, read (T, B, G), fac,
+    fed (T, B, F), fac0 (B, F); gradients as what they are of.
+    """
+
+    _fields_ = [
+        *((name, ctypes.c_int) for name in "T B K U G F use_means feed threads".split()),
+        ("clip", ctypes.c_float),
+        *((name, ctypes.c_void_p) for name in _POINTERS),
+    ]
+
+
+class _DecoderPass(torch.autograd.Function):
+    """Controller and generator over all bins; overwrites both projected inputs."""
+
+    @staticmethod
+    def forward(ctx: Any, flags: tuple, masks: tuple, *tensors: Tensor) -> tuple[Tensor, ...]:
+        names = (
+            "con_g c0 con_gates con_candidate w_feed w_post b_post noise gen_g g0 gen_gates "
+            "gen_candidate w_u w_fac"
+        ).split()
+        t = {
+            name: tensor if name in ("con_g", "gen_g") else tensor.contiguous()
+            for name, tensor in zip(names, tensors, strict=True)
+        }
+        n_bins, n_trials, co_dim = t["noise"].shape
+        k, g, f = t["c0"].shape[1], t["g0"].shape[1], t["w_fac"].shape[1]
+        use_means, feed, clip = flags
+        t["feed_mask"], t["gen_mask"] = masks
+        new = t["con_g"].new_empty
+        for name, width in {
+            "con_h": k,
+            "con_rh": k,
+            "post": 2 * co_dim,
+            "u": co_dim,
+            "gen_h": g,
+            "gen_rh": g,
+            "fac": f,
+            "fed": f if feed else 0,
+            "read": g if masks[1] is not None else 0,
+        }.items():
+            t[name] = new(n_bins, n_trials, width)
+        t["fac0"] = new(n_trials, f)
+        ctx.sizes = (n_bins, n_trials, k, co_dim, g, f, use_means, feed, _threads(n_trials), clip)
+        library().lfads_decoder_forward(ctypes.byref(_filled(ctx.sizes, t)))
+        ctx.spent, ctx.t = False, t
+        outputs = tuple(t[name] for name in ("gen_h", "fac", "con_h", "post", "u"))
+        # the outputs must not be held as they are: that would be a reference cycle
+        ctx.save_for_backward(*outputs)
+        for name in ("gen_h", "fac", "con_h", "post", "u"):
+            del t[name]
+        return outputs
+
+    @staticmethod
+    def backward(ctx: Any, *d_outputs: Tensor) -> tuple[Tensor | None, ...]:
+        _spend(ctx)
+        t, ctx.t = ctx.t, None
+        outputs = ("gen_h", "fac", "con_h", "post", "u")
+        t |= dict(zip(outputs, ctx.saved_tensors, strict=True))
+        # d_post and d_fac are added to: take copies
+        for name, d in zip(outputs, d_outputs, strict=True):
+            t[f"d_{name}"] = d.clone() if name in ("fac", "post") else d.contiguous()
+            t[f"d_{name}"] = t[f"d_{name}"].contiguous()
+        for name in ("c0", "g0", "fac0"):
+            t[f"d_{name}"] = torch.empty_like(t[name])
+        library().lfads_decoder_backward(ctypes.byref(_filled(ctx.sizes, t)))
+        k, u, g, feed = ctx.sizes[2], ctx.sizes[3], ctx.sizes[4], ctx.sizes[7]
+        con, gen = t["con_g"], t["gen_g"]  # now gradients
+        drive = t["post"][..., :u] if ctx.sizes[6] else t["u"]
+        d_fac = _product(t["gen_h"] if t["gen_mask"] is None else t["read"], t["d_fac"])
+        if feed:
+            d_fac = d_fac + t["g0"].T @ t["d_fac0"]
+        return (
+            None,
+            None,
+            con,
+            t["d_c0"],
+            _shifted_product(t["c0"], t["con_h"], con[..., : 2 * k]),
+            _product(t["con_rh"], con[..., 2 * k :]),
+            _product(t["fed"], con) if feed else torch.zeros_like(t["w_feed"]),
+            _product(t["con_h"], t["d_post"]),
+            t["d_post"].sum((0, 1)),
+            None,
+            gen,
+            t["d_g0"],
+            _shifted_product(t["g0"], t["gen_h"], gen[..., : 2 * g]),
+            _product(t["gen_rh"], gen[..., 2 * g :]),
+            _product(drive, gen),
+            d_fac,
+        )
+
+
+def _filled(sizes: tuple, tensors: Mapping[str, Tensor | None]) -> _Decoder:
+    return _Decoder(*sizes, **{name: _pointer(tensors.get(name)) for name in _POINTERS})
+
+
+def decoder_pass(
+    gen_ic: Tensor,
+    generator: GRUWeights,
+    factor_weight: Tensor,
+    controller: ControllerInputs | None,
+    *,
+    n_bins: int,
+    clip: float,
+    ext_input: Tensor | None = None,
+    gen_mask: Tensor | None = None,
+) -> DecoderStates:
+    """Run controller and generator; see :func:`lfads_lightning.model.cells.decoder_pass`."""
+    con, n = controller, gen_ic.shape[0]
+    feeds_rates = con is not None and con.do_feed and con.feedback_rates is not None
+    if not _covers(gen_ic) or n_bins == 0 or feeds_rates:
+        return cells.decoder_pass(
+            gen_ic,
+            generator,
+            factor_weight,
+            con,
+            n_bins=n_bins,
+            clip=clip,
+            ext_input=ext_input,
+            gen_mask=gen_mask,
+        )
+    if con is None:
+        projected = _project(ext_input, generator, slice(None), n_bins, n)
+        h = _GRUPass.apply(projected, gen_ic, generator.gates, generator.candidate, clip, False)
+        h = h.transpose(0, 1)
+        read = h if gen_mask is None else h * gen_mask
+        return DecoderStates(h, read @ factor_weight)
+    co_dim, n_enc = con.noise.shape[2], con.encodings.shape[2]
+    masks = tuple(
+        None if mask is None else mask.transpose(0, 1).contiguous()
+        for mask in (con.feedback_mask if con.do_feed else None, gen_mask)
+    )
+    weights = con.weights
+    outputs = _DecoderPass.apply(
+        (int(con.drive_with_means), int(con.do_feed), clip),
+        masks,
+        _project(con.encodings, weights, slice(n_enc), n_bins, n),
+        con.initial_state.expand(n, -1),
+        weights.gates,
+        weights.candidate,
+        torch.cat([weights.input_gates[n_enc:], weights.input_candidate[n_enc:]], dim=1),
+        con.posterior_weight,
+        con.posterior_bias,
+        con.noise.transpose(0, 1),
+        _project(ext_input, generator, slice(co_dim, None), n_bins, n),
+        gen_ic,
+        generator.gates,
+        generator.candidate,
+        torch.cat([generator.input_gates[:co_dim], generator.input_candidate[:co_dim]], dim=1),
+        factor_weight,
+    )
+    gen_states, factors, con_states, post, u = (o.transpose(0, 1) for o in outputs)
+    means, logvars = post[..., :co_dim], post[..., co_dim:]
+    return DecoderStates(gen_states, factors, con_states, means, logvars, u)

@@ -1,0 +1,45 @@
+"""Which body runs the recurrences: the readable loop, or the native kernel that equals it."""
+
+import warnings
+from collections.abc import Callable
+from typing import NamedTuple
+
+from torch import Tensor
+
+from lfads_lightning.config import LFADSError, Recurrence
+from lfads_lightning.model import cells, native
+
+
+class Passes(NamedTuple):
+    """The two functions that run over time bins, with one signature in every body."""
+
+    encoder_pass: Callable[..., Tensor]
+    decoder_pass: Callable[..., cells.DecoderStates]
+
+
+REFERENCE = Passes(cells.encoder_pass, cells.decoder_pass)
+NATIVE = Passes(native.encoder_pass, native.decoder_pass)
+
+
+def choose(recurrence: Recurrence) -> Passes:
+    """Return the body asked for; ``auto`` is the native one where it can be had.
+
+    Raises:
+        LFADSError: the native body is asked for and cannot be had; says why.
+    """
+    if recurrence is Recurrence.reference:
+        return REFERENCE
+    try:
+        native.library()
+    except native.NativeUnavailable as error:
+        if recurrence is Recurrence.native:
+            raise LFADSError(
+                f"trainer.recurrence=native: {error}; trainer.recurrence=reference needs nothing"
+            ) from error
+        warnings.warn(
+            f"the native kernel, several times faster, is not used: {error} "
+            "(trainer.recurrence=reference says so on purpose)",
+            stacklevel=2,
+        )
+        return REFERENCE
+    return NATIVE

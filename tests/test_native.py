@@ -1,0 +1,173 @@
+"""The native recurrence is the reference recurrence: same numbers and gradients; its refusals."""
+
+import pytest
+import torch
+
+from lfads_lightning.config import (
+    Feedback,
+    LFADSError,
+    LossConfig,
+    ModelConfig,
+    OutputDist,
+    Recurrence,
+    SessionSpec,
+)
+from lfads_lightning.model import native, recurrences
+from lfads_lightning.model.cells import GRU
+from lfads_lightning.model.lfads import LFADS
+from lfads_lightning.model.loss import compute_loss
+
+SIZES = {
+    "ic_dim": 5,
+    "factors_dim": 6,
+    "ic_enc_dim": 7,
+    "gen_dim": 9,
+    "ci_enc_dim": 5,
+    "con_dim": 8,
+    "keep_prob": 0.7,
+}
+SWITCHES = {
+    "controller": {"co_dim": 2},
+    "no controller": {"co_dim": 0},
+    "no initial condition": {"co_dim": 2, "ic_dim": 0},
+    "no feedback": {"co_dim": 2, "do_feed_factors_to_controller": False},
+    "rates fed back": {"co_dim": 2, "feedback_factors_or_rates": Feedback.rates},
+    "causal, clamped": {"co_dim": 3, "do_causal_controller": True, "cell_clip_value": 0.3},
+    "lagged beyond the trial": {"co_dim": 1, "controller_input_lag": 40},
+    "injected inputs": {"co_dim": 2, "inject_ext_input_to_gen": True},
+    "injected inputs alone": {"co_dim": 0, "inject_ext_input_to_gen": True},
+    "short window": {"co_dim": 1, "num_steps_for_gen_ic": 4},
+    "gaussian": {"co_dim": 2, "output_dist": OutputDist.gaussian},
+    "no dropout": {"co_dim": 2, "keep_prob": 1.0},
+}
+
+
+@pytest.fixture
+def native_passes():
+    """The native body; skips where this machine has no compiler."""
+    try:
+        native.library()
+    except native.NativeUnavailable as error:
+        pytest.skip(f"no native kernel here: {error}")
+    return recurrences.NATIVE
+
+
+def run(model, passes, *, use_means=False):
+    """Return everything a pass computes and all gradients of a loss that reads all of it."""
+    model.passes = passes
+    model.zero_grad()
+    rng = torch.Generator().manual_seed(3)
+    data = torch.poisson(torch.full((13, 17, 11), 0.5), rng)
+    ext = torch.randn(13, 17, 2, generator=rng)
+    noise = model.draw_noise(13, 17, rng)
+    torch.manual_seed(4)
+    masks = model.draw_masks(13, 17, "a")
+    output = model(data, "a", ext, noise, masks, use_means=use_means)
+    loss = compute_loss(model, output, data, LossConfig(l2_con_scale=3.0), 1.0, 1.0).total
+    arrays = [output.gen_ics, output.output_dist_params]
+    arrays += [a for a in (*output.states, *output.encoding) if a is not None]
+    (loss + sum(a.square().mean() for a in arrays[2:])).backward()
+    grads = {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+    return [a.detach() for a in arrays], grads
+
+
+@pytest.mark.parametrize("use_means", [False, True], ids=["samples", "means"])
+@pytest.mark.parametrize("switches", SWITCHES.values(), ids=SWITCHES)
+def test_native_equals_reference(native_passes, switches, use_means):
+    torch.manual_seed(0)
+    model = LFADS(ModelConfig(**(SIZES | switches)), [SessionSpec("a", 11, 2)])
+    theirs, their_grads = run(model, recurrences.REFERENCE, use_means=use_means)
+    ours, our_grads = run(model, native_passes, use_means=use_means)
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
+    assert our_grads.keys() == their_grads.keys()
+    for name, grad in their_grads.items():
+        scale = float(grad.abs().max())
+        torch.testing.assert_close(our_grads[name], grad, rtol=0, atol=1e-5 * scale + 1e-7)
+
+
+def test_the_kernel_itself_runs(native_passes, monkeypatch):
+    def fail(*args, **kwargs):
+        raise AssertionError("went to the reference body")
+
+    monkeypatch.setattr(native.cells, "encoder_pass", fail)
+    monkeypatch.setattr(native.cells, "decoder_pass", fail)
+    model = LFADS(ModelConfig(**SIZES, co_dim=2), [SessionSpec("a", 11, 2)])
+    run(model, native_passes)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_threads_do_not_change_the_numbers(native_passes, threads):
+    torch.manual_seed(0)
+    model = LFADS(ModelConfig(**SIZES, co_dim=2), [SessionSpec("a", 11, 2)])
+    one = run(model, native_passes)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        more = run(model, native_passes)
+    finally:
+        torch.set_num_threads(before)
+    for a, b in zip(one[0], more[0], strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
+
+
+def test_float64_goes_to_the_reference_body(native_passes):
+    model = LFADS(ModelConfig(**SIZES, co_dim=2), [SessionSpec("a", 11)]).double()
+    data, noise = torch.ones(3, 5, 11), model.draw_noise(3, 5)
+    theirs = model(data, "a", noise=noise).output_dist_params
+    model.passes = native_passes
+    assert torch.equal(model(data, "a", noise=noise).output_dist_params, theirs)
+
+
+def small_pass(native_passes):
+    gru = GRU.encoder(3, 4, 1.0)
+    x = torch.randn(2, 6, 3, requires_grad=True)
+    return x, native_passes.encoder_pass(x, torch.zeros(4), gru.weights, 5.0).sum()
+
+
+def test_a_second_backward_pass_is_refused(native_passes):
+    _, out = small_pass(native_passes)
+    out.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="second backward pass needs a new forward pass"):
+        out.backward()
+
+
+def test_second_order_gradients_are_refused(native_passes):
+    x, out = small_pass(native_passes)
+    with pytest.raises(RuntimeError, match="no second-order gradients"):
+        torch.autograd.grad(out, x, create_graph=True)
+
+
+@pytest.fixture
+def no_compiler(monkeypatch):
+    native.library.cache_clear()
+    monkeypatch.setenv("CXX", "")
+    monkeypatch.setattr(native.shutil, "which", lambda name: None)
+    yield
+    native.library.cache_clear()
+
+
+def test_auto_falls_back_with_a_notice_where_no_compiler_is(no_compiler):
+    with pytest.warns(UserWarning, match="no C\\+\\+ compiler"):
+        assert recurrences.choose(Recurrence.auto) is recurrences.REFERENCE
+
+
+def test_native_asked_for_without_a_compiler_is_an_error(no_compiler):
+    with pytest.raises(LFADSError, match="trainer.recurrence=native: no C\\+\\+ compiler"):
+        recurrences.choose(Recurrence.native)
+
+
+def test_reference_asked_for_needs_nothing(no_compiler):
+    assert recurrences.choose(Recurrence.reference) is recurrences.REFERENCE
+
+
+def test_a_compiler_that_fails_says_so(monkeypatch, tmp_path):
+    native.library.cache_clear()
+    broken = tmp_path / "c++"
+    broken.write_text("#!/bin/sh\necho no such flag >&2\nexit 1\n")
+    broken.chmod(0o755)
+    monkeypatch.setenv("CXX", str(broken))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    with pytest.raises(native.NativeUnavailable, match="no such flag"):
+        native.library()
+    native.library.cache_clear()
