@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+import yaml
 from hydra._internal.utils import get_args_parser
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, QuotedString
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from lfads_lightning import params
 from lfads_lightning.config import Config, Kind, LFADSError
@@ -40,11 +41,14 @@ def main() -> None:
         with suppress(BrokenPipeError):  # --help | head
             print(help_text(given.config_dir), flush=True)
         return
+    ConfigStore.instance().store(name="schema", node=Config)
     try:
         sys.argv[1:] = prepare(sys.argv[1:])
+        if given.cfg == "job" and given.package is None:
+            print(settings_text(sys.argv[1:]), end="")
+            return
     except LFADSError as error:
         _fail(error)
-    ConfigStore.instance().store(name="schema", node=Config)
     hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(_run)()
 
 
@@ -220,21 +224,39 @@ def _insert(argv: list[str], overrides: list[str], extra: list[str]) -> list[str
     return argv[:at] + extra + argv[at:]
 
 
+def settings_text(argv: Sequence[str]) -> str:
+    """Return what ``--cfg job`` prints: the settings that a run would have, as YAML."""
+    given, _ = get_args_parser().parse_known_args(list(argv))
+    overrides = list(given.overrides)
+    if given.config_dir:
+        overrides.append(f"hydra.searchpath=['file://{Path(given.config_dir).resolve()}']")
+    try:
+        with hydra.initialize_config_dir(str(conf_dir().resolve()), version_base="1.3"):
+            cfg = hydra.compose("config", overrides, return_hydra_config=True)
+    except HydraException as error:
+        raise LFADSError(f"command line: {' '.join(str(error).split())}") from error
+    choices, tasks = dict(cfg.hydra.runtime.choices), list(cfg.hydra.overrides.task)
+    with open_dict(cfg):
+        del cfg["hydra"]
+    config, _ = resolve(cfg, tasks, choices, None)
+    params.check(config)
+    return yaml.safe_dump(params.to_dict(config), sort_keys=False)
+
+
 def resolve(
-    cfg: DictConfig, overrides: Sequence[str], choices: dict[str, str]
-) -> tuple[Config, Path]:
+    cfg: DictConfig, overrides: Sequence[str], choices: dict[str, str], folder: Path | None
+) -> tuple[Config, Path | None]:
     """Make the run's config: defaults, presets or the run's own, params_file, command line.
 
     Args:
         cfg: as Hydra composed it.
         overrides: of this job's command line.
         choices: Hydra's chosen presets, by group.
+        folder: the run's, where ``output.lfads_save_dir`` does not say.
 
     Returns:
         The config, and the run's folder.
     """
-    from lfads_lightning.training.fit import read_config
-
     composed = params.from_dict(
         OmegaConf.to_container(cfg, resolve=True, enum_to_str=True),  # type: ignore[arg-type]
         "presets",
@@ -247,9 +269,9 @@ def resolve(
     from_file = params.read_params_file(composed.params_file) if composed.params_file else {}
     settings = from_file | explicit
     config = params.from_flat(settings, base=composed)
-    given = config.output.lfads_save_dir
-    folder = Path(given if given is not None else HydraConfig.get().runtime.output_dir)
-    saved = read_config(folder)
+    if config.output.lfads_save_dir is not None:
+        folder = Path(config.output.lfads_save_dir)
+    saved = None if folder is None else params.read_config(folder)
     if saved is not None:
         chosen = [g for g in _PRESETS_OVER_A_RUN if choices.get(g) is not None]
         if choices.get("experiment") is not None:
@@ -258,8 +280,9 @@ def resolve(
                 f"{choices['experiment']}",
                 stacklevel=1,
             )
-        config = _over_a_run(saved, composed, settings, chosen, folder)
-    config.output.lfads_save_dir = str(folder.resolve())
+        config = _over_a_run(saved, config, settings, chosen, folder)
+    if folder is not None:
+        config.output.lfads_save_dir = str(folder.resolve())
     if config.data.data_dir is not None:
         # so that the run's folder alone says where its data are, from any working folder
         config.data.data_dir = str(Path(config.data.data_dir).resolve())
@@ -267,10 +290,14 @@ def resolve(
 
 
 def _over_a_run(
-    saved: Config, composed: Config, settings: dict[str, Any], chosen: list[str], folder: Path
+    saved: Config,
+    asked: Config,
+    settings: dict[str, Any],
+    chosen: list[str],
+    folder: Path | None,
 ) -> Config:
     saved.optim.do_reset_learning_rate = False  # asked for once, done once
-    if composed.kind is not Kind.train:
+    if asked.kind is not Kind.train:
         changed = [
             f"{params.dotted_names()[n]}={v}"
             for n, v in settings.items()
@@ -282,21 +309,25 @@ def _over_a_run(
                 "trained model's structure cannot be changed; leave model.* out"
             )
     for group in chosen:
-        setattr(saved, group, getattr(composed, group))
-    return params.from_flat(settings | {"kind": composed.kind.name}, base=saved)
+        setattr(saved, group, getattr(asked, group))
+    return params.from_flat(settings | {"kind": asked.kind.name}, base=saved)
 
 
 def _run(cfg: DictConfig) -> float | None:
     hydra_cfg = HydraConfig.get()
+    output_dir = Path(hydra_cfg.runtime.output_dir)
     try:
-        config, folder = resolve(cfg, hydra_cfg.overrides.task, dict(hydra_cfg.runtime.choices))
+        choices = dict(hydra_cfg.runtime.choices)
+        config, folder = resolve(cfg, hydra_cfg.overrides.task, choices, output_dir)
+        assert folder is not None
         params.check(config)  # its warnings are for training, which gives them
         # torch and Lightning are imported only now: help and mistakes take 0.3 s
         from lfads_lightning.runs import run_kind
 
         return run_kind(config, folder)
     except LFADSError as error:
-        with suppress(OSError):
-            Path(hydra_cfg.runtime.output_dir).rmdir()  # Hydra made it; leave none that is empty
+        if not any(o.startswith("hydra.run.dir=") for o in hydra_cfg.overrides.hydra):
+            with suppress(OSError):
+                output_dir.rmdir()  # Hydra made it; leave none that is empty, but a user's own
         _fail(error)
         return None

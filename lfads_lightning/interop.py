@@ -35,11 +35,12 @@ def from_original(variables: Mapping[str, np.ndarray], hps: Mapping[str, Any] | 
     Raises:
         LFADSError: a variable is missing, is not known, or its shape does not fit the parameters.
     """
-    hps = json.loads(hps) if isinstance(hps, str) else dict(hps)
+    hps = _read(hps)
     arrays = {_flat(name): np.asarray(array) for name, array in variables.items()}
     config = from_flat({k: v for k, v in hps.items() if k not in _NOT_PARAMETERS}, "hps")
-    # its variance parameter is inside sigmoid(exp(.)): keep that form, so training goes on as there
-    config.model.do_legacy_ic_prior_var = True
+    if "do_legacy_ic_prior_var" not in hps:
+        # its variance is bounded by sigmoid(exp(.)): keep that form, so training goes on as there
+        config.model.do_legacy_ic_prior_var = True
     model = LFADS(config.model, _sessions(arrays, hps, config))
     step = int(arrays.pop("global_step", 0))
     rate = float(arrays.pop("learning_rate", config.optim.learning_rate_init))
@@ -47,6 +48,19 @@ def from_original(variables: Mapping[str, np.ndarray], hps: Mapping[str, Any] | 
     config.optim.learning_rate_init = rate
     n_bins = hps.get("num_steps")
     return Trained(model, config, n_bins=None if n_bins is None else int(n_bins), step=step)
+
+
+def _read(hps: Mapping[str, Any] | str) -> dict[str, Any]:
+    if not isinstance(hps, str):
+        return dict(hps)
+    try:
+        values = json.loads(hps)
+    except ValueError as error:
+        raise LFADSError(f"hps: is not JSON ({error}); expected the text of a "
+                         "hyperparameters-<step>.txt, or a mapping") from error  # fmt: skip
+    if not isinstance(values, dict):
+        raise LFADSError(f"hps: is a JSON {type(values).__name__}; expected names and values")
+    return values
 
 
 def _flat(name: str) -> str:
@@ -91,7 +105,7 @@ def _load(model: LFADS, arrays: dict[str, np.ndarray]) -> None:
                 f"variables: LFADS/{name}:0 is missing; the hyper-parameters ask for it (session "
                 f"names: {list(model.sessions)})"
             )
-        expected = joined(parts).shape
+        expected = tuple(joined(parts).shape)
         if array.shape != expected:
             raise LFADSError(
                 f"variables: LFADS/{name}:0 is {array.shape}, the hyper-parameters ask for "

@@ -16,6 +16,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from lfads_lightning.config import Config, LFADSError
+from lfads_lightning.files import whole_file
 
 # Written by the original into its hyper-parameter file beside the parameters; derived from data.
 _RUN_TIME_FIELDS = {"dataset_names", "dataset_dims", "num_steps", "ndatasets", "allow_gpu_growth"}
@@ -218,6 +219,30 @@ def read_params_file(path: str | Path) -> dict[str, Any]:
             raise LFADSError(f"{path}: {name} is given twice (as {given!r} too); keep one")
         flat[name] = check_value(name, value, str(path))
     return flat
+
+
+def write_config(config: Config, folder: Path) -> None:
+    """Write the whole config to the run's folder."""
+    with whole_file(folder / "config.yaml") as path:
+        path.write_text(yaml.safe_dump(to_dict(config), sort_keys=False))
+
+
+def read_config(folder: Path) -> Config | None:
+    """Read a run's config.yaml; None where there is none.
+
+    Raises:
+        LFADSError: it is damaged or holds what this version does not know.
+    """
+    path = folder / "config.yaml"
+    if not path.is_file():
+        return None
+    try:
+        nested = yaml.safe_load(path.read_bytes())
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise LFADSError(f"{path}: is not YAML ({' '.join(str(error).split())})") from error
+    if not isinstance(nested, dict):
+        raise LFADSError(f"{path}: holds no parameters; restore it, or start in another folder")
+    return from_dict(nested, str(path))
 
 
 def check(config: Config) -> list[str]:

@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 
 from lfads_lightning.api import train_sessions
-from lfads_lightning.config import Config, Kind, Recurrence
+from lfads_lightning.config import Config, Kind
 from lfads_lightning.data.datamodule import load_data
+from lfads_lightning.data.sessions import Session
 from lfads_lightning.inference.outputs import write_model_params, write_posteriors, write_prior
 from lfads_lightning.inference.trained import Trained, load
 from lfads_lightning.model.names import variable_blocks
-from lfads_lightning.model.recurrences import REFERENCE
+from lfads_lightning.model.recurrences import choose
 from lfads_lightning.report.finish import scores_table
 from lfads_lightning.training.checkpoints import load_checkpoint, require_checkpoint
 from lfads_lightning.training.fit import one_setting_of_threads
@@ -31,8 +32,7 @@ def run_kind(config: Config, folder: Path) -> float | None:
     trained = load(folder, name, config.trainer.device)
     trained.config.data.batch_size = config.data.batch_size
     trained.config.seed = config.seed
-    if config.trainer.recurrence is Recurrence.reference:
-        trained.model.passes = REFERENCE
+    trained.model.passes = choose(config.trainer.recurrence)
     with one_setting_of_threads(config.trainer.num_threads):
         paths = _WRITERS[config.kind](trained, config, folder)
     print(f"{config.kind.name} of {_shown(folder)} ({name}, after {trained.step} updates):")
@@ -65,16 +65,19 @@ def _shown(path: Path) -> str:
 
 
 def _posteriors(trained: Trained, config: Config, folder: Path) -> list[Path]:
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", ".*valid_data.*")  # there is nothing to train here
-        sessions = load_data(config)
-    return write_posteriors(trained, sessions, config, folder)
+    return write_posteriors(trained, _data(config), config, folder)
 
 
 def _prior(trained: Trained, config: Config, folder: Path) -> list[Path]:
     # only external inputs are needed, and only where the generator takes them
     needs_data = trained.config.model.inject_ext_input_to_gen
-    return [write_prior(trained, load_data(config) if needs_data else [], config, folder)]
+    return [write_prior(trained, _data(config) if needs_data else [], config, folder)]
+
+
+def _data(config: Config) -> list[Session]:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*valid_data.*")  # there is nothing to train here
+        return load_data(config)
 
 
 def _params(trained: Trained, config: Config, folder: Path) -> list[Path]:

@@ -23,7 +23,7 @@ from lfads_lightning.inference.posterior import (
 from lfads_lightning.model.lfads import LFADS
 from lfads_lightning.model.names import to_original
 from lfads_lightning.model.recurrences import choose
-from lfads_lightning.params import from_dict
+from lfads_lightning.params import from_dict, write_config
 from lfads_lightning.training.checkpoints import (
     FOLDER,
     PERIODIC,
@@ -31,7 +31,7 @@ from lfads_lightning.training.checkpoints import (
     require_checkpoint,
     write_index,
 )
-from lfads_lightning.training.fit import describe, resolve_device, state_of, write_config
+from lfads_lightning.training.fit import describe, resolve_device, state_of
 from lfads_lightning.training.module import model_record, ramps
 
 Arrays = ArrayLike | Mapping[str, ArrayLike]
@@ -64,6 +64,8 @@ class Trained:
     ) -> None:
         self.model, self.config = model.eval(), config
         self.n_bins, self.step, self.folder = n_bins, step, folder
+        if config.trainer.recurrence is not Recurrence.reference:
+            model.passes = choose(Recurrence.auto)  # trained here or on another machine
         self.scores: dict[str, float | str] = {}
 
     @property
@@ -84,9 +86,8 @@ class Trained:
         Raises:
             LFADSError: data do not fit the model.
         """
-        n = num_samples or self.config.sampling.num_posterior_samples or self.config.data.batch_size
-        if n < 1:
-            raise LFADSError(f"num_samples is {num_samples}; expected an integer >= 1")
+        cfg = self.config
+        n = self._number(num_samples, cfg.sampling.num_posterior_samples or cfg.data.batch_size)
         results = {
             s.name: sample_and_average(
                 self.evaluation(), s.name, s.train.data, s.train.ext_input, n
@@ -132,7 +133,7 @@ class Trained:
             LFADSError: unknown session, unfit ext_input, or T is not known.
         """
         cfg = self.config
-        n = num_samples or cfg.sampling.num_prior_samples or cfg.data.batch_size
+        n = self._number(num_samples, cfg.sampling.num_prior_samples or cfg.data.batch_size)
         name = session or cfg.sampling.session or min(self.sessions)
         if name not in self.sessions:
             raise LFADSError(
@@ -147,7 +148,7 @@ class Trained:
 
     def model_params(self) -> dict[str, np.ndarray]:
         """Return all weights under the original's variable names (in, out)."""
-        return to_original(self.model)
+        return {name: value.cpu().numpy() for name, value in to_original(self.model).items()}
 
     def save(self, folder: str | Path) -> Path:
         """Write the model as a run's folder, for :func:`load` and the command line's kinds.
@@ -210,6 +211,13 @@ class Trained:
                 )
         return sessions
 
+    @staticmethod
+    def _number(num_samples: int | None, default: int) -> int:
+        n = default if num_samples is None else num_samples
+        if isinstance(n, bool) or n != int(n) or n < 1:
+            raise LFADSError(f"num_samples is {num_samples}; expected an integer >= 1")
+        return int(n)
+
     def _sessions(self, data: Arrays, ext_input: Arrays | None) -> list[Session]:
         if not isinstance(data, Mapping):
             if len(self.sessions) > 1:
@@ -242,7 +250,10 @@ def _renamed(session: Session, name: str) -> Session:
 
 
 def _as_given(data: Arrays, results: dict[str, Result]) -> Result | dict[str, Result]:
-    return results if isinstance(data, Mapping) else next(iter(results.values()))
+    if not isinstance(data, Mapping):
+        return next(iter(results.values()))
+    # a model of one session takes data of any name
+    return results if len(results) > 1 else dict(zip(data, results.values(), strict=True))
 
 
 def load(
@@ -275,8 +286,6 @@ def load(
             f"{path}: its weights do not fit the parameters it states; the file is damaged or was "
             "changed by hand; use another checkpoint"
         ) from error
-    if config.trainer.recurrence is not Recurrence.reference:
-        model.passes = choose(Recurrence.auto)  # this may be another machine than that of training
     return Trained(
         model.to(resolve_device(device)), config, record["n_bins"], record["step"], folder
     )

@@ -1,6 +1,5 @@
 """Our parameters under the original implementation's variable names (reference: TensorFlow 1)."""
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -91,12 +90,12 @@ def _decoder(name: str, gru: GRU) -> dict[str, list[Tensor]]:
     return blocks
 
 
-def to_original(model: LFADS) -> dict[str, np.ndarray]:
+def to_original(model: LFADS) -> dict[str, Tensor]:
     """Return the weights under the original's names, ``LFADS/<scope>/<name>:0``."""
     return {f"LFADS/{name}:0": joined(parts) for name, parts in variable_blocks(model).items()}
 
 
-def joined(parts: list[Tensor]) -> np.ndarray:
+def joined(parts: list[Tensor]) -> Tensor:
     """Put blocks together as the original's variable, a bias as (1, n)."""
     whole = torch.cat([p.detach() for p in parts])
-    return (whole[None] if whole.ndim == 1 else whole).cpu().numpy()
+    return whole[None] if whole.ndim == 1 else whole

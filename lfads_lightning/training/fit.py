@@ -1,6 +1,7 @@
 """What a training run does."""
 
 import logging
+import signal
 import time
 import warnings
 from collections.abc import Iterator, Sequence
@@ -10,16 +11,14 @@ from typing import Any, NamedTuple
 
 import lightning.pytorch as pl
 import torch
-import yaml
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from lfads_lightning.config import Config, LFADSError, Precision, SessionSpec
 from lfads_lightning.data.datamodule import LFADSDataModule
 from lfads_lightning.data.sessions import Session
-from lfads_lightning.files import whole_file
 from lfads_lightning.model.lfads import LFADS
 from lfads_lightning.model.recurrences import choose
-from lfads_lightning.params import check, from_dict, to_dict
+from lfads_lightning.params import check, from_dict, write_config
 from lfads_lightning.training.checkpoints import (
     LOWEST,
     Checkpoints,
@@ -70,7 +69,8 @@ def fit(config: Config, sessions: Sequence[Session], folder: Path) -> Fitted:
         write_config(config, folder)
         trainer = _trainer(config, device, folder)
         started = time.monotonic()
-        trainer.fit(module, data, ckpt_path=start if continues else None, weights_only=True)
+        with _interrupts_raise():
+            trainer.fit(module, data, ckpt_path=start if continues else None, weights_only=True)
         seconds = time.monotonic() - started
     cost = module.metrics.get("valid/total")
     keeper = next(c for c in trainer.callbacks if isinstance(c, Checkpoints))  # type: ignore[attr-defined]
@@ -120,7 +120,8 @@ def _take_up(module: LFADSModule, path: Path) -> bool:
             "Drop these overrides, or start in another output.lfads_save_dir"
         )
     if "optimizer_states" in checkpoint:
-        done, wanted = checkpoint["epoch"] + 1, module.config.trainer.max_epochs
+        progress = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]
+        done, wanted = progress["processed"], module.config.trainer.max_epochs
         if wanted is not None and done >= wanted:
             warnings.warn(
                 f"{path}: has been trained for {done} epochs already; to go on, raise "
@@ -147,30 +148,6 @@ def describe(sessions: dict[str, SessionSpec]) -> str:
 def state_of(checkpoint: dict[str, Any]) -> dict[str, torch.Tensor]:
     """Return the network's weights from a checkpoint."""
     return {k.removeprefix("model."): v for k, v in checkpoint["state_dict"].items()}
-
-
-def write_config(config: Config, folder: Path) -> None:
-    """Write the whole config to the run's folder."""
-    with whole_file(folder / "config.yaml") as path:
-        path.write_text(yaml.safe_dump(to_dict(config), sort_keys=False))
-
-
-def read_config(folder: Path) -> Config | None:
-    """Read a run's config.yaml; None where there is none.
-
-    Raises:
-        LFADSError: it is damaged or holds what this version does not know.
-    """
-    path = folder / "config.yaml"
-    if not path.is_file():
-        return None
-    try:
-        nested = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
-        raise LFADSError(f"{path}: is not YAML ({' '.join(str(error).split())})") from error
-    if not isinstance(nested, dict):
-        raise LFADSError(f"{path}: holds no parameters; restore it, or start in another folder")
-    return from_dict(nested, str(path))
 
 
 def resolve_device(name: str) -> torch.device:
@@ -234,6 +211,19 @@ def one_setting_of_threads(n: int) -> Iterator[None]:
 
 
 @contextmanager
+def _interrupts_raise() -> Iterator[None]:
+    """Let Ctrl-C arrive as KeyboardInterrupt: Lightning would end the process, a notebook's too."""
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit as end:
+        if isinstance(end.__context__, KeyboardInterrupt):
+            signal.signal(signal.SIGINT, handler)  # Lightning has switched it off
+            raise KeyboardInterrupt from None
+        raise
+
+
+@contextmanager
 def _quiet_lightning() -> Iterator[None]:
     """Silence Lightning's notes on hardware, and advice that is not for data in memory."""
     names = ("lightning.pytorch", "lightning.fabric")
@@ -243,6 +233,8 @@ def _quiet_lightning() -> Iterator[None]:
         warnings.filterwarnings("ignore", ".*does not have many workers.*")
         warnings.filterwarnings("ignore", ".*Checkpoint directory.*exists and is not empty.*")
         warnings.filterwarnings("ignore", ".*number of training batches.*")
+        warnings.filterwarnings("ignore", ".*have no `val_dataloader`.*")
+        warnings.filterwarnings("ignore", "Total length of `list` across ranks is zero.*")
         warnings.filterwarnings("ignore", ".*LeafSpec.*")  # Lightning's use of torch
         for logger in loggers:
             logger.setLevel(logging.ERROR)

@@ -45,9 +45,8 @@ class LFADSModule(pl.LightningModule):
         self.metrics: dict[str, float] = {}
         self.resumed = False
         # sums of an epoch; they stay on the device until its end
-        self._train_sum = self._valid_sum = torch.zeros(len(LossTerms._fields))
-        self._norm_sum = torch.zeros(())
-        self._n_updates = self._n_valid = 0
+        self._valid_sum, self._n_valid = torch.zeros(len(LossTerms._fields)), 0
+        self._empty_sums()
         self._valid_rng = torch.Generator()
         restrict_training(model, config)
 
@@ -59,6 +58,10 @@ class LFADSModule(pl.LightningModule):
     def ramps(self, step: int | None = None) -> tuple[float, float]:
         """Return the KL and L2 ramps at ``step``, by default the current one."""
         return ramps(self.config, self.step if step is None else step)
+
+    def _empty_sums(self) -> None:
+        self._train_sum = torch.zeros(len(LossTerms._fields), device=self.device)
+        self._norm_sum, self._n_updates = torch.zeros((), device=self.device), 0
 
     def training_step(self, batch: Batch) -> Tensor:
         """Return the loss of a batch, dropout on."""
@@ -82,17 +85,13 @@ class LFADSModule(pl.LightningModule):
             self._valid_sum = self._valid_sum + torch.stack(terms) * (n_trials / k)
         self._n_valid += n_trials
 
-    def on_fit_start(self) -> None:
+    def on_train_start(self) -> None:
         """Begin with the learning rate that the user asks for, also after loading."""
+        self._train_sum = self._train_sum.to(self.device)
+        self._norm_sum = self._norm_sum.to(self.device)
         if self.resumed and self.config.optim.do_reset_learning_rate:
             for group in self.trainer.optimizers[0].param_groups:
                 group["lr"] = self.config.optim.learning_rate_init
-
-    def on_train_epoch_start(self) -> None:
-        """Empty the epoch's sums."""
-        self._train_sum = torch.zeros(len(LossTerms._fields), device=self.device)
-        self._norm_sum = torch.zeros((), device=self.device)
-        self._n_updates = 0
 
     def on_validation_epoch_start(self) -> None:
         """Empty the sums, and draw this epoch's samples from a generator of their own."""
@@ -116,6 +115,7 @@ class LFADSModule(pl.LightningModule):
             metrics |= {f"prior/ar_tau_{k}": value for k, value in enumerate(tau)}
             metrics |= {f"prior/ar_var_{k}": value for k, value in enumerate(var)}
         self.metrics = metrics
+        self._empty_sums()
         rate = self.rule(group["lr"], metrics["train/total"])
         for each in self.trainer.optimizers[0].param_groups:
             each["lr"] = rate
@@ -141,12 +141,17 @@ class LFADSModule(pl.LightningModule):
         """Add what rebuilds the model without its data, and what continues training."""
         checkpoint["lfads"] = model_record(self.model, self.config, self.n_bins, self.step)
         checkpoint["lfads"] |= {"costs": self.rule.costs, "start_step": self.start_step}
+        # an interrupt may come in the middle of an epoch
+        checkpoint["lfads"]["sums"] = [self._train_sum.tolist(), float(self._norm_sum)]
+        checkpoint["lfads"]["n_updates"] = self._n_updates
         checkpoint["rng"] = torch.get_rng_state()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take up the learning-rate rule and the random state where they were."""
-        self.rule.costs = list(checkpoint["lfads"]["costs"])
-        self.start_step = checkpoint["lfads"]["start_step"]
+        record = checkpoint["lfads"]
+        self.rule.costs, self.start_step = list(record["costs"]), record["start_step"]
+        self._train_sum, self._norm_sum = (torch.tensor(s) for s in record["sums"])
+        self._n_updates = record["n_updates"]
         torch.set_rng_state(checkpoint["rng"].cpu())
         self.resumed = True
 
