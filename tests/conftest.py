@@ -1,0 +1,82 @@
+"""Shared by the tests: one thread, tiny data, tiny models."""
+
+import numpy as np
+import pytest
+import torch
+
+from lfads_lightning.config import SessionSpec
+from lfads_lightning.model.lfads import LFADS
+from lfads_lightning.params import from_flat
+
+# sizes of a model that runs in milliseconds; all differ, so that no mix-up of two goes unseen
+TINY = {
+    "ic_dim": 4,
+    "factors_dim": 3,
+    "ic_enc_dim": 7,
+    "gen_dim": 6,
+    "ci_enc_dim": 8,
+    "con_dim": 9,
+    "co_dim": 2,
+    "batch_size": 12,
+    "device": "cpu:0",
+}
+
+
+def pytest_configure(config):
+    """Use one thread; let pass the deprecations that only other packages can mend."""
+    torch.set_num_threads(1)
+    # lightning 2.6 (pytorch/utilities/_pytree.py, at each set-up of data loaders) asks torch's
+    # pytrees in a way that torch 2.13 deprecates
+    config.addinivalue_line(
+        "filterwarnings", r"ignore:`isinstance\(treespec, LeafSpec\)` is deprecated:FutureWarning"
+    )
+    # without a C++ compiler, every run says that it is slower than it could be
+    config.addinivalue_line("filterwarnings", "ignore:the native kernel:UserWarning")
+
+
+@pytest.fixture(scope="session")
+def counts():
+    """Twelve trials of 8 bins and 5 neurons, about one spike per bin."""
+    counts = np.random.default_rng(0).poisson(1.0, (12, 8, 5))
+    counts.setflags(write=False)
+    return counts
+
+
+@pytest.fixture(scope="session")
+def spikes(counts):
+    """The first four of these trials, as a batch."""
+    return torch.tensor(counts[:4])
+
+
+@pytest.fixture(scope="session")
+def new_config():
+    """Make a config of tiny sizes; keywords are flat parameter names."""
+
+    def make(**parameters):
+        return from_flat(TINY | parameters)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def new_model(new_config):
+    """Make a tiny model.
+
+    ``neurons`` maps session names to numbers of neurons. By default every parameter is moved away
+    from its start, so that none is 0; ``fresh`` keeps the starting values.
+    """
+
+    def make(neurons=None, *, aligned=False, fresh=False, seed=0, **parameters):
+        config = new_config(**parameters)
+        ext_input_dim = config.data.ext_input_dim
+        neurons = neurons or {"a": 5}
+        torch.manual_seed(seed)
+        specs = [SessionSpec(name, d, ext_input_dim, aligned) for name, d in neurons.items()]
+        model = LFADS(config.model, specs)
+        if not fresh:
+            with torch.no_grad():
+                for p in model.parameters():
+                    p.add_(0.3 * torch.randn_like(p))
+        return model
+
+    return make

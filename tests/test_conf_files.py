@@ -1,0 +1,135 @@
+"""The preset files under conf/: each composes, passes every check, and holds only differences."""
+
+import itertools
+from pathlib import Path
+
+import pytest
+import yaml
+from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import OmegaConf
+
+from lfads_lightning import params
+from lfads_lightning.config import Config
+
+CONF = Path(__file__).parents[1] / "conf"
+PRESETS = sorted(p for p in CONF.rglob("*.yaml") if p.parent != CONF)
+# overlays: their keys are those of the root, and a sweep also speaks to Hydra
+OVERLAYS = ("experiment", "sweep")
+
+
+def name_of(path):
+    return f"{path.parent.relative_to(CONF).as_posix()}={path.stem}"
+
+
+@pytest.fixture
+def composed():
+    """Compose overrides to what the command line sees; Hydra is as before afterwards."""
+    store = ConfigStore.instance()
+    before = store.repo
+    store.repo = {**before}
+    store.store(name="schema", node=Config)
+    store.store(group="hydra/help", name="lfads", node={"template": ""})
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        yield lambda *overrides, **kw: compose("config", overrides=list(overrides), **kw)
+    GlobalHydra.instance().clear()
+    store.repo = before
+
+
+def as_config(composed):
+    """Go the way of the command line: to plain values, to a checked config."""
+    plain = OmegaConf.to_container(composed, resolve=True, enum_to_str=True)
+    return params.from_dict(plain, "presets")
+
+
+def leaves(mapping, *path):
+    """Yield (dotted name, value) of a nested mapping."""
+    for key, value in mapping.items():
+        if isinstance(value, dict):
+            yield from leaves(value, *path, key)
+        else:
+            yield ".".join([*path, key]), value
+
+
+def settings(path):
+    """Return what a preset sets, by dotted name of the parameter; Hydra's own keys left out."""
+    values = dict(leaves(yaml.safe_load(path.read_text())))
+    group = path.parent.name
+    if group not in OVERLAYS:
+        values = {f"{group}.{name}": value for name, value in values.items()}
+    return {
+        dotted: params.check_value(dotted.rsplit(".", 1)[-1], value, path.name)
+        for dotted, value in values.items()
+        if not dotted.startswith("hydra.")
+    }
+
+
+def by_dotted_name(config):
+    return {dotted: params.flat_value(config, n) for n, dotted in params.dotted_names().items()}
+
+
+def swept(path):
+    """Return the values that a sweep goes through, by dotted name."""
+    hydra = yaml.safe_load(path.read_text()).get("hydra", {})
+    listed = hydra.get("sweeper", {}).get("params", {})
+    return {n: [yaml.safe_load(v) for v in str(values).split(",")] for n, values in listed.items()}
+
+
+def test_there_are_presets_of_every_kind():
+    assert {p.parent.name for p in PRESETS} >= {"experiment", "sweep", "model", "trainer"}
+
+
+def test_no_preset_is_the_plain_default(composed):
+    assert as_config(composed()) == Config()
+
+
+@pytest.mark.parametrize("path", PRESETS, ids=name_of)
+def test_preset_composes_and_passes_every_check(composed, path):
+    config = as_config(composed(name_of(path)))
+    assert params.check(config) == []
+
+
+@pytest.mark.parametrize("path", PRESETS, ids=name_of)
+def test_preset_reaches_the_config(composed, path):
+    given = settings(path)
+    assert given or swept(path)
+    found = by_dotted_name(as_config(composed(name_of(path))))
+    assert {dotted: found[dotted] for dotted in given} == given
+
+
+@pytest.mark.parametrize("path", PRESETS, ids=name_of)
+def test_preset_holds_only_differences(path):
+    default = by_dotted_name(Config())
+    assert [name for name, value in settings(path).items() if value == default[name]] == []
+
+
+@pytest.mark.parametrize("path", PRESETS, ids=name_of)
+def test_preset_says_why_it_is_there(path):
+    comments = [line for line in path.read_text().splitlines() if line.startswith("# ")]
+    assert any(not line.startswith("# @package") for line in comments)
+
+
+@pytest.mark.parametrize("path", [p for p in PRESETS if p.parent.name == "sweep"], ids=name_of)
+def test_every_job_of_a_sweep_passes_every_check(composed, path):
+    values = swept(path)
+    assert values
+    for job in itertools.product(*values.values()):
+        overrides = [f"{n}={v}" for n, v in zip(values, job, strict=True)]
+        config = as_config(composed(name_of(path), *overrides))
+        for dotted, value in zip(values, job, strict=True):
+            assert params.flat_value(config, dotted.rsplit(".", 1)[-1]) == value
+        assert params.check(config) == []
+
+
+@pytest.mark.parametrize("path", [p for p in PRESETS if p.parent.name == "sweep"], ids=name_of)
+def test_sweep_starts_a_multirun_by_itself(composed, path):
+    assert composed(name_of(path), return_hydra_config=True).hydra.mode.name == "MULTIRUN"
+
+
+@pytest.mark.parametrize("group", sorted({p.parent.name for p in PRESETS}))
+def test_folder_of_presets_is_a_group_that_can_be_chosen(group):
+    """Config.yaml lists each group once, so that ``group=preset`` finds it."""
+    defaults = yaml.safe_load((CONF / "config.yaml").read_text())["defaults"]
+    assert [d for d in defaults if isinstance(d, dict) and group in d] == [{group: None}]

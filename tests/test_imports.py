@@ -1,0 +1,135 @@
+"""Who imports whom, and what must not stand anywhere: read from the syntax trees."""
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "lfads_lightning"
+OURS = "lfads_lightning"
+SOURCES = {p.relative_to(ROOT).as_posix(): p for p in sorted(PACKAGE.rglob("*.py"))}
+TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in SOURCES.items()}
+CONF = sorted((ROOT / "conf").rglob("*.yaml"))
+
+
+def of(*parts):
+    """Return the sources in these folders or under these file names."""
+    return [n for n in SOURCES if any(n.startswith(f"{OURS}/{part}") for part in parts)]
+
+
+def imported(name):
+    """Return every module that a source imports, at its top or inside a function, dotted.
+
+    ``from package import name`` gives ``package`` and ``package.name``, which may be a module too.
+    """
+    package = name.split("/")[:-1]
+    modules = set()
+    for node in ast.walk(TREES[name]):
+        if isinstance(node, ast.Import):
+            modules |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) + 1 - node.level] if node.level else []
+            module = ".".join([*base, *([node.module] if node.module else [])])
+            modules |= {module} | {f"{module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Call) and _called(node) in {"import_module", "__import__"}:
+            modules |= {a.value for a in node.args if isinstance(a, ast.Constant)}
+    return modules
+
+
+def _called(call):
+    """Return the last part of the name of what is called."""
+    function = call.func
+    return function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
+
+
+def inside(module, *packages):
+    return any(module == p or module.startswith(f"{p}.") for p in packages)
+
+
+def test_all_parts_of_the_package_are_looked_at():
+    """The rules below say nothing of a folder that was renamed."""
+    for part in ("model/", "data/", "training/", "inference/", "report/"):
+        assert len(of(part)) >= 2
+    assert len(of("cli.py", "config.py", "api.py", "runs.py", "interop.py")) == 5
+
+
+@pytest.mark.parametrize("name", of("model/"))
+def test_model_imports_torch_alone(name):
+    allowed = ("torch", f"{OURS}.config", f"{OURS}.model", *sys.stdlib_module_names)
+    strangers = {m for m in imported(name) if not inside(m, *allowed) and m != OURS}
+    assert strangers == set()
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_hydra_is_known_to_the_command_line_alone(name):
+    uses_hydra = any(inside(m, "hydra") for m in imported(name))
+    assert uses_hydra == (name == f"{OURS}/cli.py")
+
+
+def test_config_imports_the_standard_library_alone():
+    modules = imported(f"{OURS}/config.py")
+    assert {m for m in modules if not inside(m, *sys.stdlib_module_names)} == set()
+
+
+FORBIDDEN = {
+    "data/": ("model", "training", "inference", "report", "api", "cli", "runs", "interop"),
+    "training/": ("inference", "report", "api", "cli", "runs", "interop"),
+    "inference/": ("report", "api", "cli", "runs"),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "others"), [(n, others) for part, others in FORBIDDEN.items() for n in of(part)]
+)
+def test_imports_go_inward(name, others):
+    outward = {m for m in imported(name) if inside(m, *(f"{OURS}.{other}" for other in others))}
+    assert outward == set()
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_nothing_can_run_code_from_a_file(name):
+    assert not any(inside(m, "pickle", "cloudpickle", "dill", "joblib") for m in imported(name))
+    for node in ast.walk(TREES[name]):
+        if not isinstance(node, ast.Call):
+            continue
+        given = {k.arg: k.value for k in node.keywords}
+        if isinstance(node.func, ast.Name):
+            assert node.func.id not in {"eval", "exec", "compile"}, f"line {node.lineno}"
+        flag = given.get("weights_only")
+        if flag is not None:
+            assert isinstance(flag, ast.Constant), f"line {node.lineno}"
+            assert flag.value is True, f"line {node.lineno}"
+        if ast.unparse(node.func) == "torch.load":
+            assert flag is not None, f"line {node.lineno}"
+        # np.load unpickles on demand, yaml.load and yaml.unsafe_load build any object
+        assert "allow_pickle" not in given, f"line {node.lineno}"
+        called = ast.unparse(node.func)
+        assert not called.startswith("yaml.") or called in {"yaml.safe_load", "yaml.safe_dump"}
+
+
+@pytest.mark.parametrize("path", [*SOURCES.values(), *CONF], ids=lambda p: p.stem)
+def test_no_setting_names_a_class(path):
+    text = path.read_text(encoding="utf-8")
+    assert "_target_" not in text
+    assert "instantiate" not in text
+
+
+def test_command_line_is_checked_before_torch_is_imported():
+    """What cli.py imports at its top knows no torch, so ``--help`` and mistakes answer at once."""
+    seen, waiting = set(), [f"{OURS}/cli.py"]
+    while waiting:
+        name = waiting.pop()
+        seen.add(name)
+        tops = [n for n in TREES[name].body if isinstance(n, ast.Import | ast.ImportFrom)]
+        for node in tops:
+            heads = [a.name for a in node.names] if isinstance(node, ast.Import) else [node.module]
+            if isinstance(node, ast.ImportFrom) and node.module == OURS:
+                heads += [f"{OURS}.{alias.name}" for alias in node.names]
+            for module in heads:
+                assert not inside(module, "torch", "lightning", "matplotlib", "scipy"), name
+                source = module.replace(".", "/") + ".py"
+                if source in SOURCES and source not in seen:
+                    waiting.append(source)
+    assert f"{OURS}/params.py" in seen
