@@ -1,6 +1,7 @@
 """The Python face: :func:`fit` trains on arrays, :func:`load` opens any run's folder."""
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import numpy as np
 
 from lfads_lightning.config import Config, Kind, LFADSError
 from lfads_lightning.data.sessions import Session, sessions_from_arrays
+from lfads_lightning.files import new_run_folder
 from lfads_lightning.inference.trained import Arrays, Trained, load
 from lfads_lightning.params import from_flat, read_params_file
 from lfads_lightning.report.finish import finish
@@ -90,9 +92,11 @@ def fit(
         factors_dim=config.model.factors_dim,
         **by_key,
     )
-    folder = _folder(config)
-    config.output.lfads_save_dir = str(folder.resolve())
-    return train_sessions(config, sessions, folder)
+    named = config.output.lfads_save_dir
+    now = Path("outputs") / datetime.now().strftime("%Y-%m-%d/%H-%M-%S")
+    with nullcontext(Path(named)) if named is not None else new_run_folder(now) as folder:
+        config.output.lfads_save_dir = str(folder.resolve())
+        return train_sessions(config, sessions, folder)
 
 
 def _hold_out(by_key: dict[str, dict[str, Any]], fraction: float) -> None:
@@ -110,12 +114,6 @@ def _hold_out(by_key: dict[str, dict[str, Any]], fraction: float) -> None:
             held[((np.arange(n) + 0.5) * len(whole) / n).astype(int)] = True
             train[name] = whole[~held]
             by_key.setdefault(f"valid_{key}", {})[name] = whole[held]
-
-
-def _folder(config: Config) -> Path:
-    if config.output.lfads_save_dir is not None:
-        return Path(config.output.lfads_save_dir)
-    return Path("outputs") / datetime.now().strftime("%Y-%m-%d/%H-%M-%S")
 
 
 def train_sessions(config: Config, sessions: list[Session], folder: Path) -> Trained:

@@ -3,7 +3,7 @@
 import sys
 import warnings
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,14 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from lfads_lightning import params
 from lfads_lightning.config import Config, Kind, LFADSError
+from lfads_lightning.files import new_run_folder
 
 DEFAULT_EXPERIMENT = "lorenz"
 _DATA_CHOICES = {"data.data_dir", "data.data_filename_stem", "params_file", "experiment", "data"}
 # groups whose presets still count when a run's own config is the base
 _PRESETS_OVER_A_RUN = ("data", "trainer")
 _PRESET_GROUPS = ("experiment", "sweep", "launcher")
+ConfigStore.instance().store(name="schema", node=Config)
 
 
 def conf_dir() -> Path:
@@ -41,7 +43,6 @@ def main() -> None:
         with suppress(BrokenPipeError):  # --help | head
             print(help_text(given.config_dir), flush=True)
         return
-    ConfigStore.instance().store(name="schema", node=Config)
     try:
         sys.argv[1:] = prepare(sys.argv[1:])
         if given.cfg == "job" and given.package is None:
@@ -238,13 +239,13 @@ def settings_text(argv: Sequence[str]) -> str:
     choices, tasks = dict(cfg.hydra.runtime.choices), list(cfg.hydra.overrides.task)
     with open_dict(cfg):
         del cfg["hydra"]
-    config, _ = resolve(cfg, tasks, choices, None)
+    config, _ = resolve(cfg, tasks, choices)
     params.check(config)
     return yaml.safe_dump(params.to_dict(config), sort_keys=False)
 
 
 def resolve(
-    cfg: DictConfig, overrides: Sequence[str], choices: dict[str, str], folder: Path | None
+    cfg: DictConfig, overrides: Sequence[str], choices: dict[str, str]
 ) -> tuple[Config, Path | None]:
     """Make the run's config: defaults, presets or the run's own, params_file, command line.
 
@@ -252,10 +253,9 @@ def resolve(
         cfg: as Hydra composed it.
         overrides: of this job's command line.
         choices: Hydra's chosen presets, by group.
-        folder: the run's, where ``output.lfads_save_dir`` does not say.
 
     Returns:
-        The config, and the run's folder.
+        The config, and the run's folder where the parameters name one.
     """
     composed = params.from_dict(
         OmegaConf.to_container(cfg, resolve=True, enum_to_str=True),  # type: ignore[arg-type]
@@ -269,10 +269,10 @@ def resolve(
     from_file = params.read_params_file(composed.params_file) if composed.params_file else {}
     settings = from_file | explicit
     config = params.from_flat(settings, base=composed)
-    if config.output.lfads_save_dir is not None:
-        folder = Path(config.output.lfads_save_dir)
+    given = config.output.lfads_save_dir
+    folder = None if given is None else Path(given)
     saved = None if folder is None else params.read_config(folder)
-    if saved is not None:
+    if folder is not None and saved is not None:
         chosen = [g for g in _PRESETS_OVER_A_RUN if choices.get(g) is not None]
         if choices.get("experiment") is not None:
             warnings.warn(
@@ -294,7 +294,7 @@ def _over_a_run(
     asked: Config,
     settings: dict[str, Any],
     chosen: list[str],
-    folder: Path | None,
+    folder: Path,
 ) -> Config:
     saved.optim.do_reset_learning_rate = False  # asked for once, done once
     if asked.kind is not Kind.train:
@@ -318,16 +318,19 @@ def _run(cfg: DictConfig) -> float | None:
     output_dir = Path(hydra_cfg.runtime.output_dir)
     try:
         choices = dict(hydra_cfg.runtime.choices)
-        config, folder = resolve(cfg, hydra_cfg.overrides.task, choices, output_dir)
-        assert folder is not None
+        config, named = resolve(cfg, hydra_cfg.overrides.task, choices)
         params.check(config)  # its warnings are for training, which gives them
         # torch and Lightning are imported only now: help and mistakes take 0.3 s
         from lfads_lightning.runs import run_kind
 
-        return run_kind(config, folder)
+        with nullcontext(named) if named is not None else new_run_folder(output_dir) as folder:
+            config.output.lfads_save_dir = str(folder.resolve())
+            return run_kind(config, folder)
     except LFADSError as error:
         if not any(o.startswith("hydra.run.dir=") for o in hydra_cfg.overrides.hydra):
             with suppress(OSError):
-                output_dir.rmdir()  # Hydra made it; leave none that is empty, but a user's own
+                output_dir.rmdir()  # Hydra made it; leave none that is empty
         _fail(error)
         return None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None  # training has saved, and said how to go on

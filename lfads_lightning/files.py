@@ -1,10 +1,37 @@
 """Writing files whole or not at all."""
 
+import itertools
 import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+
+@contextmanager
+def new_run_folder(path: str | Path) -> Iterator[Path]:
+    """Give a folder for one run alone: ``path``, or ``path-2`` and so on where that is taken.
+
+    Jobs of a cluster start in the same second. An empty config.yaml, which the run fills, takes
+    the folder; if an error comes before that, both are removed.
+    """
+    for n in itertools.count(1):
+        folder = Path(path) if n == 1 else Path(f"{path}-{n}")
+        folder.mkdir(parents=True, exist_ok=True)
+        config = folder / "config.yaml"
+        try:
+            config.open("x").close()
+        except FileExistsError:
+            continue
+        break
+    try:
+        yield folder
+    except BaseException:
+        if config.is_file() and config.stat().st_size == 0:
+            config.unlink()
+            with suppress(OSError):
+                folder.rmdir()
+        raise
 
 
 @contextmanager

@@ -882,3 +882,14 @@ def test_missing_or_damaged_params_file(fails, shared, content, parts):
     if content is not None:
         Path("mine.yaml").write_bytes(content)
     fails([*data_args(f"'{shared.data}'"), "params_file=mine.yaml"], *parts)
+
+
+def test_interrupt_ends_with_one_line(call, shared, no_figure, monkeypatch):
+    def press(module, batch):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("lfads_lightning.training.module.LFADSModule.training_step", press)
+    result = call(*data_args(f"'{shared.data}'"), *SMALL, "output.lfads_save_dir=mine")
+    assert result.code == 130
+    assert "Traceback" not in result.err
+    assert result.err.rstrip().endswith("output.lfads_save_dir=mine")

@@ -462,6 +462,12 @@ def test_finished_run_is_said_to_be_finished(train):
         train()
 
 
+def test_fewer_epochs_than_a_run_has_had_are_refused(train):
+    train()
+    with pytest.raises(LFADSError, match=r"trained for 2 epochs already"):
+        train(max_epochs=1)
+
+
 def test_run_goes_on_by_one_epoch_without_a_warning(train):
     train()
     assert train(max_epochs=3).epochs == 3

@@ -123,11 +123,13 @@ def _take_up(module: LFADSModule, path: Path) -> bool:
         progress = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]
         done, wanted = progress["processed"], module.config.trainer.max_epochs
         if wanted is not None and done >= wanted:
-            warnings.warn(
+            message = (
                 f"{path}: has been trained for {done} epochs already; to go on, raise "
-                f"trainer.max_epochs={wanted}",
-                stacklevel=2,
+                f"trainer.max_epochs={wanted}"
             )
+            if done > wanted:  # what is asked for cannot be had
+                raise LFADSError(message)
+            warnings.warn(message, stacklevel=2)
         return True
     model.load_state_dict(weights)
     module.start_step = record["step"]

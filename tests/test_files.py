@@ -1,0 +1,53 @@
+"""Writing whole files, and folders that two runs never share."""
+
+import re
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+import lfads_lightning as lfads
+from lfads_lightning.files import new_run_folder, whole_file
+
+
+def test_runs_that_start_together_get_folders_of_their_own(tmp_path):
+    def start(_):
+        with new_run_folder(tmp_path / "day" / "12-00-00") as folder:
+            (folder / "config.yaml").write_text("seed: 0")
+        return folder.name
+
+    with ThreadPoolExecutor(8) as pool:
+        names = set(pool.map(start, range(24)))
+    assert names == {"12-00-00", *(f"12-00-00-{n}" for n in range(2, 25))}
+
+
+def test_run_that_fails_at_once_leaves_nothing(tmp_path):
+    with pytest.raises(KeyboardInterrupt), new_run_folder(tmp_path / "new"):
+        raise KeyboardInterrupt
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_run_that_fails_later_keeps_its_folder(tmp_path):
+    with pytest.raises(ValueError, match="late"), new_run_folder(tmp_path / "new") as folder:
+        (folder / "config.yaml").write_text("seed: 0")
+        raise ValueError("late")
+    assert (tmp_path / "new" / "config.yaml").read_text() == "seed: 0"
+
+
+def test_two_fits_in_a_row_share_nothing(counts, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    small = {"gen_dim": 4, "ic_enc_dim": 4, "factors_dim": 2, "co_dim": 0, "max_steps": 1}
+    first, second = (lfads.fit(counts, device="cpu:0", seed=s, **small) for s in (0, 1))
+    assert first.folder != second.folder
+    assert lfads.load(first.folder).config.seed == 0
+    assert re.fullmatch(r"outputs/\d{4}-\d\d-\d\d/\d\d-\d\d-\d\d(-2)?", str(second.folder))
+
+
+def test_file_is_replaced_whole_or_left(tmp_path):
+    path = tmp_path / "deep" / "file"
+    with whole_file(path) as new:
+        new.write_text("old")
+    with pytest.raises(OSError, match="disk"), whole_file(path) as new:
+        new.write_text("half")
+        raise OSError("disk")
+    assert path.read_text() == "old"
+    assert [p.name for p in path.parent.iterdir()] == ["file"]

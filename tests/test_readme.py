@@ -1,0 +1,66 @@
+"""What the README says is what the program does."""
+
+import re
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hydra.core.global_hydra import GlobalHydra
+
+import lfads_lightning as lfads
+from lfads_lightning import cli, params
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+COMMANDS = re.findall(r"^python train\.py[^\n#]*", README, re.M)
+COMMANDS += [m.replace("\n", " ") for m in re.findall(r"`(python train\.py [^`]*)`", README)]
+RUNS = [c for c in dict.fromkeys(COMMANDS) if "--help" not in c]
+
+
+def test_parameter_table_is_that_of_the_program():
+    begin, end = "<!-- parameters: make table -->\n", "\n<!-- end of parameters -->"
+    table = README[README.index(begin) + len(begin) : README.index(end)]
+    assert table.strip() == params.parameter_table()
+
+
+@pytest.mark.parametrize("command", RUNS)
+def test_command_is_understood(command, tmp_path, monkeypatch, new_config):
+    monkeypatch.chdir(tmp_path)
+    for folder in ("RUN", "FOLDER"):
+        (tmp_path / folder).mkdir()
+    params.write_config(new_config(), tmp_path / "RUN")
+    (tmp_path / "my_params.yaml").write_text("co_dim: 3")
+    GlobalHydra.instance().clear()
+    argv = [a for a in shlex.split(command)[2:] if a != "-m"]
+    is_sweep = "-m" in shlex.split(command)
+    if is_sweep:  # one job of it
+        assert any("," in a for a in argv)
+        argv = [a.split(",")[0] for a in argv]
+    cli.settings_text(cli.prepare(argv))
+
+
+def test_there_are_commands():
+    assert len(RUNS) >= 10
+
+
+def test_named_files_exist():
+    for path in re.findall(r"\]\(([\w./]+)\)", README):
+        assert (ROOT / path).exists(), path
+    for path in re.findall(r"\b(?:examples|benchmarks|tests)/\w+(?:\.py)?", README):
+        assert (ROOT / path).exists(), path
+
+
+def test_python_example_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (code,) = re.findall(r"```python\n(import lfads_lightning.*?)```", README, re.S)
+    code = code.replace("max_epochs=200", "max_epochs=1, device='cpu:0'")
+    code = code.replace("num_samples=50", "num_samples=2")
+    saved = {"trained.model_params()": "\ntrained.save('outputs/DATE/TIME')\n"}
+    for line, more in saved.items():
+        assert line in code
+        code = code.replace(line, line + more)
+    scope = {"spikes": np.random.default_rng(0).poisson(1.0, (10, 8, 25))}
+    exec(compile(code, "README.md", "exec"), scope)
+    assert scope["post"].rates.shape == (10, 8, 25)
+    assert isinstance(scope["trained"], lfads.Trained)
