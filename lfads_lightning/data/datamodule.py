@@ -42,7 +42,11 @@ class Trials(Dataset):
         ext = split.ext_input
         return Batch(
             index.session,
-            torch.from_numpy(_signed(split.data[index.trials])),
+            # (B, T, D), but bin by bin in memory, as the model lays it: now, while it is small
+            torch.from_numpy(_signed(split.data[index.trials]))
+            .transpose(0, 1)
+            .contiguous()
+            .transpose(0, 1),
             None if ext is None else torch.from_numpy(ext[index.trials]),
         )
 
@@ -131,7 +135,7 @@ def jitter_spikes(counts: Tensor, width: int) -> Tensor:
     trial, t, channel = where.repeat_interleave(copies, dim=0).T
     t = (t + torch.randint(-width, width, t.shape, device=t.device)).abs()
     t = torch.where(t > n_bins - 1, 2 * (n_bins - 1) - t, t)
-    jittered = torch.zeros(counts.shape, device=counts.device)
+    jittered = torch.zeros_like(counts, dtype=torch.float32)
     one = torch.ones((), device=counts.device)
     return jittered.index_put_((trial, t, channel), one, accumulate=True)
 

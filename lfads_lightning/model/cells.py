@@ -21,6 +21,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from lfads_lightning.model.layout import product
+
 UPDATE_GATE_OFFSET = 1.0  # a constant, not folded into the bias: biases are inside the L2 penalty
 
 
@@ -112,7 +114,8 @@ class GRU(nn.Module):
         return [self.gates, self.gates_bias, self.candidate, self.candidate_bias]
 
 
-def _gates_bias(weights: GRUWeights) -> Tensor:
+def gates_bias(weights: GRUWeights) -> Tensor:
+    """Return the bias of the gates (2n,), the update gate's constant included."""
     reset, update = weights.gates_bias.chunk(2)
     return torch.cat([reset, update + UPDATE_GATE_OFFSET])
 
@@ -150,19 +153,18 @@ def _projected(
     Returns:
         T inputs of the gates (B, 2n), and T of the candidate (B, n).
     """
-    gate_bias, candidate_bias = _gates_bias(weights), weights.candidate_bias
+    gate_bias, candidate_bias = gates_bias(weights), weights.candidate_bias
     if x is None:
         return [gate_bias] * n_bins, [candidate_bias] * n_bins
-    x = x.transpose(0, 1)  # (T, B, m)
-    gates = x @ weights.input_gates[rows] + gate_bias
-    candidates = x @ weights.input_candidate[rows] + candidate_bias
-    # unbind, not x[t]: the backward of indexing is quadratic in T
-    return gates.unbind(0), candidates.unbind(0)
+    gates = product(x, weights.input_gates[rows], gate_bias)
+    candidates = product(x, weights.input_candidate[rows], candidate_bias)
+    # unbind, not x[:, t]: the backward of indexing is quadratic in T
+    return gates.unbind(1), candidates.unbind(1)
 
 
 def encoder_pass(
     x: Tensor, initial_state: Tensor, weights: GRUWeights, clip: float, reverse: bool = False
-) -> Tensor:
+) -> tuple[Tensor, Tensor]:
     """Run a GRU over all bins.
 
     Args:
@@ -173,7 +175,8 @@ def encoder_pass(
         reverse: process T-1..0.
 
     Returns:
-        States (B, T, n); entry t is the state after processing bin t, in either direction.
+        States (B, T, n); entry t is the state after processing bin t, in either direction. And the
+        state (B, n) after the last bin processed.
     """
     n_bins = x.shape[1]
     gate_inputs, candidate_inputs = _projected(x, weights, slice(None), n_bins)
@@ -183,7 +186,7 @@ def encoder_pass(
     for t, bound in zip(order, _clips(clip, n_bins), strict=True):
         h = _step(gate_inputs[t], candidate_inputs[t], h, weights, bound)
         states[t] = h
-    return torch.stack(states, dim=1)
+    return torch.stack(states).transpose(0, 1), h
 
 
 class Readout(NamedTuple):
@@ -195,10 +198,10 @@ class Readout(NamedTuple):
     clip: float  # of the log-rate; the start-up value of bin -1 is not clamped
 
     def log_rates(self, factors: Tensor) -> Tensor:
-        """Map factors (B, F) to (B, D)."""
+        """Map factors (B, F) or (B, T, F) to D log-rates."""
         if self.weight is None or self.bias is None:
             return factors
-        return factors @ self.weight + self.bias
+        return product(factors, self.weight, self.bias)
 
     def __call__(self, factors: Tensor, clamp: bool = True) -> Tensor:
         """Map factors (B, F) to the fed-back rates (B, D)."""
@@ -261,7 +264,7 @@ def generator_pass(
     ):
         g = _step(gate_input, candidate_input, g, weights, bound)
         states.append(g)
-    return torch.stack(states, dim=1)
+    return torch.stack(states).transpose(0, 1)
 
 
 def decoder_pass(
@@ -293,7 +296,7 @@ def decoder_pass(
     if controller is None:
         gen_states = generator_pass(gen_ic, generator, ext_input, n_bins, clip)
         read = gen_states if gen_mask is None else gen_states * gen_mask
-        return DecoderStates(gen_states, read @ factor_weight)
+        return DecoderStates(gen_states, product(read, factor_weight))
     return _controlled_pass(gen_ic, generator, factor_weight, controller, clip, ext_input, gen_mask)
 
 
@@ -349,7 +352,9 @@ def _controlled_pass(
         factors = (g if mask is None else g * mask) @ factor_weight
         feedback = fed_back(factors) if con.do_feed else None
         out.append((g, factors, c, mean, logvar, u))
-    return DecoderStates(*(torch.stack(series, dim=1) for series in zip(*out, strict=True)))
+    return DecoderStates(
+        *(torch.stack(series).transpose(0, 1) for series in zip(*out, strict=True))
+    )
 
 
 def _by_bin(mask: Tensor | None, n_bins: int) -> Sequence[Tensor | None]:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from lfads_lightning.model.cells import GRU
+from lfads_lightning.model.layout import product
 from lfads_lightning.model.recurrences import Passes
 
 
@@ -18,8 +19,8 @@ class Affine(nn.Module):
         self.bias = nn.Parameter(torch.zeros(out_dim))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (..., in) to (..., out)."""
-        return x @ self.weight + self.bias
+        """Map (B, in) or (B, T, in) to as many outputs."""
+        return product(x, self.weight, self.bias)
 
 
 class Bidirectional(nn.Module):
@@ -33,13 +34,18 @@ class Bidirectional(nn.Module):
         self.rev = GRU.encoder(input_dim, hidden_dim, gate_scale) if rev else None
         self.rev_start = nn.Parameter(torch.zeros(hidden_dim)) if rev else None
 
-    def forward(self, x: Tensor, passes: Passes) -> tuple[Tensor, Tensor | None]:
-        """Map (B, T, m) to forward and backward states (B, T, n), by the body ``passes``."""
+    def forward(self, x: Tensor, passes: Passes) -> tuple[Tensor, Tensor | None, Tensor]:
+        """Map (B, T, m) to states, by the body ``passes``.
+
+        Returns:
+            Forward and backward states (B, T, n), and the last of each side by side (B, 2n or n).
+        """
         run = passes.encoder_pass
-        fwd = run(x, self.fwd_start, self.fwd.weights, self.clip)
+        fwd, fwd_last = run(x, self.fwd_start, self.fwd.weights, self.clip)
         if self.rev is None or self.rev_start is None:
-            return fwd, None
-        return fwd, run(x, self.rev_start, self.rev.weights, self.clip, reverse=True)
+            return fwd, None, fwd_last
+        rev, rev_last = run(x, self.rev_start, self.rev.weights, self.clip, reverse=True)
+        return fwd, rev, torch.cat([fwd_last, rev_last], dim=1)
 
 
 def session_layer(layers: nn.ModuleDict, session: str) -> Affine | None:
@@ -54,9 +60,27 @@ def session_key(name: str) -> str:
 
 
 def dropout_mask(shape: tuple[int, ...], keep_prob: float, like: Tensor) -> Tensor:
-    """Draw a mask that holds 1/keep_prob with probability keep_prob, else 0 (inverted dropout)."""
-    mask = torch.empty(shape, dtype=like.dtype, device=like.device)
-    return mask.bernoulli_(keep_prob).div_(keep_prob)
+    """Draw a mask that holds 1/keep_prob with probability keep_prob, else 0 (inverted dropout).
+
+    Args:
+        shape: (B, n) or (B, T, n); the latter lies bin by bin in memory.
+        keep_prob: on the CPU rounded to 1/65536.
+        like: of the type and device wanted.
+    """
+    if like.device.type == "cpu":
+        # bernoulli_ would take a tenth of a training step; a 64-bit draw makes four entries
+        n, below = math.prod(shape), max(round(keep_prob * 2**16), 1) - 2**15
+        draws = torch.empty(-(-n // 4), dtype=torch.int64).random_(-(2**63), None)
+        one = torch.ones((), dtype=like.dtype)
+        mask = torch.mul(draws.view(torch.int16)[:n] < below, one / keep_prob)
+    else:
+        mask = torch.empty(math.prod(shape), dtype=like.dtype, device=like.device)
+        mask.bernoulli_(keep_prob).div_(keep_prob)
+    return mask.view(shape) if len(shape) == 2 else _by_bin(mask, *shape)
+
+
+def _by_bin(flat: Tensor, n_trials: int, n_bins: int, n: int) -> Tensor:
+    return flat.view(n_bins, n_trials, n).transpose(0, 1)
 
 
 def masked(x: Tensor, mask: Tensor | None) -> Tensor:
@@ -66,10 +90,11 @@ def masked(x: Tensor, mask: Tensor | None) -> Tensor:
 
 def lagged(fwd: Tensor, rev: Tensor | None, lag: int) -> Tensor:
     """Delay the forward encoding by ``lag`` bins and advance the backward one, zeros outside."""
-    n_bins = fwd.shape[1]
+    fwd = fwd.transpose(0, 1)  # (T, B, n)
+    n_bins = len(fwd)
     lag = min(lag, n_bins)
-    # pad takes (last axis, last axis, time, time)
-    shifted = [nn.functional.pad(fwd[:, : n_bins - lag], (0, 0, lag, 0))]
+    nothing = torch.zeros_like(fwd[:lag])
+    shifted = [torch.cat([nothing, fwd[: n_bins - lag]])]
     if rev is not None:
-        shifted.append(nn.functional.pad(rev[:, lag:], (0, 0, 0, lag)))
-    return torch.cat(shifted, dim=2)
+        shifted.append(torch.cat([rev.transpose(0, 1)[lag:], nothing]))
+    return torch.cat(shifted, dim=2).transpose(0, 1)

@@ -18,7 +18,11 @@ from lfads_lightning.model.cells import (
     DecoderStates,
     Readout,
 )
-from lfads_lightning.model.distributions import AutoregressivePrior, InitialConditionPrior
+from lfads_lightning.model.distributions import (
+    AutoregressivePrior,
+    InitialConditionPrior,
+    output_dist_params,
+)
 from lfads_lightning.model.layers import (
     Affine,
     Bidirectional,
@@ -28,6 +32,7 @@ from lfads_lightning.model.layers import (
     session_key,
     session_layer,
 )
+from lfads_lightning.model.layout import time_major
 from lfads_lightning.model.records import NO_DROPOUT, Encoding, LFADSOutput, Masks, Noise
 from lfads_lightning.model.recurrences import REFERENCE
 
@@ -237,24 +242,25 @@ class LFADS(nn.Module):
     ) -> Encoding:
         """Run read-in and encoders; arguments as in :meth:`forward`."""
         cfg = self.config
-        x = masked(data.to(self.factor_weight.dtype), masks.data)  # (B, T, D)
+        x = time_major(data).to(self.factor_weight.dtype)
+        x = masked(x, masks.data)  # (B, T, D)
         if self.readin:
             x = self.readin[session_key(session)](x)  # (B, T, D) -> (B, T, F)
         ext = None
         if self.ext_input_dim > 0 and ext_input is not None:
-            ext = masked(ext_input.to(x.dtype), masks.ext_input)
+            ext = masked(time_major(ext_input).to(x.dtype), masks.ext_input)
             if not cfg.inject_ext_input_to_gen:
-                x = torch.cat([x, ext], dim=2)
+                x = time_major(torch.cat([x, ext], dim=2))
         ic_mean = ic_logvar = ic_fwd = ic_rev = con_input = ci_fwd = ci_rev = None
         if cfg.ic_dim > 0:
-            ic_fwd, ic_rev = self.ic_encoder(x[:, : cfg.num_steps_for_gen_ic], self.passes)
-            ic_encoding = torch.cat([ic_fwd[:, -1], ic_rev[:, 0]], dim=1)  # (B, 2E)
-            ic_encoding = masked(ic_encoding, masks.ic_encoding)
+            window = x[:, : cfg.num_steps_for_gen_ic]
+            ic_fwd, ic_rev, ends = self.ic_encoder(window, self.passes)
+            ic_encoding = masked(ends, masks.ic_encoding)  # (B, 2E)
             ic_mean, ic_logvar = self.ic_mean(ic_encoding), self.ic_logvar(ic_encoding)
             if cfg.ic_post_var_min > 0:
                 ic_logvar = (ic_logvar.exp() + cfg.ic_post_var_min).log()
         if cfg.co_dim > 0:
-            ci_fwd, ci_rev = self.ci_encoder(x, self.passes)
+            ci_fwd, ci_rev, _ = self.ci_encoder(x, self.passes)
             con_input = lagged(ci_fwd, ci_rev, cfg.controller_input_lag)
             con_input = masked(con_input, masks.con_input)
         return Encoding(ic_mean, ic_logvar, con_input, ext, ic_fwd, ic_rev, ci_fwd, ci_rev)
@@ -296,7 +302,9 @@ class LFADS(nn.Module):
             ext_input=encoding.ext_input if self.config.inject_ext_input_to_gen else None,
             gen_mask=masks.generator,
         )
-        return LFADSOutput(gen_ics, states, *self.read_out(states.factors, session), encoding)
+        log_rates, logvars = self.read_out(states.factors, session)
+        clip = self.config._clip_value
+        return LFADSOutput(gen_ics, states, log_rates, logvars, encoding, clip)
 
     def _controller_inputs(
         self,
@@ -339,14 +347,12 @@ class LFADS(nn.Module):
         norm = self.factor_weight.square().sum(0).clamp(min=1e-12).sqrt()
         return self.factor_weight / norm
 
-    def read_out(self, factors: Tensor, session: str) -> tuple[Tensor, Tensor | None, Tensor]:
-        """Map factors (B, T, F) to log-rates (Gaussian: means), log-variances, parameters."""
-        log_rates, clip = self._readout_map(session).log_rates(factors), self.config._clip_value
+    def read_out(self, factors: Tensor, session: str) -> tuple[Tensor, Tensor | None]:
+        """Map factors (B, T, F) to log-rates (Gaussian: means) and log-variances (B, T, D)."""
+        log_rates = self._readout_map(session).log_rates(factors)
         if self.is_poisson:
-            return log_rates, None, log_rates.clamp(-clip, clip).exp()
-        logvars = self.readout_logvar[session_key(session)](factors)
-        variances = logvars.clamp(-clip, clip).exp()
-        return log_rates, logvars, torch.cat([log_rates, variances], dim=2)
+            return log_rates, None
+        return log_rates, self.readout_logvar[session_key(session)](factors)
 
     def generate(
         self,
@@ -381,4 +387,6 @@ class LFADS(nn.Module):
             clip=self.config.cell_clip_value,
             ext_input=torch.cat(inputs, dim=2) if inputs else None,
         )
-        return gen_ics, states, self.read_out(states.factors, session)[2]
+        clip = self.config._clip_value
+        params = output_dist_params(*self.read_out(states.factors, session), clip)
+        return gen_ics, states, params

@@ -15,7 +15,6 @@ from lfads_lightning.config import LossConfig
 from lfads_lightning.model.distributions import (
     gaussian_kl,
     gaussian_log_density,
-    poisson_log_likelihood,
 )
 from lfads_lightning.model.lfads import LFADS
 from lfads_lightning.model.records import LFADSOutput
@@ -80,13 +79,10 @@ def trial_terms(
 
 def reconstruction(model: LFADS, output: LFADSOutput, data: Tensor) -> Tensor:
     """Return -log p(data | factors) per trial (B,), summed over bins and channels."""
-    data = data.to(output.log_rates.dtype)
     if output.output_logvars is None:
-        log_p = poisson_log_likelihood(output.log_rates, data, model.config._clip_value)
-    else:
-        clip = model.config._clip_value
-        log_p = gaussian_log_density(data, output.log_rates, output.output_logvars.clamp(-clip))
-    return -log_p.sum((1, 2))
+        return model.passes.poisson_nll(output.log_rates, data, output.clip)
+    data, logvars = data.to(output.log_rates.dtype), output.output_logvars.clamp(-output.clip)
+    return -gaussian_log_density(data, output.log_rates, logvars).sum((1, 2))
 
 
 def initial_condition_kl(model: LFADS, output: LFADSOutput, like: Tensor) -> Tensor:

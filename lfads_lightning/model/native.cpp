@@ -2,10 +2,12 @@
 //
 // A thread takes a block of trials through all time bins, so there is no barrier per bin. Per bin only
 // sgemm calls (torch's own BLAS, handed over by address) and elementwise loops between them. Arrays are
-// time-major: (T, B, n). A GRU's buffer (T, B, 3n) holds [reset | update | candidate]: projected inputs
-// with biases on entry, activations after the forward pass, gradients of the projections after the
-// backward pass. Products for weight gradients are left to the caller: one large one each.
+// time-major: (T, B, n). A GRU's buffer (T, B, 3n) holds [reset | update | candidate]: activations after
+// the forward pass, gradients of the projected inputs after the backward pass. Products for weight
+// gradients are left to the caller: one large one each.
 
+#include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <vector>
 
@@ -44,25 +46,37 @@ inline float fast_exp(float x) {
   std::memcpy(&power, &bits, sizeof power);
   return p * power;
 }
+// log(x!): a table for the counts that occur; lgamma, which is slow, for the rest
+const std::vector<float> small_factorials = [] {
+  std::vector<float> values(256);
+  for (size_t n = 0; n < values.size(); ++n) values[n] = static_cast<float>(std::lgamma(n + 1.0));
+  return values;
+}();
+inline float log_factorial(float x) {
+  const int n = x < 256.0f ? static_cast<int>(x) : 0;
+  return static_cast<float>(n) == x ? small_factorials[n] : static_cast<float>(std::lgamma(x + 1.0));
+}
 inline float sigmoid(float x) { return 1.0f / (1.0f + fast_exp(-x)); }
 inline float tanh_(float x) { return 1.0f - 2.0f / (1.0f + fast_exp(2.0f * x)); }
 inline float clamp(float x, float bound) { return x > bound ? bound : (x < -bound ? -bound : x); }
 
-// One bin of a GRU for `rows` trials. g (rows, 3n) and rh, h_new, h (rows, n).
+// One bin of a GRU for `rows` trials. g (rows, 3n) and rh, h_new, h (rows, n); bias (3n). What g
+// holds counts where `adds`.
 void gru_step(int rows, int n, float* __restrict g, const float* __restrict h,
-              const float* w_gates, const float* w_candidate, float clip, float* __restrict rh,
-              float* __restrict h_new) {
-  gemm(rows, 2 * n, n, h, n, w_gates, 2 * n, false, 1.0f, g, 3 * n);
+              const float* w_gates, const float* w_candidate, const float* __restrict bias,
+              bool adds, float clip, float* __restrict rh, float* __restrict h_new) {
+  const float beta = adds ? 1.0f : 0.0f;
+  gemm(rows, 2 * n, n, h, n, w_gates, 2 * n, false, beta, g, 3 * n);
   for (int i = 0; i < rows; ++i) {
     float* __restrict gi = g + i * 3 * n;
-    for (int j = 0; j < 2 * n; ++j) gi[j] = sigmoid(gi[j]);
+    for (int j = 0; j < 2 * n; ++j) gi[j] = sigmoid(gi[j] + bias[j]);
     for (int j = 0; j < n; ++j) rh[i * n + j] = gi[j] * h[i * n + j];
   }
-  gemm(rows, n, n, rh, n, w_candidate, n, false, 1.0f, g + 2 * n, 3 * n);
+  gemm(rows, n, n, rh, n, w_candidate, n, false, beta, g + 2 * n, 3 * n);
   for (int i = 0; i < rows; ++i) {
     float* __restrict gi = g + i * 3 * n;
     for (int j = 0; j < n; ++j) {
-      const float c = tanh_(gi[2 * n + j]), u = gi[n + j];
+      const float c = tanh_(gi[2 * n + j] + bias[2 * n + j]), u = gi[n + j];
       gi[2 * n + j] = c;
       h_new[i * n + j] = clamp(c + u * (h[i * n + j] - c), clip);
     }
@@ -70,10 +84,11 @@ void gru_step(int rows, int n, float* __restrict g, const float* __restrict h,
 }
 
 // Its backward pass. d holds the gradient of the new state and is replaced by that of the old one;
-// g is replaced by the gradient of its projections; tmp (rows, n).
+// g is replaced by the gradient of its projections, whose sum is added to d_bias (3n); tmp (rows, n)
+// and (3n).
 void gru_step_back(int rows, int n, float* __restrict g, const float* __restrict h,
                    const float* w_gates, const float* w_candidate, float clip,
-                   float* __restrict d, float* __restrict tmp) {
+                   float* __restrict d, float* __restrict d_bias, float* __restrict tmp) {
   for (int i = 0; i < rows; ++i) {
     float* __restrict gi = g + i * 3 * n;
     for (int j = 0; j < n; ++j) {
@@ -95,7 +110,13 @@ void gru_step_back(int rows, int n, float* __restrict g, const float* __restrict
     }
   }
   gemm(rows, n, 2 * n, g, 3 * n, w_gates, 2 * n, true, 1.0f, d, n);
+  // a bin's sum by itself first: thousands of terms one by one would round
+  std::memset(tmp, 0, sizeof(float) * 3 * n);
+  for (int i = 0; i < rows; ++i)
+    for (int j = 0; j < 3 * n; ++j) tmp[j] += g[i * 3 * n + j];
+  for (int j = 0; j < 3 * n; ++j) d_bias[j] += tmp[j];
 }
+size_t scratch(int rows, int n) { return static_cast<size_t>(rows > 3 ? rows : 3) * n; }
 
 struct Block {
   long first;
@@ -106,15 +127,64 @@ Block block_of(int i, int n_blocks, int n_trials) {
   return {first, static_cast<int>(static_cast<long>(n_trials) * (i + 1) / n_blocks - first)};
 }
 
+// Negative log-likelihood of n counts, one by one but for log(x!), and its gradient in the log-rates.
+// Functions of their own: inside an OpenMP region compilers leave such loops scalar.
+void poisson_terms(int n, float clip, const float* __restrict l, const float* __restrict x,
+                   float* __restrict terms, float* __restrict d) {
+  for (int j = 0; j < n; ++j) {
+    const float rate = fast_exp(l[j] > clip ? clip : l[j]);
+    terms[j] = rate - x[j] * l[j];
+    d[j] = (l[j] > clip ? 0.0f : rate) - x[j];
+  }
+}
+float sum_of(int n, const float* __restrict terms) {
+  float sum = 0.0f;
+#pragma omp simd reduction(+ : sum)
+  for (int j = 0; j < n; ++j) sum += terms[j];
+  return sum;
+}
+float log_factorials(int n, const float* __restrict x) {
+  float most = 0.0f;
+#pragma omp simd reduction(max : most)
+  for (int j = 0; j < n; ++j) most = x[j] > most ? x[j] : most;
+  float sum = 0.0f;
+  if (most > 1.0f)  // 0! = 1! = 1: many bins need no more
+    for (int j = 0; j < n; ++j)
+      if (x[j] > 1.0f) sum += log_factorial(x[j]);
+  return sum;
+}
+template <class Count>
+void poisson(int T, int B, int D, float clip, int threads, const float* log_rates,
+             const Count* counts, double* nll, float* d) {
+#pragma omp parallel for num_threads(threads) schedule(static, 1)
+  for (int k = 0; k < threads; ++k) {
+    const Block b = block_of(k, threads, B);
+    const int n = b.rows * D;
+    std::vector<float> x(n), terms(n);
+    for (long trial = b.first; trial < b.first + b.rows; ++trial) nll[trial] = 0.0;
+    for (int t = 0; t < T; ++t) {
+      const long first = (static_cast<long>(t) * B + b.first) * D;
+      std::copy(counts + first, counts + first + n, x.begin());
+      poisson_terms(n, clip, log_rates + first, x.data(), terms.data(), d + first);
+      for (int i = 0; i < b.rows; ++i) {
+        double* sum = nll + b.first + i;
+        *sum += sum_of(D, terms.data() + i * D);
+        *sum += log_factorials(D, x.data() + i * D);
+      }
+    }
+  }
+}
+
 }  // namespace
 
 extern "C" {
 
 void lfads_set_sgemm(void* address) { sgemm = reinterpret_cast<Sgemm>(address); }
 
-// g (T, B, 3n), h0 (B, n) -> h, rh (T, B, n)
-void lfads_gru_forward(int T, int B, int n, int reverse, float clip, int threads, float* g,
-                       const float* h0, const float* w_gates, const float* w_candidate, float* h,
+// x (T, B, m), w_in (m, 3n), h0 (B, n), bias (3n) -> g (T, B, 3n), h, rh (T, B, n); m may be 0
+void lfads_gru_forward(int T, int B, int n, int reverse, float clip, int threads, int m,
+                       const float* x, const float* w_in, float* g, const float* h0,
+                       const float* w_gates, const float* w_candidate, const float* bias, float* h,
                        float* rh) {
 #pragma omp parallel for num_threads(threads) schedule(static, 1)
   for (int k = 0; k < threads; ++k) {
@@ -122,41 +192,53 @@ void lfads_gru_forward(int T, int B, int n, int reverse, float clip, int threads
     const float* old = h0 + b.first * n;
     for (int s = 0; s < T; ++s) {
       const long row = static_cast<long>(reverse ? T - 1 - s : s) * B + b.first;
-      gru_step(b.rows, n, g + row * 3 * n, old, w_gates, w_candidate, clip, rh + row * n,
-               h + row * n);
+      if (m > 0) gemm(b.rows, 3 * n, m, x + row * m, m, w_in, 3 * n, false, 0.0f, g + row * 3 * n, 3 * n);
+      gru_step(b.rows, n, g + row * 3 * n, old, w_gates, w_candidate, bias, m > 0, clip,
+               rh + row * n, h + row * n);
       old = h + row * n;
     }
   }
 }
 
-// d_h (T, B, n) gradient of h; g as the forward pass left it -> g: gradient of its projections, d_h0
+// d_h (T, B, n) gradient of h, or null for 0; d_h0 (B, n) that of the last state; g as the forward pass
+// left it -> g: gradient of the projected inputs; d_h0 that of h0; d_bias (threads, 3n), a part each
 void lfads_gru_backward(int T, int B, int n, int reverse, float clip, int threads, float* g,
                         const float* h0, const float* w_gates, const float* w_candidate,
-                        const float* h, const float* d_h, float* d_h0) {
+                        const float* h, const float* d_h, float* d_h0, float* d_bias) {
 #pragma omp parallel for num_threads(threads) schedule(static, 1)
   for (int k = 0; k < threads; ++k) {
     const Block b = block_of(k, threads, B);
-    std::vector<float> tmp(static_cast<size_t>(b.rows) * n);
-    float* d = d_h0 + b.first * n;
-    std::memset(d, 0, sizeof(float) * b.rows * n);
+    std::vector<float> tmp(scratch(b.rows, n));
+    float *d = d_h0 + b.first * n, *db = d_bias + k * 3 * n;
+    std::memset(db, 0, sizeof(float) * 3 * n);
     for (int s = T - 1; s >= 0; --s) {
       const long t = reverse ? T - 1 - s : s, row = t * B + b.first;
       const long before = (reverse ? t + 1 : t - 1) * B + b.first;
       const float* old = s == 0 ? h0 + b.first * n : h + before * n;
-      for (int i = 0; i < b.rows * n; ++i) d[i] += d_h[row * n + i];
-      gru_step_back(b.rows, n, g + row * 3 * n, old, w_gates, w_candidate, clip, d, tmp.data());
+      if (d_h)
+        for (int i = 0; i < b.rows * n; ++i) d[i] += d_h[row * n + i];
+      gru_step_back(b.rows, n, g + row * 3 * n, old, w_gates, w_candidate, clip, d, db, tmp.data());
     }
   }
 }
 
+// log_rates, counts (T, B, D) -> nll (B), and d (T, B, D), its gradient in log_rates.
+void lfads_poisson(int T, int B, int D, float clip, int threads, const float* log_rates,
+                   const void* counts, int bytes, double* nll, float* d) {
+  if (bytes)
+    poisson(T, B, D, clip, threads, log_rates, static_cast<const unsigned char*>(counts), nll, d);
+  else
+    poisson(T, B, D, clip, threads, log_rates, static_cast<const float*>(counts), nll, d);
+}
+
 // Controller and generator; shapes in native.py, class Decoder.
 struct Decoder {
-  int T, B, K, U, G, F, use_means, feed, threads;
+  int T, B, K, U, G, F, C, I, use_means, feed, threads;
   float clip;
-  float *con_g, *c0, *con_gates, *con_candidate, *w_feed, *w_post, *b_post, *noise;
-  float *gen_g, *g0, *gen_gates, *gen_candidate, *w_u, *w_fac, *feed_mask, *gen_mask;
+  float *encodings, *w_enc, *ext, *w_ext, *con_g, *c0, *con_gates, *con_candidate, *con_b, *w_feed, *w_post, *b_post, *noise;
+  float *gen_g, *g0, *gen_gates, *gen_candidate, *gen_b, *w_u, *w_fac, *feed_mask, *gen_mask;
   float *con_h, *con_rh, *post, *u, *gen_h, *gen_rh, *fac, *fed, *read, *fac0;
-  float *d_con_h, *d_post, *d_u, *d_gen_h, *d_fac, *d_c0, *d_g0, *d_fac0;
+  float *d_con_h, *d_post, *d_u, *d_gen_h, *d_fac, *d_c0, *d_g0, *d_fac0, *d_con_b, *d_gen_b;
 };
 
 void lfads_decoder_forward(const Decoder* p) {
@@ -171,14 +253,16 @@ void lfads_decoder_forward(const Decoder* p) {
     for (int t = 0; t < p->T; ++t) {
       const long row = static_cast<long>(t) * B + b.first;
       float *con_g = p->con_g + row * 3 * K, *gen_g = p->gen_g + row * 3 * G;
+      gemm(rows, 3 * K, p->C, p->encodings + row * p->C, p->C, p->w_enc, 3 * K, false, 0.0f, con_g,
+           3 * K);
       if (p->feed) {
         float* fed = p->fed + row * F;
         const float* mask = p->feed_mask ? p->feed_mask + row * F : nullptr;
         for (int i = 0; i < rows * F; ++i) fed[i] = mask ? fac[i] * mask[i] : fac[i];
         gemm(rows, 3 * K, F, fed, F, p->w_feed, 3 * K, false, 1.0f, con_g, 3 * K);
       }
-      gru_step(rows, K, con_g, c, p->con_gates, p->con_candidate, p->clip, p->con_rh + row * K,
-               p->con_h + row * K);
+      gru_step(rows, K, con_g, c, p->con_gates, p->con_candidate, p->con_b, true, p->clip,
+               p->con_rh + row * K, p->con_h + row * K);
       c = p->con_h + row * K;
       float *post = p->post + row * 2 * U, *u = p->u + row * U;
       const float* noise = p->noise + row * U;
@@ -189,9 +273,11 @@ void lfads_decoder_forward(const Decoder* p) {
           u[i * U + j] = post[i * 2 * U + j] +
                          fast_exp(0.5f * post[i * 2 * U + U + j]) * noise[i * U + j];
       gemm(rows, 3 * G, U, p->use_means ? post : u, p->use_means ? 2 * U : U, p->w_u, 3 * G, false,
-           1.0f, gen_g, 3 * G);
-      gru_step(rows, G, gen_g, g, p->gen_gates, p->gen_candidate, p->clip, p->gen_rh + row * G,
-               p->gen_h + row * G);
+           0.0f, gen_g, 3 * G);
+      if (p->I > 0)
+        gemm(rows, 3 * G, p->I, p->ext + row * p->I, p->I, p->w_ext, 3 * G, false, 1.0f, gen_g, 3 * G);
+      gru_step(rows, G, gen_g, g, p->gen_gates, p->gen_candidate, p->gen_b, true, p->clip,
+               p->gen_rh + row * G, p->gen_h + row * G);
       g = p->gen_h + row * G;
       const float* read = g;
       if (p->gen_mask) {
@@ -208,19 +294,22 @@ void lfads_decoder_forward(const Decoder* p) {
 
 // On entry d_con_h, d_post, d_u, d_gen_h, d_fac hold the gradients of the outputs; on return d_post and
 // d_fac hold the totals, con_g and gen_g the gradients of their projections, and d_c0, d_g0, d_fac0
-// those of the start states and of the factors before bin 0.
+// those of the start states and of the factors before bin 0; d_con_b (threads, 3K) and d_gen_b
+// (threads, 3G) hold a part each.
 void lfads_decoder_backward(const Decoder* p) {
   const int B = p->B, K = p->K, U = p->U, G = p->G, F = p->F;
 #pragma omp parallel for num_threads(p->threads) schedule(static, 1)
   for (int k = 0; k < p->threads; ++k) {
     const Block b = block_of(k, p->threads, B);
     const int rows = b.rows;
-    const size_t widest = static_cast<size_t>(rows) * (G > K ? G : K);
-    std::vector<float> tmp(widest), d_read(static_cast<size_t>(rows) * G);
+    std::vector<float> tmp(scratch(rows, G > K ? G : K)), d_read(static_cast<size_t>(rows) * G);
     std::vector<float> d_drive(static_cast<size_t>(rows) * U);
     float *d_c = p->d_c0 + b.first * K, *d_g = p->d_g0 + b.first * G;
     std::memset(d_c, 0, sizeof(float) * rows * K);
     std::memset(d_g, 0, sizeof(float) * rows * G);
+    float *d_con_b = p->d_con_b + k * 3 * K, *d_gen_b = p->d_gen_b + k * 3 * G;
+    std::memset(d_con_b, 0, sizeof(float) * 3 * K);
+    std::memset(d_gen_b, 0, sizeof(float) * 3 * G);
     for (int t = p->T - 1; t >= 0; --t) {
       const long row = static_cast<long>(t) * B + b.first;
       const float* g_old = t ? p->gen_h + (row - B) * G : p->g0 + b.first * G;
@@ -230,7 +319,8 @@ void lfads_decoder_backward(const Decoder* p) {
       const float* mask = p->gen_mask ? p->gen_mask + row * G : nullptr;
       const float* d_out = p->d_gen_h + row * G;
       for (int i = 0; i < rows * G; ++i) d_g[i] += d_out[i] + (mask ? d_read[i] * mask[i] : d_read[i]);
-      gru_step_back(rows, G, gen_g, g_old, p->gen_gates, p->gen_candidate, p->clip, d_g, tmp.data());
+      gru_step_back(rows, G, gen_g, g_old, p->gen_gates, p->gen_candidate, p->clip, d_g, d_gen_b,
+                    tmp.data());
       gemm(rows, U, 3 * G, gen_g, 3 * G, p->w_u, 3 * G, true, 0.0f, d_drive.data(), U);
       float* d_post = p->d_post + row * 2 * U;
       const float *post = p->post + row * 2 * U, *noise = p->noise + row * U;
@@ -245,7 +335,8 @@ void lfads_decoder_backward(const Decoder* p) {
       const float* d_state = p->d_con_h + row * K;
       for (int i = 0; i < rows * K; ++i) d_c[i] += d_state[i];
       gemm(rows, K, 2 * U, d_post, 2 * U, p->w_post, 2 * U, true, 1.0f, d_c, K);
-      gru_step_back(rows, K, con_g, c_old, p->con_gates, p->con_candidate, p->clip, d_c, tmp.data());
+      gru_step_back(rows, K, con_g, c_old, p->con_gates, p->con_candidate, p->clip, d_c, d_con_b,
+                    tmp.data());
       if (p->feed) {
         float* d_fac = t ? p->d_fac + (row - B) * F : p->d_fac0 + b.first * F;
         std::vector<float> d_fed(static_cast<size_t>(rows) * F);

@@ -20,8 +20,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lfads_lightning.model import cells
+from lfads_lightning.model import cells, distributions
 from lfads_lightning.model.cells import ControllerInputs, DecoderStates, GRUWeights
+from lfads_lightning.model.layout import product
 
 SOURCE = Path(__file__).with_name("native.cpp")
 FLAGS = "-O3 -march=native -fno-math-errno -fno-trapping-math -fopenmp -shared -fPIC -std=c++17"
@@ -120,55 +121,77 @@ def _shifted_product(start: Tensor, states: Tensor, grads: Tensor, reverse: bool
     return _product(states[:-1], grads[1:]) + start.T @ grads[0]
 
 
+def _input_gradient(ctx: Any, which: int, grads: Tensor, matrix: Tensor | None) -> Tensor | None:
+    """Return the gradient of an input, if it is wanted: that of its projection, taken back."""
+    if matrix is None or not ctx.needs_input_grad[which]:
+        return None
+    return (grads.flatten(0, 1) @ matrix.T).view(*grads.shape[:2], -1)
+
+
 class _GRUPass(torch.autograd.Function):
-    """A GRU over all bins, on projected inputs (T, B, 3n), which it overwrites."""
+    """A GRU over all bins of x (T, B, m), if any: states (T, B, n), and the last one processed."""
 
     @staticmethod
     def forward(
         ctx: Any,
-        projected: Tensor,
+        x: Tensor | None,
+        matrix: Tensor | None,
         start: Tensor,
         gates: Tensor,
         candidate: Tensor,
+        bias: Tensor,
+        n_bins: int,
         clip: float,
         reverse: bool,
-    ) -> Tensor:
-        n_bins, n_trials, width = projected.shape
-        n = width // 3
+    ) -> tuple[Tensor, Tensor]:
+        n_trials, n = start.shape
         start = start.contiguous()
-        h, rh = (projected.new_empty(n_bins, n_trials, n) for _ in range(2))
+        h, rh, buffer = (start.new_empty(n_bins, n_trials, k) for k in (n, n, 3 * n))
         ctx.sizes = (n_bins, n_trials, n, int(reverse), ctypes.c_float(clip), _threads(n_trials))
-        ctx.spent, ctx.buffer, ctx.rh = False, projected, rh
         library().lfads_gru_forward(
-            *ctx.sizes, *map(_pointer, (projected, start, gates, candidate, h, rh))
+            *(*ctx.sizes, 0 if x is None else x.shape[2]),
+            *map(_pointer, (x, matrix, buffer, start, gates, candidate, bias, h, rh)),
         )
-        ctx.save_for_backward(start, gates, candidate, h)
-        return h
+        ctx.spent, ctx.buffer, ctx.rh = False, buffer, rh
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(x, matrix, start, gates, candidate, h)
+        return h, h[0 if reverse else -1].clone()
 
     @staticmethod
-    def backward(ctx: Any, d_h: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, d_h: Tensor | None, d_last: Tensor | None) -> tuple[Tensor | None, ...]:
         _spend(ctx)
-        start, gates, candidate, h = ctx.saved_tensors
-        d_start = torch.empty_like(start)
-        d_h, grads = d_h.contiguous(), ctx.buffer
+        x, matrix, start, gates, candidate, h = ctx.saved_tensors
+        n, reverse, threads = h.shape[2], bool(ctx.sizes[3]), ctx.sizes[5]
+        d_start = torch.zeros_like(start) if d_last is None else d_last.clone()
+        d_bias = start.new_empty(threads, 3 * n)
+        d_h, grads = None if d_h is None else d_h.contiguous(), ctx.buffer
         library().lfads_gru_backward(
-            *ctx.sizes, *map(_pointer, (grads, start, gates, candidate, h, d_h, d_start))
+            *ctx.sizes, *map(_pointer, (grads, start, gates, candidate, h, d_h, d_start, d_bias))
         )
-        n, reverse = h.shape[2], bool(ctx.sizes[3])
         d_gates = _shifted_product(start, h, grads[..., : 2 * n], reverse)
         d_candidate = _product(ctx.rh, grads[..., 2 * n :])
         ctx.buffer = ctx.rh = None
-        return grads, d_start, d_gates, d_candidate, None, None
+        return (
+            _input_gradient(ctx, 0, grads, matrix),
+            None if x is None else _product(x, grads),
+            d_start,
+            d_gates,
+            d_candidate,
+            d_bias.sum(0),
+            *(None, None, None),
+        )
 
 
-def _project(x: Tensor | None, weights: GRUWeights, rows: slice, n_bins: int, n: int) -> Tensor:
-    """Project inputs (B, T, m) for all bins, biases added: a fresh (T, B, 3n)."""
-    bias = torch.cat([cells._gates_bias(weights), weights.candidate_bias])
-    if x is None:
-        return bias.expand(n_bins, n, -1).contiguous()
-    matrix = torch.cat([weights.input_gates[rows], weights.input_candidate[rows]], dim=1)
-    flat = x.transpose(0, 1).reshape(-1, x.shape[2])
-    return torch.addmm(bias, flat, matrix).view(n_bins, n, -1)
+def _input_matrix(weights: GRUWeights, rows: slice) -> Tensor:
+    return torch.cat([weights.input_gates[rows], weights.input_candidate[rows]], dim=1)
+
+
+def _bias(weights: GRUWeights) -> Tensor:
+    return torch.cat([cells.gates_bias(weights), weights.candidate_bias])
+
+
+def _by_bin(x: Tensor) -> Tensor:
+    return x.transpose(0, 1).contiguous()
 
 
 def _covers(tensor: Tensor) -> bool:
@@ -177,59 +200,79 @@ def _covers(tensor: Tensor) -> bool:
 
 def encoder_pass(
     x: Tensor, initial_state: Tensor, weights: GRUWeights, clip: float, reverse: bool = False
-) -> Tensor:
+) -> tuple[Tensor, Tensor]:
     """Run a GRU over all bins; see :func:`lfads_lightning.model.cells.encoder_pass`."""
     if not _covers(x):
         return cells.encoder_pass(x, initial_state, weights, clip, reverse)
-    n_trials, n_bins, _ = x.shape
-    projected = _project(x, weights, slice(None), n_bins, n_trials)
-    start = initial_state.expand(n_trials, -1)
-    h = _GRUPass.apply(projected, start, weights.gates, weights.candidate, clip, reverse)
-    return h.transpose(0, 1)
+    start = initial_state.expand(x.shape[0], -1)
+    return _gru_pass(x, start, weights, x.shape[1], clip, reverse)
+
+
+def _gru_pass(
+    x: Tensor | None,
+    start: Tensor,
+    weights: GRUWeights,
+    n_bins: int,
+    clip: float,
+    reverse: bool = False,
+) -> tuple[Tensor, Tensor]:
+    h, last = _GRUPass.apply(
+        None if x is None else _by_bin(x),
+        None if x is None else _input_matrix(weights, slice(None)),
+        start,
+        weights.gates,
+        weights.candidate,
+        _bias(weights),
+        *(n_bins, clip, reverse),
+    )
+    return h.transpose(0, 1), last
 
 
 _POINTERS = (
-    "con_g c0 con_gates con_candidate w_feed w_post b_post noise gen_g g0 gen_gates gen_candidate "
-    "w_u w_fac feed_mask gen_mask con_h con_rh post u gen_h gen_rh fac fed read fac0 "
-    "d_con_h d_post d_u d_gen_h d_fac d_c0 d_g0 d_fac0"
+    "encodings w_enc ext w_ext "
+    "con_g c0 con_gates con_candidate con_b w_feed w_post b_post noise "
+    "gen_g g0 gen_gates gen_candidate gen_b w_u w_fac feed_mask gen_mask "
+    "con_h con_rh post u gen_h gen_rh fac fed read fac0 "
+    "d_con_h d_post d_u d_gen_h d_fac d_c0 d_g0 d_fac0 d_con_b d_gen_b"
 ).split()
 
 
 class _Decoder(ctypes.Structure):
     """``struct Decoder`` of native.cpp.
 
-    con_g (T, B, 3K), c0 (B, K), con_gates (K, 2K), con_candidate (K, K), w_feed (F, 3K), w_post
-    (K, 2U), b_post (2U), noise (T, B, U); gen_g (T, B, 3G), g0 (B, G), gen_gates (G, 2G),
-    gen_candidate (G, G), w_u (U, 3G), w_fac (G, F); feed_mask (T, B, F) and gen_mask (T, B, G) or
-    null; con_h, con_rh (T, B, K), post (T, B, 2U), u (T, B, U), gen_h, gen_rh, read (T, B, G), fac,
-    fed (T, B, F), fac0 (B, F); gradients as what they are of.
+    encodings (T, B, C), w_enc (C, 3K), ext (T, B, I), w_ext (I, 3G); con_g (T, B, 3K), c0 (B, K),
+    con_gates (K, 2K), con_candidate (K, K), con_b (3K), w_feed (F, 3K), w_post (K, 2U), b_post
+    (2U), noise (T, B, U); gen_g (T, B, 3G), g0 (B, G), gen_gates (G, 2G), gen_candidate (G, G),
+    gen_b (3G), w_u (U, 3G), w_fac (G, F); feed_mask (T, B, F) and gen_mask (T, B, G) or null;
+    con_h, con_rh (T, B, K), post (T, B, 2U), u (T, B, U), gen_h, gen_rh, read (T, B, G), fac, fed
+    (T, B, F), fac0 (B, F); gradients as what they are of, those of biases by thread.
     """
 
     _fields_ = [
-        *((name, ctypes.c_int) for name in "T B K U G F use_means feed threads".split()),
+        *((name, ctypes.c_int) for name in "T B K U G F C I use_means feed threads".split()),
         ("clip", ctypes.c_float),
         *((name, ctypes.c_void_p) for name in _POINTERS),
     ]
 
 
 class _DecoderPass(torch.autograd.Function):
-    """Controller and generator over all bins; overwrites both projected inputs."""
+    """Controller and generator over all bins."""
 
     @staticmethod
     def forward(ctx: Any, flags: tuple, masks: tuple, *tensors: Tensor) -> tuple[Tensor, ...]:
         names = (
-            "con_g c0 con_gates con_candidate w_feed w_post b_post noise gen_g g0 gen_gates "
-            "gen_candidate w_u w_fac"
+            "encodings w_enc c0 con_gates con_candidate con_b w_feed w_post b_post noise "
+            "ext w_ext g0 gen_gates gen_candidate gen_b w_u w_fac"
         ).split()
         t = {
-            name: tensor if name in ("con_g", "gen_g") else tensor.contiguous()
+            name: None if tensor is None else tensor.contiguous()
             for name, tensor in zip(names, tensors, strict=True)
         }
         n_bins, n_trials, co_dim = t["noise"].shape
         k, g, f = t["c0"].shape[1], t["g0"].shape[1], t["w_fac"].shape[1]
         use_means, feed, clip = flags
         t["feed_mask"], t["gen_mask"] = masks
-        new = t["con_g"].new_empty
+        new = t["c0"].new_empty
         for name, width in {
             "con_h": k,
             "con_rh": k,
@@ -240,10 +283,15 @@ class _DecoderPass(torch.autograd.Function):
             "fac": f,
             "fed": f if feed else 0,
             "read": g if masks[1] is not None else 0,
+            "con_g": 3 * k,
+            "gen_g": 3 * g,
         }.items():
             t[name] = new(n_bins, n_trials, width)
         t["fac0"] = new(n_trials, f)
-        ctx.sizes = (n_bins, n_trials, k, co_dim, g, f, use_means, feed, _threads(n_trials), clip)
+        ctx.threads = _threads(n_trials)
+        n_ext = 0 if t["ext"] is None else t["ext"].shape[2]
+        widths = (k, co_dim, g, f, t["encodings"].shape[2], n_ext)
+        ctx.sizes = (n_bins, n_trials, *widths, use_means, feed, ctx.threads, clip)
         library().lfads_decoder_forward(ctypes.byref(_filled(ctx.sizes, t)))
         ctx.spent, ctx.t = False, t
         outputs = tuple(t[name] for name in ("gen_h", "fac", "con_h", "post", "u"))
@@ -265,31 +313,70 @@ class _DecoderPass(torch.autograd.Function):
             t[f"d_{name}"] = t[f"d_{name}"].contiguous()
         for name in ("c0", "g0", "fac0"):
             t[f"d_{name}"] = torch.empty_like(t[name])
+        for name in ("con_b", "gen_b"):
+            t[f"d_{name}"] = t[name].new_empty(ctx.threads, len(t[name]))
         library().lfads_decoder_backward(ctypes.byref(_filled(ctx.sizes, t)))
-        k, u, g, feed = ctx.sizes[2], ctx.sizes[3], ctx.sizes[4], ctx.sizes[7]
+        k, u, g = ctx.sizes[2:5]
+        use_means, feed = ctx.sizes[8:10]
         con, gen = t["con_g"], t["gen_g"]  # now gradients
-        drive = t["post"][..., :u] if ctx.sizes[6] else t["u"]
+        drive = t["post"][..., :u] if use_means else t["u"]
         d_fac = _product(t["gen_h"] if t["gen_mask"] is None else t["read"], t["d_fac"])
         if feed:
             d_fac = d_fac + t["g0"].T @ t["d_fac0"]
         return (
             None,
             None,
-            con,
+            _input_gradient(ctx, 2, con, t["w_enc"]),
+            _product(t["encodings"], con),
             t["d_c0"],
             _shifted_product(t["c0"], t["con_h"], con[..., : 2 * k]),
             _product(t["con_rh"], con[..., 2 * k :]),
+            t["d_con_b"].sum(0),
             _product(t["fed"], con) if feed else torch.zeros_like(t["w_feed"]),
             _product(t["con_h"], t["d_post"]),
             t["d_post"].sum((0, 1)),
             None,
-            gen,
+            _input_gradient(ctx, 12, gen, t["w_ext"]),
+            None if t["ext"] is None else _product(t["ext"], gen),
             t["d_g0"],
             _shifted_product(t["g0"], t["gen_h"], gen[..., : 2 * g]),
             _product(t["gen_rh"], gen[..., 2 * g :]),
+            t["d_gen_b"].sum(0),
             _product(drive, gen),
             d_fac,
         )
+
+
+class _PoissonNLL(torch.autograd.Function):
+    """Negative log-likelihood of counts per trial, with its gradient, in one pass over them."""
+
+    @staticmethod
+    def forward(ctx: Any, log_rates: Tensor, counts: Tensor, clip: float) -> Tensor:
+        n_bins, n_trials, n_channels = log_rates.shape
+        nll = log_rates.new_empty(n_trials, dtype=torch.float64)
+        d = torch.empty_like(log_rates)
+        library().lfads_poisson(
+            *(n_bins, n_trials, n_channels, ctypes.c_float(clip), _threads(n_trials)),
+            *(_pointer(log_rates), _pointer(counts), int(counts.dtype == torch.uint8)),
+            *(_pointer(nll), _pointer(d)),
+        )
+        ctx.spent, ctx.d = False, d
+        return nll.to(log_rates.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, d_nll: Tensor) -> tuple[Tensor | None, ...]:
+        _spend(ctx)
+        d, ctx.d = ctx.d, None
+        return d.mul_(d_nll[:, None]), None, None
+
+
+def poisson_nll(log_rates: Tensor, counts: Tensor, clip: float) -> Tensor:
+    """Sum over bins and channels; :func:`lfads_lightning.model.distributions.poisson_nll`."""
+    if not _covers(log_rates):
+        return distributions.poisson_nll(log_rates, counts, clip)
+    if counts.dtype != torch.uint8:
+        counts = counts.to(log_rates.dtype)
+    return _PoissonNLL.apply(_by_bin(log_rates), _by_bin(counts), clip)
 
 
 def _filled(sizes: tuple, tensors: Mapping[str, Tensor | None]) -> _Decoder:
@@ -308,7 +395,7 @@ def decoder_pass(
     gen_mask: Tensor | None = None,
 ) -> DecoderStates:
     """Run controller and generator; see :func:`lfads_lightning.model.cells.decoder_pass`."""
-    con, n = controller, gen_ic.shape[0]
+    con = controller
     feeds_rates = con is not None and con.do_feed and con.feedback_rates is not None
     if not _covers(gen_ic) or n_bins == 0 or feeds_rates:
         return cells.decoder_pass(
@@ -322,33 +409,35 @@ def decoder_pass(
             gen_mask=gen_mask,
         )
     if con is None:
-        projected = _project(ext_input, generator, slice(None), n_bins, n)
-        h = _GRUPass.apply(projected, gen_ic, generator.gates, generator.candidate, clip, False)
-        h = h.transpose(0, 1)
+        h, _ = _gru_pass(ext_input, gen_ic, generator, n_bins, clip)
         read = h if gen_mask is None else h * gen_mask
-        return DecoderStates(h, read @ factor_weight)
+        return DecoderStates(h, product(read, factor_weight))
     co_dim, n_enc = con.noise.shape[2], con.encodings.shape[2]
     masks = tuple(
-        None if mask is None else mask.transpose(0, 1).contiguous()
+        None if mask is None else _by_bin(mask)
         for mask in (con.feedback_mask if con.do_feed else None, gen_mask)
     )
     weights = con.weights
     outputs = _DecoderPass.apply(
         (int(con.drive_with_means), int(con.do_feed), clip),
         masks,
-        _project(con.encodings, weights, slice(n_enc), n_bins, n),
-        con.initial_state.expand(n, -1),
+        _by_bin(con.encodings),
+        _input_matrix(weights, slice(n_enc)),
+        con.initial_state.expand(gen_ic.shape[0], -1),
         weights.gates,
         weights.candidate,
-        torch.cat([weights.input_gates[n_enc:], weights.input_candidate[n_enc:]], dim=1),
+        _bias(weights),
+        _input_matrix(weights, slice(n_enc, None)),
         con.posterior_weight,
         con.posterior_bias,
         con.noise.transpose(0, 1),
-        _project(ext_input, generator, slice(co_dim, None), n_bins, n),
+        None if ext_input is None else _by_bin(ext_input),
+        None if ext_input is None else _input_matrix(generator, slice(co_dim, None)),
         gen_ic,
         generator.gates,
         generator.candidate,
-        torch.cat([generator.input_gates[:co_dim], generator.input_candidate[:co_dim]], dim=1),
+        _bias(generator),
+        _input_matrix(generator, slice(co_dim)),
         factor_weight,
     )
     gen_states, factors, con_states, post, u = (o.transpose(0, 1) for o in outputs)

@@ -5,6 +5,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from lfads_lightning.model.cells import DecoderStates
+from lfads_lightning.model.distributions import output_dist_params
 
 
 class Noise(NamedTuple):
@@ -48,5 +49,10 @@ class LFADSOutput(NamedTuple):
     states: DecoderStates
     log_rates: Tensor  # (B, T, D) unclamped log-rates; Gaussian: means
     output_logvars: Tensor | None  # (B, T, D) Gaussian only, unclamped
-    output_dist_params: Tensor  # (B, T, D) rates per bin; Gaussian: (B, T, 2D) means, variances
     encoding: Encoding
+    clip: float  # of log-rates and log-variances
+
+    @property
+    def output_dist_params(self) -> Tensor:
+        """(B, T, D) rates, counts per bin; Gaussian: (B, T, 2D), means and variances."""
+        return output_dist_params(self.log_rates, self.output_logvars, self.clip)

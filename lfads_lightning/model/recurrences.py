@@ -7,18 +7,19 @@ from typing import NamedTuple
 from torch import Tensor
 
 from lfads_lightning.config import LFADSError, Recurrence
-from lfads_lightning.model import cells, native
+from lfads_lightning.model import cells, distributions, native
 
 
 class Passes(NamedTuple):
-    """The two functions that run over time bins, with one signature in every body."""
+    """The functions that run over all bins, with one signature in every body."""
 
-    encoder_pass: Callable[..., Tensor]
+    encoder_pass: Callable[..., tuple[Tensor, Tensor]]
     decoder_pass: Callable[..., cells.DecoderStates]
+    poisson_nll: Callable[..., Tensor]
 
 
-REFERENCE = Passes(cells.encoder_pass, cells.decoder_pass)
-NATIVE = Passes(native.encoder_pass, native.decoder_pass)
+REFERENCE = Passes(cells.encoder_pass, cells.decoder_pass, distributions.poisson_nll)
+NATIVE = Passes(native.encoder_pass, native.decoder_pass, native.poisson_nll)
 
 
 def choose(recurrence: Recurrence) -> Passes:

@@ -1,0 +1,22 @@
+"""How tensors over time lie in memory.
+
+Their shape is (B, T, n) everywhere; in memory they lie bin by bin, as (T, B, n), so that a bin is
+one block for the recurrences and nothing is copied between them and what comes before and after.
+"""
+
+from torch import Tensor
+
+
+def time_major(x: Tensor) -> Tensor:
+    """Return x (B, T, n), lying bin by bin in memory."""
+    return x.transpose(0, 1).contiguous().transpose(0, 1)
+
+
+def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Return x W + b for x (B, m) or (B, T, m); one matrix product, time-major if x is so."""
+    if x.ndim == 2:
+        return x @ weight if bias is None else bias.addmm(x, weight)
+    by_bin = x.transpose(0, 1)
+    flat = by_bin.reshape(-1, x.shape[2])
+    y = flat @ weight if bias is None else bias.addmm(flat, weight)
+    return y.view(*by_bin.shape[:2], -1).transpose(0, 1)
