@@ -300,9 +300,21 @@ def test_lowest_validation_cost_counts_once_the_ramps_are_complete(
     )
 
 
-def test_result_has_the_weights_of_the_lowest_validation_cost(train, tmp_path):
-    """The rate is so high that the last epochs are not the best."""
-    result = train(max_epochs=6, learning_rate_init=1.0)
+@pytest.fixture
+def best_in_the_middle(monkeypatch):
+    """Make the validation cost fall until epoch 3 and rise from there."""
+    original = LFADSModule.on_validation_epoch_end
+
+    def scripted(module):
+        original(module)
+        cost = 100.0 + abs(module.current_epoch - 3)
+        module._valid_sum = torch.full_like(module._valid_sum, cost * module._n_valid)
+
+    monkeypatch.setattr(LFADSModule, "on_validation_epoch_end", scripted)
+
+
+def test_result_has_the_weights_of_the_lowest_validation_cost(train, tmp_path, best_in_the_middle):
+    result = train(max_epochs=6)
     rows = table(tmp_path / "run")
     steps, _ = lve_steps_by_the_rule(rows, no_l2=False)
     assert steps[-1] < rows[-1]["step"]
@@ -435,13 +447,13 @@ def test_rows_after_the_checkpoint_are_written_anew(train, tmp_path):
     assert_same(ours["state_dict"], theirs["state_dict"])
 
 
-def test_run_goes_on_from_its_lowest_validation_cost_if_asked(train, tmp_path):
-    train(max_epochs=6, learning_rate_init=1.0)
+def test_run_goes_on_from_its_lowest_validation_cost_if_asked(train, tmp_path, best_in_the_middle):
+    train(max_epochs=6)
     steps, _ = lve_steps_by_the_rule(table(tmp_path / "run"), no_l2=False)
     before = table(tmp_path / "run")
     epoch = steps[-1] // 2 - 1
     assert epoch < 5
-    train(max_epochs=epoch + 2, learning_rate_init=1.0, checkpoint_pb_load_name="checkpoint_lve")
+    train(max_epochs=epoch + 2, checkpoint_pb_load_name="checkpoint_lve")
     after = table(tmp_path / "run")
     assert [row["epoch"] for row in after] == list(range(epoch + 2))
     assert after == before[: epoch + 2]
