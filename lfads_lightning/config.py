@@ -224,6 +224,9 @@ class SamplingConfig:
     num_validation_samples: int = _p(
         1, "Posterior samples per trial in the validation cost.", ours=True, ge=1
     )
+    memory_mb: int = _p(
+        256, "Memory of one pass: bounds how many samples are drawn together.", ours=True, ge=1
+    )
     session: str | None = _p(
         None, "Session whose read-out prior_sample uses; null: the first by name.", ours=True
     )

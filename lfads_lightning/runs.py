@@ -31,7 +31,7 @@ def run_kind(config: Config, folder: Path) -> float | None:
     name = config.output.checkpoint_pb_load_name
     trained = load(folder, name, config.trainer.device)
     trained.config.data.batch_size = config.data.batch_size
-    trained.config.seed = config.seed
+    trained.config.seed, trained.config.sampling = config.seed, config.sampling
     trained.model.passes = choose(config.trainer.recurrence)
     with one_setting_of_threads(config.trainer.num_threads):
         paths = _WRITERS[config.kind](trained, config, folder)

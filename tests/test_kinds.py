@@ -90,7 +90,7 @@ def test_push_mean_of_a_trial_does_not_depend_on_the_others(new_trained, counts,
 def test_push_mean_does_not_depend_on_the_rows_at_once(new_trained, counts, monkeypatch):
     trained = new_trained(co_dim=0)
     whole = trained.posterior_push_mean(counts)
-    monkeypatch.setattr(posterior_module, "ROWS_AT_ONCE", 5)
+    monkeypatch.setattr(posterior_module, "_rows_at_once", lambda *_: 5)
     assert_equal(trained.posterior_push_mean(counts), whole, rtol=2e-5, atol=1e-6)
 
 
@@ -175,7 +175,7 @@ def direct_samples(trained, data, n):
 @pytest.mark.parametrize("rows_at_once", [512, 70, 1], ids="{} rows at once".format)
 def test_averages_converge_to_the_posterior_mean(new_trained, counts, monkeypatch, rows_at_once):
     """Within Monte Carlo error of an independent average, whatever the seed and the passes."""
-    monkeypatch.setattr(posterior_module, "ROWS_AT_ONCE", rows_at_once)
+    monkeypatch.setattr(posterior_module, "_rows_at_once", lambda *_: rows_at_once)
     n = 100 if rows_at_once == 1 else 600
     trained, data = new_trained(seed=rows_at_once), counts[:2]
     post = trained.posterior_sample_and_average(data, num_samples=n)
@@ -184,6 +184,29 @@ def test_averages_converge_to_the_posterior_mean(new_trained, counts, monkeypatc
         z = (getattr(post, name) - draws.mean(0)) / error
         assert np.abs(z).max() < 5, name
         assert 0.3 < z.std() < 2, name  # the same average, with other samples
+
+
+def test_averages_and_spread_are_those_of_the_samples_drawn(new_trained, counts, monkeypatch):
+    """In passes of other sizes; the samples themselves are caught on their way."""
+    trained, drawn = new_trained(), []
+    monkeypatch.setattr(posterior_module, "_rows_at_once", lambda *_: 3 * 4)
+    decode = trained.model.decode
+    monkeypatch.setattr(
+        trained.model, "decode", lambda *a, **k: drawn.append(decode(*a, **k)) or drawn[-1]
+    )
+    post = trained.posterior_sample_and_average(counts[:4], num_samples=8)
+    assert [len(out.gen_ics) for out in drawn] == [12, 12, 8]
+    rates = torch.cat([out.output_dist_params.unflatten(0, (-1, 4)) for out in drawn]).numpy()
+    inputs = torch.cat([out.states.co_samples.unflatten(0, (-1, 4)) for out in drawn]).numpy()
+    np.testing.assert_allclose(post.rates, rates.mean(0), rtol=1e-5)
+    np.testing.assert_allclose(post.output_dist_params_sd, rates.std(0, ddof=1), rtol=1e-4)
+    np.testing.assert_allclose(post.controller_outputs_sd, inputs.std(0, ddof=1), rtol=1e-4)
+
+
+def test_spread_of_one_sample_is_not_a_number(new_trained, counts):
+    post = new_trained().posterior_sample_and_average(counts, num_samples=1)
+    assert np.isnan(post.factors_sd).all()
+    assert new_trained().posterior_push_mean(counts).factors_sd is None
 
 
 def test_two_seeds_give_means_within_monte_carlo_error(new_trained, counts):
@@ -240,10 +263,12 @@ def test_shapes_and_missing_parts(new_trained, counts, parameters):
         (12, 4) if sizes["ic_dim"] else None,
     )
     expected |= dict.fromkeys((*SAMPLED, "train_steps"), (12,))
-    for post in (
-        trained.posterior_push_mean(counts),
-        trained.posterior_sample_and_average(counts, num_samples=2),
+    spread = ("output_dist_params", "factors", "controller_outputs")
+    for post, has_spread in (
+        (trained.posterior_push_mean(counts), False),
+        (trained.posterior_sample_and_average(counts, num_samples=2), True),
     ):
+        expected |= {f"{name}_sd": expected[name] if has_spread else None for name in spread}
         assert {n: None if a is None else a.shape for n, a in post._asdict().items()} == expected
         assert (post.train_steps == 7).all()
         np.testing.assert_array_equal(post.rates, post.output_dist_params[..., :5])

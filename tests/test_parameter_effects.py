@@ -1216,6 +1216,23 @@ def test_num_posterior_samples_is_the_number_averaged_and_by_default_batch_size(
         assert {f["@num_samples"] for f in made.values()} == {n}
 
 
+@effect_of("memory_mb")
+def test_memory_mb_bounds_the_rows_of_a_pass_and_changes_no_average(new_model, new_config, draws):
+    model = new_model(co_dim=0)
+    trials = np.random.default_rng(0).poisson(1.0, (20, 300, 5))
+    rows = {}
+    for megabytes in (1, 64):
+        config = new_config(co_dim=0, memory_mb=megabytes)
+        draws.clear()
+        post = lfads.Trained(model, config, 300, 1).posterior_sample_and_average(trials, 40)
+        rows[megabytes] = max(draws)
+        assert sum(draws) == 20 * 40
+        assert np.isfinite(post.rates).all()
+    assert rows[1] < rows[64]
+    # what is held for certain: generator states, factors, rates
+    assert rows[1] * 300 * (6 + 3 + 5) * 4 <= 2**20
+
+
 @effect_of("num_prior_samples")
 def test_num_prior_samples_is_the_number_of_trials_drawn_and_by_default_batch_size(use):
     for given, n in (({}, 12), ({"num_prior_samples": 5}, 5), ({"batch_size": 7}, 7)):

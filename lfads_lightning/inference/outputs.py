@@ -128,8 +128,11 @@ def _write(
                 continue
             dataset = file.create_dataset(name, data=array, compression="gzip")
             rates = _RATES[trained.config.model.output_dist]
-            units = rates if name == "output_dist_params" else UNITS.get(name)
+            of = name.removesuffix("_sd")
+            units = rates if of == "output_dist_params" else UNITS.get(of)
             dataset.attrs["units"] = units or "initial-condition code, arbitrary"
+            if name != of:
+                dataset.attrs["meaning"] = f"standard deviation of {of} over posterior samples"
         _describe(file, trained, config, attributes)
     return path
 

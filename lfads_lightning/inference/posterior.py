@@ -7,14 +7,16 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from lfads_lightning.config import LFADSError, LossConfig
 from lfads_lightning.model.distributions import gaussian_log_density
+from lfads_lightning.model.layout import time_major
 from lfads_lightning.model.lfads import LFADS
 from lfads_lightning.model.loss import LossTerms, trial_terms
 from lfads_lightning.model.records import Encoding, LFADSOutput, Noise
 
-ROWS_AT_ONCE = 512  # trials x samples in one pass; bounds memory
+TRIALS_AT_ONCE = 128  # encoded together, before their samples are drawn
 
 
 class Posterior(NamedTuple):
@@ -29,6 +31,10 @@ class Posterior(NamedTuple):
     gen_states: np.ndarray  # (E, T, G)
     gen_ics: np.ndarray  # (E, G), the generator's state before bin 0
     controller_outputs: np.ndarray | None  # (E, T, U), inferred inputs
+    # standard deviations over the posterior samples, not of their mean; None for push_mean
+    output_dist_params_sd: np.ndarray | None
+    factors_sd: np.ndarray | None
+    controller_outputs_sd: np.ndarray | None
     post_g0_mean: np.ndarray | None  # (E, Z)
     post_g0_logvar: np.ndarray | None  # (E, Z)
     prior_g0_mean: np.ndarray | None  # (E, Z)
@@ -61,6 +67,7 @@ class Evaluation(NamedTuple):
     ramps: tuple[float, float]
     step: int
     rng: torch.Generator
+    memory_mb: int  # a bound on what one pass holds
 
 
 @torch.no_grad()
@@ -78,7 +85,7 @@ def push_mean(
         ext_input: (E, T, I) or None.
     """
     parts = []
-    for batch, ext in _chunks(data, ext_input, ROWS_AT_ONCE, run.model):
+    for batch, ext in _chunks(data, ext_input, _rows_at_once(run, data.shape[1:]), run.model):
         noise = run.model.draw_noise(len(batch), batch.shape[1], run.rng)
         output = run.model(batch, session, ext, noise, use_means=True)
         terms = _terms(run, output, batch)
@@ -106,43 +113,107 @@ def sample_and_average(
         ext_input: (E, T, I) or None.
         num_samples: per trial.
     """
-    per_pass = min(num_samples, ROWS_AT_ONCE)
-    parts = []
-    for batch, ext in _chunks(data, ext_input, max(ROWS_AT_ONCE // per_pass, 1), run.model):
+    rows, parts = _rows_at_once(run, data.shape[1:]), []
+    for batch, ext in _chunks(data, ext_input, min(rows, TRIALS_AT_ONCE), run.model):
         encoding = run.model.encode(batch, session, ext)
+        per_pass = max(rows // len(batch), 1)
         parts.append(_arrays(_averaged(run, session, batch, encoding, num_samples, per_pass)))
     return _joined(parts, run.model)
+
+
+def _rows_at_once(run: Evaluation, shape: tuple[int, ...]) -> int:
+    """Return how many trials x samples of (T, D) data fit the memory budget in one pass."""
+    (n_bins, n_channels), cfg = shape, run.model.config
+    states = cfg.gen_dim + cfg.factors_dim + (cfg.con_dim + 4 * cfg.co_dim if cfg.co_dim else 0)
+    # states and their deviations; log-rates, rates, their gradient, deviations
+    values = n_bins * (2 * states + 4 * n_channels)
+    return max(run.memory_mb * 2**20 // (values * run.model.factor_weight.element_size()), 1)
+
+
+class _Moments:
+    """Running mean of samples, and their sum of squared deviations (Chan et al. 1983)."""
+
+    def __init__(self) -> None:
+        self.n = 0
+        self.mean: Tensor | None = None
+        self.squares: Tensor | None = None
+
+    def add(self, values: Tensor, n_trials: int, spread: bool) -> None:
+        """Add (k * n_trials, ...) values, sample by sample; ``spread`` if the sd is wanted."""
+        axis = 1 if values.ndim == 3 else 0  # time-major in memory: (T, k * n, ...)
+        if axis:
+            values = values.transpose(0, 1)
+        k = values.shape[axis] // n_trials
+        values = values.unflatten(axis, (k, n_trials))
+        mean = values.mean(axis)
+        total = self.n + k
+        if spread:
+            deviation = values - mean.unsqueeze(axis)
+            squares = deviation.square_().sum(axis)
+            if self.mean is not None and self.squares is not None:
+                between = (mean - self.mean).square_().mul_(self.n * k / total)
+                squares += self.squares + between
+            self.squares = squares
+        self.mean = mean if self.mean is None else self.mean.lerp_(mean, k / total)
+        self.n = total
+
+    def sd(self) -> Tensor | None:
+        """Return the standard deviation of the samples; NaN for one sample."""
+        if self.squares is None:
+            return None
+        return _trials_first((self.squares / (self.n - 1 if self.n > 1 else math.nan)).sqrt_())
+
+    def average(self) -> Tensor:
+        """Return the mean."""
+        assert self.mean is not None
+        return _trials_first(self.mean)
+
+
+def _trials_first(x: Tensor) -> Tensor:
+    return x.transpose(0, 1) if x.ndim == 3 else x
 
 
 def _averaged(
     run: Evaluation, session: str, batch: Tensor, encoding: Encoding, n: int, per_pass: int
 ) -> dict[str, Tensor | None]:
     n_trials, n_bins = batch.shape[:2]
-    total: dict[str, Tensor | None] = {}
+    moments: dict[str, _Moments | None] = {}
     legacy, true = [], []
     for first in range(0, n, per_pass):
-        k = min(per_pass, n - first)
-        # row = trial * k + sample
-        repeated = Encoding(*(None if e is None else e.repeat_interleave(k, 0) for e in encoding))
+        k = min(per_pass, n - first)  # row = sample * n_trials + trial
         noise = run.model.draw_noise(n_trials * k, n_bins, run.rng)
-        output = run.model.decode(repeated, n_bins, session, noise)
-        target = batch.repeat_interleave(k, 0)
-        terms = _terms(run, output, target)
+        output = run.model.decode(encoding, n_bins, session, noise)
+        output = output._replace(encoding=_repeated(encoding, k))
+        terms = _terms(run, output, _repeat(batch, k))
         bound = terms.recon + terms.kl_ic + terms.kl_co
-        legacy.append(-bound.view(n_trials, k))
-        true.append(_log_weights(run.model, output, noise, terms).view(n_trials, k))
+        legacy.append(-bound.view(k, n_trials))
+        true.append(_log_weights(run.model, output, noise, terms).view(k, n_trials))
         part = _posterior(run, output, terms, bound, bound, output.states.co_samples)
         for name, value in part.items():
-            if value is None:
-                total[name] = None
-                continue
-            summed = value.view(n_trials, k, *value.shape[1:]).sum(1)
-            held = total.get(name)
-            total[name] = summed if held is None else held + summed
-    result = {name: None if value is None else value / n for name, value in total.items()}
+            held = moments.setdefault(name, None if value is None else _Moments())
+            if held is not None and value is not None:
+                held.add(value, n_trials, spread=f"{name}_sd" in part)
+    result = {name: None if held is None else held.average() for name, held in moments.items()}
+    for name in [name for name in result if f"{name}_sd" in result]:
+        held = moments[name]
+        result[f"{name}_sd"] = None if held is None else held.sd()
     for name, weights in (("nll_bound_iwaes", legacy), ("nll_bound_iwaes_true", true)):
-        result[name] = -(torch.cat(weights, 1).logsumexp(1) - math.log(n))
+        result[name] = -(torch.cat(weights).logsumexp(0) - math.log(n))
     return result
+
+
+def _repeat(x: Tensor, k: int) -> Tensor:
+    """Repeat (n, T, D) as (k n, T, D), time-major in memory as before."""
+    return x if k == 1 else x.transpose(0, 1).repeat(1, k, 1).transpose(0, 1)
+
+
+def _repeated(encoding: Encoding, k: int) -> Encoding:
+    """Return the posterior over z, once for each sample, and nothing else."""
+    nothing = Encoding(*[None] * len(Encoding._fields))
+    if encoding.ic_mean is None or encoding.ic_logvar is None:
+        return nothing
+    mean, logvar = (x.repeat(k, 1) for x in (encoding.ic_mean, encoding.ic_logvar))
+    return nothing._replace(ic_mean=mean, ic_logvar=logvar)
 
 
 def _log_weights(model: LFADS, output: LFADSOutput, noise: Noise, terms: LossTerms) -> Tensor:
@@ -222,12 +293,15 @@ def _chunks(
     data: np.ndarray, ext_input: np.ndarray | None, size: int, model: LFADS
 ) -> Iterator[tuple[Tensor, Tensor | None]]:
     like = model.factor_weight
-    for i in range(0, len(data), size):
-        batch = torch.from_numpy(data[i : i + size].astype(np.float32)).to(like)
-        yield (
-            batch,
-            None if ext_input is None else torch.as_tensor(ext_input[i : i + size]).to(like),
-        )
+    starts = range(0, len(data), size)
+    # a bar only where someone looks, and only for work worth one
+    for i in tqdm(starts, unit="chunk", leave=False, disable=None if len(starts) > 1 else True):
+        counts = data[i : i + size]
+        if counts.dtype != np.uint8:
+            counts = counts.astype(np.float32)
+        batch = time_major(torch.from_numpy(counts).to(like.device))
+        ext = None if ext_input is None else torch.as_tensor(ext_input[i : i + size]).to(like)
+        yield batch, ext
 
 
 def _arrays(part: dict[str, Tensor | None]) -> dict[str, np.ndarray | None]:
@@ -257,6 +331,9 @@ def _posterior(
         "gen_states": output.states.gen_states,
         "gen_ics": output.gen_ics,
         "controller_outputs": inputs,
+        "output_dist_params_sd": None,
+        "factors_sd": None,
+        "controller_outputs_sd": None,
         "post_g0_mean": encoding.ic_mean,
         "post_g0_logvar": encoding.ic_logvar,
         "prior_g0_mean": prior_mean,

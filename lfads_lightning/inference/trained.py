@@ -177,7 +177,12 @@ class Trained:
         """Return what a pass over data needs; its random numbers start from the seed each time."""
         rng = torch.Generator(self.model.factor_weight.device).manual_seed(self.config.seed)
         return Evaluation(
-            self.model, self.config.loss, ramps(self.config, self.step), self.step, rng
+            self.model,
+            self.config.loss,
+            ramps(self.config, self.step),
+            self.step,
+            rng,
+            self.config.sampling.memory_mb,
         )
 
     def fitting(self, sessions: list[Session]) -> list[Session]:

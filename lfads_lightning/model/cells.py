@@ -216,7 +216,9 @@ class ControllerInputs(NamedTuple):
 
     weights: GRUWeights
     initial_state: Tensor  # (K,)
-    encodings: Tensor  # (B, T, C or 2C), lagged and dropped out
+    # (B, T, C or 2C), lagged and dropped out; or of n trials with B/n samples each: row r is of
+    # trial r mod n
+    encodings: Tensor
     posterior_weight: Tensor  # (K, 2U): columns of the mean, then of the log-variance
     posterior_bias: Tensor  # (2U,)
     noise: Tensor  # (B, T, U), standard normal
@@ -312,6 +314,10 @@ def _controlled_pass(
     n_bins, co_dim = con.noise.shape[1], con.noise.shape[2]
     n_enc = con.encodings.shape[2]
     con_gates, con_candidates = _projected(con.encodings, con.weights, slice(n_enc), n_bins)
+    samples = len(con.noise) // len(con.encodings)
+    if samples > 1:
+        con_gates = [x.repeat(samples, 1) for x in con_gates]
+        con_candidates = [x.repeat(samples, 1) for x in con_candidates]
     feed_gates, feed_candidate = (
         con.weights.input_gates[n_enc:],
         con.weights.input_candidate[n_enc:],

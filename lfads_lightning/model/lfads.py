@@ -278,19 +278,23 @@ class LFADS(nn.Module):
         """Sample (or take the means), run controller and generator, read out.
 
         Args:
-            encoding: of B trials.
+            encoding: of n trials.
             n_bins: T.
             session: whose read-out to use.
-            noise: (B, ...) standard normals.
+            noise: (B, ...) standard normals; B is n, or B/n samples of each trial are drawn, row r
+                being of trial r mod n.
             masks: dropout; none by default.
             use_means: drive the generator with posterior means.
         """
+        ext = encoding.ext_input if self.config.inject_ext_input_to_gen else None
+        held = next((e for e in (encoding.ic_mean, encoding.con_input, ext) if e is not None), None)
+        samples = 1 if held is None else len(noise.ic) // len(held)
         if encoding.ic_mean is None or encoding.ic_logvar is None:
-            gen_ics = self.gen_ic.expand(noise.ic.shape[0], -1)
+            gen_ics = self.gen_ic.expand(len(noise.ic), -1)
         else:
-            z = encoding.ic_mean
+            z = encoding.ic_mean.repeat(samples, 1)
             if not use_means:
-                z = z + (0.5 * encoding.ic_logvar).exp() * noise.ic
+                z = z + (0.5 * encoding.ic_logvar).exp().repeat(samples, 1) * noise.ic
             gen_ics = self.start_state(z)
         states = self.passes.decoder_pass(
             gen_ics,
@@ -299,7 +303,7 @@ class LFADS(nn.Module):
             self._controller_inputs(encoding, session, noise, masks, use_means),
             n_bins=n_bins,
             clip=self.config.cell_clip_value,
-            ext_input=encoding.ext_input if self.config.inject_ext_input_to_gen else None,
+            ext_input=ext if ext is None or samples == 1 else ext.repeat(samples, 1, 1),
             gen_mask=masks.generator,
         )
         log_rates, logvars = self.read_out(states.factors, session)

@@ -181,8 +181,9 @@ extern "C" {
 
 void lfads_set_sgemm(void* address) { sgemm = reinterpret_cast<Sgemm>(address); }
 
-// x (T, B, m), w_in (m, 3n), h0 (B, n), bias (3n) -> g (T, B, 3n), h, rh (T, B, n); m may be 0
-void lfads_gru_forward(int T, int B, int n, int reverse, float clip, int threads, int m,
+// x (T, B, m), w_in (m, 3n), h0 (B, n), bias (3n) -> g (T, B, 3n), h, rh (T, B, n); m may be 0. Without
+// `keep`, for a pass that is not gone back, g and rh are of one bin.
+void lfads_gru_forward(int T, int B, int n, int reverse, float clip, int threads, int keep, int m,
                        const float* x, const float* w_in, float* g, const float* h0,
                        const float* w_gates, const float* w_candidate, const float* bias, float* h,
                        float* rh) {
@@ -192,9 +193,11 @@ void lfads_gru_forward(int T, int B, int n, int reverse, float clip, int threads
     const float* old = h0 + b.first * n;
     for (int s = 0; s < T; ++s) {
       const long row = static_cast<long>(reverse ? T - 1 - s : s) * B + b.first;
-      if (m > 0) gemm(b.rows, 3 * n, m, x + row * m, m, w_in, 3 * n, false, 0.0f, g + row * 3 * n, 3 * n);
-      gru_step(b.rows, n, g + row * 3 * n, old, w_gates, w_candidate, bias, m > 0, clip,
-               rh + row * n, h + row * n);
+      const long kept = keep ? row : b.first;
+      float* gs = g + kept * 3 * n;
+      if (m > 0) gemm(b.rows, 3 * n, m, x + row * m, m, w_in, 3 * n, false, 0.0f, gs, 3 * n);
+      gru_step(b.rows, n, gs, old, w_gates, w_candidate, bias, m > 0, clip, rh + kept * n,
+               h + row * n);
       old = h + row * n;
     }
   }
@@ -231,11 +234,12 @@ void lfads_poisson(int T, int B, int D, float clip, int threads, const float* lo
     poisson(T, B, D, clip, threads, log_rates, static_cast<const float*>(counts), nll, d);
 }
 
-// Controller and generator; shapes in native.py, class Decoder.
+// Controller and generator; shapes in native.py, class Decoder. Without `keep` con_g, gen_g, con_rh,
+// gen_rh, fed and read are of one bin.
 struct Decoder {
-  int T, B, K, U, G, F, C, I, use_means, feed, threads;
+  int T, B, N, K, U, G, F, C, I, use_means, feed, keep, threads;
   float clip;
-  float *encodings, *w_enc, *ext, *w_ext, *con_g, *c0, *con_gates, *con_candidate, *con_b, *w_feed, *w_post, *b_post, *noise;
+  float *con_in, *encodings, *w_enc, *ext, *w_ext, *con_g, *c0, *con_gates, *con_candidate, *con_b, *w_feed, *w_post, *b_post, *noise;
   float *gen_g, *g0, *gen_gates, *gen_candidate, *gen_b, *w_u, *w_fac, *feed_mask, *gen_mask;
   float *con_h, *con_rh, *post, *u, *gen_h, *gen_rh, *fac, *fed, *read, *fac0;
   float *d_con_h, *d_post, *d_u, *d_gen_h, *d_fac, *d_c0, *d_g0, *d_fac0, *d_con_b, *d_gen_b;
@@ -252,17 +256,25 @@ void lfads_decoder_forward(const Decoder* p) {
     if (p->feed) gemm(rows, F, G, g, G, p->w_fac, F, false, 0.0f, p->fac0 + b.first * F, F);
     for (int t = 0; t < p->T; ++t) {
       const long row = static_cast<long>(t) * B + b.first;
-      float *con_g = p->con_g + row * 3 * K, *gen_g = p->gen_g + row * 3 * G;
-      gemm(rows, 3 * K, p->C, p->encodings + row * p->C, p->C, p->w_enc, 3 * K, false, 0.0f, con_g,
-           3 * K);
+      const long kept = p->keep ? row : b.first;
+      float *con_g = p->con_g + kept * 3 * K, *gen_g = p->gen_g + kept * 3 * G;
+      if (p->con_in) {
+        for (int i = 0; i < rows; ++i)
+          std::memcpy(con_g + i * 3 * K,
+                      p->con_in + (static_cast<long>(t) * p->N + (b.first + i) % p->N) * 3 * K,
+                      sizeof(float) * 3 * K);
+      } else {
+        gemm(rows, 3 * K, p->C, p->encodings + row * p->C, p->C, p->w_enc, 3 * K, false, 0.0f,
+             con_g, 3 * K);
+      }
       if (p->feed) {
-        float* fed = p->fed + row * F;
+        float* fed = p->fed + kept * F;
         const float* mask = p->feed_mask ? p->feed_mask + row * F : nullptr;
         for (int i = 0; i < rows * F; ++i) fed[i] = mask ? fac[i] * mask[i] : fac[i];
         gemm(rows, 3 * K, F, fed, F, p->w_feed, 3 * K, false, 1.0f, con_g, 3 * K);
       }
       gru_step(rows, K, con_g, c, p->con_gates, p->con_candidate, p->con_b, true, p->clip,
-               p->con_rh + row * K, p->con_h + row * K);
+               p->con_rh + kept * K, p->con_h + row * K);
       c = p->con_h + row * K;
       float *post = p->post + row * 2 * U, *u = p->u + row * U;
       const float* noise = p->noise + row * U;
@@ -277,11 +289,11 @@ void lfads_decoder_forward(const Decoder* p) {
       if (p->I > 0)
         gemm(rows, 3 * G, p->I, p->ext + row * p->I, p->I, p->w_ext, 3 * G, false, 1.0f, gen_g, 3 * G);
       gru_step(rows, G, gen_g, g, p->gen_gates, p->gen_candidate, p->gen_b, true, p->clip,
-               p->gen_rh + row * G, p->gen_h + row * G);
+               p->gen_rh + kept * G, p->gen_h + row * G);
       g = p->gen_h + row * G;
       const float* read = g;
       if (p->gen_mask) {
-        float* out = p->read + row * G;
+        float* out = p->read + kept * G;
         const float* mask = p->gen_mask + row * G;
         for (int i = 0; i < rows * G; ++i) out[i] = g[i] * mask[i];
         read = out;

@@ -63,7 +63,24 @@ def library() -> ctypes.CDLL:
         detail = getattr(error, "stderr", None) or str(error)
         raise NativeUnavailable(f"it could not be compiled ({detail.strip()[:300]})") from error
     loaded.lfads_set_sgemm(sgemm)
+    _keep_freed_memory()
     return loaded
+
+
+def _keep_freed_memory() -> None:
+    """Let the C library keep the large blocks that each pass frees, for the next one.
+
+    By default glibc returns them to the system and gets them back page by page, which takes a
+    virtual machine longer than the arithmetic in them. Elsewhere than in glibc this does nothing.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError, TypeError):
+        return
+    trim_threshold, top_pad, mmap_max = -1, -2, -4  # malloc.h
+    mallopt(mmap_max, 0)
+    mallopt(trim_threshold, 2**31 - 1)
+    mallopt(top_pad, 2**26)
 
 
 def _torch_sgemm() -> ctypes.c_void_p:
@@ -143,13 +160,15 @@ class _GRUPass(torch.autograd.Function):
         n_bins: int,
         clip: float,
         reverse: bool,
+        keep: bool,
     ) -> tuple[Tensor, Tensor]:
         n_trials, n = start.shape
         start = start.contiguous()
-        h, rh, buffer = (start.new_empty(n_bins, n_trials, k) for k in (n, n, 3 * n))
+        h = start.new_empty(n_bins, n_trials, n)
+        rh, buffer = (start.new_empty(n_bins if keep else 1, n_trials, k) for k in (n, 3 * n))
         ctx.sizes = (n_bins, n_trials, n, int(reverse), ctypes.c_float(clip), _threads(n_trials))
         library().lfads_gru_forward(
-            *(*ctx.sizes, 0 if x is None else x.shape[2]),
+            *(*ctx.sizes, int(keep), 0 if x is None else x.shape[2]),
             *map(_pointer, (x, matrix, buffer, start, gates, candidate, bias, h, rh)),
         )
         ctx.spent, ctx.buffer, ctx.rh = False, buffer, rh
@@ -178,7 +197,7 @@ class _GRUPass(torch.autograd.Function):
             d_gates,
             d_candidate,
             d_bias.sum(0),
-            *(None, None, None),
+            *(None, None, None, None),
         )
 
 
@@ -223,13 +242,13 @@ def _gru_pass(
         weights.gates,
         weights.candidate,
         _bias(weights),
-        *(n_bins, clip, reverse),
+        *(n_bins, clip, reverse, torch.is_grad_enabled()),
     )
     return h.transpose(0, 1), last
 
 
 _POINTERS = (
-    "encodings w_enc ext w_ext "
+    "con_in encodings w_enc ext w_ext "
     "con_g c0 con_gates con_candidate con_b w_feed w_post b_post noise "
     "gen_g g0 gen_gates gen_candidate gen_b w_u w_fac feed_mask gen_mask "
     "con_h con_rh post u gen_h gen_rh fac fed read fac0 "
@@ -237,10 +256,14 @@ _POINTERS = (
 ).split()
 
 
+_RESULTS = ("gen_h", "fac", "con_h", "post", "u")  # of the decoder's pass
+
+
 class _Decoder(ctypes.Structure):
     """``struct Decoder`` of native.cpp.
 
-    encodings (T, B, C), w_enc (C, 3K), ext (T, B, I), w_ext (I, 3G); con_g (T, B, 3K), c0 (B, K),
+    encodings (T, B, C), w_enc (C, 3K), or con_in (T, N, 3K), their product, where N trials share
+    them; ext (T, B, I), w_ext (I, 3G); con_g (T, B, 3K), c0 (B, K),
     con_gates (K, 2K), con_candidate (K, K), con_b (3K), w_feed (F, 3K), w_post (K, 2U), b_post
     (2U), noise (T, B, U); gen_g (T, B, 3G), g0 (B, G), gen_gates (G, 2G), gen_candidate (G, G),
     gen_b (3G), w_u (U, 3G), w_fac (G, F); feed_mask (T, B, F) and gen_mask (T, B, G) or null;
@@ -249,7 +272,7 @@ class _Decoder(ctypes.Structure):
     """
 
     _fields_ = [
-        *((name, ctypes.c_int) for name in "T B K U G F C I use_means feed threads".split()),
+        *((name, ctypes.c_int) for name in "T B N K U G F C I use_means feed keep threads".split()),
         ("clip", ctypes.c_float),
         *((name, ctypes.c_void_p) for name in _POINTERS),
     ]
@@ -270,34 +293,36 @@ class _DecoderPass(torch.autograd.Function):
         }
         n_bins, n_trials, co_dim = t["noise"].shape
         k, g, f = t["c0"].shape[1], t["g0"].shape[1], t["w_fac"].shape[1]
-        use_means, feed, clip = flags
+        use_means, feed, keep, clip = flags
         t["feed_mask"], t["gen_mask"] = masks
         new = t["c0"].new_empty
-        for name, width in {
-            "con_h": k,
+        results = {"con_h": k, "post": 2 * co_dim, "u": co_dim, "gen_h": g, "fac": f}
+        for_backward = {
             "con_rh": k,
-            "post": 2 * co_dim,
-            "u": co_dim,
-            "gen_h": g,
             "gen_rh": g,
-            "fac": f,
             "fed": f if feed else 0,
             "read": g if masks[1] is not None else 0,
             "con_g": 3 * k,
             "gen_g": 3 * g,
-        }.items():
+        }
+        for name, width in results.items():
             t[name] = new(n_bins, n_trials, width)
+        for name, width in for_backward.items():
+            t[name] = new(n_bins if keep else 1, n_trials, width)
         t["fac0"] = new(n_trials, f)
         ctx.threads = _threads(n_trials)
+        n = t["encodings"].shape[1]
+        if n < n_trials:  # samples of n trials: project once
+            t["con_in"] = (t["encodings"].flatten(0, 1) @ t["w_enc"]).view(n_bins, n, -1)
         n_ext = 0 if t["ext"] is None else t["ext"].shape[2]
         widths = (k, co_dim, g, f, t["encodings"].shape[2], n_ext)
-        ctx.sizes = (n_bins, n_trials, *widths, use_means, feed, ctx.threads, clip)
+        ctx.sizes = (n_bins, n_trials, n, *widths, use_means, feed, keep, ctx.threads, clip)
         library().lfads_decoder_forward(ctypes.byref(_filled(ctx.sizes, t)))
         ctx.spent, ctx.t = False, t
-        outputs = tuple(t[name] for name in ("gen_h", "fac", "con_h", "post", "u"))
+        outputs = tuple(t[name] for name in _RESULTS)
         # the outputs must not be held as they are: that would be a reference cycle
         ctx.save_for_backward(*outputs)
-        for name in ("gen_h", "fac", "con_h", "post", "u"):
+        for name in _RESULTS:
             del t[name]
         return outputs
 
@@ -305,10 +330,9 @@ class _DecoderPass(torch.autograd.Function):
     def backward(ctx: Any, *d_outputs: Tensor) -> tuple[Tensor | None, ...]:
         _spend(ctx)
         t, ctx.t = ctx.t, None
-        outputs = ("gen_h", "fac", "con_h", "post", "u")
-        t |= dict(zip(outputs, ctx.saved_tensors, strict=True))
+        t |= dict(zip(_RESULTS, ctx.saved_tensors, strict=True))
         # d_post and d_fac are added to: take copies
-        for name, d in zip(outputs, d_outputs, strict=True):
+        for name, d in zip(_RESULTS, d_outputs, strict=True):
             t[f"d_{name}"] = d.clone() if name in ("fac", "post") else d.contiguous()
             t[f"d_{name}"] = t[f"d_{name}"].contiguous()
         for name in ("c0", "g0", "fac0"):
@@ -316,8 +340,8 @@ class _DecoderPass(torch.autograd.Function):
         for name in ("con_b", "gen_b"):
             t[f"d_{name}"] = t[name].new_empty(ctx.threads, len(t[name]))
         library().lfads_decoder_backward(ctypes.byref(_filled(ctx.sizes, t)))
-        k, u, g = ctx.sizes[2:5]
-        use_means, feed = ctx.sizes[8:10]
+        k, u, g = ctx.sizes[3:6]
+        use_means, feed = ctx.sizes[9:11]
         con, gen = t["con_g"], t["gen_g"]  # now gradients
         drive = t["post"][..., :u] if use_means else t["u"]
         d_fac = _product(t["gen_h"] if t["gen_mask"] is None else t["read"], t["d_fac"])
@@ -417,11 +441,13 @@ def decoder_pass(
         None if mask is None else _by_bin(mask)
         for mask in (con.feedback_mask if con.do_feed else None, gen_mask)
     )
-    weights = con.weights
+    weights, encodings = con.weights, con.encodings
+    if torch.is_grad_enabled():  # the backward pass knows nothing of shared encodings
+        encodings = encodings.repeat(len(con.noise) // len(encodings), 1, 1)
     outputs = _DecoderPass.apply(
-        (int(con.drive_with_means), int(con.do_feed), clip),
+        (int(con.drive_with_means), int(con.do_feed), int(torch.is_grad_enabled()), clip),
         masks,
-        _by_bin(con.encodings),
+        _by_bin(encodings),
         _input_matrix(weights, slice(n_enc)),
         con.initial_state.expand(gen_ic.shape[0], -1),
         weights.gates,

@@ -41,7 +41,12 @@ class Fitted(NamedTuple):
     seconds: float
 
 
-def fit(config: Config, sessions: Sequence[Session], folder: Path) -> Fitted:
+def fit(
+    config: Config,
+    sessions: Sequence[Session],
+    folder: Path,
+    callbacks: Sequence[pl.Callback] = (),
+) -> Fitted:
     """Train a model, or continue the run in ``folder``.
 
     Args:
@@ -49,6 +54,7 @@ def fit(config: Config, sessions: Sequence[Session], folder: Path) -> Fitted:
         sessions: read and checked.
         folder: the run's; a checkpoint that ``output.checkpoint_pb_load_name`` finds there is
             continued.
+        callbacks: Lightning's, besides our own.
 
     Raises:
         LFADSError: contradictory parameters; a checkpoint that does not fit data or parameters.
@@ -67,7 +73,7 @@ def fit(config: Config, sessions: Sequence[Session], folder: Path) -> Fitted:
         start = find_checkpoint(folder, config.output.checkpoint_pb_load_name)
         continues = start is not None and _take_up(module, start)
         write_config(config, folder)
-        trainer = _trainer(config, device, folder)
+        trainer = _trainer(config, device, folder, callbacks)
         started = time.monotonic()
         with _interrupts_raise():
             trainer.fit(module, data, ckpt_path=start if continues else None, weights_only=True)
@@ -180,7 +186,9 @@ def resolve_device(name: str) -> torch.device:
     return torch.device("cpu")
 
 
-def _trainer(config: Config, device: torch.device, folder: Path) -> pl.Trainer:
+def _trainer(
+    config: Config, device: torch.device, folder: Path, callbacks: Sequence[pl.Callback]
+) -> pl.Trainer:
     cfg = config.trainer
     return pl.Trainer(
         accelerator={"cuda": "gpu"}.get(device.type, device.type),
@@ -194,6 +202,7 @@ def _trainer(config: Config, device: torch.device, folder: Path) -> pl.Trainer:
             Checkpoints(folder, config.output),
             EpochLogs(folder, config.output.csv_log),
             Progress(config.loss, config.optim.learning_rate_stop),
+            *callbacks,
         ],
         num_sanity_val_steps=0,
         enable_progress_bar=False,

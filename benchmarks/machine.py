@@ -1,0 +1,170 @@
+"""Sizes that the benchmarks share, and what this machine can do at best."""
+
+import argparse
+import json
+import os
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from lfads_lightning.config import Config, SessionSpec
+from lfads_lightning.model.lfads import LFADS
+from lfads_lightning.params import from_flat
+
+_CONTROLLER = {"ci_enc_dim": 64, "con_dim": 64, "co_dim": 2}
+_LARGE = {"ic_enc_dim": 100, "ci_enc_dim": 100, "con_dim": 100, "co_dim": 4}
+
+
+class Size(NamedTuple):
+    """Data and model of one benchmark."""
+
+    n_bins: int
+    n_neurons: int
+    n_trials: int
+    model: dict[str, int]
+
+
+SIZES = {
+    "S": Size(100, 30, 100, {"ic_enc_dim": 64, "gen_dim": 64, "factors_dim": 8, "co_dim": 0}),
+    "S2": Size(100, 50, 100, {"ic_enc_dim": 64, "gen_dim": 100, "factors_dim": 20} | _CONTROLLER),
+    "M": Size(140, 180, 100, {"gen_dim": 200, "factors_dim": 40} | _LARGE),
+    "L": Size(300, 200, 256, {"gen_dim": 200, "factors_dim": 40} | _LARGE),
+}
+
+
+def new_model(size: Size, **parameters: Any) -> tuple[LFADS, Config]:
+    """Make a model of this size, and its config."""
+    config = from_flat(size.model | {"batch_size": size.n_trials, "device": "cpu:0"} | parameters)
+    torch.manual_seed(0)
+    return LFADS(config.model, [SessionSpec("session", size.n_neurons)]), config
+
+
+def counts(size: Size, n_trials: int | None = None) -> np.ndarray:
+    """Draw (E, T, D) counts, 0.1 per bin."""
+    rng, n_trials = np.random.default_rng(0), n_trials or size.n_trials
+    drawn = np.empty((n_trials, size.n_bins, size.n_neurons), np.uint8)
+    for i in range(n_trials):  # NumPy draws 8 bytes for each
+        drawn[i] = rng.poisson(0.1, drawn[i].shape)
+    return drawn
+
+
+def in_turn(
+    works: dict[str, Callable[[], object]], rounds: int, warm_ups: int = 2
+) -> dict[str, list[float]]:
+    """Time works A B A B ..., seconds each; the first rounds are not counted."""
+    seconds: dict[str, list[float]] = {name: [] for name in works}
+    for i in range(warm_ups + rounds):
+        for name, work in works.items():
+            started = time.perf_counter()
+            work()
+            if i >= warm_ups:
+                seconds[name].append(time.perf_counter() - started)
+    return seconds
+
+
+def products(size: Size) -> list[tuple[int, int, int, int]]:
+    """List a training step's matrix products, (m, n, k, how often), for (m, k) times (k, n).
+
+    Forward; in the backward pass that for the weights (transposed: the sum is over trials and bins)
+    and that for what went in, where it is wanted.
+    """
+    t, d, b, model = size
+    e, g, f, u = (model[k] for k in ("ic_enc_dim", "gen_dim", "factors_dim", "co_dim"))
+    rows, found = t * b, []
+
+    def whole(n_in: int, n_out: int, wants_input: bool, times: int = 1) -> None:
+        found.append((rows, n_out, n_in, times))
+        found.append((n_in, n_out, rows, times))
+        if wants_input:
+            found.append((rows, n_in, n_out, times))
+
+    def recurrent(n: int, times: int = 1) -> None:
+        for width in (2 * n, n):
+            found.append((b, width, n, t * times))
+            found.append((b, n, width, t * times))
+            found.append((n, width, rows, times))
+
+    whole(d, 3 * e, False, 2)
+    recurrent(e, 2)
+    recurrent(g)
+    whole(g, f, True)
+    whole(f, d, True)
+    if u:
+        c, k = model["ci_enc_dim"], model["con_dim"]
+        whole(d, 3 * c, False, 2)
+        recurrent(c, 2)
+        recurrent(k)
+        whole(2 * c, 3 * k, True)
+        whole(f, 3 * k, True)
+        whole(k, 2 * u, True)
+        whole(u, 3 * g, True)
+    return found
+
+
+def gflop(size: Size) -> float:
+    """Return the arithmetic in these products, 10^9 operations."""
+    return sum(2e-9 * m * n * k * times for m, n, k, times in products(size))
+
+
+def sgemm_seconds(size: Size) -> float:
+    """Return how long the products alone take here, each shape by itself."""
+    total = 0.0
+    for m, n, k, times in products(size):
+        # the weights' product has its first factor transposed in memory
+        a = torch.randn(k, m).T if k > 10 * max(m, n) else torch.randn(m, k)
+        b, out = torch.randn(k, n), torch.empty(m, n)
+        repeat = max(int(2e8 / (m * n * k)), 1)
+
+        def work(a: torch.Tensor = a, b: torch.Tensor = b, out: torch.Tensor = out) -> None:
+            for _ in range(repeat):  # noqa: B023
+                torch.mm(a, b, out=out)
+
+        total += statistics.median(in_turn({"mm": work}, 5)["mm"]) / repeat * times
+    return total
+
+
+def arguments(
+    description: str, sizes: str, bodies: str = "reference,native", **more: str
+) -> argparse.Namespace:
+    """Read the command line that the benchmarks share, and set the number of threads.
+
+    Args:
+        description: for ``--help``.
+        sizes: default of ``--sizes``.
+        bodies: default of ``--bodies``.
+        **more: further options, and their defaults.
+    """
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--sizes", default=sizes)
+    parser.add_argument("--bodies", default=bodies)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--json", type=Path, help="write the rows to this file")
+    for name, default in more.items():
+        parser.add_argument(f"--{name}", default=default)
+    given = parser.parse_args()
+    given.sizes, given.bodies = given.sizes.split(","), given.bodies.split(",")
+    torch.set_num_threads(given.threads)
+    return given
+
+
+def load() -> float:
+    """Return the load of the last minute: other busy processes, on an idle start."""
+    return round(os.getloadavg()[0], 2)
+
+
+def show(rows: list[dict[str, Any]], file: Path | None) -> None:
+    """Print rows as a table, and write them if asked."""
+    if not rows:
+        return
+    widths = {k: max(len(k), *(len(str(row[k])) for row in rows)) for k in rows[0]}
+    print("  ".join(k.rjust(w) for k, w in widths.items()))
+    for row in rows:
+        print("  ".join(str(row[k]).rjust(w) for k, w in widths.items()))
+    if file is not None:
+        file.write_text(json.dumps(rows, indent=1))
