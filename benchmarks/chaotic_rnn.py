@@ -33,7 +33,7 @@ SETTINGS = {
 ORIGINAL = {"valid_total": 2057.9, "rate_r2_pooled": 0.854, "updates": 2250}
 
 
-def train(seed: int, epochs: int) -> dict[str, float]:
+def train(seed: int, epochs: int, recurrence: str) -> dict[str, float | str]:
     """Train once; return costs, scores and time."""
     (data,) = generate("chaotic_rnn_no_inputs", n_conditions=65, n_replicates=20).values()
     with tempfile.TemporaryDirectory() as folder:
@@ -44,6 +44,7 @@ def train(seed: int, epochs: int) -> dict[str, float]:
             conversion_factor=float(data["conversion_factor"]),
             seed=seed,
             max_epochs=epochs,
+            recurrence=recurrence,
             lfads_save_dir=folder,
             **SETTINGS,
         )
@@ -52,6 +53,7 @@ def train(seed: int, epochs: int) -> dict[str, float]:
     scores = trained.scores
     return {
         "seed": seed,
+        "recurrence": recurrence,
         "valid_total_lowest": round(scores["valid/total"], 2),
         "valid_total_last_10_epochs": round(sum(costs[-10:]) / len(costs[-10:]), 2),
         "rate_r2_pooled": round(scores["valid/rate_r2_pooled"], 4),
@@ -67,7 +69,8 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--epochs", type=int, default=250)
+    parser.add_argument("--recurrence", default="auto", help="as trainer.recurrence")
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")
-    runs = [train(seed, arguments.epochs) for seed in arguments.seeds]
+    runs = [train(seed, arguments.epochs, arguments.recurrence) for seed in arguments.seeds]
     print(json.dumps({"settings": SETTINGS, "original": ORIGINAL, "runs": runs}, indent=1))

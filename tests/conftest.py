@@ -1,10 +1,13 @@
 """Shared by the tests: one thread, tiny data, tiny models."""
 
+from contextlib import suppress
+
 import numpy as np
 import pytest
 import torch
 
 from lfads_lightning.config import SessionSpec
+from lfads_lightning.model import native
 from lfads_lightning.model.lfads import LFADS
 from lfads_lightning.params import from_flat
 
@@ -25,6 +28,8 @@ TINY = {
 def pytest_configure(config):
     """Use one thread; let pass the deprecations that only other packages can mend."""
     torch.set_num_threads(1)
+    with suppress(native.NativeUnavailable):
+        native.library()  # builds it, and says so, before a test looks at what is printed
     # lightning 2.6 (pytorch/utilities/_pytree.py, at each set-up of data loaders) asks torch's
     # pytrees in a way that torch 2.13 deprecates
     config.addinivalue_line(
