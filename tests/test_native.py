@@ -12,7 +12,7 @@ from lfads_lightning.config import (
     Recurrence,
     SessionSpec,
 )
-from lfads_lightning.model import native, recurrences
+from lfads_lightning.model import fused, native, recurrences
 from lfads_lightning.model.cells import GRU
 from lfads_lightning.model.lfads import LFADS
 from lfads_lightning.model.loss import compute_loss
@@ -90,8 +90,8 @@ def test_the_kernel_itself_runs(native_passes, monkeypatch):
     def fail(*args, **kwargs):
         raise AssertionError("went to the reference body")
 
-    monkeypatch.setattr(native.cells, "encoder_pass", fail)
-    monkeypatch.setattr(native.cells, "decoder_pass", fail)
+    monkeypatch.setattr(fused.cells, "encoder_pass", fail)
+    monkeypatch.setattr(fused.cells, "decoder_pass", fail)
     model = LFADS(ModelConfig(**SIZES, co_dim=2), [SessionSpec("a", 11, 2)])
     run(model, native_passes)
 

@@ -19,7 +19,7 @@ class Passes(NamedTuple):
 
 
 REFERENCE = Passes(cells.encoder_pass, cells.decoder_pass, distributions.poisson_nll)
-NATIVE = Passes(native.encoder_pass, native.decoder_pass, native.poisson_nll)
+NATIVE = Passes(native.PASSES.encoder_pass, native.PASSES.decoder_pass, native.poisson_nll)
 
 
 def choose(recurrence: Recurrence) -> Passes:

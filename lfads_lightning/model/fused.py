@@ -1,0 +1,367 @@
+"""Recurrences whose backward pass is written by hand: autograd around kernels.
+
+The kernels (native.py, triton_kernels.py) run over all bins; here is what they have in common.
+Arrays are time-major, (T, B, n). A GRU's buffer (T, B, 3n) holds [reset | update | candidate]:
+activations after the forward pass, gradients of the projected inputs after the backward pass.
+Products for weight gradients are one large one each. What kernels do not cover goes to cells.py.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from lfads_lightning.model import cells
+from lfads_lightning.model.cells import ControllerInputs, DecoderStates, GRUWeights
+from lfads_lightning.model.layout import product
+
+_FIRST_ORDER = (
+    "this recurrence has no second-order gradients; trainer.recurrence=reference has them"
+)
+_SPENT = (
+    "this recurrence overwrites what it saved: a second backward pass needs a new forward "
+    "pass, or trainer.recurrence=reference"
+)
+
+
+Tensors = dict[str, Any]  # a Tensor, or None where there is no such part
+
+
+class DecoderSizes(NamedTuple):
+    """Sizes and switches of the decoder's pass."""
+
+    T: int
+    B: int
+    N: int  # trials whose encodings these are; fewer than B where samples share them
+    K: int
+    U: int
+    G: int
+    F: int
+    C: int  # width of the encodings
+    I: int  # noqa: E741 (the house's letter for external inputs)
+    use_means: int
+    feed: int
+    keep: int  # keep what the backward pass needs
+
+
+class Kernels(NamedTuple):
+    """The four kernels of a body.
+
+    Tensors of the decoder, by name: encodings (T, N, C), w_enc (C, 3K), ext (T, B, I) and w_ext
+    (I, 3G) or None; con_g (T, B, 3K), c0 (B, K), con_gates (K, 2K), con_candidate (K, K), con_b
+    (3K), w_feed (F, 3K), w_post (K, 2U), b_post (2U), noise (T, B, U); gen_g (T, B, 3G), g0 (B, G),
+    gen_gates (G, 2G), gen_candidate (G, G), gen_b (3G), w_u (U, 3G), w_fac (G, F); feed_mask
+    (T, B, F) and gen_mask (T, B, G) or None; con_h, con_rh (T, B, K), post (T, B, 2U), u (T, B, U),
+    gen_h, gen_rh, read (T, B, G), fac, fed (T, B, F), fac0 (B, F), the factors before bin 0;
+    gradients, d_..., as what they are of. Without ``keep`` con_g, gen_g, con_rh, gen_rh, fed and
+    read are of one bin.
+    """
+
+    covers: Callable[[Tensor], bool]  # whether the kernels can take such a tensor
+    # x, matrix, start, gates, candidate, bias -> fills buffer, rh, h; clip, reverse, keep
+    gru_forward: Callable[..., None]
+    # buffer, start, gates, candidate, h, d_h, d_start, clip, reverse -> gradient of the bias;
+    # d_start holds that of the last state on entry, that of the start on return
+    gru_backward: Callable[..., Tensor]
+    # sizes, clip, tensors -> fills them
+    decoder_forward: Callable[[DecoderSizes, float, Tensors], None]
+    # the same -> gradients of con_b and gen_b; d_post, d_fac become totals, con_g and gen_g the
+    # gradients of their projections, d_c0, d_g0 and d_fac0 are filled
+    decoder_backward: Callable[[DecoderSizes, float, Tensors], tuple[Tensor, Tensor]]
+
+
+def spend(ctx: Any) -> None:
+    """Allow one backward pass, of first order."""
+    if torch.is_grad_enabled():  # so it is in a backward pass with create_graph
+        raise RuntimeError(_FIRST_ORDER)
+    if ctx.spent:
+        raise RuntimeError(_SPENT)
+    ctx.spent = True
+
+
+def _product(a: Tensor, b: Tensor) -> Tensor:
+    """Sum aᵀ b over bins and trials: (T, B, m), (T, B, n) -> (m, n)."""
+    return a.reshape(-1, a.shape[-1]).T @ b.reshape(-1, b.shape[-1])
+
+
+def _shifted_product(start: Tensor, states: Tensor, grads: Tensor, reverse: bool = False) -> Tensor:
+    """Sum (state before the bin)ᵀ grads over bins, without copying the states."""
+    if reverse:
+        return _product(states[1:], grads[:-1]) + start.T @ grads[-1]
+    return _product(states[:-1], grads[1:]) + start.T @ grads[0]
+
+
+def _input_gradient(ctx: Any, which: int, grads: Tensor, matrix: Tensor | None) -> Tensor | None:
+    """Return the gradient of an input, if it is wanted: that of its projection, taken back."""
+    if matrix is None or not ctx.needs_input_grad[which]:
+        return None
+    return (grads.flatten(0, 1) @ matrix.T).view(*grads.shape[:2], -1)
+
+
+class _GRUPass(torch.autograd.Function):
+    """A GRU over all bins of x (T, B, m), if any: states (T, B, n), and the last one processed."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        kernels: Kernels,
+        x: Tensor | None,
+        matrix: Tensor | None,
+        start: Tensor,
+        gates: Tensor,
+        candidate: Tensor,
+        bias: Tensor,
+        n_bins: int,
+        clip: float,
+        reverse: bool,
+        keep: bool,
+    ) -> tuple[Tensor, Tensor]:
+        n_trials, n = start.shape
+        start = start.contiguous()
+        h = start.new_empty(n_bins, n_trials, n)
+        rh, buffer = (start.new_empty(n_bins if keep else 1, n_trials, k) for k in (n, 3 * n))
+        arrays = (x, matrix, start, gates, candidate, bias, buffer, rh, h)
+        kernels.gru_forward(*arrays, clip, reverse, keep)
+        ctx.kernels, ctx.clip, ctx.reverse = kernels, clip, reverse
+        ctx.spent, ctx.buffer, ctx.rh = False, buffer, rh
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(x, matrix, start, gates, candidate, h)
+        return h, h[0 if reverse else -1].clone()
+
+    @staticmethod
+    def backward(ctx: Any, d_h: Tensor | None, d_last: Tensor | None) -> tuple[Tensor | None, ...]:
+        spend(ctx)
+        x, matrix, start, gates, candidate, h = ctx.saved_tensors
+        n, reverse = h.shape[2], ctx.reverse
+        d_start = torch.zeros_like(start) if d_last is None else d_last.clone()
+        d_h, grads = None if d_h is None else d_h.contiguous(), ctx.buffer
+        d_bias = ctx.kernels.gru_backward(
+            grads, start, gates, candidate, h, d_h, d_start, ctx.clip, reverse
+        )
+        d_gates = _shifted_product(start, h, grads[..., : 2 * n], reverse)
+        d_candidate = _product(ctx.rh, grads[..., 2 * n :])
+        ctx.buffer = ctx.rh = None
+        return (
+            None,
+            _input_gradient(ctx, 1, grads, matrix),
+            None if x is None else _product(x, grads),
+            d_start,
+            d_gates,
+            d_candidate,
+            d_bias,
+            *(None, None, None, None),
+        )
+
+
+def _input_matrix(weights: GRUWeights, rows: slice) -> Tensor:
+    return torch.cat([weights.input_gates[rows], weights.input_candidate[rows]], dim=1)
+
+
+def _bias(weights: GRUWeights) -> Tensor:
+    return torch.cat([cells.gates_bias(weights), weights.candidate_bias])
+
+
+def by_bin(x: Tensor) -> Tensor:
+    """Return (B, T, n) as a contiguous (T, B, n)."""
+    return x.transpose(0, 1).contiguous()
+
+
+_RESULTS = ("gen_h", "fac", "con_h", "post", "u")  # of the decoder's pass
+
+
+def _gru_pass(
+    kernels: Kernels,
+    x: Tensor | None,
+    start: Tensor,
+    weights: GRUWeights,
+    n_bins: int,
+    clip: float,
+    reverse: bool = False,
+) -> tuple[Tensor, Tensor]:
+    h, last = _GRUPass.apply(
+        kernels,
+        None if x is None else by_bin(x),
+        None if x is None else _input_matrix(weights, slice(None)),
+        start,
+        weights.gates,
+        weights.candidate,
+        _bias(weights),
+        *(n_bins, clip, reverse, torch.is_grad_enabled()),
+    )
+    return h.transpose(0, 1), last
+
+
+class _DecoderPass(torch.autograd.Function):
+    """Controller and generator over all bins."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, kernels: Kernels, flags: tuple, masks: tuple, *tensors: Tensor
+    ) -> tuple[Tensor, ...]:
+        names = (
+            "encodings w_enc c0 con_gates con_candidate con_b w_feed w_post b_post noise "
+            "ext w_ext g0 gen_gates gen_candidate gen_b w_u w_fac"
+        ).split()
+        t = {
+            name: None if tensor is None else tensor.contiguous()
+            for name, tensor in zip(names, tensors, strict=True)
+        }
+        n_bins, n_trials, co_dim = t["noise"].shape
+        k, g, f = t["c0"].shape[1], t["g0"].shape[1], t["w_fac"].shape[1]
+        use_means, feed, keep, clip = flags
+        t["feed_mask"], t["gen_mask"] = masks
+        new = t["c0"].new_empty
+        results = {"con_h": k, "post": 2 * co_dim, "u": co_dim, "gen_h": g, "fac": f}
+        for_backward = {
+            "con_rh": k,
+            "gen_rh": g,
+            "fed": f if feed else 0,
+            "read": g if masks[1] is not None else 0,
+            "con_g": 3 * k,
+            "gen_g": 3 * g,
+        }
+        for name, width in results.items():
+            t[name] = new(n_bins, n_trials, width)
+        for name, width in for_backward.items():
+            t[name] = new(n_bins if keep else 1, n_trials, width)
+        t["fac0"] = new(n_trials, f)
+        n_ext = 0 if t["ext"] is None else t["ext"].shape[2]
+        widths = (k, co_dim, g, f, t["encodings"].shape[2], n_ext)
+        n = t["encodings"].shape[1]
+        ctx.sizes = DecoderSizes(n_bins, n_trials, n, *widths, use_means, feed, keep)
+        kernels.decoder_forward(ctx.sizes, clip, t)
+        ctx.kernels, ctx.clip = kernels, clip
+        ctx.spent, ctx.t = False, t
+        outputs = tuple(t[name] for name in _RESULTS)
+        # the outputs must not be held as they are: that would be a reference cycle
+        ctx.save_for_backward(*outputs)
+        for name in _RESULTS:
+            del t[name]
+        return outputs
+
+    @staticmethod
+    def backward(ctx: Any, *d_outputs: Tensor) -> tuple[Tensor | None, ...]:
+        spend(ctx)
+        t, ctx.t = ctx.t, None
+        t |= dict(zip(_RESULTS, ctx.saved_tensors, strict=True))
+        # d_post and d_fac are added to: take copies
+        for name, d in zip(_RESULTS, d_outputs, strict=True):
+            t[f"d_{name}"] = d.clone() if name in ("fac", "post") else d.contiguous()
+            t[f"d_{name}"] = t[f"d_{name}"].contiguous()
+        for name in ("c0", "g0", "fac0"):
+            t[f"d_{name}"] = torch.empty_like(t[name])
+        d_con_b, d_gen_b = ctx.kernels.decoder_backward(ctx.sizes, ctx.clip, t)
+        k, u, g, feed = ctx.sizes.K, ctx.sizes.U, ctx.sizes.G, ctx.sizes.feed
+        con, gen = t["con_g"], t["gen_g"]  # now gradients
+        drive = t["post"][..., :u] if ctx.sizes.use_means else t["u"]
+        d_fac = _product(t["gen_h"] if t["gen_mask"] is None else t["read"], t["d_fac"])
+        if feed:
+            d_fac = d_fac + t["g0"].T @ t["d_fac0"]
+        return (
+            *(None, None, None),
+            _input_gradient(ctx, 3, con, t["w_enc"]),
+            _product(t["encodings"], con),
+            t["d_c0"],
+            _shifted_product(t["c0"], t["con_h"], con[..., : 2 * k]),
+            _product(t["con_rh"], con[..., 2 * k :]),
+            d_con_b,
+            _product(t["fed"], con) if feed else torch.zeros_like(t["w_feed"]),
+            _product(t["con_h"], t["d_post"]),
+            t["d_post"].sum((0, 1)),
+            None,
+            _input_gradient(ctx, 13, gen, t["w_ext"]),
+            None if t["ext"] is None else _product(t["ext"], gen),
+            t["d_g0"],
+            _shifted_product(t["g0"], t["gen_h"], gen[..., : 2 * g]),
+            _product(t["gen_rh"], gen[..., 2 * g :]),
+            d_gen_b,
+            _product(drive, gen),
+            d_fac,
+        )
+
+
+class FusedPasses:
+    """The encoder's and the decoder's pass on a body's kernels."""
+
+    def __init__(self, kernels: Kernels) -> None:
+        self.kernels = kernels
+
+    def encoder_pass(
+        self,
+        x: Tensor,
+        initial_state: Tensor,
+        weights: GRUWeights,
+        clip: float,
+        reverse: bool = False,
+    ) -> tuple[Tensor, Tensor]:
+        """Run a GRU over all bins; see :func:`lfads_lightning.model.cells.encoder_pass`."""
+        if not self.kernels.covers(x):
+            return cells.encoder_pass(x, initial_state, weights, clip, reverse)
+        start = initial_state.expand(x.shape[0], -1)
+        return _gru_pass(self.kernels, x, start, weights, x.shape[1], clip, reverse)
+
+    def decoder_pass(
+        self,
+        gen_ic: Tensor,
+        generator: GRUWeights,
+        factor_weight: Tensor,
+        controller: ControllerInputs | None,
+        *,
+        n_bins: int,
+        clip: float,
+        ext_input: Tensor | None = None,
+        gen_mask: Tensor | None = None,
+    ) -> DecoderStates:
+        """Run controller and generator; see :func:`lfads_lightning.model.cells.decoder_pass`."""
+        con = controller
+        feeds_rates = con is not None and con.do_feed and con.feedback_rates is not None
+        if not self.kernels.covers(gen_ic) or n_bins == 0 or feeds_rates:
+            return cells.decoder_pass(
+                gen_ic,
+                generator,
+                factor_weight,
+                con,
+                n_bins=n_bins,
+                clip=clip,
+                ext_input=ext_input,
+                gen_mask=gen_mask,
+            )
+        if con is None:
+            h, _ = _gru_pass(self.kernels, ext_input, gen_ic, generator, n_bins, clip)
+            read = h if gen_mask is None else h * gen_mask
+            return DecoderStates(h, product(read, factor_weight))
+        co_dim, n_enc = con.noise.shape[2], con.encodings.shape[2]
+        masks = tuple(
+            None if mask is None else by_bin(mask)
+            for mask in (con.feedback_mask if con.do_feed else None, gen_mask)
+        )
+        weights, encodings = con.weights, con.encodings
+        if torch.is_grad_enabled():  # the backward pass knows nothing of shared encodings
+            encodings = encodings.repeat(len(con.noise) // len(encodings), 1, 1)
+        outputs = _DecoderPass.apply(
+            self.kernels,
+            (int(con.drive_with_means), int(con.do_feed), int(torch.is_grad_enabled()), clip),
+            masks,
+            by_bin(encodings),
+            _input_matrix(weights, slice(n_enc)),
+            con.initial_state.expand(gen_ic.shape[0], -1),
+            weights.gates,
+            weights.candidate,
+            _bias(weights),
+            _input_matrix(weights, slice(n_enc, None)),
+            con.posterior_weight,
+            con.posterior_bias,
+            con.noise.transpose(0, 1),
+            None if ext_input is None else by_bin(ext_input),
+            None if ext_input is None else _input_matrix(generator, slice(co_dim, None)),
+            gen_ic,
+            generator.gates,
+            generator.candidate,
+            _bias(generator),
+            _input_matrix(generator, slice(co_dim)),
+            factor_weight,
+        )
+        gen_states, factors, con_states, post, u = (o.transpose(0, 1) for o in outputs)
+        means, logvars = post[..., :co_dim], post[..., co_dim:]
+        return DecoderStates(gen_states, factors, con_states, means, logvars, u)
