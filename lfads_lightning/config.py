@@ -71,6 +71,7 @@ class Recurrence(Enum):
     auto = "auto"
     reference = "reference"
     native = "native"
+    triton = "triton"
 
 
 def _p(default: Any, doc: str, *, ours: bool = False, **bounds: float) -> Any:
@@ -244,8 +245,8 @@ class TrainerConfig:
     precision: Precision = _p(Precision.float32, "float32 or float64.", ours=True)
     recurrence: Recurrence = _p(
         Recurrence.auto,
-        "reference: the PyTorch loop; native: a C++ kernel, built on first use (CPU, float32); "
-        "auto: native where it can be had.",
+        "reference: the PyTorch loop; native: C++ kernels, built on first use (CPU, float32); "
+        "triton: CUDA kernels (float32); auto: native or triton, where it can be had.",
         ours=True,
     )
     num_threads: int = _p(1, "CPU threads; more pay only on idle cores.", ours=True, ge=1)

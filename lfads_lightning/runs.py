@@ -32,7 +32,8 @@ def run_kind(config: Config, folder: Path) -> float | None:
     trained = load(folder, name, config.trainer.device)
     trained.config.data.batch_size = config.data.batch_size
     trained.config.seed, trained.config.sampling = config.seed, config.sampling
-    trained.model.passes = choose(config.trainer.recurrence)
+    device = trained.model.factor_weight.device.type
+    trained.model.passes = choose(config.trainer.recurrence, device)
     with one_setting_of_threads(config.trainer.num_threads):
         paths = _WRITERS[config.kind](trained, config, folder)
     print(f"{config.kind.name} of {_shown(folder)} ({name}, after {trained.step} updates):")

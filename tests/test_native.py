@@ -16,6 +16,7 @@ from lfads_lightning.model import fused, native, recurrences
 from lfads_lightning.model.cells import GRU
 from lfads_lightning.model.lfads import LFADS
 from lfads_lightning.model.loss import compute_loss
+from lfads_lightning.model.records import Masks, Noise
 
 SIZES = {
     "ic_dim": 5,
@@ -52,16 +53,19 @@ def native_passes():
     return recurrences.NATIVE
 
 
-def run(model, passes, *, use_means=False):
+def run(model, passes, *, use_means=False, n_trials=13, n_bins=17, device="cpu"):
     """Return everything a pass computes and all gradients of a loss that reads all of it."""
     model.passes = passes
     model.zero_grad()
     rng = torch.Generator().manual_seed(3)
-    data = torch.poisson(torch.full((13, 17, 11), 0.5), rng)
-    ext = torch.randn(13, 17, 2, generator=rng)
-    noise = model.draw_noise(13, 17, rng)
+    data = torch.poisson(torch.full((n_trials, n_bins, 11), 0.5), rng).to(device)
+    ext = torch.randn(n_trials, n_bins, 2, generator=rng).to(device)
+    noise = model.to("cpu").draw_noise(n_trials, n_bins, rng)
     torch.manual_seed(4)
-    masks = model.draw_masks(13, 17, "a")
+    masks = model.draw_masks(n_trials, n_bins, "a")
+    noise = Noise(*(x.to(device) for x in noise))
+    masks = Masks(*(None if x is None else x.to(device) for x in masks))
+    model.to(device)
     output = model(data, "a", ext, noise, masks, use_means=use_means)
     loss = compute_loss(model, output, data, LossConfig(l2_con_scale=3.0), 1.0, 1.0).total
     arrays = [output.gen_ics, output.output_dist_params]

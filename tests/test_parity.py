@@ -3,7 +3,9 @@
 tests/parity/*.npz were computed by the original (TensorFlow 1): nine configurations, two kinds.
 """
 
+import importlib.util
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +22,29 @@ from lfads_lightning.training.optimizer import TFAdam
 from lfads_lightning.training.schedules import ramp
 
 CASES = sorted((Path(__file__).parent / "parity").glob("*.npz"))
-BODIES = [Recurrence.reference, Recurrence.auto]  # auto: the native one, where it can be built
 TRAIN_CASES = [p for p in CASES if p.stem.endswith("__train")]
+
+
+def on_every_body(cases, slow=()):
+    """Parametrize by case and body; the Triton kernels run in its interpreter here."""
+    interpreted = importlib.util.find_spec("triton") and os.environ.get("TRITON_INTERPRET") == "1"
+    absent = pytest.mark.skipif(not interpreted, reason="no Triton, or a GPU: tests/test_triton.py")
+    marks = {Recurrence.triton: [absent]}
+    return pytest.mark.parametrize(
+        ("path", "recurrence"),
+        [
+            pytest.param(
+                path,
+                body,
+                id=f"{body.name}-{path.stem}",
+                marks=marks.get(body, [])
+                + [pytest.mark.slow] * (body is Recurrence.triton and path.stem[0] in slow),
+            )
+            # auto: the native one, where it can be built
+            for body in (Recurrence.reference, Recurrence.auto, Recurrence.triton)
+            for path in cases
+        ],
+    )
 
 
 def close(ours, theirs, tolerance):
@@ -114,16 +137,14 @@ def check_pass(case, recorded, data, output: LFADSOutput, ramps):
     return terms
 
 
-@pytest.mark.parametrize("recurrence", BODIES, ids=lambda r: r.name)
-@pytest.mark.parametrize("path", CASES, ids=lambda p: p.stem)
+@on_every_body(CASES)
 def test_intermediates_and_costs_equal_the_original(path, recurrence):
     case = Case(path, recurrence)
     for session in case.sessions:
         check_pass(case, *case.run(f"fwd/{session}/", session, 0))
 
 
-@pytest.mark.parametrize("recurrence", BODIES, ids=lambda r: r.name)
-@pytest.mark.parametrize("path", TRAIN_CASES, ids=lambda p: p.stem)
+@on_every_body(TRAIN_CASES, slow="DEFGHI")  # by their first letters
 def test_gradients_and_four_updates_equal_the_original(path, recurrence):
     case = Case(path, recurrence)
     model = case.model

@@ -65,7 +65,8 @@ class Trained:
         self.model, self.config = model.eval(), config
         self.n_bins, self.step, self.folder = n_bins, step, folder
         if config.trainer.recurrence is not Recurrence.reference:
-            model.passes = choose(Recurrence.auto)  # trained here or on another machine
+            # auto: it may have been trained on another machine
+            model.passes = choose(Recurrence.auto, model.factor_weight.device.type)
         self.scores: dict[str, float | str] = {}
 
     @property

@@ -1,9 +1,11 @@
-"""Which body runs the recurrences: the readable loop, or the native kernel that equals it."""
+"""Which body runs the recurrences: the readable loop, or kernels that equal it."""
 
 import warnings
 from collections.abc import Callable
+from functools import cache
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from lfads_lightning.config import LFADSError, Recurrence
@@ -22,25 +24,120 @@ REFERENCE = Passes(cells.encoder_pass, cells.decoder_pass, distributions.poisson
 NATIVE = Passes(native.PASSES.encoder_pass, native.PASSES.decoder_pass, native.poisson_nll)
 
 
-def choose(recurrence: Recurrence) -> Passes:
-    """Return the body asked for; ``auto`` is the native one where it can be had.
+class Unavailable(Exception):
+    """A body cannot be had here; says why."""
+
+
+def choose(recurrence: Recurrence, device: str = "cpu") -> Passes:
+    """Return the body asked for; ``auto`` is the fastest that can be had.
+
+    Args:
+        recurrence: the body.
+        device: torch's type of it, cpu, cuda or mps.
 
     Raises:
-        LFADSError: the native body is asked for and cannot be had; says why.
+        LFADSError: the body asked for cannot be had; says why.
     """
-    if recurrence is Recurrence.reference:
+    try:
+        if recurrence is Recurrence.triton:
+            return _triton(device)
+        if recurrence is Recurrence.native:
+            return _native(device)
+    except Unavailable as error:
+        raise LFADSError(
+            f"trainer.recurrence={recurrence.name}: {error}; trainer.recurrence=reference needs "
+            "nothing"
+        ) from error
+    if recurrence is Recurrence.reference or device not in ("cpu", "cuda"):
         return REFERENCE
     try:
-        native.library()
-    except native.NativeUnavailable as error:
-        if recurrence is Recurrence.native:
-            raise LFADSError(
-                f"trainer.recurrence=native: {error}; trainer.recurrence=reference needs nothing"
-            ) from error
+        return _native(device) if device == "cpu" else checked(_triton(device), device)
+    except Unavailable as error:
+        kernels = "the native kernel" if device == "cpu" else "the CUDA kernel"
         warnings.warn(
-            f"the native kernel, several times faster, is not used: {error} "
-            "(trainer.recurrence=reference says so on purpose)",
+            f"{kernels}, several times faster, is not used: {error} (trainer.recurrence=reference "
+            "says so on purpose)",
             stacklevel=2,
         )
         return REFERENCE
+
+
+def _native(device: str) -> Passes:
+    if device != "cpu":
+        raise Unavailable(f"it is for the CPU, the device is {device}")
+    try:
+        native.library()
+    except native.NativeUnavailable as error:
+        raise Unavailable(str(error)) from error
     return NATIVE
+
+
+def _triton(device: str) -> Passes:
+    try:
+        from lfads_lightning.model import triton_kernels
+    except ImportError as error:
+        raise Unavailable("Triton is not installed (pip install triton)") from error
+    if device != "cuda" and not triton_kernels.INTERPRETED:
+        raise Unavailable(f"it is for CUDA, the device is {device}; set trainer.device=gpu:0")
+    passes = triton_kernels.PASSES
+    return Passes(passes.encoder_pass, passes.decoder_pass, distributions.poisson_nll)
+
+
+@cache
+def checked(passes: Passes, device: str) -> Passes:
+    """Return a body if it gives the loop's states and gradients on this device.
+
+    Raises:
+        Unavailable: it does not, or fails.
+    """
+    try:
+        ours, theirs = _numbers(passes, device), _numbers(REFERENCE, device)
+    except Exception as error:  # whatever a compiler or a driver raises
+        raise Unavailable(f"it fails here ({' '.join(str(error).split())[:200]})") from error
+    for a, b in zip(ours, theirs, strict=True):
+        if not torch.allclose(a, b, rtol=1e-3, atol=1e-4 * float(b.abs().max())):
+            raise Unavailable("it does not give the loop's numbers here")
+    return passes
+
+
+def _numbers(passes: Passes, device: str) -> list[Tensor]:
+    """Run a small model of every part; return factors and gradients."""
+    n_trials, n_bins, k, u, g, f = 18, 5, 20, 2, 33, 7
+    with torch.random.fork_rng(devices=[]), torch.enable_grad():
+        torch.manual_seed(0)
+        encoder = cells.GRU.encoder(5, 20, 1.0)
+        controller = cells.GRU.decoder(20 + f, k, 1.0, 1.0)
+        generator = cells.GRU.decoder(u, g, 1.0, 1.0)
+        free = [torch.randn(shape) for shape in ((20,), (k,), (n_trials, g), (g, f), (k, 2 * u))]
+        fixed = [torch.randn(n_trials, n_bins, n) for n in (5, u, f, g)]
+    encoder_start, con_start, gen_ic, factor_weight, posterior = (
+        (0.3 * x).to(device).requires_grad_() for x in free
+    )
+    x, noise, feed_mask, gen_mask = (x.to(device) for x in fixed)
+    modules = [m.to(device) for m in (encoder, controller, generator)]
+    encodings, _ = passes.encoder_pass(x, encoder_start, encoder.weights, 5.0, reverse=True)
+    inputs = cells.ControllerInputs(
+        weights=controller.weights,
+        initial_state=con_start,
+        encodings=encodings,
+        posterior_weight=posterior,
+        posterior_bias=torch.zeros(2 * u, device=device),
+        noise=noise,
+        drive_with_means=False,
+        do_feed=True,
+        feedback_mask=feed_mask,
+        feedback_rates=None,
+    )
+    states = passes.decoder_pass(
+        gen_ic,
+        generator.weights,
+        factor_weight,
+        inputs,
+        n_bins=n_bins,
+        clip=5.0,
+        gen_mask=gen_mask,
+    )
+    states.factors.square().mean().backward()
+    leaves = [encoder_start, con_start, gen_ic, factor_weight, posterior]
+    leaves += [p for module in modules for p in module.parameters()]
+    return [states.factors.detach(), *(p.grad for p in leaves if p.grad is not None)]

@@ -68,7 +68,7 @@ def fit(
             sessions, config.data.batch_size, config.data.temporal_spike_jitter_width, config.seed
         )
         model = new_model(config, sessions, data.specs)
-        model.passes = choose(config.trainer.recurrence)
+        model.passes = choose(config.trainer.recurrence, device.type)
         module = LFADSModule(model, config, sessions[0].n_bins)
         start = find_checkpoint(folder, config.output.checkpoint_pb_load_name)
         continues = start is not None and _take_up(module, start)
