@@ -54,7 +54,7 @@ def counts(size: Size, n_trials: int | None = None) -> np.ndarray:
 
 
 def in_turn(
-    works: dict[str, Callable[[], object]], rounds: int, warm_ups: int = 2
+    works: dict[str, Callable[[], object]], rounds: int, warm_ups: int = 5
 ) -> dict[str, list[float]]:
     """Time works A B A B ..., seconds each; the first rounds are not counted."""
     seconds: dict[str, list[float]] = {name: [] for name in works}

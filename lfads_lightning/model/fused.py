@@ -2,8 +2,8 @@
 
 The kernels (native.py, triton_kernels.py) run over all bins; here is what they have in common.
 Arrays are time-major, (T, B, n). A GRU's buffer (T, B, 3n) holds [reset | update | candidate]:
-activations after the forward pass, gradients of the projected inputs after the backward pass.
-Products for weight gradients are one large one each. What kernels do not cover goes to cells.py.
+activations after the forward pass, gradients of the projected inputs after the backward pass. What
+kernels do not cover goes to cells.py.
 """
 
 from collections.abc import Callable
@@ -52,23 +52,25 @@ class Kernels(NamedTuple):
     (I, 3G) or None; con_g (T, B, 3K), c0 (B, K), con_gates (K, 2K), con_candidate (K, K), con_b
     (3K), w_feed (F, 3K), w_post (K, 2U), b_post (2U), noise (T, B, U); gen_g (T, B, 3G), g0 (B, G),
     gen_gates (G, 2G), gen_candidate (G, G), gen_b (3G), w_u (U, 3G), w_fac (G, F); feed_mask
-    (T, B, F) and gen_mask (T, B, G) or None; con_h, con_rh (T, B, K), post (T, B, 2U), u (T, B, U),
-    gen_h, gen_rh, read (T, B, G), fac, fed (T, B, F), fac0 (B, F), the factors before bin 0;
-    gradients, d_..., as what they are of. Without ``keep`` con_g, gen_g, con_rh, gen_rh, fed and
-    read are of one bin.
+    (T, B, F) and gen_mask (T, B, G) or None; con_h (T, B, K), post (T, B, 2U), u (T, B, U), gen_h,
+    read (T, B, G), fac, fed (T, B, F), fac0 (B, F), the factors before bin 0; gradients, d_..., as
+    what they are of. Without ``keep`` con_g, gen_g, fed and read are of one bin. Kernels may add
+    arrays of their own.
     """
 
     covers: Callable[[Tensor], bool]  # whether the kernels can take such a tensor
-    # x, matrix, start, gates, candidate, bias -> fills buffer, rh, h; clip, reverse, keep
-    gru_forward: Callable[..., None]
-    # buffer, start, gates, candidate, h, d_h, d_start, clip, reverse -> gradient of the bias;
-    # d_start holds that of the last state on entry, that of the start on return
-    gru_backward: Callable[..., Tensor]
+    # x, matrix, start, gates, candidate, bias, h, clip, reverse, keep -> the buffer, and what else
+    # the backward pass wants; fills h
+    gru_forward: Callable[..., tuple[Tensor, ...]]
+    # what the forward pass returned, start, gates, candidate, h, d_h, d_start, clip, reverse -> the
+    # gradients of gates, candidate and bias; d_start holds that of the last state on entry, that of
+    # the start on return
+    gru_backward: Callable[..., tuple[Tensor, Tensor, Tensor]]
     # sizes, clip, tensors -> fills them
     decoder_forward: Callable[[DecoderSizes, float, Tensors], None]
-    # the same -> gradients of con_b and gen_b; d_post, d_fac become totals, con_g and gen_g the
-    # gradients of their projections, d_c0, d_g0 and d_fac0 are filled
-    decoder_backward: Callable[[DecoderSizes, float, Tensors], tuple[Tensor, Tensor]]
+    # the same -> fills the gradients of gates, candidates and biases, and d_c0, d_g0, d_fac0;
+    # d_post, d_fac become totals, con_g and gen_g the gradients of their projections
+    decoder_backward: Callable[[DecoderSizes, float, Tensors], None]
 
 
 def spend(ctx: Any) -> None:
@@ -80,16 +82,9 @@ def spend(ctx: Any) -> None:
     ctx.spent = True
 
 
-def _product(a: Tensor, b: Tensor) -> Tensor:
+def outer_product(a: Tensor, b: Tensor) -> Tensor:
     """Sum aᵀ b over bins and trials: (T, B, m), (T, B, n) -> (m, n)."""
     return a.reshape(-1, a.shape[-1]).T @ b.reshape(-1, b.shape[-1])
-
-
-def _shifted_product(start: Tensor, states: Tensor, grads: Tensor, reverse: bool = False) -> Tensor:
-    """Sum (state before the bin)ᵀ grads over bins, without copying the states."""
-    if reverse:
-        return _product(states[1:], grads[:-1]) + start.T @ grads[-1]
-    return _product(states[:-1], grads[1:]) + start.T @ grads[0]
 
 
 def _input_gradient(ctx: Any, which: int, grads: Tensor, matrix: Tensor | None) -> Tensor | None:
@@ -120,11 +115,10 @@ class _GRUPass(torch.autograd.Function):
         n_trials, n = start.shape
         start = start.contiguous()
         h = start.new_empty(n_bins, n_trials, n)
-        rh, buffer = (start.new_empty(n_bins if keep else 1, n_trials, k) for k in (n, 3 * n))
-        arrays = (x, matrix, start, gates, candidate, bias, buffer, rh, h)
-        kernels.gru_forward(*arrays, clip, reverse, keep)
+        arrays = (x, matrix, start, gates, candidate, bias, h)
+        ctx.held = kernels.gru_forward(*arrays, clip, reverse, keep)
         ctx.kernels, ctx.clip, ctx.reverse = kernels, clip, reverse
-        ctx.spent, ctx.buffer, ctx.rh = False, buffer, rh
+        ctx.spent = False
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(x, matrix, start, gates, candidate, h)
         return h, h[0 if reverse else -1].clone()
@@ -133,23 +127,18 @@ class _GRUPass(torch.autograd.Function):
     def backward(ctx: Any, d_h: Tensor | None, d_last: Tensor | None) -> tuple[Tensor | None, ...]:
         spend(ctx)
         x, matrix, start, gates, candidate, h = ctx.saved_tensors
-        n, reverse = h.shape[2], ctx.reverse
+        held, ctx.held = ctx.held, None
         d_start = torch.zeros_like(start) if d_last is None else d_last.clone()
-        d_h, grads = None if d_h is None else d_h.contiguous(), ctx.buffer
-        d_bias = ctx.kernels.gru_backward(
-            grads, start, gates, candidate, h, d_h, d_start, ctx.clip, reverse
+        d_h, grads = None if d_h is None else d_h.contiguous(), held[0]
+        d_weights = ctx.kernels.gru_backward(
+            held, start, gates, candidate, h, d_h, d_start, ctx.clip, ctx.reverse
         )
-        d_gates = _shifted_product(start, h, grads[..., : 2 * n], reverse)
-        d_candidate = _product(ctx.rh, grads[..., 2 * n :])
-        ctx.buffer = ctx.rh = None
         return (
             None,
             _input_gradient(ctx, 1, grads, matrix),
-            None if x is None else _product(x, grads),
+            None if x is None else outer_product(x, grads),
             d_start,
-            d_gates,
-            d_candidate,
-            d_bias,
+            *d_weights,
             *(None, None, None, None),
         )
 
@@ -214,8 +203,6 @@ class _DecoderPass(torch.autograd.Function):
         new = t["c0"].new_empty
         results = {"con_h": k, "post": 2 * co_dim, "u": co_dim, "gen_h": g, "fac": f}
         for_backward = {
-            "con_rh": k,
-            "gen_rh": g,
             "fed": f if feed else 0,
             "read": g if masks[1] is not None else 0,
             "con_g": 3 * k,
@@ -251,32 +238,32 @@ class _DecoderPass(torch.autograd.Function):
             t[f"d_{name}"] = t[f"d_{name}"].contiguous()
         for name in ("c0", "g0", "fac0"):
             t[f"d_{name}"] = torch.empty_like(t[name])
-        d_con_b, d_gen_b = ctx.kernels.decoder_backward(ctx.sizes, ctx.clip, t)
-        k, u, g, feed = ctx.sizes.K, ctx.sizes.U, ctx.sizes.G, ctx.sizes.feed
+        ctx.kernels.decoder_backward(ctx.sizes, ctx.clip, t)
+        feed = ctx.sizes.feed
         con, gen = t["con_g"], t["gen_g"]  # now gradients
-        drive = t["post"][..., :u] if ctx.sizes.use_means else t["u"]
-        d_fac = _product(t["gen_h"] if t["gen_mask"] is None else t["read"], t["d_fac"])
+        drive = t["post"][..., : ctx.sizes.U] if ctx.sizes.use_means else t["u"]
+        d_fac = outer_product(t["gen_h"] if t["gen_mask"] is None else t["read"], t["d_fac"])
         if feed:
             d_fac = d_fac + t["g0"].T @ t["d_fac0"]
         return (
             *(None, None, None),
             _input_gradient(ctx, 3, con, t["w_enc"]),
-            _product(t["encodings"], con),
+            outer_product(t["encodings"], con),
             t["d_c0"],
-            _shifted_product(t["c0"], t["con_h"], con[..., : 2 * k]),
-            _product(t["con_rh"], con[..., 2 * k :]),
-            d_con_b,
-            _product(t["fed"], con) if feed else torch.zeros_like(t["w_feed"]),
-            _product(t["con_h"], t["d_post"]),
+            t["d_con_gates"],
+            t["d_con_candidate"],
+            t["d_con_b"],
+            outer_product(t["fed"], con) if feed else torch.zeros_like(t["w_feed"]),
+            outer_product(t["con_h"], t["d_post"]),
             t["d_post"].sum((0, 1)),
             None,
             _input_gradient(ctx, 13, gen, t["w_ext"]),
-            None if t["ext"] is None else _product(t["ext"], gen),
+            None if t["ext"] is None else outer_product(t["ext"], gen),
             t["d_g0"],
-            _shifted_product(t["g0"], t["gen_h"], gen[..., : 2 * g]),
-            _product(t["gen_rh"], gen[..., 2 * g :]),
-            d_gen_b,
-            _product(drive, gen),
+            t["d_gen_gates"],
+            t["d_gen_candidate"],
+            t["d_gen_b"],
+            outer_product(drive, gen),
             d_fac,
         )
 

@@ -3,8 +3,9 @@
 // A thread takes a block of trials through all time bins, so there is no barrier per bin. Per bin only
 // sgemm calls (torch's own BLAS, handed over by address) and elementwise loops between them. Arrays are
 // time-major: (T, B, n). A GRU's buffer (T, B, 3n) holds [reset | update | candidate]: activations after
-// the forward pass, gradients of the projected inputs after the backward pass. Products for weight
-// gradients are left to the caller: one large one each.
+// the forward pass, gradients of the projected inputs after the backward pass. Gradients of recurrent
+// weights are summed bin by bin, while what goes into them is in the cache; the other products for
+// weights are left to the caller: one large one each.
 
 #include <algorithm>
 #include <cmath>
@@ -24,6 +25,13 @@ void gemm(int m, int n, int k, const float* a, int lda, const float* b, int ldb,
   if (m == 0 || n == 0) return;
   const float one = 1.0f;
   sgemm(transposed ? "T" : "N", "N", &n, &m, &k, &one, b, &ldb, a, &lda, &beta, c, &ldc);
+}
+
+// C (m, n) += A^T B, row-major; A is (k, m), B is (k, n)
+void add_outer(int m, int n, int k, const float* a, int lda, const float* b, int ldb, float* c) {
+  if (m == 0 || n == 0 || k == 0) return;
+  const float one = 1.0f;
+  sgemm("N", "T", &n, &m, &k, &one, b, &ldb, a, &lda, &one, c, &n);
 }
 
 // exp to about 2e-7 relative; plain arithmetic, so that compilers vectorise the loops that call it
@@ -83,12 +91,22 @@ void gru_step(int rows, int n, float* __restrict g, const float* __restrict h,
   }
 }
 
-// Its backward pass. d holds the gradient of the new state and is replaced by that of the old one;
-// g is replaced by the gradient of its projections, whose sum is added to d_bias (3n); tmp (rows, n)
-// and (3n).
+// Gradients of one GRU's recurrent weights and biases, summed by one thread: gates (n, 2n), candidate
+// (n, n), bias (3n), one after the other.
+struct Sums {
+  float *gates, *candidate, *bias;
+  Sums(float* all, int k, int n)
+      : gates(all + k * size(n)), candidate(gates + 2 * n * n), bias(candidate + n * n) {
+    std::memset(gates, 0, sizeof(float) * size(n));
+  }
+  static long size(int n) { return 3L * n * n + 3L * n; }
+};
+
+// The GRU's backward pass over a bin. d holds the gradient of the new state and is replaced by that of
+// the old one; g is replaced by the gradient of its projections; tmp (rows, n) and (3n).
 void gru_step_back(int rows, int n, float* __restrict g, const float* __restrict h,
                    const float* w_gates, const float* w_candidate, float clip,
-                   float* __restrict d, float* __restrict d_bias, float* __restrict tmp) {
+                   float* __restrict d, const Sums& sums, float* __restrict tmp) {
   for (int i = 0; i < rows; ++i) {
     float* __restrict gi = g + i * 3 * n;
     for (int j = 0; j < n; ++j) {
@@ -104,17 +122,20 @@ void gru_step_back(int rows, int n, float* __restrict g, const float* __restrict
   for (int i = 0; i < rows; ++i) {
     float* __restrict gi = g + i * 3 * n;
     for (int j = 0; j < n; ++j) {
-      const float r = gi[j], drh = tmp[i * n + j];
+      const float r = gi[j], drh = tmp[i * n + j], old = h[i * n + j];
       d[i * n + j] += drh * r;
-      gi[j] = drh * h[i * n + j] * r * (1.0f - r);
+      gi[j] = drh * old * r * (1.0f - r);
+      tmp[i * n + j] = r * old;
     }
   }
+  add_outer(n, n, rows, tmp, n, g + 2 * n, 3 * n, sums.candidate);
+  add_outer(n, 2 * n, rows, h, n, g, 3 * n, sums.gates);
   gemm(rows, n, 2 * n, g, 3 * n, w_gates, 2 * n, true, 1.0f, d, n);
   // a bin's sum by itself first: thousands of terms one by one would round
   std::memset(tmp, 0, sizeof(float) * 3 * n);
   for (int i = 0; i < rows; ++i)
     for (int j = 0; j < 3 * n; ++j) tmp[j] += g[i * 3 * n + j];
-  for (int j = 0; j < 3 * n; ++j) d_bias[j] += tmp[j];
+  for (int j = 0; j < 3 * n; ++j) sums.bias[j] += tmp[j];
 }
 size_t scratch(int rows, int n) { return static_cast<size_t>(rows > 3 ? rows : 3) * n; }
 
@@ -181,8 +202,8 @@ extern "C" {
 
 void lfads_set_sgemm(void* address) { sgemm = reinterpret_cast<Sgemm>(address); }
 
-// x (T, B, m), w_in (m, 3n), h0 (B, n), bias (3n) -> g (T, B, 3n), h, rh (T, B, n); m may be 0. Without
-// `keep`, for a pass that is not gone back, g and rh are of one bin.
+// x (T, B, m), w_in (m, 3n), h0 (B, n), bias (3n) -> g (T, B, 3n), h (T, B, n); rh (B, n) is scratch; m
+// may be 0. Without `keep`, for a pass that is not gone back, g is of one bin.
 void lfads_gru_forward(int T, int B, int n, int reverse, float clip, int threads, int keep, int m,
                        const float* x, const float* w_in, float* g, const float* h0,
                        const float* w_gates, const float* w_candidate, const float* bias, float* h,
@@ -196,7 +217,7 @@ void lfads_gru_forward(int T, int B, int n, int reverse, float clip, int threads
       const long kept = keep ? row : b.first;
       float* gs = g + kept * 3 * n;
       if (m > 0) gemm(b.rows, 3 * n, m, x + row * m, m, w_in, 3 * n, false, 0.0f, gs, 3 * n);
-      gru_step(b.rows, n, gs, old, w_gates, w_candidate, bias, m > 0, clip, rh + kept * n,
+      gru_step(b.rows, n, gs, old, w_gates, w_candidate, bias, m > 0, clip, rh + b.first * n,
                h + row * n);
       old = h + row * n;
     }
@@ -204,23 +225,24 @@ void lfads_gru_forward(int T, int B, int n, int reverse, float clip, int threads
 }
 
 // d_h (T, B, n) gradient of h, or null for 0; d_h0 (B, n) that of the last state; g as the forward pass
-// left it -> g: gradient of the projected inputs; d_h0 that of h0; d_bias (threads, 3n), a part each
+// left it -> g: gradient of the projected inputs; d_h0 that of h0; sums (threads, Sums::size), a part
+// each
 void lfads_gru_backward(int T, int B, int n, int reverse, float clip, int threads, float* g,
                         const float* h0, const float* w_gates, const float* w_candidate,
-                        const float* h, const float* d_h, float* d_h0, float* d_bias) {
+                        const float* h, const float* d_h, float* d_h0, float* sums) {
 #pragma omp parallel for num_threads(threads) schedule(static, 1)
   for (int k = 0; k < threads; ++k) {
     const Block b = block_of(k, threads, B);
     std::vector<float> tmp(scratch(b.rows, n));
-    float *d = d_h0 + b.first * n, *db = d_bias + k * 3 * n;
-    std::memset(db, 0, sizeof(float) * 3 * n);
+    float* d = d_h0 + b.first * n;
+    const Sums mine(sums, k, n);
     for (int s = T - 1; s >= 0; --s) {
       const long t = reverse ? T - 1 - s : s, row = t * B + b.first;
       const long before = (reverse ? t + 1 : t - 1) * B + b.first;
       const float* old = s == 0 ? h0 + b.first * n : h + before * n;
       if (d_h)
         for (int i = 0; i < b.rows * n; ++i) d[i] += d_h[row * n + i];
-      gru_step_back(b.rows, n, g + row * 3 * n, old, w_gates, w_candidate, clip, d, db, tmp.data());
+      gru_step_back(b.rows, n, g + row * 3 * n, old, w_gates, w_candidate, clip, d, mine, tmp.data());
     }
   }
 }
@@ -234,15 +256,15 @@ void lfads_poisson(int T, int B, int D, float clip, int threads, const float* lo
     poisson(T, B, D, clip, threads, log_rates, static_cast<const float*>(counts), nll, d);
 }
 
-// Controller and generator; shapes in native.py, class Decoder. Without `keep` con_g, gen_g, con_rh,
-// gen_rh, fed and read are of one bin.
+// Controller and generator; shapes in native.py, class Decoder. con_rh (B, K) and gen_rh (B, G) are
+// scratch. Without `keep` con_g, gen_g, fed and read are of one bin.
 struct Decoder {
   int T, B, N, K, U, G, F, C, I, use_means, feed, keep, threads;
   float clip;
   float *con_in, *encodings, *w_enc, *ext, *w_ext, *con_g, *c0, *con_gates, *con_candidate, *con_b, *w_feed, *w_post, *b_post, *noise;
   float *gen_g, *g0, *gen_gates, *gen_candidate, *gen_b, *w_u, *w_fac, *feed_mask, *gen_mask;
   float *con_h, *con_rh, *post, *u, *gen_h, *gen_rh, *fac, *fed, *read, *fac0;
-  float *d_con_h, *d_post, *d_u, *d_gen_h, *d_fac, *d_c0, *d_g0, *d_fac0, *d_con_b, *d_gen_b;
+  float *d_con_h, *d_post, *d_u, *d_gen_h, *d_fac, *d_c0, *d_g0, *d_fac0, *con_sums, *gen_sums;
 };
 
 void lfads_decoder_forward(const Decoder* p) {
@@ -274,7 +296,7 @@ void lfads_decoder_forward(const Decoder* p) {
         gemm(rows, 3 * K, F, fed, F, p->w_feed, 3 * K, false, 1.0f, con_g, 3 * K);
       }
       gru_step(rows, K, con_g, c, p->con_gates, p->con_candidate, p->con_b, true, p->clip,
-               p->con_rh + kept * K, p->con_h + row * K);
+               p->con_rh + b.first * K, p->con_h + row * K);
       c = p->con_h + row * K;
       float *post = p->post + row * 2 * U, *u = p->u + row * U;
       const float* noise = p->noise + row * U;
@@ -289,7 +311,7 @@ void lfads_decoder_forward(const Decoder* p) {
       if (p->I > 0)
         gemm(rows, 3 * G, p->I, p->ext + row * p->I, p->I, p->w_ext, 3 * G, false, 1.0f, gen_g, 3 * G);
       gru_step(rows, G, gen_g, g, p->gen_gates, p->gen_candidate, p->gen_b, true, p->clip,
-               p->gen_rh + kept * G, p->gen_h + row * G);
+               p->gen_rh + b.first * G, p->gen_h + row * G);
       g = p->gen_h + row * G;
       const float* read = g;
       if (p->gen_mask) {
@@ -306,8 +328,8 @@ void lfads_decoder_forward(const Decoder* p) {
 
 // On entry d_con_h, d_post, d_u, d_gen_h, d_fac hold the gradients of the outputs; on return d_post and
 // d_fac hold the totals, con_g and gen_g the gradients of their projections, and d_c0, d_g0, d_fac0
-// those of the start states and of the factors before bin 0; d_con_b (threads, 3K) and d_gen_b
-// (threads, 3G) hold a part each.
+// those of the start states and of the factors before bin 0; con_sums and gen_sums (threads, Sums::size)
+// hold a part each.
 void lfads_decoder_backward(const Decoder* p) {
   const int B = p->B, K = p->K, U = p->U, G = p->G, F = p->F;
 #pragma omp parallel for num_threads(p->threads) schedule(static, 1)
@@ -319,9 +341,7 @@ void lfads_decoder_backward(const Decoder* p) {
     float *d_c = p->d_c0 + b.first * K, *d_g = p->d_g0 + b.first * G;
     std::memset(d_c, 0, sizeof(float) * rows * K);
     std::memset(d_g, 0, sizeof(float) * rows * G);
-    float *d_con_b = p->d_con_b + k * 3 * K, *d_gen_b = p->d_gen_b + k * 3 * G;
-    std::memset(d_con_b, 0, sizeof(float) * 3 * K);
-    std::memset(d_gen_b, 0, sizeof(float) * 3 * G);
+    const Sums con_sums(p->con_sums, k, K), gen_sums(p->gen_sums, k, G);
     for (int t = p->T - 1; t >= 0; --t) {
       const long row = static_cast<long>(t) * B + b.first;
       const float* g_old = t ? p->gen_h + (row - B) * G : p->g0 + b.first * G;
@@ -331,7 +351,7 @@ void lfads_decoder_backward(const Decoder* p) {
       const float* mask = p->gen_mask ? p->gen_mask + row * G : nullptr;
       const float* d_out = p->d_gen_h + row * G;
       for (int i = 0; i < rows * G; ++i) d_g[i] += d_out[i] + (mask ? d_read[i] * mask[i] : d_read[i]);
-      gru_step_back(rows, G, gen_g, g_old, p->gen_gates, p->gen_candidate, p->clip, d_g, d_gen_b,
+      gru_step_back(rows, G, gen_g, g_old, p->gen_gates, p->gen_candidate, p->clip, d_g, gen_sums,
                     tmp.data());
       gemm(rows, U, 3 * G, gen_g, 3 * G, p->w_u, 3 * G, true, 0.0f, d_drive.data(), U);
       float* d_post = p->d_post + row * 2 * U;
@@ -347,7 +367,7 @@ void lfads_decoder_backward(const Decoder* p) {
       const float* d_state = p->d_con_h + row * K;
       for (int i = 0; i < rows * K; ++i) d_c[i] += d_state[i];
       gemm(rows, K, 2 * U, d_post, 2 * U, p->w_post, 2 * U, true, 1.0f, d_c, K);
-      gru_step_back(rows, K, con_g, c_old, p->con_gates, p->con_candidate, p->clip, d_c, d_con_b,
+      gru_step_back(rows, K, con_g, c_old, p->con_gates, p->con_candidate, p->clip, d_c, con_sums,
                     tmp.data());
       if (p->feed) {
         float* d_fac = t ? p->d_fac + (row - B) * F : p->d_fac0 + b.first * F;

@@ -129,22 +129,23 @@ def _gru_forward(
     gates: Tensor,
     candidate: Tensor,
     bias: Tensor,
-    buffer: Tensor,
-    rh: Tensor,
     h: Tensor,
     clip: float,
     reverse: bool,
     keep: bool,
-) -> None:
+) -> tuple[Tensor, ...]:
+    n_bins, n_trials, n = h.shape
+    buffer, rh = h.new_empty(n_bins if keep else 1, n_trials, 3 * n), torch.empty_like(start)
     library().lfads_gru_forward(
         *(*h.shape, int(reverse), ctypes.c_float(clip), _threads(h.shape[1]), int(keep)),
         0 if x is None else x.shape[2],
         *map(_pointer, (x, matrix, buffer, start, gates, candidate, bias, h, rh)),
     )
+    return (buffer,)
 
 
 def _gru_backward(
-    buffer: Tensor,
+    held: tuple[Tensor],
     start: Tensor,
     gates: Tensor,
     candidate: Tensor,
@@ -153,14 +154,24 @@ def _gru_backward(
     d_start: Tensor,
     clip: float,
     reverse: bool,
-) -> Tensor:
+) -> tuple[Tensor, Tensor, Tensor]:
     threads = _threads(h.shape[1])
-    d_bias = h.new_empty(threads, buffer.shape[2])
+    sums = _new_sums(h, threads, h.shape[2])
     library().lfads_gru_backward(
         *(*h.shape, int(reverse), ctypes.c_float(clip), threads),
-        *map(_pointer, (buffer, start, gates, candidate, h, d_h, d_start, d_bias)),
+        *map(_pointer, (*held, start, gates, candidate, h, d_h, d_start, sums)),
     )
-    return d_bias.sum(0)
+    return _summed(sums, h.shape[2])
+
+
+def _new_sums(like: Tensor, threads: int, n: int) -> Tensor:
+    """Return room for the gradients of gates (n, 2n), candidate (n, n) and bias (3n) by thread."""
+    return like.new_empty(threads, 3 * n * n + 3 * n)
+
+
+def _summed(sums: Tensor, n: int) -> tuple[Tensor, Tensor, Tensor]:
+    gates, candidate, bias = sums.sum(0).split([2 * n * n, n * n, 3 * n])
+    return gates.view(n, 2 * n), candidate.view(n, n), bias
 
 
 _POINTERS = (
@@ -168,7 +179,7 @@ _POINTERS = (
     "con_g c0 con_gates con_candidate con_b w_feed w_post b_post noise "
     "gen_g g0 gen_gates gen_candidate gen_b w_u w_fac feed_mask gen_mask "
     "con_h con_rh post u gen_h gen_rh fac fed read fac0 "
-    "d_con_h d_post d_u d_gen_h d_fac d_c0 d_g0 d_fac0 d_con_b d_gen_b"
+    "d_con_h d_post d_u d_gen_h d_fac d_c0 d_g0 d_fac0 con_sums gen_sums"
 ).split()
 
 
@@ -176,7 +187,7 @@ class _Decoder(ctypes.Structure):
     """``struct Decoder`` of native.cpp: what :class:`Kernels` lists, by name, and more.
 
     con_in (T, N, 3K) is the product of encodings and w_enc where samples share them, else null;
-    d_con_b and d_gen_b hold a part for each thread.
+    con_rh (B, K) and gen_rh (B, G) are scratch; con_sums and gen_sums as :func:`_new_sums`.
     """
 
     _fields_ = [
@@ -194,15 +205,19 @@ def _filled(sizes: DecoderSizes, threads: int, clip: float, t: Tensors) -> _Deco
 def _decoder_forward(sizes: DecoderSizes, clip: float, t: Tensors) -> None:
     if sizes.N < sizes.B:  # samples share them: project once
         t["con_in"] = (t["encodings"].flatten(0, 1) @ t["w_enc"]).view(sizes.T, sizes.N, -1)
+    t |= {"con_rh": torch.empty_like(t["c0"]), "gen_rh": torch.empty_like(t["g0"])}
     library().lfads_decoder_forward(ctypes.byref(_filled(sizes, _threads(sizes.B), clip, t)))
 
 
-def _decoder_backward(sizes: DecoderSizes, clip: float, t: Tensors) -> tuple[Tensor, Tensor]:
+def _decoder_backward(sizes: DecoderSizes, clip: float, t: Tensors) -> None:
     threads = _threads(sizes.B)
-    d_con_b, d_gen_b = (t["noise"].new_empty(threads, 3 * n) for n in (sizes.K, sizes.G))
-    t |= {"d_con_b": d_con_b, "d_gen_b": d_gen_b}
+    t["con_sums"] = _new_sums(t["c0"], threads, sizes.K)
+    t["gen_sums"] = _new_sums(t["g0"], threads, sizes.G)
     library().lfads_decoder_backward(ctypes.byref(_filled(sizes, threads, clip, t)))
-    return d_con_b.sum(0), d_gen_b.sum(0)
+    for cell, n in (("con", sizes.K), ("gen", sizes.G)):
+        parts = _summed(t[f"{cell}_sums"], n)
+        names = ("gates", "candidate", "b")
+        t |= {f"d_{cell}_{name}": part for name, part in zip(names, parts, strict=True)}
 
 
 PASSES = FusedPasses(

@@ -15,7 +15,13 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from lfads_lightning.model.fused import DecoderSizes, FusedPasses, Kernels, Tensors
+from lfads_lightning.model.fused import (
+    DecoderSizes,
+    FusedPasses,
+    Kernels,
+    Tensors,
+    outer_product,
+)
 
 BLOCK = 16  # trials of a program; the least that tl.dot takes
 TILE = 32  # columns computed, and inner products summed, at a time
@@ -540,26 +546,24 @@ def _gru_forward(
     gates: Tensor,
     candidate: Tensor,
     bias: Tensor,
-    buffer: Tensor,
-    rh: Tensor,
     h: Tensor,
     clip: float,
     reverse: bool,
     keep: bool,
-) -> None:
+) -> tuple[Tensor, ...]:
     n_bins, n_trials, n = h.shape
-    if not keep:  # memory is no matter here: these kernels always have a buffer for all bins
-        buffer, rh = h.new_empty(n_bins, n_trials, 3 * n), torch.empty_like(h)
+    buffer, rh = h.new_empty(n_bins, n_trials, 3 * n), torch.empty_like(h)
     _project(buffer, bias, (x, matrix))
     _gru_forward_kernel[_grid(n_trials)](
         *(buffer, start, gates.contiguous(), candidate.contiguous(), h, rh),
         *(clip, n_bins, n_trials, n, reverse, BLOCK, TILE),
         num_warps=WARPS,
     )
+    return buffer, rh
 
 
 def _gru_backward(
-    buffer: Tensor,
+    held: tuple[Tensor, Tensor],
     start: Tensor,
     gates: Tensor,
     candidate: Tensor,
@@ -568,15 +572,28 @@ def _gru_backward(
     d_start: Tensor,
     clip: float,
     reverse: bool,
-) -> Tensor:
-    n_bins, n_trials, n = h.shape
+) -> tuple[Tensor, Tensor, Tensor]:
+    (buffer, rh), (n_bins, n_trials, n) = held, h.shape
     _gru_backward_kernel[_grid(n_trials)](
         *(buffer, start, gates.contiguous(), candidate.contiguous(), h),
         *(d_start if d_h is None else d_h, d_start),
         *(clip, n_bins, n_trials, n, d_h is not None, reverse, BLOCK, TILE),
         num_warps=WARPS,
     )
-    return buffer.sum((0, 1))
+    return _weight_gradients(start, h, rh, buffer, reverse)
+
+
+def _weight_gradients(
+    start: Tensor, states: Tensor, rh: Tensor, grads: Tensor, reverse: bool = False
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the gradients of gates, candidate and bias: large products over all bins."""
+    n = states.shape[2]
+    gates, candidates = grads[..., : 2 * n], grads[..., 2 * n :]
+    if reverse:
+        d_gates = outer_product(states[1:], gates[:-1]) + start.T @ gates[-1]
+    else:
+        d_gates = outer_product(states[:-1], gates[1:]) + start.T @ gates[0]
+    return d_gates, outer_product(rh, candidates), grads.sum((0, 1))
 
 
 _FORWARD = (
@@ -602,18 +619,19 @@ def _launch(kernel: Any, names: list[str], sizes: DecoderSizes, clip: float, t: 
 
 def _decoder_forward(sizes: DecoderSizes, clip: float, t: Tensors) -> None:
     if not sizes.keep:
-        for name in ("con_rh", "gen_rh", "fed", "read", "con_g", "gen_g"):
+        for name in ("fed", "read", "con_g", "gen_g"):  # the kernel knows no shorter ones
             t[name] = t[name].new_empty(sizes.T, *t[name].shape[1:])
     encodings = t["encodings"]
     if sizes.N < sizes.B:
         encodings = encodings.repeat(1, sizes.B // sizes.N, 1)
+    t |= {"con_rh": torch.empty_like(t["con_h"]), "gen_rh": torch.empty_like(t["gen_h"])}
     _project(t["con_g"], t["con_b"], (encodings, t["w_enc"]))
     _project(t["gen_g"], t["gen_b"], (t["ext"], t["w_ext"]))
     torch.mm(t["g0"], t["w_fac"], out=t["fac0"])
     _launch(_decoder_forward_kernel, _FORWARD, sizes, clip, t)
 
 
-def _decoder_backward(sizes: DecoderSizes, clip: float, t: Tensors) -> tuple[Tensor, Tensor]:
+def _decoder_backward(sizes: DecoderSizes, clip: float, t: Tensors) -> None:
     for name in ("c0", "g0", "fac0"):
         t[f"d_{name}"].zero_()
     t |= {
@@ -621,7 +639,11 @@ def _decoder_backward(sizes: DecoderSizes, clip: float, t: Tensors) -> tuple[Ten
         for name, n in (("read", sizes.G), ("drive", sizes.U), ("fed", sizes.F))
     }
     _launch(_decoder_backward_kernel, _BACKWARD, sizes, clip, t)
-    return t["con_g"].sum((0, 1)), t["gen_g"].sum((0, 1))
+    for cell, start in (("con", "c0"), ("gen", "g0")):
+        arrays = (t[start], t[f"{cell}_h"], t[f"{cell}_rh"], t[f"{cell}_g"])
+        names = ("gates", "candidate", "b")
+        parts = zip(names, _weight_gradients(*arrays), strict=True)
+        t |= {f"d_{cell}_{name}": part for name, part in parts}
 
 
 PASSES = FusedPasses(
