@@ -1,0 +1,37 @@
+"""The benchmarks run, and their rows hold what the README says."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+def rows(tmp_path, *words):
+    """Run a benchmark as a user does, and read what it wrote."""
+    file = tmp_path / "rows.json"
+    command = [sys.executable, "-m", *words, "--threads", "1", "--json", str(file)]
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(file.read_text())
+
+
+def test_step_measures_the_named_bodies_at_the_named_sizes(tmp_path):
+    made = rows(tmp_path, "benchmarks.step", "--sizes", "S", "--bodies", "reference", "--rounds", "2")
+    assert [(r["size"], r["body"], r["threads"]) for r in made] == [("S", "reference", 1)]
+    assert made[0]["ratio_to_reference"] == 1
+    assert 0 < made[0]["gflops"] < made[0]["sgemm_gflops"]
+    assert made[0]["step_ms"] > 0 and made[0]["load"] >= 0
+
+
+@pytest.mark.slow
+def test_sampling_beats_the_loop_of_forward_passes(tmp_path):
+    made = rows(tmp_path, "benchmarks.sampling", "--sizes", "S", "--samples", "20", "--rounds", "2")
+    ratios = {r["work"]: r["ratio_to_loop"] for r in made}
+    assert ratios["loop"] == 1 and ratios["native"] > 1.5
