@@ -58,6 +58,14 @@ class Feedback(Enum):
     rates = "rates"
 
 
+class Criterion(Enum):
+    """What the best epoch has least of."""
+
+    total = "total"
+    recon_smoothed = "recon_smoothed"
+    sample_recon_smoothed = "sample_recon_smoothed"
+
+
 class Precision(Enum):
     """Floating-point type of weights and arithmetic."""
 
@@ -95,6 +103,24 @@ class DataConfig:
     ext_input_dim: int = _p(0, "External inputs per bin; 0 ignores those in the files.", ge=0)
     temporal_spike_jitter_width: int = _p(
         0, "Bins: each training spike moves by a uniform draw from [-w, w-1] (Poisson only).", ge=0
+    )
+    coordinated_dropout_rate: float = _p(
+        0.0,
+        "Share of each training batch's entries that is hidden and scored; the rest is shown and "
+        "not scored, so that copying gains nothing. 0: all are shown and scored.",
+        ours=True,
+        ge=0,
+        le=0.99,
+    )
+    sample_validation_rate: float = _p(
+        0.0,
+        "Share of all entries never shown and never trained on, but scored: valid/sample_recon.",
+        ours=True,
+        ge=0,
+        le=0.5,
+    )
+    sample_validation_seed: int = _p(
+        0, "Which entries these are; the same for every seed.", ours=True, ge=0, le=2**32 - 1
     )
 
 
@@ -238,10 +264,33 @@ class TrainerConfig:
     """Machine and length of training."""
 
     device: str = _p("gpu:0", "gpu:N, cuda:N, mps or cpu:0; falls back to the CPU with a warning.")
+    num_devices: int = _p(
+        1, "GPUs, or processes on the CPU, that share each batch (DDP).", ours=True, ge=1
+    )
     max_epochs: int | None = _p(
         None, "Stop after this many epochs; null: when the learning rate says so.", ours=True, ge=1
     )
     max_steps: int | None = _p(None, "Stop after this many updates.", ours=True, ge=1)
+    criterion: Criterion = _p(
+        Criterion.total,
+        "What the lowest-validation-error checkpoint, a sweep and early stopping go by: total "
+        "cost, or smoothed reconstruction (of all entries, or of those never shown).",
+        ours=True,
+    )
+    criterion_smoothing: float = _p(
+        0.7,
+        "Weight of the past in the smoothed reconstruction, per epoch.",
+        ours=True,
+        ge=0,
+        le=0.99,
+    )
+    early_stopping_epochs: int | None = _p(
+        None,
+        "Stop after this many epochs without a new lowest criterion, counted once both ramps are "
+        "complete.",
+        ours=True,
+        ge=1,
+    )
     precision: Precision = _p(Precision.float32, "float32 or float64.", ours=True)
     recurrence: Recurrence = _p(
         Recurrence.auto,

@@ -276,6 +276,12 @@ def check(config: Config) -> list[str]:
             "but model.output_dist is gaussian; set it to 0",
         ),
         (
+            config.trainer.criterion.name == "sample_recon_smoothed"
+            and data.sample_validation_rate == 0,
+            "trainer.criterion=sample_recon_smoothed scores entries that are never shown, but "
+            "data.sample_validation_rate is 0; set it, to 0.1 say",
+        ),
+        (
             model.inject_ext_input_to_gen and data.ext_input_dim == 0,
             "model.inject_ext_input_to_gen=true with data.ext_input_dim=0: there is no external "
             "input to inject; set data.ext_input_dim",

@@ -24,7 +24,7 @@ def run_kind(config: Config, folder: Path) -> float | None:
     """Do what ``kind`` says and print where the results are.
 
     Returns:
-        The lowest validation cost of a training run, a sweep's objective; else None.
+        The lowest criterion of a training run, a sweep's objective; else None.
     """
     if config.kind is Kind.train:
         return _train(config, folder)
@@ -55,8 +55,8 @@ def _train(config: Config, folder: Path) -> float | None:
     trained = train_sessions(config, sessions, folder)
     print(f"Run: {shown}\nFigure: {shown}/figures/summary.png\nScores:")
     print(scores_table(trained.scores), flush=True)
-    cost = trained.scores.get("valid/total")
-    return None if cost is None else float(cost)
+    criterion = trained.scores.get("criterion")
+    return None if criterion is None else float(criterion)
 
 
 def _shown(path: Path) -> str:

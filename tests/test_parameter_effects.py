@@ -30,6 +30,7 @@ from lfads_lightning.model.loss import compute_loss
 from lfads_lightning.model.recurrences import NATIVE, REFERENCE
 from lfads_lightning.params import documented_names, dotted_names, from_flat, read_config
 from lfads_lightning.runs import run_kind
+from lfads_lightning.training import module
 from lfads_lightning.training.fit import Fitted, fit, resolve_device
 from lfads_lightning.training.module import LFADSModule
 
@@ -1265,6 +1266,133 @@ def test_session_selects_the_read_out_of_prior_sample_and_by_default_the_first(u
     assert shapes == {None: (5, "day1"), "day1": (5, "day1"), "day2": (4, "day2")}
     with pytest.raises(LFADSError, match="sampling.session='day3'"):
         use("prior_sample", session="day3")
+
+
+# --- against copying, and the choice of the epoch ---
+
+
+@pytest.fixture
+def views(monkeypatch):
+    """Note what each pass of training and validation shows and scores."""
+    seen = {"training": [], "validation": []}
+    part = []
+    for name in seen:
+        spy(monkeypatch, LFADSModule, f"{name}_step", lambda *_, name=name: part.append(name))
+    original = module.compute_loss
+
+    def noted(model, output, data, weights, ramp_kl, ramp_l2, view):
+        seen[part[-1]].append(view)
+        return original(model, output, data, weights, ramp_kl, ramp_l2, view)
+
+    monkeypatch.setattr(module, "compute_loss", noted)
+    return seen
+
+
+@effect_of("coordinated_dropout_rate")
+@pytest.mark.parametrize("rate", [0.25, 0.7])
+def test_coordinated_dropout_rate_hides_what_it_scores_in_training_only(train, views, rate):
+    train(coordinated_dropout_rate=rate, max_epochs=20)
+    assert all(view == (None, None, 1.0) for view in views["validation"])
+    scored = torch.stack([view.scored for view in views["training"]])
+    shown = torch.stack([view.shown for view in views["training"]])
+    assert torch.equal(scored, shown == 0)  # each entry is shown or scored, never both
+    assert shown[~scored].unique().tolist() == pytest.approx([1 / (1 - rate)])
+    assert scored.float().mean().item() == pytest.approx(rate, abs=0.03)
+    assert len(scored.flatten(1).unique(dim=0)) == len(scored)  # another mask for each update
+    assert {view.weight for view in views["training"]} == {1 / rate}
+
+
+@effect_of("sample_validation_rate")
+def test_sample_validation_rate_keeps_entries_from_encoders_and_loss(train, counts, views):
+    settings = {"sample_validation_rate": 0.3, "max_epochs": 3, "keep_prob": 1.0}
+    run = train(**settings)
+    # the validation trials of this fixture are the first training trials
+    bits = datamodule.entries_never_shown((12, T, D), 0.3, 0, "a", "train")
+    hidden = np.unpackbits(bits, axis=2, count=D).astype(bool)
+    assert hidden.mean() == pytest.approx(0.3, abs=0.07)
+    seen = views["training"][0]
+    assert (seen.scored == (seen.shown > 0)).all()
+    other = np.where(hidden, counts + 3, counts)
+    changed_there = train({"a": other}, **settings)
+    assert changed(run.weights, changed_there.weights) == set()
+    assert changed_there.log["train/recon"] == run.log["train/recon"]
+    assert changed_there.log["train/sample_recon"] != run.log["train/sample_recon"]
+    # both are of a whole trial, so that an untrained model scores alike on either
+    assert run.log["valid/sample_recon"][0] == pytest.approx(run.log["valid/recon"][0], rel=0.3)
+    assert "valid/sample_recon" not in train(max_epochs=1).log
+
+
+@effect_of("sample_validation_seed")
+def test_sample_validation_seed_chooses_the_entries_and_the_seed_does_not(train, views):
+    scored = {}
+    for mask_seed, seed in ((0, 0), (0, 1), (1, 0)):
+        views["validation"].clear()
+        train(sample_validation_rate=0.3, sample_validation_seed=mask_seed, seed=seed, max_epochs=1)
+        scored[mask_seed, seed] = views["validation"][0].scored
+    assert torch.equal(scored[0, 0], scored[0, 1])
+    assert not torch.equal(scored[0, 0], scored[1, 0])
+
+
+@effect_of("criterion")
+def test_criterion_is_what_the_best_epoch_has_least_of(train, monkeypatch):
+    values = {
+        "total": [5, 4, 3, 2, 6, 7],
+        "recon": [5, 5, 1, 5, 9, 9],
+        "sample_recon": [9] * 4 + [1, 9],
+    }
+
+    def scripted(lightning_module):
+        e = lightning_module.current_epoch
+        names = lightning_module._terms
+        n = lightning_module._n_valid
+        lightning_module._valid_sum = torch.tensor([n * values.get(t, [0] * 6)[e] for t in names])
+
+    monkeypatch.setattr(LFADSModule, "on_validation_epoch_end", scripted)
+    best = {}
+    for name in ("total", "recon_smoothed", "sample_recon_smoothed"):
+        run = train(
+            criterion=name,
+            criterion_smoothing=0.0,
+            sample_validation_rate=0.2,
+            kl_increase_steps=0,
+            l2_increase_steps=0,
+            max_epochs=6,
+        )
+        best[name] = run.fitted.step, run.fitted.criterion
+    assert best == {
+        "total": (4, 2.0),
+        "recon_smoothed": (3, 1.0),
+        "sample_recon_smoothed": (5, 1.0),
+    }
+
+
+@effect_of("criterion_smoothing")
+def test_criterion_smoothing_is_the_weight_of_the_past(train):
+    for past in (0.0, 0.7):
+        log = train(criterion_smoothing=past, max_epochs=5).log
+        expected = [log["valid/recon"][0]]
+        for value in log["valid/recon"][1:]:
+            expected.append(past * expected[-1] + (1 - past) * value)
+        assert log["valid/recon_smoothed"] == pytest.approx(expected)
+
+
+@effect_of("early_stopping_epochs")
+def test_early_stopping_epochs_without_a_lower_criterion_end_training(train, monkeypatch):
+    def rising(lightning_module):
+        cost = 100.0 + lightning_module.current_epoch
+        lightning_module._valid_sum.fill_(cost * lightning_module._n_valid)
+
+    monkeypatch.setattr(LFADSModule, "on_validation_epoch_end", rising)
+    # an update is an epoch: the ramp is complete after `ramp` epochs, and the next is the lowest
+    for ramp, patience in ((0, 3), (6, 3), (0, 5)):
+        run = train(
+            kl_increase_steps=ramp,
+            l2_increase_steps=0,
+            early_stopping_epochs=patience,
+            max_epochs=30,
+        )
+        assert len(run.log["epoch"]) == max(ramp, 1) + 1 + patience
+    assert len(train(max_epochs=15, kl_increase_steps=0).log["epoch"]) == 15
 
 
 # --- completeness ---

@@ -1,5 +1,6 @@
 """Serving trials: batches of one session each, shuffled over sessions, with spike jitter."""
 
+import zlib
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -16,39 +17,77 @@ from lfads_lightning.data.synthetic import SYNTHETIC, generate
 
 
 class Batch(NamedTuple):
-    """Trials of one session."""
+    """Trials of one session; of several devices, each has its part of them."""
 
     session: str
     data: Tensor  # (B, T, D), counts in their storage type, or float
-    ext_input: Tensor | None  # (B, T, I)
+    ext_input: Tensor | None = None  # (B, T, I)
+    never_shown: Tensor | None = None  # (B, T, D) bool, kept for sample validation
+    number: int = 0  # of the batch, within its epoch
+    first: int = 0  # trials of this batch that lie on devices before this one
+    n_trials: int | None = None  # on all devices together; None: as many as here
 
 
 class TrialIndex(NamedTuple):
-    """Which trials of which session make a batch."""
+    """Which trials of which session make a batch; see :class:`Batch`."""
 
     session: str
     trials: np.ndarray  # (B,) integers
+    number: int
+    first: int
+    n_trials: int
 
 
 class Trials(Dataset):
     """One split of all sessions in memory; indexed by :class:`TrialIndex`."""
 
-    def __init__(self, splits: dict[str, Split]) -> None:
-        self.splits = splits
+    def __init__(self, splits: dict[str, Split], never_shown: dict[str, np.ndarray]) -> None:
+        self.splits, self.never_shown = splits, never_shown
 
     def __getitem__(self, index: TrialIndex) -> Batch:
         """Gather a batch."""
-        split = self.splits[index.session]
-        ext = split.ext_input
+        split, bits = self.splits[index.session], self.never_shown.get(index.session)
+        ext, hidden = split.ext_input, None
+        if bits is not None:
+            mask = np.unpackbits(bits[index.trials], axis=2, count=split.data.shape[2])
+            hidden = _by_bin(mask.view(bool))
         return Batch(
             index.session,
-            # (B, T, D), but bin by bin in memory, as the model lays it: now, while it is small
-            torch.from_numpy(_signed(split.data[index.trials]))
-            .transpose(0, 1)
-            .contiguous()
-            .transpose(0, 1),
+            _by_bin(_signed(split.data[index.trials])),
             None if ext is None else torch.from_numpy(ext[index.trials]),
+            hidden,
+            index.number,
+            index.first,
+            index.n_trials,
         )
+
+
+def _by_bin(array: np.ndarray) -> Tensor:
+    # (B, T, D), but bin by bin in memory, as the model lays it: now, while it is small
+    return torch.from_numpy(array).transpose(0, 1).contiguous().transpose(0, 1)
+
+
+def entries_never_shown(
+    shape: tuple[int, int, int], rate: float, seed: int, session: str, split: str
+) -> np.ndarray:
+    """Draw which entries are kept for sample validation, from a generator of their own.
+
+    Args:
+        shape: (E, T, D).
+        rate: their share.
+        seed: of the generator, together with the two names.
+        session: name of the session.
+        split: train or valid.
+
+    Returns:
+        (E, T, ceil(D / 8)) bytes, eight neurons to the byte as of ``numpy.packbits``.
+    """
+    n_trials, n_bins, n_neurons = shape
+    rng = np.random.default_rng([seed, zlib.crc32(session.encode()), zlib.crc32(split.encode())])
+    bits = np.empty((n_trials, n_bins, -(-n_neurons // 8)), np.uint8)
+    for i in range(n_trials):  # eight bytes a draw
+        bits[i] = np.packbits(rng.random((n_bins, n_neurons)) < rate, axis=1)
+    return bits
 
 
 def _signed(data: np.ndarray) -> np.ndarray:
@@ -69,10 +108,14 @@ class TrainingBatches(Sampler):
         n_trials: trials of each session.
         batch_size: cut to a session's number of trials.
         seed: of the order.
+        part: (i, n): serve the i-th of n parts of each batch, each device its own.
     """
 
-    def __init__(self, n_trials: dict[str, int], batch_size: int, seed: int) -> None:
+    def __init__(
+        self, n_trials: dict[str, int], batch_size: int, seed: int, part: tuple[int, int] = (0, 1)
+    ) -> None:
         self.n_trials, self.batch_size, self.seed, self.epoch = n_trials, batch_size, seed, 0
+        self.part = part
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch's order; Lightning calls it."""
@@ -90,26 +133,40 @@ class TrainingBatches(Sampler):
             size = min(n, self.batch_size)
             padding = rng.choice(n, size=-n % size, replace=False)
             order = rng.permutation(np.concatenate([np.arange(n), padding]))
-            batches += [TrialIndex(name, trials) for trials in order.reshape(-1, size)]
-        for i in rng.permutation(len(batches)):
-            yield batches[i]
+            batches += [(name, trials) for trials in order.reshape(-1, size)]
+        i, n = self.part
+        for number, k in enumerate(rng.permutation(len(batches))):
+            name, trials = batches[k]
+            first, end = i * len(trials) // n, (i + 1) * len(trials) // n
+            yield TrialIndex(name, trials[first:end], number, first, len(trials))
 
 
 class OrderedBatches(Sampler):
-    """Every trial once, in file order, session by session."""
+    """Every trial once, in file order, session by session.
 
-    def __init__(self, n_trials: dict[str, int], batch_size: int) -> None:
-        self.n_trials, self.batch_size = n_trials, batch_size
+    Args:
+        n_trials: trials of each session.
+        batch_size: trials per batch.
+        part: (i, n): serve every n-th batch from the i-th on, each device its own.
+    """
+
+    def __init__(
+        self, n_trials: dict[str, int], batch_size: int, part: tuple[int, int] = (0, 1)
+    ) -> None:
+        starts = [(name, k) for name, n in n_trials.items() for k in range(0, n, batch_size)]
+        self.batches = []
+        for number, (name, start) in enumerate(starts):
+            trials = np.arange(start, min(start + batch_size, n_trials[name]))
+            if number % part[1] == part[0]:
+                self.batches.append(TrialIndex(name, trials, number, 0, len(trials)))
 
     def __len__(self) -> int:
         """Return the number of batches."""
-        return sum(-(-n // self.batch_size) for n in self.n_trials.values())
+        return len(self.batches)
 
     def __iter__(self) -> Iterator[TrialIndex]:
         """Yield the batches."""
-        for name, n in self.n_trials.items():
-            for start in range(0, n, self.batch_size):
-                yield TrialIndex(name, np.arange(start, min(start + self.batch_size, n)))
+        return iter(self.batches)
 
 
 def jitter_spikes(counts: Tensor, width: int) -> Tensor:
@@ -148,14 +205,24 @@ class LFADSDataModule(pl.LightningDataModule):
         batch_size: trials per batch; cut to the session's size.
         jitter_width: bins, of training batches.
         seed: of the training order.
+        sample_validation_rate: share of the entries that are marked as never shown.
+        sample_validation_seed: of which they are.
     """
 
     def __init__(
-        self, sessions: Sequence[Session], batch_size: int, jitter_width: int = 0, seed: int = 0
+        self,
+        sessions: Sequence[Session],
+        batch_size: int,
+        jitter_width: int = 0,
+        seed: int = 0,
+        sample_validation_rate: float = 0.0,
+        sample_validation_seed: int = 0,
     ) -> None:
         super().__init__()
         self.sessions, self.batch_size = sessions, batch_size
         self.jitter_width, self.seed = jitter_width, seed
+        self.sample_validation_rate = sample_validation_rate
+        self.sample_validation_seed = sample_validation_seed
 
     @property
     def specs(self) -> list[SessionSpec]:
@@ -165,24 +232,42 @@ class LFADSDataModule(pl.LightningDataModule):
     def train_dataloader(self) -> DataLoader:
         """Return the training batches."""
         splits = {s.name: s.train for s in self.sessions}
-        sampler = TrainingBatches(_n_trials(splits), self.batch_size, self.seed)
-        return DataLoader(Trials(splits), batch_size=None, sampler=sampler)
+        sampler = TrainingBatches(_n_trials(splits), self.batch_size, self.seed, self._part())
+        return self._loader(splits, sampler, "train")
 
     def val_dataloader(self) -> DataLoader | list:
         """Return the validation batches; none where no session has validation data."""
         splits = {s.name: s.valid for s in self.sessions if s.valid is not None}
         if not splits:
             return []
-        return DataLoader(
-            Trials(splits),
-            batch_size=None,
-            sampler=OrderedBatches(_n_trials(splits), self.batch_size),
+        sampler = OrderedBatches(_n_trials(splits), self.batch_size, self._part())
+        return self._loader(splits, sampler, "valid")
+
+    def _part(self) -> tuple[int, int]:
+        return (
+            (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
         )
+
+    def _loader(self, splits: dict[str, Split], sampler: Sampler, split: str) -> DataLoader:
+        never_shown = {}
+        if self.sample_validation_rate > 0:
+            rate, seed = self.sample_validation_rate, self.sample_validation_seed
+            never_shown = {
+                name: entries_never_shown(held.data.shape, rate, seed, name, split)
+                for name, held in splits.items()
+            }
+        return DataLoader(Trials(splits, never_shown), batch_size=None, sampler=sampler)
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Batch:
         """Jitter training batches, on the device."""
         if self.jitter_width > 0 and self.trainer is not None and self.trainer.training:
-            batch = batch._replace(data=jitter_spikes(batch.data, self.jitter_width))
+            data, hidden = batch.data, batch.never_shown
+            if hidden is None:
+                data = jitter_spikes(data, self.jitter_width)
+            else:  # no spike moves out of the entries that are never shown
+                moved = jitter_spikes(data * ~hidden, self.jitter_width)
+                data = torch.where(hidden, data, moved)
+            batch = batch._replace(data=data)
         return batch
 
 

@@ -226,9 +226,34 @@ def check_session(
             kept = np.float32 if array.dtype == np.float32 else np.float64
             alignment[key] = _to_float(f"{session.source}: {key}", array, kept)
     checked = replace(session, train=splits["train"], valid=splits.get("valid"), **alignment)
+    if output_dist == "poisson" and session.conversion_factor == 1:
+        checked = replace(checked, conversion_factor=_truth_per_count(checked))
     if warn:
         _warn_of_oddities(checked)
     return checked
+
+
+def _truth_per_count(session: Session) -> float:
+    """Guess the unit of a truth that comes without one; 1 where it is counts per bin already.
+
+    Rates in Hz lie a factor of (bins per second) above the counts.
+    """
+    truth, mean_count = session.train.truth, session.train.data.mean()
+    if truth is None or mean_count == 0 or 2 / 3 < (ratio := truth.mean() / mean_count) < 1.5:
+        return 1.0
+    if ratio <= 0:
+        return 1.0
+    bin_width_ms = max(round(1000 / ratio), 1)
+    factor = 1000 / bin_width_ms
+    if abs(factor / ratio - 1) > 0.1:
+        factor = float(ratio)
+    warnings.warn(
+        f"{session.source}: the truth is {ratio:.4g} times the counts on average, and no "
+        f"conversion_factor says why: it is read as rates of which {factor:.4g} are one count per "
+        "bin; put the right conversion_factor into the file to be sure",
+        stacklevel=2,
+    )
+    return factor
 
 
 def check_together(sessions: list[Session]) -> list[Session]:

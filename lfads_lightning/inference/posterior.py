@@ -14,7 +14,7 @@ from lfads_lightning.model.distributions import gaussian_log_density
 from lfads_lightning.model.layout import time_major
 from lfads_lightning.model.lfads import LFADS
 from lfads_lightning.model.loss import LossTerms, trial_terms
-from lfads_lightning.model.records import Encoding, LFADSOutput, Noise
+from lfads_lightning.model.records import NO_DROPOUT, Encoding, LFADSOutput, Noise
 
 TRIALS_AT_ONCE = 128  # encoded together, before their samples are drawn
 
@@ -72,7 +72,11 @@ class Evaluation(NamedTuple):
 
 @torch.no_grad()
 def push_mean(
-    run: Evaluation, session: str, data: np.ndarray, ext_input: np.ndarray | None
+    run: Evaluation,
+    session: str,
+    data: np.ndarray,
+    ext_input: np.ndarray | None,
+    shown: np.ndarray | None = None,
 ) -> Posterior:
     """Pass posterior means through the generator: one deterministic pass per trial.
 
@@ -83,11 +87,18 @@ def push_mean(
         session: whose read-in and read-out to use.
         data: (E, T, D).
         ext_input: (E, T, I) or None.
+        shown: (E, T, D), multiplies what the encoders see of the data; None for all of it.
     """
-    parts = []
+    parts: list[dict[str, np.ndarray | None]] = []
+    first = 0
     for batch, ext in _chunks(data, ext_input, _rows_at_once(run, data.shape[1:]), run.model):
         noise = run.model.draw_noise(len(batch), batch.shape[1], run.rng)
-        output = run.model(batch, session, ext, noise, use_means=True)
+        masks = NO_DROPOUT
+        if shown is not None:
+            part = torch.as_tensor(shown[first : first + len(batch)]).to(run.model.factor_weight)
+            masks = NO_DROPOUT._replace(data=time_major(part))
+        first += len(batch)
+        output = run.model(batch, session, ext, noise, masks, use_means=True)
         terms = _terms(run, output, batch)
         nan = torch.full_like(terms.total, math.nan)
         parts.append(_arrays(_posterior(run, output, terms, nan, nan, output.states.co_means)))

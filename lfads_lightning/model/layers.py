@@ -59,23 +59,31 @@ def session_key(name: str) -> str:
     return "session_" + name.replace("%", "%25").replace(".", "%2E")
 
 
-def dropout_mask(shape: tuple[int, ...], keep_prob: float, like: Tensor) -> Tensor:
+def dropout_mask(
+    shape: tuple[int, ...],
+    keep_prob: float,
+    like: Tensor,
+    generator: torch.Generator | None = None,
+) -> Tensor:
     """Draw a mask that holds 1/keep_prob with probability keep_prob, else 0 (inverted dropout).
 
     Args:
         shape: (B, n) or (B, T, n); the latter lies bin by bin in memory.
         keep_prob: on the CPU rounded to 1/65536.
         like: of the type and device wanted.
+        generator: of random numbers; torch's global one by default.
     """
     if like.device.type == "cpu":
         # bernoulli_ would take a tenth of a training step; a 64-bit draw makes four entries
         n, below = math.prod(shape), max(round(keep_prob * 2**16), 1) - 2**15
-        draws = torch.empty(-(-n // 4), dtype=torch.int64).random_(-(2**63), None)
+        draws = torch.empty(-(-n // 4), dtype=torch.int64).random_(
+            -(2**63), None, generator=generator
+        )
         one = torch.ones((), dtype=like.dtype)
         mask = torch.mul(draws.view(torch.int16)[:n] < below, one / keep_prob)
     else:
         mask = torch.empty(math.prod(shape), dtype=like.dtype, device=like.device)
-        mask.bernoulli_(keep_prob).div_(keep_prob)
+        mask.bernoulli_(keep_prob, generator=generator).div_(keep_prob)
     return mask.view(shape) if len(shape) == 2 else _by_bin(mask, *shape)
 
 

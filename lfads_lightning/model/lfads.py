@@ -189,15 +189,23 @@ class LFADS(nn.Module):
             torch.randn(n_trials, n_bins, cfg.co_dim, **at),  # type: ignore[call-overload]
         )
 
-    def draw_masks(self, n_trials: int, n_bins: int, session: str) -> Masks:
-        """Draw the dropout masks of one training pass."""
+    def draw_masks(
+        self,
+        n_trials: int,
+        n_bins: int,
+        session: str,
+        generator: torch.Generator | None = None,
+    ) -> Masks:
+        """Draw the dropout masks of one training pass, from ``generator`` or torch's global one."""
         cfg = self.config
         if cfg.keep_prob == 1:
             return NO_DROPOUT
         encodings = (1 if cfg.do_causal_controller else 2) * cfg.ci_enc_dim if cfg.co_dim else 0
 
         def mask(*shape: int) -> Tensor | None:
-            return dropout_mask(shape, cfg.keep_prob, self.factor_weight) if shape[-1] else None
+            if not shape[-1]:
+                return None
+            return dropout_mask(shape, cfg.keep_prob, self.factor_weight, generator)
 
         return Masks(
             data=mask(n_trials, n_bins, self.sessions[session].data_dim),

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from lfads_lightning.config import LossConfig
+from lfads_lightning.model.augment import WHOLE, View
 from lfads_lightning.model.distributions import (
     gaussian_kl,
     gaussian_log_density,
@@ -41,6 +42,7 @@ def compute_loss(
     weights: LossConfig,
     ramp_kl: float,
     ramp_l2: float,
+    view: View = WHOLE,
 ) -> LossTerms:
     """Return the loss of a batch.
 
@@ -51,8 +53,9 @@ def compute_loss(
         weights: of the terms.
         ramp_kl: 0..1, :func:`lfads_lightning.training.schedules.ramp` at this update.
         ramp_l2: 0..1, the same for the L2 penalty.
+        view: which entries of the data are scored.
     """
-    terms = trial_terms(model, output, data, weights, ramp_kl, ramp_l2)
+    terms = trial_terms(model, output, data, weights, ramp_kl, ramp_l2, view)
     return LossTerms(*(term.mean() for term in terms))
 
 
@@ -63,9 +66,10 @@ def trial_terms(
     weights: LossConfig,
     ramp_kl: float,
     ramp_l2: float,
+    view: View = WHOLE,
 ) -> LossTerms:
     """Return the loss terms of each trial, (B,); the L2 penalty is the same in all."""
-    recon = reconstruction(model, output, data)  # (B,)
+    recon = reconstruction(model, output, data, view)  # (B,)
     kl_ic = weights.kl_ic_weight * initial_condition_kl(model, output, like=recon)
     kl_co = weights.kl_co_weight * inferred_input_kl(
         model, output, weights.do_analytic_kl_co, like=recon
@@ -77,12 +81,23 @@ def trial_terms(
     return LossTerms(total, recon, kl_ic, kl_co, l2, corr)
 
 
-def reconstruction(model: LFADS, output: LFADSOutput, data: Tensor) -> Tensor:
-    """Return -log p(data | factors) per trial (B,), summed over bins and channels."""
+def reconstruction(model: LFADS, output: LFADSOutput, data: Tensor, view: View = WHOLE) -> Tensor:
+    """Return -log p(data | factors) per trial (B,), summed over bins and channels.
+
+    Where only a part is scored, its sum is weighed up to that of a whole trial.
+    """
+    log_rates, scored = output.log_rates, view.scored
     if output.output_logvars is None:
-        return model.passes.poisson_nll(output.log_rates, data, output.clip)
-    data, logvars = data.to(output.log_rates.dtype), output.output_logvars.clamp(-output.clip)
-    return -gaussian_log_density(data, output.log_rates, logvars).sum((1, 2))
+        if scored is not None:
+            # no spike at a rate of exp(-clip) costs nothing, and has no gradient
+            log_rates = torch.where(scored, log_rates, -output.clip)
+            data = data * scored
+        return view.weight * model.passes.poisson_nll(log_rates, data, output.clip)
+    data, logvars = data.to(log_rates.dtype), output.output_logvars.clamp(-output.clip)
+    density = gaussian_log_density(data, log_rates, logvars)
+    if scored is not None:
+        density = density * scored
+    return -view.weight * density.sum((1, 2))
 
 
 def initial_condition_kl(model: LFADS, output: LFADSOutput, like: Tensor) -> Tensor:

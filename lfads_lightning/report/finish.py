@@ -2,11 +2,19 @@
 
 import json
 import math
+import warnings
+from typing import NamedTuple
 
 import numpy as np
 
 from lfads_lightning.data.sessions import Session, Split
 from lfads_lightning.files import whole_file
+from lfads_lightning.inference.copying import (
+    better_than_truth_message,
+    bits_of_hidden_entries,
+    gains_of_hidden_entries,
+    hidden_entries_message,
+)
 from lfads_lightning.inference.metrics import (
     best_smoothing,
     poisson_nll,
@@ -18,6 +26,7 @@ from lfads_lightning.report.figures import summary_figure
 from lfads_lightning.training.fit import Fitted
 
 Scores = dict[str, float | str]
+_SCORES_OF_TRAINING = {"valid/total", "valid/recon", "valid/sample_recon"}
 
 
 def finish(trained: Trained, sessions: list[Session], fitted: Fitted) -> Scores:
@@ -28,27 +37,31 @@ def finish(trained: Trained, sessions: list[Session], fitted: Fitted) -> Scores:
     over all neurons.
 
     Returns:
-        ``valid/total`` (nats per trial, lowest eligible epoch's), ``valid/bits_per_spike``; with
+        ``criterion`` (lowest eligible epoch's), ``valid/total`` and ``valid/recon`` of that epoch
+        (nats per trial), ``valid/bits_per_spike``; with
         truth ``valid/rate_r2`` (mean over neurons), ``valid/rate_r2_pooled`` and the same of the
         best Gaussian smoothing, ``valid/smoothing_…``, with its ``smoothing_sd_bins``; ``epochs``,
         ``updates``, ``seconds``, and which ``checkpoint`` was scored.
     """
     has_valid = any(s.valid is not None for s in sessions)
     name = "valid" if has_valid else "train"
-    splits = {s.name: s.valid if has_valid else s.train for s in sessions}
+    chosen = {s.name: s.valid if has_valid else s.train for s in sessions}
+    splits = {name: split for name, split in chosen.items() if split is not None}
     results = {
         n: push_mean(trained.evaluation(), n, split.data, split.ext_input)
         for n, split in splits.items()
-        if split is not None
     }
     factor = {s.name: s.conversion_factor for s in sessions}
-    pairs = [(splits[n], results[n], factor[n]) for n in results]
+    pairs = [Scored(n, splits[n], results[n], factor[n]) for n in results]
     scores: Scores = {}
-    if fitted.best_cost is not None:
-        scores["valid/total"] = fitted.best_cost
+    if fitted.criterion is not None:
+        scores["criterion"] = fitted.criterion
+    scores |= {k: v for k, v in fitted.valid.items() if k in _SCORES_OF_TRAINING}
     if trained.model.is_poisson:
         scores[f"{name}/bits_per_spike"] = _bits_per_spike(pairs)
     scores |= {f"{name}/{key}": value for key, value in _truth_scores(pairs).items()}
+    if trained.model.is_poisson:
+        scores |= {f"{name}/{key}": value for key, value in _copying_scores(trained, pairs).items()}
     scores |= {
         "epochs": fitted.epochs,
         "updates": fitted.updates,
@@ -63,8 +76,7 @@ def finish(trained: Trained, sessions: list[Session], fitted: Fitted) -> Scores:
         }
         path.write_text(json.dumps(plain, indent=1))
     first = next(iter(results))
-    split, posterior, scale = pairs[0]
-    assert split is not None
+    _, split, posterior, scale = pairs[0]
     truth = None if split.truth is None else split.truth / scale
     summary_figure(
         trained.folder / "figures" / "summary.png", split.data, posterior, truth, f"{first}, {name}"
@@ -72,18 +84,50 @@ def finish(trained: Trained, sessions: list[Session], fitted: Fitted) -> Scores:
     return scores
 
 
-def _bits_per_spike(pairs: list[tuple[Split | None, Posterior, float]]) -> float:
+class Scored(NamedTuple):
+    """A session's trials, and what the model makes of them."""
+
+    session: str
+    split: Split
+    posterior: Posterior
+    conversion_factor: float
+
+
+def _copying_scores(trained: Trained, pairs: list[Scored]) -> Scores:
+    """Score entries hidden from the encoders, beside seen ones, and warn of copying."""
+    run, messages, scores = trained.evaluation(), [], Scores()
+    gains = [gains_of_hidden_entries(run, p.session, p.split) for p in pairs]
+    seen, hidden = bits_of_hidden_entries(gains)
+    known = [(p, p.split.truth / p.conversion_factor) for p in pairs if p.split.truth is not None]
+    if known:
+        gain = sum(poisson_nll(_null(p.split), p.split.data) - poisson_nll(t, p.split.data)
+                   for p, t in known)  # fmt: skip
+        spikes = sum(p.split.data.sum(dtype=np.float64) for p, _ in known)
+        scores["truth_bits_per_spike"] = float(gain / spikes / math.log(2)) if spikes else math.nan
+        found = (better_than_truth_message(p.posterior.rates, t, p.split.data) for p, t in known)
+        messages += [m for m in found if m is not None][:1]
+    if not messages and (message := hidden_entries_message(gains)) is not None:
+        messages.append(message)
+    for message in messages:
+        warnings.warn(message, stacklevel=2)
+    return scores | {"seen_bits_per_spike": seen, "hidden_bits_per_spike": hidden}
+
+
+def _null(split: Split) -> np.ndarray:
+    return np.broadcast_to(split.data.mean((0, 1)), split.data.shape)
+
+
+def _bits_per_spike(pairs: list[Scored]) -> float:
     gain = n_spikes = 0.0
-    for split, posterior, _ in pairs:
-        assert split is not None
-        null = np.broadcast_to(split.data.mean((0, 1)), split.data.shape)
+    for _, split, posterior, _ in pairs:
+        null = _null(split)
         gain += poisson_nll(null, split.data) - poisson_nll(posterior.rates, split.data)
         n_spikes += split.data.sum(dtype=np.float64)
     return float(gain / n_spikes / math.log(2)) if n_spikes else math.nan
 
 
-def _truth_scores(pairs: list[tuple[Split | None, Posterior, float]]) -> Scores:
-    known = [(s, p, s.truth / f) for s, p, f in pairs if s is not None and s.truth is not None]
+def _truth_scores(pairs: list[Scored]) -> Scores:
+    known = [(s, p, s.truth / f) for _, s, p, f in pairs if s.truth is not None]
     if not known:
         return {}
     weights = [truth.shape[2] for _, _, truth in known]
@@ -103,8 +147,14 @@ def _truth_scores(pairs: list[tuple[Split | None, Posterior, float]]) -> Scores:
 def scores_table(scores: Scores) -> str:
     """Return scores as lines for the terminal, each with its unit and its comparison."""
     about = {
+        "criterion": "what the checkpoint was chosen by, lowest",
         "total": "validation cost, nats per trial",
+        "recon": "its reconstruction term",
+        "sample_recon": "the same of the entries never shown, weighed up to a trial",
         "bits_per_spike": "bits/spike, against each neuron's mean rate on the same trials",
+        "truth_bits_per_spike": "the same of the true rates",
+        "seen_bits_per_spike": "the same with a fifth of the entries hidden: of those seen",
+        "hidden_bits_per_spike": "of those hidden; far lower means that spikes are copied",
         "rate_r2": "R2 of inferred against true rates, mean over neurons",
         "smoothing_rate_r2": "the same for the best Gaussian smoothing",
         "rate_r2_pooled": "R2 pooled over all neurons, trials and bins",

@@ -26,49 +26,65 @@ EVERY_N_EPOCHS = 10  # as the original, from its first epoch on
 class Checkpoints(Checkpoint):
     """Save every tenth epoch, at the end, on an interrupt, and at the lowest validation cost.
 
-    The lowest validation cost counts only where all hold (the original's rule): KL and L2 ramps
-    are 1 (or both L2 scales 0), this is at least the second validation, and no eligible epoch
-    had a lower cost.
+    The lowest validation cost (``trainer.criterion``) counts only where all hold (the original's
+    rule): KL and L2 ramps are 1 (or both L2 scales 0), this is at least the second validation, and
+    no eligible epoch had a lower one. Training stops when ``patience`` eligible epochs in a row had
+    none.
 
     Args:
         folder: the run's.
         output: names and numbers of checkpoints.
+        criterion: the metric to be lowest, ``valid/total`` for one.
+        patience: epochs, or None.
     """
 
-    def __init__(self, folder: Path, output: OutputConfig) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        output: OutputConfig,
+        criterion: str = "valid/total",
+        patience: int | None = None,
+    ) -> None:
         self.folder, self.output = folder / FOLDER, output
-        self.n_validations, self.lowest = 0, float("inf")
+        self.criterion, self.patience = criterion, patience
+        self.n_validations, self.since_lowest = 0, 0
+        self.best: dict[str, float] = {}  # validation metrics of the lowest epoch
+
+    @property
+    def lowest(self) -> float:
+        """The lowest eligible criterion so far."""
+        return self.best.get(self.criterion, float("inf"))
 
     def state_dict(self) -> dict[str, Any]:
         """Return what keeps a resumed run from overwriting the best model by a worse one."""
-        return {"n_validations": self.n_validations, "lowest": self.lowest}
+        return {
+            "n_validations": self.n_validations,
+            "since_lowest": self.since_lowest,
+            "criterion": self.criterion,
+            "best": self.best,
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take it up."""
-        self.n_validations, self.lowest = state_dict["n_validations"], state_dict["lowest"]
+        """Take it up; by another criterion the search for the lowest begins anew."""
+        self.n_validations = state_dict["n_validations"]
+        if state_dict["criterion"] == self.criterion:
+            self.since_lowest, self.best = state_dict["since_lowest"], state_dict["best"]
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save what this epoch asks for."""
         assert isinstance(pl_module, LFADSModule)
-        is_lowest = self._is_lowest(pl_module)
-        if is_lowest:
-            self.lowest = pl_module.metrics["valid/total"]
-            self._save(trainer, pl_module, LOWEST, self.output.max_ckpt_to_keep_lve)
+        metrics = pl_module.metrics
+        self.n_validations += "valid/total" in metrics
+        if "valid/total" in metrics and self.n_validations >= 2 and ramps_complete(pl_module):
+            self.since_lowest += 1
+            if metrics[self.criterion] < self.lowest:
+                self.since_lowest = 0
+                self.best = {k: v for k, v in metrics.items() if k.startswith("valid/")}
+                self._save(trainer, pl_module, LOWEST, self.output.max_ckpt_to_keep_lve)
+            if self.patience is not None and self.since_lowest >= self.patience:
+                trainer.should_stop = True
         if trainer.current_epoch % EVERY_N_EPOCHS == 0:
             self._save(trainer, pl_module, PERIODIC, self.output.max_ckpt_to_keep)
-
-    def _is_lowest(self, module: LFADSModule) -> bool:
-        metrics, loss = module.metrics, module.config.loss
-        if "valid/total" not in metrics:
-            return False
-        self.n_validations += 1
-        no_l2 = loss.l2_gen_scale == 0 and loss.l2_con_scale == 0
-        eligible = (
-            self.n_validations >= 2
-            and metrics["ramp/kl"] >= 1
-            and (metrics["ramp/l2"] >= 1 or no_l2)
-        )
-        return eligible and metrics["valid/total"] < self.lowest
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save the last state."""
@@ -98,6 +114,13 @@ class Checkpoints(Checkpoint):
         write_index(self.folder, index, kept[-n_kept:])
         for old in kept[:-n_kept]:
             (self.folder / old).unlink(missing_ok=True)
+
+
+def ramps_complete(module: LFADSModule) -> bool:
+    """Return whether the KL and L2 ramps were 1 in the epoch that has ended."""
+    metrics, loss = module.metrics, module.config.loss
+    no_l2 = loss.l2_gen_scale == 0 and loss.l2_con_scale == 0
+    return metrics["ramp/kl"] >= 1 and (metrics["ramp/l2"] >= 1 or no_l2)
 
 
 def read_index(folder: Path, index: str) -> list[str]:

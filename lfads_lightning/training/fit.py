@@ -35,7 +35,8 @@ class Fitted(NamedTuple):
     model: LFADS  # weights of the lowest validation cost, or the last ones
     step: int  # updates behind these weights
     checkpoint: str  # which they are: its index
-    best_cost: float | None  # lowest eligible validation cost, else the last; None without data
+    criterion: float | None  # its lowest eligible value, else the last; None without data
+    valid: dict[str, float]  # validation metrics of the epoch of these weights
     epochs: int
     updates: int
     seconds: float
@@ -65,7 +66,12 @@ def fit(
     with one_setting_of_threads(config.trainer.num_threads), _quiet_lightning():
         pl.seed_everything(config.seed, verbose=False)
         data = LFADSDataModule(
-            sessions, config.data.batch_size, config.data.temporal_spike_jitter_width, config.seed
+            sessions,
+            config.data.batch_size,
+            config.data.temporal_spike_jitter_width,
+            config.seed,
+            config.data.sample_validation_rate,
+            config.data.sample_validation_seed,
         )
         model = new_model(config, sessions, data.specs)
         model.passes = choose(config.trainer.recurrence, device.type)
@@ -78,16 +84,27 @@ def fit(
         with _interrupts_raise():
             trainer.fit(module, data, ckpt_path=start if continues else None, weights_only=True)
         seconds = time.monotonic() - started
-    cost = module.metrics.get("valid/total")
+    valid = {k: v for k, v in module.metrics.items() if k.startswith("valid/")}
     keeper = next(c for c in trainer.callbacks if isinstance(c, Checkpoints))  # type: ignore[attr-defined]
     model = model.to(device)
-    result = Fitted(model, module.step, "last", cost, trainer.current_epoch, module.step, seconds)
+    result = Fitted(
+        model,
+        step=module.step,
+        checkpoint="last",
+        criterion=valid.get(keeper.criterion),
+        valid=valid,
+        epochs=trainer.current_epoch,
+        updates=module.step,
+        seconds=seconds,
+    )
     lowest = find_checkpoint(folder, LOWEST)
-    if lowest is None or keeper.lowest == float("inf"):
+    if lowest is None or not keeper.best:
         return result
     best = load_checkpoint(lowest)
     model.load_state_dict(state_of(best))
-    return result._replace(step=best["lfads"]["step"], checkpoint=LOWEST, best_cost=keeper.lowest)
+    return result._replace(
+        step=best["lfads"]["step"], checkpoint=LOWEST, criterion=keeper.lowest, valid=keeper.best
+    )
 
 
 def new_model(config: Config, sessions: Sequence[Session], specs: Sequence[SessionSpec]) -> LFADS:
@@ -124,6 +141,15 @@ def _take_up(module: LFADSModule, path: Path) -> bool:
         raise LFADSError(
             f"{path}: does not fit the parameters; it was trained with model.{', '.join(changed)}. "
             "Drop these overrides, or start in another output.lfads_save_dir"
+        )
+    before, now = from_dict(record["config"], str(path)).data, module.config.data
+    masks = ("sample_validation_rate", "sample_validation_seed")
+    if now.sample_validation_rate and any(getattr(before, m) != getattr(now, m) for m in masks):
+        warnings.warn(
+            f"{path}: was trained with other entries held back (data.{masks[0]}="
+            f"{before.sample_validation_rate}, {masks[1]}={before.sample_validation_seed}): of "
+            "those that now count as never shown it has seen some",
+            stacklevel=2,
         )
     if "optimizer_states" in checkpoint:
         progress = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]
@@ -199,7 +225,9 @@ def _trainer(
         logger=TensorBoardLogger(folder, name="tensorboard", version=""),
         callbacks=[
             EpochEnd(),
-            Checkpoints(folder, config.output),
+            Checkpoints(
+                folder, config.output, f"valid/{cfg.criterion.name}", cfg.early_stopping_epochs
+            ),
             EpochLogs(folder, config.output.csv_log),
             Progress(config.loss, config.optim.learning_rate_stop),
             *callbacks,

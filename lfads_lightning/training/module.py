@@ -4,13 +4,17 @@ from importlib.metadata import version
 from typing import Any
 
 import lightning.pytorch as pl
+import numpy as np
 import torch
 from torch import Tensor
 
 from lfads_lightning.config import Config, LFADSError
 from lfads_lightning.data.datamodule import Batch
+from lfads_lightning.model.augment import View, coordinated, sample_validation
+from lfads_lightning.model.layers import dropout_mask
 from lfads_lightning.model.lfads import LFADS
-from lfads_lightning.model.loss import LossTerms, compute_loss
+from lfads_lightning.model.loss import LossTerms, compute_loss, reconstruction
+from lfads_lightning.model.records import NO_DROPOUT, LFADSOutput, Masks, Noise
 from lfads_lightning.params import to_dict
 from lfads_lightning.training.optimizer import TFAdam
 from lfads_lightning.training.schedules import LearningRateRule, ramp
@@ -24,7 +28,12 @@ class LFADSModule(pl.LightningModule):
     ``metrics`` holds the numbers of the last epoch: ``train/…`` and ``valid/…`` (total, recon,
     kl_ic, kl_co, l2, corr: nats per trial, without ramps but in total), ``ramp/kl``, ``ramp/l2``,
     ``lr``, ``grad_norm`` (mean over updates, before clipping), ``prior/ar_tau_<k>`` (bins) and
-    ``prior/ar_var_<k>`` (stationary variance).
+    ``prior/ar_var_<k>`` (stationary variance). ``valid/recon_smoothed`` is an exponential average
+    over epochs. With sample validation, ``…/sample_recon`` is the reconstruction of the entries
+    never shown, weighed up to a whole trial as ``…/recon`` is.
+
+    The random numbers of an update come from a generator seeded by (seed, update), and are drawn
+    for all devices together: a resumed run and one on more devices draw the same.
 
     Args:
         model: to train.
@@ -43,12 +52,17 @@ class LFADSModule(pl.LightningModule):
             config.optim.learning_rate_decay_factor, config.optim.learning_rate_n_to_compare
         )
         self.metrics: dict[str, float] = {}
+        self.smoothed: dict[str, float] = {}
         self.resumed = False
+        self._terms = list(LossTerms._fields)
+        if config.data.sample_validation_rate > 0:
+            self._terms.append("sample_recon")
         # sums of an epoch; they stay on the device until its end
-        self._valid_sum, self._n_valid = torch.zeros(len(LossTerms._fields)), 0
+        self._valid_sum, self._n_valid = torch.zeros(len(self._terms)), 0
         self._empty_sums()
-        self._valid_rng = torch.Generator()
         restrict_training(model, config)
+        # a device may have no validation batch, where the others have
+        self.allow_zero_length_dataloader_with_multiple_devices = True
 
     @property
     def step(self) -> int:
@@ -60,30 +74,80 @@ class LFADSModule(pl.LightningModule):
         return ramps(self.config, self.step if step is None else step)
 
     def _empty_sums(self) -> None:
-        self._train_sum = torch.zeros(len(LossTerms._fields), device=self.device)
+        self._train_sum = torch.zeros(len(self._terms), device=self.device)
         self._norm_sum, self._n_updates = torch.zeros((), device=self.device), 0
 
     def training_step(self, batch: Batch) -> Tensor:
-        """Return the loss of a batch, dropout on."""
-        n_trials, n_bins = batch.data.shape[:2]
-        masks = self.model.draw_masks(n_trials, n_bins, batch.session)
-        output = self.model(batch.data, batch.session, batch.ext_input, masks=masks)
-        terms = compute_loss(self.model, output, batch.data, self.config.loss, *self.ramps())
-        self._train_sum = self._train_sum + torch.stack(terms).detach()
+        """Return the loss of a batch, dropout on; of several devices, this one's share of it."""
+        model, cfg = self.model, self.config.data
+        n_here, n_bins, n_channels = batch.data.shape
+        n = batch.n_trials or n_here
+        rng = self._generator(0, self.step)
+        masks = model.draw_masks(n, n_bins, batch.session, rng)
+        noise = model.draw_noise(n, n_bins, rng)
+        kept, rate = None, cfg.coordinated_dropout_rate
+        if rate > 0:
+            kept = dropout_mask((n, n_bins, n_channels), 1 - rate, model.factor_weight, rng)
+        if n > n_here:
+            mine = slice(batch.first, batch.first + n_here)
+            masks, noise = Masks(*(_rows(m, mine) for m in masks)), Noise(*(x[mine] for x in noise))
+            kept = _rows(kept, mine)
+        view, never = self._views(batch)
+        if kept is not None:
+            view = coordinated(view, kept, rate)
+        output = self._look(batch, view, noise, masks)
+        terms = compute_loss(model, output, batch.data, self.config.loss, *self.ramps(), view)
+        self._train_sum = self._train_sum + self._with_sample(terms, output, batch, never) * (
+            n_here / n
+        )
         self._n_updates += 1
-        return terms.total
+        # gradients are averaged over devices
+        return terms.total * (n_here / n * self.trainer.world_size) if n > n_here else terms.total
 
     def validation_step(self, batch: Batch) -> None:
         """Add a batch to the validation cost: no dropout, posterior sampled."""
         n_trials, n_bins = batch.data.shape[:2]
         k = self.config.sampling.num_validation_samples
+        rng = self._generator(1, self.current_epoch, batch.number)
+        view, never = self._views(batch)
         for _ in range(k):
-            noise = self.model.draw_noise(n_trials, n_bins, self._valid_rng)
-            output = self.model(batch.data, batch.session, batch.ext_input, noise)
-            terms = compute_loss(self.model, output, batch.data, self.config.loss, *self.ramps())
+            noise = self.model.draw_noise(n_trials, n_bins, rng)
+            output = self._look(batch, view, noise)
+            terms = compute_loss(
+                self.model, output, batch.data, self.config.loss, *self.ramps(), view
+            )
             # every trial counts once, whatever its batch
-            self._valid_sum = self._valid_sum + torch.stack(terms) * (n_trials / k)
+            self._valid_sum = self._valid_sum + self._with_sample(terms, output, batch, never) * (
+                n_trials / k
+            )
         self._n_valid += n_trials
+
+    def _generator(self, *purpose: int) -> torch.Generator:
+        """Return random numbers that depend on the seed and the purpose alone."""
+        mixed = np.random.SeedSequence([self.config.seed, *purpose]).generate_state(2, np.uint32)
+        return torch.Generator(self.device).manual_seed(int(mixed[0]) << 31 | int(mixed[1]) >> 1)
+
+    def _views(self, batch: Batch) -> tuple[View, View]:
+        rate = self.config.data.sample_validation_rate
+        return sample_validation(batch.never_shown, rate, self.model.factor_weight)
+
+    def _look(
+        self, batch: Batch, view: View, noise: Noise, masks: Masks = NO_DROPOUT
+    ) -> LFADSOutput:
+        if view.shown is not None:
+            shown = view.shown if masks.data is None else masks.data * view.shown
+            masks = masks._replace(data=shown)
+        return self.model(batch.data, batch.session, batch.ext_input, noise, masks=masks)
+
+    @torch.no_grad()
+    def _with_sample(
+        self, terms: LossTerms, output: LFADSOutput, batch: Batch, never: View
+    ) -> Tensor:
+        """Return the loss terms, and where there is sample validation its term behind them."""
+        values = list(terms)
+        if batch.never_shown is not None:
+            values.append(reconstruction(self.model, output, batch.data, never).mean())
+        return torch.stack(values).detach()
 
     def on_train_start(self) -> None:
         """Begin with the learning rate that the user asks for, also after loading."""
@@ -94,18 +158,17 @@ class LFADSModule(pl.LightningModule):
                 group["lr"] = self.config.optim.learning_rate_init
 
     def on_validation_epoch_start(self) -> None:
-        """Empty the sums, and draw this epoch's samples from a generator of their own."""
-        self._valid_sum = torch.zeros(len(LossTerms._fields), device=self.device)
-        self._n_valid = 0
-        seed = (self.config.seed * 1_000_003 + self.current_epoch) % 2**63
-        self._valid_rng = torch.Generator(self.device).manual_seed(seed)
+        """Empty the sums."""
+        self._valid_sum, self._n_valid = torch.zeros(len(self._terms), device=self.device), 0
 
     def finish_epoch(self) -> None:
         """Gather the epoch's numbers, then decay the learning rate or stop."""
         last_update = self.ramps(self.step - 1)
-        metrics = _named("train", self._train_sum / max(self._n_updates, 1))
-        if self._n_valid:
-            metrics |= _named("valid", self._valid_sum / self._n_valid)
+        train, valid, n_valid = self._on_all_devices()
+        metrics = self._named("train", train / max(self._n_updates, 1))
+        if n_valid:
+            metrics |= self._named("valid", valid / n_valid)
+            self._smooth(metrics)
         group = self.trainer.optimizers[0].param_groups[0]
         metrics |= {"ramp/kl": last_update[0], "ramp/l2": last_update[1], "lr": group["lr"]}
         metrics["grad_norm"] = float(self._norm_sum / max(self._n_updates, 1))
@@ -121,6 +184,26 @@ class LFADSModule(pl.LightningModule):
             each["lr"] = rate
         if rate < self.config.optim.learning_rate_stop:
             self.trainer.should_stop = True
+
+    def _on_all_devices(self) -> tuple[Tensor, Tensor, float]:
+        if self.trainer.world_size == 1:
+            return self._train_sum, self._valid_sum, self._n_valid
+        n = torch.tensor([float(self._n_valid)], device=self.device)
+        whole = torch.cat([self._train_sum, self._valid_sum, n])
+        torch.distributed.all_reduce(whole)
+        train, valid, n = whole.split([len(self._terms), len(self._terms), 1])
+        return train, valid, float(n)
+
+    def _smooth(self, metrics: dict[str, float]) -> None:
+        past = self.config.trainer.criterion_smoothing
+        for name in ("valid/recon", "valid/sample_recon"):
+            if name in metrics:
+                before = self.smoothed.get(name, metrics[name])
+                self.smoothed[name] = past * before + (1 - past) * metrics[name]
+                metrics[f"{name}_smoothed"] = self.smoothed[name]
+
+    def _named(self, split: str, values: Tensor) -> dict[str, float]:
+        return {f"{split}/{n}": v for n, v in zip(self._terms, values.tolist(), strict=True)}
 
     def configure_optimizers(self) -> TFAdam:
         """Return the original's Adam over all parameters; frozen ones have no gradient."""
@@ -141,6 +224,7 @@ class LFADSModule(pl.LightningModule):
         """Add what rebuilds the model without its data, and what continues training."""
         checkpoint["lfads"] = model_record(self.model, self.config, self.n_bins, self.step)
         checkpoint["lfads"] |= {"costs": self.rule.costs, "start_step": self.start_step}
+        checkpoint["lfads"]["smoothed"] = self.smoothed
         # an interrupt may come in the middle of an epoch
         checkpoint["lfads"]["sums"] = [self._train_sum.tolist(), float(self._norm_sum)]
         checkpoint["lfads"]["n_updates"] = self._n_updates
@@ -150,8 +234,11 @@ class LFADSModule(pl.LightningModule):
         """Take up the learning-rate rule and the random state where they were."""
         record = checkpoint["lfads"]
         self.rule.costs, self.start_step = list(record["costs"]), record["start_step"]
-        self._train_sum, self._norm_sum = (torch.tensor(s) for s in record["sums"])
-        self._n_updates = record["n_updates"]
+        self.smoothed = dict(record["smoothed"])
+        sums, norm = (torch.tensor(s) for s in record["sums"])
+        if len(sums) == len(self._terms):  # sample validation may be new
+            self._train_sum, self._norm_sum = sums, norm
+            self._n_updates = record["n_updates"]
         torch.set_rng_state(checkpoint["rng"].cpu())
         self.resumed = True
 
@@ -214,6 +301,7 @@ def restrict_training(model: LFADS, config: Config) -> None:
         p.requires_grad_(id(p) in trained)
 
 
-def _named(split: str, values: Tensor) -> dict[str, float]:
-    names = LossTerms._fields
-    return {f"{split}/{n}": v for n, v in zip(names, values.tolist(), strict=True)}
+def _rows(mask: Tensor | None, which: slice) -> Tensor | None:
+    if mask is None or mask.ndim == 2:
+        return None if mask is None else mask[which]
+    return mask.transpose(0, 1)[:, which].contiguous().transpose(0, 1)
