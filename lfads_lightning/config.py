@@ -66,6 +66,20 @@ class Criterion(Enum):
     sample_recon_smoothed = "sample_recon_smoothed"
 
 
+class Algorithm(Enum):
+    """How settings are searched within one run."""
+
+    none = "none"
+    pbt = "pbt"
+
+
+class Engine(Enum):
+    """Where the members of a search train."""
+
+    local = "local"
+    ray = "ray"
+
+
 class Precision(Enum):
     """Floating-point type of weights and arithmetic."""
 
@@ -302,6 +316,46 @@ class TrainerConfig:
 
 
 @dataclass
+class SearchConfig:
+    """Population-based training, in place of a single run."""
+
+    algorithm: Algorithm = _p(
+        Algorithm.none, "none: train one model; pbt: a population (search=pbt).", ours=True
+    )
+    space: str = _p(
+        "autolfads", "What is searched: a preset of conf/space, or a YAML file.", ours=True
+    )
+    engine: Engine = _p(
+        Engine.local, "local: processes on this machine; ray: a Ray cluster.", ours=True
+    )
+    population: int = _p(20, "Members.", ours=True, ge=2)
+    generation_epochs: int = _p(25, "Epochs between two comparisons of members.", ours=True, ge=1)
+    burn_in_epochs: int | None = _p(
+        None,
+        "Epochs of the first generation; null: until both ramps are complete, and one generation.",
+        ours=True,
+        ge=1,
+    )
+    max_generations: int = _p(50, "Generations at most.", ours=True, ge=1)
+    stop_gain: float = _p(
+        0.0005,
+        "The search ends when the best criterion gains less than this share of itself ...",
+        ours=True,
+        ge=0,
+    )
+    stop_generations: int = _p(4, "... over this many generations.", ours=True, ge=1)
+    num_workers: int | None = _p(
+        None,
+        "Members that train at once; null: as many as CPU cores, or 1 on a GPU.",
+        ours=True,
+        ge=1,
+    )
+    ray_address: str | None = _p(
+        None, "Ray cluster to join, auto or ray://HOST:PORT; null: this machine alone.", ours=True
+    )
+
+
+@dataclass
 class Config:
     """All parameters, by group."""
 
@@ -319,3 +373,4 @@ class Config:
     output: OutputConfig = field(default_factory=OutputConfig)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    search: SearchConfig = field(default_factory=SearchConfig)

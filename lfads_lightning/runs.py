@@ -17,7 +17,7 @@ from lfads_lightning.model.names import variable_blocks
 from lfads_lightning.model.recurrences import choose
 from lfads_lightning.report.finish import scores_table
 from lfads_lightning.training.checkpoints import load_checkpoint, require_checkpoint
-from lfads_lightning.training.fit import one_setting_of_threads
+from lfads_lightning.training.loop import one_setting_of_threads
 
 
 def run_kind(config: Config, folder: Path) -> float | None:

@@ -31,7 +31,8 @@ from lfads_lightning.model.recurrences import NATIVE, REFERENCE
 from lfads_lightning.params import documented_names, dotted_names, from_flat, read_config
 from lfads_lightning.runs import run_kind
 from lfads_lightning.training import module
-from lfads_lightning.training.fit import Fitted, fit, resolve_device
+from lfads_lightning.training.fit import Fitted, fit
+from lfads_lightning.training.loop import resolve_device
 from lfads_lightning.training.module import LFADSModule
 
 B, T, D = 4, 8, 5
@@ -1393,6 +1394,35 @@ def test_early_stopping_epochs_without_a_lower_criterion_end_training(train, mon
         )
         assert len(run.log["epoch"]) == max(ramp, 1) + 1 + patience
     assert len(train(max_epochs=15, kl_increase_steps=0).log["epoch"]) == 15
+
+
+# --- several devices ---
+
+
+@effect_of("num_devices")
+def test_num_devices_share_each_batch_and_give_the_same_weights(train, counts, capfd):
+    sessions = {"a": counts, "b": counts[:7, :, :4]}  # a batch of 5, one of 7: parts of 2 to 4
+    settings = {
+        "batch_size": 5,
+        "coordinated_dropout_rate": 0.3,
+        "sample_validation_rate": 0.2,
+        "kl_increase_steps": 2,
+        "l2_increase_steps": 2,
+        "max_epochs": 3,
+    }
+    one = train(sessions, **settings)
+    two = train(sessions, num_devices=2, **settings)
+    for name, weight in one.weights.items():
+        torch.testing.assert_close(two.weights[name], weight, rtol=1e-5, atol=1e-6)
+    assert two.fitted.criterion == pytest.approx(one.fitted.criterion, rel=1e-6)
+    for name, column in one.log.items():
+        assert two.log[name] == pytest.approx(column, rel=1e-4)
+    assert capfd.readouterr().err.count("epoch 0") == 2  # one process alone tells of it
+    more = train(sessions, two.folder, num_devices=2, **settings | {"max_epochs": 4})
+    assert more.log["step"][:3] == one.log["step"]
+    assert len(more.log["step"]) == 4
+    with pytest.raises(LFADSError, match="a batch has 5 trials, fewer than trainer.num_devices=6"):
+        train(sessions, num_devices=6, **settings)
 
 
 # --- completeness ---

@@ -63,7 +63,7 @@ def bits_of_hidden_entries(gains: list[Gains]) -> tuple[float, float]:
         (sum(g.seen.sum() for g in gains), sum(g.seen_spikes for g in gains)),
         (sum(g.hidden.sum() for g in gains), sum(g.hidden_spikes for g in gains)),
     ):
-        per_spike.append(values / spikes / math.log(2) if spikes else math.nan)
+        per_spike.append(float(values / spikes / math.log(2)) if spikes else math.nan)
     return per_spike[0], per_spike[1]
 
 

@@ -31,7 +31,7 @@ from lfads_lightning.training.checkpoints import (
     require_checkpoint,
     write_index,
 )
-from lfads_lightning.training.fit import describe, resolve_device, state_of
+from lfads_lightning.training.loop import describe, resolve_device, state_of
 from lfads_lightning.training.module import model_record, ramps
 
 Arrays = ArrayLike | Mapping[str, ArrayLike]

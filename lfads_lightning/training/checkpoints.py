@@ -96,6 +96,8 @@ class Checkpoints(Checkpoint):
         """Save on Ctrl-C."""
         if isinstance(exception, KeyboardInterrupt):
             self._save(trainer, pl_module, PERIODIC, self.output.max_ckpt_to_keep)
+            if not trainer.is_global_zero:
+                return
             run = self.folder.parent
             print(
                 f"Interrupted and saved. To continue: python train.py output.lfads_save_dir={run}",
@@ -108,6 +110,9 @@ class Checkpoints(Checkpoint):
         assert isinstance(module, LFADSModule)
         lve = "_lve" if index == LOWEST else ""
         name = f"{self.output.checkpoint_name}{lve}-{module.step:08d}.ckpt"
+        if not trainer.is_global_zero:
+            trainer.save_checkpoint(self.folder / name)  # takes part, and writes nothing
+            return
         with whole_file(self.folder / name) as path:
             trainer.save_checkpoint(path)
         kept = [n for n in read_index(self.folder, index) if n != name] + [name]

@@ -1,40 +1,35 @@
 """What a training run does."""
 
-import logging
-import signal
-import time
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import lightning.pytorch as pl
-import torch
-from lightning.pytorch.loggers import TensorBoardLogger
 
-from lfads_lightning.config import Config, LFADSError, Precision, SessionSpec
-from lfads_lightning.data.datamodule import LFADSDataModule
+from lfads_lightning.config import Config
 from lfads_lightning.data.sessions import Session
 from lfads_lightning.model.lfads import LFADS
 from lfads_lightning.model.recurrences import choose
-from lfads_lightning.params import check, from_dict, write_config
+from lfads_lightning.params import check
+from lfads_lightning.training import devices, loop
 from lfads_lightning.training.checkpoints import (
     LOWEST,
+    PERIODIC,
     Checkpoints,
     find_checkpoint,
     load_checkpoint,
+    require_checkpoint,
 )
 from lfads_lightning.training.logs import EpochLogs, Progress
-from lfads_lightning.training.module import EpochEnd, LFADSModule
 
 
 class Fitted(NamedTuple):
     """A finished training run."""
 
-    model: LFADS  # weights of the lowest validation cost, or the last ones
+    model: LFADS  # weights of the lowest criterion, or the last ones
     step: int  # updates behind these weights
-    checkpoint: str  # which they are: its index
+    checkpoint: str  # which they are: its index, or "last"
     criterion: float | None  # its lowest eligible value, else the last; None without data
     valid: dict[str, float]  # validation metrics of the epoch of these weights
     epochs: int
@@ -55,230 +50,36 @@ def fit(
         sessions: read and checked.
         folder: the run's; a checkpoint that ``output.checkpoint_pb_load_name`` finds there is
             continued.
-        callbacks: Lightning's, besides our own.
+        callbacks: Lightning's, besides our own; with several devices they go to each, by pickle.
 
     Raises:
         LFADSError: contradictory parameters; a checkpoint that does not fit data or parameters.
     """
     for message in check(config):
         warnings.warn(message, stacklevel=2)
-    device = resolve_device(config.trainer.device)
-    with one_setting_of_threads(config.trainer.num_threads), _quiet_lightning():
-        pl.seed_everything(config.seed, verbose=False)
-        data = LFADSDataModule(
-            sessions,
-            config.data.batch_size,
-            config.data.temporal_spike_jitter_width,
-            config.seed,
-            config.data.sample_validation_rate,
-            config.data.sample_validation_seed,
-        )
-        model = new_model(config, sessions, data.specs)
-        model.passes = choose(config.trainer.recurrence, device.type)
-        module = LFADSModule(model, config, sessions[0].n_bins)
-        start = find_checkpoint(folder, config.output.checkpoint_pb_load_name)
-        continues = start is not None and _take_up(module, start)
-        write_config(config, folder)
-        trainer = _trainer(config, device, folder, callbacks)
-        started = time.monotonic()
-        with _interrupts_raise():
-            trainer.fit(module, data, ckpt_path=start if continues else None, weights_only=True)
-        seconds = time.monotonic() - started
-    valid = {k: v for k, v in module.metrics.items() if k.startswith("valid/")}
-    keeper = next(c for c in trainer.callbacks if isinstance(c, Checkpoints))  # type: ignore[attr-defined]
-    model = model.to(device)
-    result = Fitted(
-        model,
-        step=module.step,
-        checkpoint="last",
-        criterion=valid.get(keeper.criterion),
-        valid=valid,
-        epochs=trainer.current_epoch,
-        updates=module.step,
-        seconds=seconds,
-    )
-    lowest = find_checkpoint(folder, LOWEST)
-    if lowest is None or not keeper.best:
-        return result
-    best = load_checkpoint(lowest)
-    model.load_state_dict(state_of(best))
-    return result._replace(
-        step=best["lfads"]["step"], checkpoint=LOWEST, criterion=keeper.lowest, valid=keeper.best
-    )
-
-
-def new_model(config: Config, sessions: Sequence[Session], specs: Sequence[SessionSpec]) -> LFADS:
-    """Build a model with fresh weights, aligned where sessions carry matrices."""
-    model = LFADS(config.model, specs)
-    for s in sessions:
-        matrix, bias = (
-            None if array is None else torch.as_tensor(array, dtype=torch.float32)
-            for array in (s.alignment_matrix_cxf, s.alignment_bias_c)
-        )
-        if matrix is not None or bias is not None:
-            model.align(s.name, matrix, bias)
-    return model.double() if config.trainer.precision is Precision.float64 else model
-
-
-def _take_up(module: LFADSModule, path: Path) -> bool:
-    """Check a checkpoint against data and parameters; return whether it can be continued as is.
-
-    One without optimiser state (saved from Python, or imported) gives its weights and its step.
-    """
-    checkpoint = load_checkpoint(path)
-    record, model = checkpoint["lfads"], module.model
-    theirs = {spec[0]: SessionSpec(*spec) for spec in record["sessions"]}
-    if theirs != model.sessions:
-        raise LFADSError(
-            f"{path}: was trained on {describe(theirs)}, the data hold {describe(model.sessions)}; "
-            "continue on the same sessions, or start in another output.lfads_save_dir"
-        )
-    weights = state_of(checkpoint)
-    expected = {name: tuple(p.shape) for name, p in model.state_dict().items()}
-    if {name: tuple(p.shape) for name, p in weights.items()} != expected:
-        was = vars(from_dict(record["config"], str(path)).model)
-        changed = [f"{k}={was[k]} (now {v})" for k, v in vars(model.config).items() if was[k] != v]
-        raise LFADSError(
-            f"{path}: does not fit the parameters; it was trained with model.{', '.join(changed)}. "
-            "Drop these overrides, or start in another output.lfads_save_dir"
-        )
-    before, now = from_dict(record["config"], str(path)).data, module.config.data
-    masks = ("sample_validation_rate", "sample_validation_seed")
-    if now.sample_validation_rate and any(getattr(before, m) != getattr(now, m) for m in masks):
-        warnings.warn(
-            f"{path}: was trained with other entries held back (data.{masks[0]}="
-            f"{before.sample_validation_rate}, {masks[1]}={before.sample_validation_seed}): of "
-            "those that now count as never shown it has seen some",
-            stacklevel=2,
-        )
-    if "optimizer_states" in checkpoint:
-        progress = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]
-        done, wanted = progress["processed"], module.config.trainer.max_epochs
-        if wanted is not None and done >= wanted:
-            message = (
-                f"{path}: has been trained for {done} epochs already; to go on, raise "
-                f"trainer.max_epochs={wanted}"
-            )
-            if done > wanted:  # what is asked for cannot be had
-                raise LFADSError(message)
-            warnings.warn(message, stacklevel=2)
-        return True
-    model.load_state_dict(weights)
-    module.start_step = record["step"]
-    return False
-
-
-def describe(sessions: dict[str, SessionSpec]) -> str:
-    """Return session names and sizes for a message."""
-    shown = [
-        f"{s.name!r} ({s.data_dim} neurons"
-        + (f", {s.ext_input_dim} external inputs" if s.ext_input_dim else "")
-        + (", aligned)" if s.aligned else ")")
-        for s in list(sessions.values())[:4]
-    ]
-    return ", ".join(shown) + (f" and {len(sessions) - 4} more" if len(sessions) > 4 else "")
-
-
-def state_of(checkpoint: dict[str, Any]) -> dict[str, torch.Tensor]:
-    """Return the network's weights from a checkpoint."""
-    return {k.removeprefix("model."): v for k, v in checkpoint["state_dict"].items()}
-
-
-def resolve_device(name: str) -> torch.device:
-    """Map ``gpu:0`` (the original's spelling), ``cuda:0``, ``mps`` or ``cpu:0`` to a torch device.
-
-    A device that this machine lacks falls back to the CPU, with a warning.
-
-    Raises:
-        LFADSError: not the name of a device.
-    """
-    kind, _, number = name.strip().lstrip("/").lower().partition(":")
-    kind = "cuda" if kind == "gpu" else kind
-    if kind not in {"cuda", "mps", "cpu"} or not (number or "0").isdigit():
-        raise LFADSError(
-            f"trainer.device is {name!r}; expected gpu:N, cuda:N, mps or cpu, e.g. gpu:0"
-        )
-    index = int(number or 0)
-    if kind == "cuda" and index < torch.cuda.device_count():
-        return torch.device("cuda", index)
-    if kind == "mps" and torch.backends.mps.is_available():
-        return torch.device("mps")
-    if kind != "cpu":
-        warnings.warn(
-            f"trainer.device={name}: this machine has no such device, using the CPU "
-            "(trainer.device=cpu:0 says so on purpose)",
-            stacklevel=2,
-        )
-    return torch.device("cpu")
-
-
-def _trainer(
-    config: Config, device: torch.device, folder: Path, callbacks: Sequence[pl.Callback]
-) -> pl.Trainer:
     cfg = config.trainer
-    return pl.Trainer(
-        accelerator={"cuda": "gpu"}.get(device.type, device.type),
-        devices=[device.index] if device.type == "cuda" else 1,
-        precision="64-true" if cfg.precision is Precision.float64 else "32-true",
-        max_epochs=-1 if cfg.max_epochs is None else cfg.max_epochs,
-        max_steps=-1 if cfg.max_steps is None else cfg.max_steps,
-        logger=TensorBoardLogger(folder, name="tensorboard", version=""),
-        callbacks=[
-            EpochEnd(),
-            Checkpoints(
-                folder, config.output, f"valid/{cfg.criterion.name}", cfg.early_stopping_epochs
-            ),
-            EpochLogs(folder, config.output.csv_log),
-            Progress(config.loss, config.optim.learning_rate_stop),
-            *callbacks,
-        ],
-        num_sanity_val_steps=0,
-        enable_progress_bar=False,
-        enable_model_summary=False,
+    criterion = f"valid/{cfg.criterion.name}"
+    ours = [
+        Checkpoints(folder, config.output, criterion, cfg.early_stopping_epochs),
+        EpochLogs(folder, config.output.csv_log),
+        Progress(config.loss, config.optim.learning_rate_stop),
+    ]
+    start = find_checkpoint(folder, config.output.checkpoint_pb_load_name)
+    train = loop.train if cfg.num_devices == 1 else devices.train
+    ended = train(config, sessions, folder, [*ours, *callbacks], start)
+    saved = load_checkpoint(require_checkpoint(folder, LOWEST if ended.best else PERIODIC))
+    device = loop.resolve_device(cfg.device)
+    model = loop.new_model(config, sessions)
+    model.load_state_dict(loop.state_of(saved))
+    model.passes = choose(cfg.recurrence, device.type)
+    valid = ended.best or ended.valid
+    return Fitted(
+        model.to(device),
+        step=saved["lfads"]["step"],
+        checkpoint=LOWEST if ended.best else "last",
+        criterion=valid.get(criterion),
+        valid=valid,
+        epochs=ended.epochs,
+        updates=ended.updates,
+        seconds=ended.seconds,
     )
-
-
-@contextmanager
-def one_setting_of_threads(n: int) -> Iterator[None]:
-    """Let torch use ``n`` CPU threads inside, and as many as before afterwards."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(n)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-@contextmanager
-def _interrupts_raise() -> Iterator[None]:
-    """Let Ctrl-C arrive as KeyboardInterrupt: Lightning would end the process, a notebook's too."""
-    handler = signal.getsignal(signal.SIGINT)
-    try:
-        yield
-    except SystemExit as end:
-        if isinstance(end.__context__, KeyboardInterrupt):
-            signal.signal(signal.SIGINT, handler)  # Lightning has switched it off
-            raise KeyboardInterrupt from None
-        raise
-
-
-@contextmanager
-def _quiet_lightning() -> Iterator[None]:
-    """Silence Lightning's notes on hardware, and advice that is not for data in memory."""
-    names = ("lightning.pytorch", "lightning.fabric")
-    loggers = [logging.getLogger(name) for name in names]
-    levels = [logger.level for logger in loggers]
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", ".*does not have many workers.*")
-        warnings.filterwarnings("ignore", ".*Checkpoint directory.*exists and is not empty.*")
-        warnings.filterwarnings("ignore", ".*number of training batches.*")
-        warnings.filterwarnings("ignore", ".*have no `val_dataloader`.*")
-        warnings.filterwarnings("ignore", "Total length of `list` across ranks is zero.*")
-        warnings.filterwarnings("ignore", ".*LeafSpec.*")  # Lightning's use of torch
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
-        try:
-            yield
-        finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)

@@ -33,6 +33,8 @@ class EpochLogs(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Cut both logs back to the epoch at which training starts."""
+        if not trainer.is_global_zero:
+            return
         epoch = trainer.current_epoch
         _keep_lines(self.table, lambda line: line.startswith("epoch,") or _int(line, 0) < epoch)
         if self.fitlog is not None:
@@ -42,7 +44,7 @@ class EpochLogs(pl.Callback):
         """Append the epoch's row to both logs, and its scalars to TensorBoard."""
         assert isinstance(pl_module, LFADSModule)
         metrics, step = pl_module.metrics, pl_module.step
-        if not metrics:
+        if not metrics or not trainer.is_global_zero:
             return
         row = {"epoch": trainer.current_epoch, "step": step} | metrics
         is_new = not self.table.exists()
@@ -107,13 +109,14 @@ class Progress(pl.Callback):
         self.bar: tqdm | None = None
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Open the bar."""
+        """Open the bar; the first process shows it."""
+        self.silent = not trainer.is_global_zero
         self.started, self.first_epoch, self.last_line = (
             time.monotonic(),
             trainer.current_epoch,
             0.0,
         )
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() and not self.silent:
             total = self._epochs_in_all(trainer)
             self.bar = tqdm(total=total, initial=self.first_epoch, unit="epoch", dynamic_ncols=True)
 
@@ -126,6 +129,7 @@ class Progress(pl.Callback):
         if self.bar is not None:
             self.bar.set_postfix_str(f"{costs}{self._at_least(trainer, pl_module)}", refresh=False)
             self.bar.update()
+        if self.bar is not None or self.silent:
             return
         now, epoch = time.monotonic(), trainer.current_epoch
         is_last = trainer.should_stop or epoch + 1 == self._epochs_in_all(trainer)

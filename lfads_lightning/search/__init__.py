@@ -1,0 +1,1 @@
+"""Population-based training: many models at once, which learn their settings from one another."""

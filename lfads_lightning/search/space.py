@@ -1,0 +1,184 @@
+"""The settings that a search moves, and between which bounds: a YAML file.
+
+    loss.kl_ic_weight: {min: 0.02, max: 2}
+    optim.learning_rate_init: {min: 1e-5, max: 0.02, init: [0.002, 0.01]}
+    model.keep_prob: {min: 0.4, max: 1, complement: true, draw: uniform}
+
+``init`` is what members start with, a value or a range to draw from (default: the bounds); ``draw``
+is log (default) or uniform; ``perturb`` is how far one perturbation goes at most (default 0.3:
+times or divided by 1.3); ``complement: true`` moves 1 - value instead of the value.
+"""
+
+import math
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import yaml
+
+from lfads_lightning import params
+from lfads_lightning.config import Config, LFADSError
+
+# what a trained model can change from one update to the next; the others shape the network or data
+SEARCHABLE = (
+    "coordinated_dropout_rate",
+    "keep_prob",
+    "kl_ic_weight",
+    "kl_co_weight",
+    "l2_gen_scale",
+    "l2_con_scale",
+    "co_mean_corr_scale",
+    "learning_rate_init",
+    "max_grad_norm",
+)
+_KEYS = {"min", "max", "init", "draw", "perturb", "complement"}
+_SMALLEST_STEP = 0.002  # of a perturbation, relative to the largest
+_ATTEMPTS = 100
+
+
+class Range(NamedTuple):
+    """One searched parameter.
+
+    Attributes:
+        name: flat.
+        low: lower bound.
+        high: upper bound.
+        init: from where to where members start.
+        log: draw starts uniformly in the logarithm, else in the value.
+        perturb: w; a perturbation multiplies or divides by 1 + 0.002 w up to 1 + w.
+        complement: 1 - value is what is drawn and perturbed; the bounds are the value's.
+    """
+
+    name: str
+    low: float
+    high: float
+    init: tuple[float, float]
+    log: bool
+    perturb: float
+    complement: bool
+
+    def draw(self, rng: np.random.Generator) -> float:
+        """Draw a member's starting value."""
+        a, b = sorted(self._moved(v) for v in self.init)
+        if self.log and a > 0:
+            return self._value(math.exp(rng.uniform(math.log(a), math.log(b))))
+        return self._value(rng.uniform(a, b))
+
+    def perturbed(self, value: float, rng: np.random.Generator) -> float:
+        """Move a value by a random factor, up or down alike, and stay inside the bounds.
+
+        Keshtkaran et al. 2022, methods: the factor is exp(+-U[log(1 + 0.002 w), log(1 + w)]),
+        drawn again until the value is inside.
+        """
+        moved = self._moved(value)
+        for _ in range(_ATTEMPTS):
+            size = rng.uniform(math.log1p(_SMALLEST_STEP * self.perturb), math.log1p(self.perturb))
+            new = self._value(moved * math.exp(size if rng.random() < 0.5 else -size))
+            if self.low <= new <= self.high:
+                return new
+        return value  # a bound at 0, where no factor leads away
+
+    def _moved(self, value: float) -> float:
+        return 1 - value if self.complement else value
+
+    def _value(self, moved: float) -> float:
+        value = 1 - moved if self.complement else moved
+        return min(max(value, self.low), self.high) if math.isclose(value, self.low) else value
+
+
+def read_space(path: Path) -> list[Range]:
+    """Read a search space.
+
+    Raises:
+        LFADSError: no such file, or what it says cannot be searched.
+    """
+    try:
+        given = yaml.safe_load(path.read_bytes())
+    except OSError as error:
+        raise LFADSError(
+            f"search.space: {path} cannot be read ({error.strerror}); give the name of a preset in "
+            "conf/space or the path of a YAML file"
+        ) from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise LFADSError(f"{path}: is not YAML ({' '.join(str(error).split())})") from error
+    if not isinstance(given, dict) or not given:
+        raise LFADSError(f"{path}: expected one 'group.name: {{min: ..., max: ...}}' per line")
+    ranges = [_range(str(name), entry, str(path)) for name, entry in given.items()]
+    names = [r.name for r in ranges]
+    twice = {n for n in names if names.count(n) > 1}
+    if twice:
+        raise LFADSError(f"{path}: {min(twice)} is given twice; keep one")
+    return ranges
+
+
+def _range(given: str, entry: Any, where: str) -> Range:
+    name = params.canonical(given, where)
+    dotted = params.dotted_names()[name]
+    if name not in SEARCHABLE:
+        raise LFADSError(
+            f"{where}: {dotted} cannot be searched while a model trains; expected any of "
+            f"{', '.join(params.dotted_names()[n] for n in SEARCHABLE)} (a sweep tries other ones)"
+        )
+    if not isinstance(entry, dict) or not {"min", "max"} <= set(entry) <= _KEYS:
+        raise LFADSError(
+            f"{where}: {dotted} is {entry!r}; expected {{min: ..., max: ...}}, and perhaps "
+            f"{', '.join(sorted(_KEYS - {'min', 'max'}))}"
+        )
+    low, high = (_number(entry[key], f"{where}: {dotted}: {key}") for key in ("min", "max"))
+    if low >= high:
+        raise LFADSError(f"{where}: {dotted}: min {low:g} is not below max {high:g}; swap them")
+    for bound in (low, high):
+        params.check_value(name, bound, where)
+    init = entry.get("init", [low, high])
+    starts = init if isinstance(init, list) else [init, init]
+    if len(starts) != 2:
+        raise LFADSError(f"{where}: {dotted}: init is {init!r}; expected a number or [low, high]")
+    a, b = (_number(v, f"{where}: {dotted}: init") for v in starts)
+    if not low <= a <= b <= high:
+        raise LFADSError(
+            f"{where}: {dotted}: init {init!r} is not inside the bounds {low:g} to {high:g}"
+        )
+    draw = entry.get("draw", "log")
+    if draw not in ("log", "uniform"):
+        raise LFADSError(f"{where}: {dotted}: draw is {draw!r}; expected log or uniform")
+    complement = entry.get("complement", False)
+    if not isinstance(complement, bool):
+        raise LFADSError(f"{where}: {dotted}: complement is {complement!r}; expected true or false")
+    if draw == "log" and (min(1 - a, 1 - b) if complement else a) <= 0:
+        raise LFADSError(
+            f"{where}: {dotted}: starts at 0, where a logarithm has none; give init: [low, high] "
+            "or draw: uniform"
+        )
+    perturb = _number(entry.get("perturb", 0.3), f"{where}: {dotted}: perturb")
+    if perturb <= 0:
+        raise LFADSError(f"{where}: {dotted}: perturb is {perturb:g}; expected a number > 0")
+    return Range(name, low, high, (a, b), draw == "log", perturb, complement)
+
+
+def _number(value: Any, where: str) -> float:
+    try:
+        number = float(value)  # YAML 1.1 reads 1e-5 as a text
+    except (TypeError, ValueError):
+        number = math.nan
+    if isinstance(value, bool) or not math.isfinite(number):
+        raise LFADSError(f"{where} is {value!r}; expected a number")
+    return number
+
+
+def find_space(config: Config, presets: Path) -> Path:
+    """Return the file that ``search.space`` names: a preset, or a path.
+
+    Raises:
+        LFADSError: there is neither.
+    """
+    given = config.search.space
+    if given.endswith((".yaml", ".yml")):
+        return Path(given)
+    path = presets / f"{given}.yaml"
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in presets.glob("*.yaml")))
+        raise LFADSError(
+            f"search.space={given}: no such preset (there are {known}); or give the path of a "
+            "YAML file"
+        )
+    return path

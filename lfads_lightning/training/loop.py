@@ -1,0 +1,264 @@
+"""Training in one process: model, data and Lightning's trainer put together."""
+
+import logging
+import signal
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.plugins.environments import LightningEnvironment
+from lightning.pytorch.strategies import DDPStrategy
+
+from lfads_lightning.config import Config, LFADSError, Precision, SessionSpec
+from lfads_lightning.data.datamodule import LFADSDataModule, session_spec
+from lfads_lightning.data.sessions import Session
+from lfads_lightning.model.lfads import LFADS
+from lfads_lightning.model.recurrences import choose
+from lfads_lightning.params import from_dict, write_config
+from lfads_lightning.training.checkpoints import Checkpoints, load_checkpoint
+from lfads_lightning.training.module import EpochEnd, LFADSModule
+
+
+class Ended(NamedTuple):
+    """What a finished run says of itself, beside its checkpoints."""
+
+    valid: dict[str, float]  # validation metrics of the last epoch
+    best: dict[str, float]  # of the lowest eligible one; empty where there was none
+    epochs: int
+    updates: int
+    seconds: float
+
+
+def train(
+    config: Config,
+    sessions: Sequence[Session],
+    folder: Path,
+    callbacks: Sequence[pl.Callback],
+    start: Path | None = None,
+) -> Ended:
+    """Train a model in this process, one of ``trainer.num_devices``.
+
+    Args:
+        config: all parameters.
+        sessions: read and checked.
+        folder: the run's.
+        callbacks: what is saved and told while training.
+        start: checkpoint to continue from.
+
+    Raises:
+        LFADSError: the checkpoint does not fit data or parameters.
+    """
+    device = resolve_device(config.trainer.device)
+    with one_setting_of_threads(config.trainer.num_threads), _quiet_lightning():
+        pl.seed_everything(config.seed, verbose=False)
+        data = LFADSDataModule(
+            sessions,
+            config.data.batch_size,
+            config.data.temporal_spike_jitter_width,
+            config.seed,
+            config.data.sample_validation_rate,
+            config.data.sample_validation_seed,
+        )
+        model = new_model(config, sessions)
+        model.passes = choose(config.trainer.recurrence, device.type)
+        module = LFADSModule(model, config, sessions[0].n_bins)
+        continues = start is not None and _take_up(module, start)
+        trainer = _trainer(config, device, folder, callbacks)
+        if trainer.is_global_zero:
+            write_config(config, folder)
+        started = time.monotonic()
+        with _interrupts_raise():
+            trainer.fit(module, data, ckpt_path=start if continues else None, weights_only=True)
+    keepers = [c for c in callbacks if isinstance(c, Checkpoints)]
+    return Ended(
+        {k: v for k, v in module.metrics.items() if k.startswith("valid/")},
+        keepers[0].best if keepers else {},
+        trainer.current_epoch,
+        module.step,
+        time.monotonic() - started,
+    )
+
+
+def new_model(config: Config, sessions: Sequence[Session]) -> LFADS:
+    """Build a model with fresh weights, aligned where sessions carry matrices."""
+    model = LFADS(config.model, [session_spec(s) for s in sessions])
+    for s in sessions:
+        matrix, bias = (
+            None if array is None else torch.as_tensor(array, dtype=torch.float32)
+            for array in (s.alignment_matrix_cxf, s.alignment_bias_c)
+        )
+        if matrix is not None or bias is not None:
+            model.align(s.name, matrix, bias)
+    return model.double() if config.trainer.precision is Precision.float64 else model
+
+
+def _take_up(module: LFADSModule, path: Path) -> bool:
+    """Check a checkpoint against data and parameters; return whether it can be continued as is.
+
+    One without optimiser state (saved from Python, or imported) gives its weights and its step.
+    """
+    checkpoint = load_checkpoint(path)
+    record, model = checkpoint["lfads"], module.model
+    theirs = {spec[0]: SessionSpec(*spec) for spec in record["sessions"]}
+    if theirs != model.sessions:
+        raise LFADSError(
+            f"{path}: was trained on {describe(theirs)}, the data hold {describe(model.sessions)}; "
+            "continue on the same sessions, or start in another output.lfads_save_dir"
+        )
+    weights = state_of(checkpoint)
+    expected = {name: tuple(p.shape) for name, p in model.state_dict().items()}
+    if {name: tuple(p.shape) for name, p in weights.items()} != expected:
+        was = vars(from_dict(record["config"], str(path)).model)
+        changed = [f"{k}={was[k]} (now {v})" for k, v in vars(model.config).items() if was[k] != v]
+        raise LFADSError(
+            f"{path}: does not fit the parameters; it was trained with model.{', '.join(changed)}. "
+            "Drop these overrides, or start in another output.lfads_save_dir"
+        )
+    before, now = from_dict(record["config"], str(path)).data, module.config.data
+    masks = ("sample_validation_rate", "sample_validation_seed")
+    if now.sample_validation_rate and any(getattr(before, m) != getattr(now, m) for m in masks):
+        warnings.warn(
+            f"{path}: was trained with other entries held back (data.{masks[0]}="
+            f"{before.sample_validation_rate}, {masks[1]}={before.sample_validation_seed}): of "
+            "those that now count as never shown it has seen some",
+            stacklevel=2,
+        )
+    if "optimizer_states" in checkpoint:
+        progress = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]
+        done, wanted = progress["processed"], module.config.trainer.max_epochs
+        if wanted is not None and done >= wanted:
+            message = (
+                f"{path}: has been trained for {done} epochs already; to go on, raise "
+                f"trainer.max_epochs={wanted}"
+            )
+            if done > wanted:  # what is asked for cannot be had
+                raise LFADSError(message)
+            warnings.warn(message, stacklevel=2)
+        return True
+    model.load_state_dict(weights)
+    module.start_step = record["step"]
+    return False
+
+
+def describe(sessions: dict[str, SessionSpec]) -> str:
+    """Return session names and sizes for a message."""
+    shown = [
+        f"{s.name!r} ({s.data_dim} neurons"
+        + (f", {s.ext_input_dim} external inputs" if s.ext_input_dim else "")
+        + (", aligned)" if s.aligned else ")")
+        for s in list(sessions.values())[:4]
+    ]
+    return ", ".join(shown) + (f" and {len(sessions) - 4} more" if len(sessions) > 4 else "")
+
+
+def state_of(checkpoint: dict[str, Any]) -> dict[str, torch.Tensor]:
+    """Return the network's weights from a checkpoint."""
+    return {k.removeprefix("model."): v for k, v in checkpoint["state_dict"].items()}
+
+
+def resolve_device(name: str) -> torch.device:
+    """Map ``gpu:0`` (the original's spelling), ``cuda:0``, ``mps`` or ``cpu:0`` to a torch device.
+
+    A device that this machine lacks falls back to the CPU, with a warning.
+
+    Raises:
+        LFADSError: not the name of a device.
+    """
+    kind, _, number = name.strip().lstrip("/").lower().partition(":")
+    kind = "cuda" if kind == "gpu" else kind
+    if kind not in {"cuda", "mps", "cpu"} or not (number or "0").isdigit():
+        raise LFADSError(
+            f"trainer.device is {name!r}; expected gpu:N, cuda:N, mps or cpu, e.g. gpu:0"
+        )
+    index = int(number or 0)
+    if kind == "cuda" and index < torch.cuda.device_count():
+        return torch.device("cuda", index)
+    if kind == "mps" and torch.backends.mps.is_available():
+        return torch.device("mps")
+    if kind != "cpu":
+        warnings.warn(
+            f"trainer.device={name}: this machine has no such device, using the CPU "
+            "(trainer.device=cpu:0 says so on purpose)",
+            stacklevel=2,
+        )
+    return torch.device("cpu")
+
+
+def _trainer(
+    config: Config, device: torch.device, folder: Path, callbacks: Sequence[pl.Callback]
+) -> pl.Trainer:
+    cfg = config.trainer
+    several: dict[str, Any] = {}
+    if cfg.num_devices > 1:
+        strategy = DDPStrategy(
+            cluster_environment=LightningEnvironment(),  # also inside a SLURM job
+            process_group_backend="nccl" if device.type == "cuda" else "gloo",
+            find_unused_parameters=True,  # sessions that are not in a batch
+        )
+        several = {"strategy": strategy, "use_distributed_sampler": False}
+    one = [device.index] if device.type == "cuda" else 1
+    return pl.Trainer(
+        accelerator={"cuda": "gpu"}.get(device.type, device.type),
+        devices=one if cfg.num_devices == 1 else cfg.num_devices,
+        precision="64-true" if cfg.precision is Precision.float64 else "32-true",
+        max_epochs=-1 if cfg.max_epochs is None else cfg.max_epochs,
+        max_steps=-1 if cfg.max_steps is None else cfg.max_steps,
+        logger=TensorBoardLogger(folder, name="tensorboard", version=""),
+        callbacks=[EpochEnd(), *callbacks],
+        num_sanity_val_steps=0,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        **several,
+    )
+
+
+@contextmanager
+def one_setting_of_threads(n: int) -> Iterator[None]:
+    """Let torch use ``n`` CPU threads inside, and as many as before afterwards."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(n)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def _interrupts_raise() -> Iterator[None]:
+    """Let Ctrl-C arrive as KeyboardInterrupt: Lightning would end the process, a notebook's too."""
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit as end:
+        if isinstance(end.__context__, KeyboardInterrupt):
+            signal.signal(signal.SIGINT, handler)  # Lightning has switched it off
+            raise KeyboardInterrupt from None
+        raise
+
+
+@contextmanager
+def _quiet_lightning() -> Iterator[None]:
+    """Silence Lightning's notes on hardware, and advice that is not for data in memory."""
+    names = ("lightning.pytorch", "lightning.fabric")
+    loggers = [logging.getLogger(name) for name in names]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*does not have many workers.*")
+        warnings.filterwarnings("ignore", ".*Checkpoint directory.*exists and is not empty.*")
+        warnings.filterwarnings("ignore", ".*number of training batches.*")
+        warnings.filterwarnings("ignore", ".*have no `val_dataloader`.*")
+        warnings.filterwarnings("ignore", "Total length of `list` across ranks is zero.*")
+        warnings.filterwarnings("ignore", ".*LeafSpec.*")  # Lightning's use of torch
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
