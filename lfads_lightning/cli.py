@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from lfads_lightning import params
 from lfads_lightning.config import Config, Kind, LFADSError
-from lfads_lightning.files import new_run_folder
+from lfads_lightning.files import new_run_folder, presets_dir
 
 DEFAULT_EXPERIMENT = "lorenz"
 _DATA_CHOICES = {"data.data_dir", "data.data_filename_stem", "params_file", "experiment", "data"}
@@ -27,12 +27,6 @@ _DATA_CHOICES = {"data.data_dir", "data.data_filename_stem", "params_file", "exp
 _PRESETS_OVER_A_RUN = ("data", "trainer")
 _PRESET_GROUPS = ("experiment", "sweep", "launcher")
 ConfigStore.instance().store(name="schema", node=Config)
-
-
-def conf_dir() -> Path:
-    """Return the folder of presets: inside the installed package, or beside it in a checkout."""
-    inside = Path(__file__).parent / "conf"
-    return inside if inside.is_dir() else Path(__file__).parents[1] / "conf"
 
 
 def main() -> None:
@@ -50,7 +44,7 @@ def main() -> None:
             return
     except LFADSError as error:
         _fail(error)
-    hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(_run)()
+    hydra.main(version_base="1.3", config_path=str(presets_dir()), config_name="config")(_run)()
 
 
 def _fail(error: LFADSError) -> None:
@@ -72,7 +66,7 @@ def _show_warning(
 
 def help_text(config_dir: str | None = None) -> str:
     """Return what ``--help`` prints: how to call, the presets, all parameters."""
-    groups = sorted({path.parent.name for path in conf_dir().glob("*/*.yaml")})
+    groups = sorted({path.parent.name for path in presets_dir().glob("*/*.yaml")})
     presets = "\n".join(f"  {g}: {', '.join(_presets(g, config_dir))}" for g in groups)
     return f"""\
 LFADS: denoised firing rates, factors, initial conditions and inferred inputs from spike counts.
@@ -94,7 +88,7 @@ Parameters (group.name=default):
 
 
 def _presets(group: str, config_dir: str | None) -> list[str]:
-    folders = [conf_dir() / group] + ([Path(config_dir) / group] if config_dir else [])
+    folders = [presets_dir() / group] + ([Path(config_dir) / group] if config_dir else [])
     return sorted(file.stem for folder in folders for file in folder.glob("*.yaml"))
 
 
@@ -232,7 +226,7 @@ def settings_text(argv: Sequence[str]) -> str:
     if given.config_dir:
         overrides.append(f"hydra.searchpath=['file://{Path(given.config_dir).resolve()}']")
     try:
-        with hydra.initialize_config_dir(str(conf_dir().resolve()), version_base="1.3"):
+        with hydra.initialize_config_dir(str(presets_dir().resolve()), version_base="1.3"):
             cfg = hydra.compose("config", overrides, return_hydra_config=True)
     except HydraException as error:
         raise LFADSError(f"command line: {' '.join(str(error).split())}") from error

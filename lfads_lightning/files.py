@@ -1,4 +1,4 @@
-"""Writing files whole or not at all."""
+"""Where things are on disk, and writing files whole or not at all."""
 
 import itertools
 import os
@@ -6,6 +6,12 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+
+def presets_dir() -> Path:
+    """Return the folder of presets: inside the installed package, or beside it in a checkout."""
+    inside = Path(__file__).parent / "conf"
+    return inside if inside.is_dir() else Path(__file__).parents[1] / "conf"
 
 
 @contextmanager

@@ -234,7 +234,7 @@ def read_config(folder: Path) -> Config | None:
         LFADSError: it is damaged or holds what this version does not know.
     """
     path = folder / "config.yaml"
-    if not path.is_file():
+    if not path.is_file() or path.stat().st_size == 0:  # empty: a run that never began
         return None
     try:
         nested = yaml.safe_load(path.read_bytes())
@@ -254,6 +254,7 @@ def check(config: Config) -> list[str]:
     from_dict(to_dict(config))  # types and bounds once more: the fields are assignable
     model, loss, optim, data = config.model, config.loss, config.optim, config.data
     poisson = model.output_dist.name == "poisson"
+    searches = config.search.algorithm.name != "none"
     errors = _named(
         (
             not model.ic_prior_var_min <= model.ic_prior_var_scale <= model.ic_prior_var_max,
@@ -295,6 +296,16 @@ def check(config: Config) -> list[str]:
             for name, value in vars(config.output).items()
             if name in {"checkpoint_name", "checkpoint_pb_load_name", "csv_log"}
             or name == "output_filename_stem"
+        ),
+        (
+            searches and config.trainer.num_devices > 1,
+            f"search.algorithm=pbt with trainer.num_devices={config.trainer.num_devices}: a search "
+            "shares the machine among its members; set search.num_workers instead",
+        ),
+        (
+            searches and config.trainer.max_steps is not None,
+            f"search.algorithm=pbt with trainer.max_steps={config.trainer.max_steps}: a search "
+            "ends by search.max_generations and search.stop_gain; leave max_steps out",
         ),
         (config.output.checkpoint_name == "", "output.checkpoint_name is empty; give a name"),
     )

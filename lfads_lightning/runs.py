@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from lfads_lightning.api import train_sessions
-from lfads_lightning.config import Config, Kind
+from lfads_lightning.config import Algorithm, Config, Kind
 from lfads_lightning.data.datamodule import load_data
 from lfads_lightning.data.sessions import Session
 from lfads_lightning.inference.outputs import write_model_params, write_posteriors, write_prior
@@ -16,6 +16,8 @@ from lfads_lightning.inference.trained import Trained, load
 from lfads_lightning.model.names import variable_blocks
 from lfads_lightning.model.recurrences import choose
 from lfads_lightning.report.finish import scores_table
+from lfads_lightning.search.pbt import BEST
+from lfads_lightning.search.run import run_of_best, run_search
 from lfads_lightning.training.checkpoints import load_checkpoint, require_checkpoint
 from lfads_lightning.training.loop import one_setting_of_threads
 
@@ -28,6 +30,7 @@ def run_kind(config: Config, folder: Path) -> float | None:
     """
     if config.kind is Kind.train:
         return _train(config, folder)
+    folder = run_of_best(folder)
     name = config.output.checkpoint_pb_load_name
     trained = load(folder, name, config.trainer.device)
     trained.config.data.batch_size = config.data.batch_size
@@ -52,7 +55,12 @@ def _train(config: Config, folder: Path) -> float | None:
     )
     shown = _shown(folder)
     print(f"Data: {sizes}\nRun: {shown} (to watch it: tensorboard --logdir {shown})", flush=True)
-    trained = train_sessions(config, sessions, folder)
+    if config.search.algorithm is Algorithm.pbt:
+        trained = run_search(config, sessions, folder)
+        print(f"Search: {shown} (settings of all members: history.csv, figures/search.png)")
+        shown = _shown(folder / BEST)
+    else:
+        trained = train_sessions(config, sessions, folder)
     print(f"Run: {shown}\nFigure: {shown}/figures/summary.png\nScores:")
     print(scores_table(trained.scores), flush=True)
     criterion = trained.scores.get("criterion")

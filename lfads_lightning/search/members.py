@@ -1,0 +1,108 @@
+"""One member of a population, for one generation: what an engine is given to do."""
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import lightning.pytorch as pl
+
+from lfads_lightning.config import Algorithm, Config, LFADSError
+from lfads_lightning.data.sessions import Session
+from lfads_lightning.files import whole_file
+from lfads_lightning.params import from_flat
+from lfads_lightning.training import loop
+from lfads_lightning.training.logs import EpochLogs
+
+
+class Task(NamedTuple):
+    """A member's share of a generation."""
+
+    member: int
+    generation: int
+    until_epoch: int
+    settings: dict[str, float]  # flat names
+    start: Path | None  # checkpoint of the generation before, its own or its donor's
+
+
+def member_folder(search: Path, member: int) -> Path:
+    """Return where a member's logs and checkpoints are."""
+    return search / "members" / f"{member:02d}"
+
+
+def checkpoint_of(search: Path, member: int, generation: int) -> Path:
+    """Return where the checkpoint of a member after a generation is."""
+    return member_folder(search, member) / f"generation-{generation:04d}.ckpt"
+
+
+def member_config(config: Config, search: Path, task: Task) -> Config:
+    """Return the config of a member: an ordinary training run's."""
+    changed = task.settings | {
+        "algorithm": Algorithm.none,
+        "seed": (config.seed + task.member) % 2**32,
+        "max_epochs": task.until_epoch,
+        "lfads_save_dir": str(member_folder(search, task.member)),
+        # the optimiser comes with its donor's rate; the member's own is what counts
+        "do_reset_learning_rate": "learning_rate_init" in task.settings,
+    }
+    return from_flat(changed, base=config)
+
+
+class _KeepResult(pl.Callback):
+    """Save the state at the end of the generation."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Save it, whole or not at all."""
+        with whole_file(self.path) as path:
+            trainer.save_checkpoint(path)
+
+
+def train_member(config: Config, sessions: Sequence[Session], search: Path, task: Task) -> float:
+    """Train a member for a generation, and leave checkpoint and score in its folder.
+
+    A generation that is there already is not trained again.
+
+    Returns:
+        The criterion, lower is better; infinity where it is not finite.
+
+    Raises:
+        LFADSError: a checkpoint is damaged.
+    """
+    done = score_of(search, task)
+    if done is not None:
+        return done
+    own = member_config(config, search, task)
+    folder = member_folder(search, task.member)
+    result = checkpoint_of(search, task.member, task.generation)
+    logs = EpochLogs(folder, own.output.csv_log)
+    ended = loop.train(own, sessions, folder, [logs, _KeepResult(result)], task.start)
+    score = ended.valid.get(f"valid/{own.trainer.criterion.name}", math.inf)
+    score = score if math.isfinite(score) else math.inf
+    with whole_file(result.with_suffix(".json")) as path:
+        path.write_text(json.dumps({"score": score, "valid": ended.valid}))
+    return score
+
+
+def score_of(search: Path, task: Task) -> float | None:
+    """Return the score of a finished task; None where it is not finished."""
+    result = checkpoint_of(search, task.member, task.generation)
+    try:
+        score = json.loads(result.with_suffix(".json").read_text())["score"]
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError, KeyError) as error:
+        raise LFADSError(
+            f"{result.with_suffix('.json')}: is no score of a member ({error}); delete it to train "
+            "this generation of the member again"
+        ) from error
+    return float(score) if result.is_file() else None
+
+
+def valid_of(search: Path, member: int, generation: int) -> dict[str, float]:
+    """Return the validation metrics of a finished member."""
+    path = checkpoint_of(search, member, generation).with_suffix(".json")
+    return json.loads(path.read_text())["valid"]

@@ -1,0 +1,265 @@
+"""Population-based training (Jaderberg et al. 2017), as AutoLFADS does it (Keshtkaran et al. 2022).
+
+A population trains for a generation; each member then meets a random rival, and where it is worse
+takes over the rival's weights, optimiser and settings, the settings perturbed. The search ends when
+its best gains no more.
+
+``search.json`` is the journal: the plan of each generation is in it before the first member
+starts, the scores when the last has ended. What a member has finished is in its own folder. So a
+search that is killed at any moment goes on where it was, and comes to the same end.
+"""
+
+import csv
+import json
+import math
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lfads_lightning import params
+from lfads_lightning.config import Config, LFADSError
+from lfads_lightning.data.datamodule import TrainingBatches
+from lfads_lightning.data.sessions import Session
+from lfads_lightning.files import whole_file
+from lfads_lightning.search import engines
+from lfads_lightning.search.members import Task, checkpoint_of, valid_of
+from lfads_lightning.search.space import Range
+
+JOURNAL, HISTORY, BEST = "search.json", "history.csv", "best"
+_NEEDS_INPUTS = ("kl_co_weight", "l2_con_scale", "co_mean_corr_scale")
+
+
+def search(
+    config: Config, sessions: Sequence[Session], folder: Path, space: Sequence[Range]
+) -> dict[str, Any]:
+    """Run a search, or continue the one in ``folder``.
+
+    Args:
+        config: of the search and of all that its space does not name.
+        sessions: read and checked.
+        folder: of the search.
+        space: what is searched.
+
+    Returns:
+        Of the best member of all generations: ``member``, ``generation``, ``score``, ``settings``,
+        ``until_epoch``, ``valid`` (its validation metrics) and ``checkpoint`` (its path); and the
+        search's ``seconds``.
+
+    Raises:
+        LFADSError: no validation data; a journal of another search; what training raises.
+    """
+    if all(s.valid is None for s in sessions):
+        raise LFADSError(
+            f"{sessions[0].source}: has no valid_data, by which members are compared; put some of "
+            "the trials there"
+        )
+    space = [r for r in space if config.model.co_dim > 0 or r.name not in _NEEDS_INPUTS]
+    journal = _Journal(folder, config, space, _burn_in(config, sessions))
+    members = engines.start(config, sessions, folder)
+    try:
+        while journal.has_work():
+            tasks, started = journal.tasks(), time.monotonic()
+            scores = {}
+            for task, score in members.train(tasks):
+                scores[task.member] = score
+                _tell(task, score, len(scores), config)
+            seconds = time.monotonic() - started
+            journal.finish_generation([scores[t.member] for t in tasks], seconds)
+    except KeyboardInterrupt:
+        print(
+            f"Interrupted; what has ended is saved. To continue: python train.py "
+            f"output.lfads_save_dir={folder}",
+            file=sys.stderr,
+        )
+        raise
+    finally:
+        members.close()
+    return journal.best()
+
+
+def _burn_in(config: Config, sessions: Sequence[Session]) -> int:
+    """Return the epochs of the first generation: the ramps' are no measure of a member."""
+    if config.search.burn_in_epochs is not None:
+        return config.search.burn_in_epochs
+    n_trials = {s.name: len(s.train.data) for s in sessions}
+    updates = len(TrainingBatches(n_trials, config.data.batch_size, 0))
+    loss = config.loss
+    kl, l2 = (
+        loss.kl_start_step + loss.kl_increase_steps,
+        loss.l2_start_step + loss.l2_increase_steps,
+    )
+    return -(-max(kl, l2) // updates) + config.search.generation_epochs
+
+
+class _Journal:
+    """What has been planned and what came of it; every change is on disk before it counts."""
+
+    def __init__(
+        self, folder: Path, config: Config, space: Sequence[Range], burn_in_epochs: int
+    ) -> None:
+        self.folder, self.config, self.space = folder, config, space
+        self.burn_in_epochs = burn_in_epochs
+        searched = {
+            "seed": config.seed,
+            "population": config.search.population,
+            "space": [list(r) for r in space],
+        }
+        try:
+            self.state = json.loads((folder / JOURNAL).read_text())
+            before = self.state["search"]
+        except FileNotFoundError:
+            self.state = {"format": 1, "search": searched, "generations": [], "best": None}
+            before = None
+        except (ValueError, TypeError, KeyError) as error:
+            raise LFADSError(
+                f"{folder / JOURNAL}: is no journal of a search ({error}); start in another "
+                "output.lfads_save_dir"
+            ) from error
+        searched = json.loads(json.dumps(searched))  # as it comes back
+        if before is not None and before != searched:
+            changed = [k for k in searched if before.get(k) != searched[k]]
+            raise LFADSError(
+                f"{folder}: holds a search with another {' and '.join(changed)}; continue it with "
+                "the same, or start in another output.lfads_save_dir"
+            )
+        if not self.state["generations"]:
+            self._plan_first()
+
+    @property
+    def generations(self) -> list[dict[str, Any]]:
+        return self.state["generations"]
+
+    def has_work(self) -> bool:
+        """Return whether there is a generation to train; plan it where the last one has ended."""
+        return self.generations[-1]["scores"] is None or self._plan_next()
+
+    def tasks(self) -> list[Task]:
+        """Return what is to be trained in the present generation."""
+        plan, g = self.generations[-1], len(self.generations) - 1
+        return [
+            Task(
+                m,
+                g,
+                plan["until_epoch"],
+                settings,
+                None if g == 0 else checkpoint_of(self.folder, donor, g - 1),
+            )
+            for m, (donor, settings) in enumerate(
+                zip(plan["donors"], plan["settings"], strict=True)
+            )
+        ]
+
+    def finish_generation(self, scores: list[float], seconds: float) -> None:
+        """Write down the scores, and keep the best checkpoint so far."""
+        self.state["seconds"] = self.state.get("seconds", 0.0) + seconds
+        g, plan = len(self.generations) - 1, self.generations[-1]
+        m = int(np.argmin(scores))
+        best = self.state["best"]
+        if math.isfinite(scores[m]) and (best is None or scores[m] < best["score"]):
+            kept = self.folder / "best.ckpt"
+            with whole_file(kept) as path:
+                path.write_bytes(checkpoint_of(self.folder, m, g).read_bytes())
+            self.state["best"] = {
+                "member": m,
+                "generation": g,
+                "score": scores[m],
+                "settings": plan["settings"][m],
+                "until_epoch": plan["until_epoch"],
+                "valid": valid_of(self.folder, m, g),
+            }
+        best = self.state["best"]
+        plan["scores"] = [s if math.isfinite(s) else None for s in scores]
+        plan["best_so_far"] = None if best is None else best["score"]
+        self._write()
+        for member in range(len(scores)):  # the donors of this generation have served
+            now = checkpoint_of(self.folder, member, g)
+            for path in now.parent.glob("generation-*.ckpt"):
+                if path.name < now.name:
+                    path.unlink(missing_ok=True)
+
+    def best(self) -> dict[str, Any]:
+        """Return the best member of all generations, with the path of its checkpoint."""
+        if self.state["best"] is None:
+            raise LFADSError(
+                f"{self.folder}: no member has a finite criterion; try smaller learning rates in "
+                "search.space"
+            )
+        more = {"checkpoint": self.folder / "best.ckpt", "seconds": self.state["seconds"]}
+        return self.state["best"] | more
+
+    def _plan_first(self) -> None:
+        cfg = self.config
+        rng = np.random.default_rng([cfg.seed, 0])
+        settings = [{r.name: r.draw(rng) for r in self.space} for _ in range(cfg.search.population)]
+        self._add(None, settings, 0)
+
+    def _plan_next(self) -> bool:
+        """Plan the next generation; return False where there is none."""
+        cfg, last = self.config.search, self.generations[-1]
+        if len(self.generations) >= cfg.max_generations or self._gains_no_more():
+            return False
+        scores = [math.inf if s is None else s for s in last["scores"]]
+        rng = np.random.default_rng([self.config.seed, len(self.generations)])
+        donors, settings = [], []
+        for m, score in enumerate(scores):
+            rival = int(rng.integers(len(scores) - 1))
+            rival += rival >= m
+            loses = scores[rival] < score
+            donors.append(rival if loses else m)
+            settings.append(last["settings"][donors[-1]])
+            if loses:
+                settings[-1] = {r.name: r.perturbed(settings[-1][r.name], rng) for r in self.space}
+        self._add(donors, settings, last["until_epoch"])
+        return True
+
+    def _gains_no_more(self) -> bool:
+        n = self.config.search.stop_generations
+        if len(self.generations) <= n:
+            return False
+        before, now = (self.generations[k]["best_so_far"] for k in (-1 - n, -1))
+        return before is not None and before - now < self.config.search.stop_gain * abs(before)
+
+    def _add(
+        self, donors: list[int] | None, settings: list[dict[str, float]], from_epoch: int
+    ) -> None:
+        epochs = self.burn_in_epochs if donors is None else self.config.search.generation_epochs
+        self.generations.append(
+            {
+                "until_epoch": from_epoch + epochs,
+                "donors": donors or list(range(len(settings))),
+                "settings": settings,
+                "scores": None,
+                "best_so_far": None,
+            }
+        )
+        self._write()
+
+    def _write(self) -> None:
+        with whole_file(self.folder / JOURNAL) as path:
+            path.write_text(json.dumps(self.state, indent=1))
+        with whole_file(self.folder / HISTORY) as path, path.open("w", newline="") as file:
+            names = [params.dotted_names()[r.name] for r in self.space]
+            writer = csv.writer(file)
+            writer.writerow(["generation", "member", "donor", "until_epoch", "score", *names])
+            for g, plan in enumerate(self.generations):
+                if plan["scores"] is None:
+                    continue
+                for m, score in enumerate(plan["scores"]):
+                    values = [plan["settings"][m][r.name] for r in self.space]
+                    shown = math.inf if score is None else score
+                    writer.writerow([g, m, plan["donors"][m], plan["until_epoch"], shown, *values])
+
+
+def _tell(task: Task, score: float, n_done: int, config: Config) -> None:
+    """Print a line for a member that has ended its generation."""
+    settings = " ".join(f"{name}={value:.3g}" for name, value in task.settings.items())
+    print(
+        f"generation {task.generation} | {n_done}/{config.search.population} | "
+        f"member {task.member:02d} | {config.trainer.criterion.name} {score:.2f} | {settings}",
+        file=sys.stderr,
+        flush=True,
+    )

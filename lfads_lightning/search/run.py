@@ -1,0 +1,78 @@
+"""A search from its parameters to the run's folder of its best member."""
+
+import shutil
+from pathlib import Path
+
+from lfads_lightning.config import Config, LFADSError
+from lfads_lightning.data.sessions import Session
+from lfads_lightning.files import presets_dir, whole_file
+from lfads_lightning.inference.trained import Trained
+from lfads_lightning.params import check, write_config
+from lfads_lightning.report.finish import finish
+from lfads_lightning.report.search_figure import search_figure
+from lfads_lightning.search.members import Task, member_config
+from lfads_lightning.search.pbt import BEST, HISTORY, search
+from lfads_lightning.search.space import find_space, read_space
+from lfads_lightning.training import checkpoints, loop
+from lfads_lightning.training.fit import Fitted
+
+
+def run_search(config: Config, sessions: list[Session], folder: Path) -> Trained:
+    """Search, and leave the best member in ``folder/best`` as an ordinary run's folder.
+
+    Beside it: ``history.csv`` and ``figures/search.png``.
+
+    Raises:
+        LFADSError: the space or the data do not allow a search; what training raises.
+    """
+    check(config)
+    space = read_space(find_space(config, presets_dir() / "space"))
+    write_config(config, folder)
+    best = search(config, sessions, folder, space)
+    figure, criterion = folder / "figures" / "search.png", config.trainer.criterion.name
+    search_figure(figure, folder / HISTORY, criterion)
+    task = Task(best["member"], best["generation"], best["until_epoch"], best["settings"], None)
+    own = member_config(config, folder, task)
+    run = folder / BEST
+    own.output.lfads_save_dir, own.optim.do_reset_learning_rate = str(run), False
+    saved = checkpoints.load_checkpoint(best["checkpoint"])
+    name = f"{own.output.checkpoint_name}-{saved['lfads']['step']:08d}.ckpt"
+    with whole_file(run / checkpoints.FOLDER / name) as path:
+        shutil.copyfile(best["checkpoint"], path)
+    for index in (checkpoints.PERIODIC, checkpoints.LOWEST):
+        checkpoints.write_index(run / checkpoints.FOLDER, index, [name])
+    write_config(own, run)
+    model = loop.new_model(own, sessions)
+    model.load_state_dict(loop.state_of(saved))
+    step = saved["lfads"]["step"]
+    trained = Trained(
+        model.to(loop.resolve_device(own.trainer.device)), own, sessions[0].n_bins, step, run
+    )
+    fitted = Fitted(
+        trained.model,
+        step,
+        checkpoints.LOWEST,
+        best["score"],
+        best["valid"],
+        best["until_epoch"],
+        step,
+        seconds=best["seconds"],
+    )
+    trained.scores = finish(trained, sessions, fitted)
+    return trained
+
+
+def run_of_best(folder: Path) -> Path:
+    """Return the run's folder of a search's best member; of any other folder, itself.
+
+    Raises:
+        LFADSError: the search has not come to its end.
+    """
+    if not (folder / HISTORY).is_file():
+        return folder
+    if not (folder / BEST / "config.yaml").is_file():
+        raise LFADSError(
+            f"{folder}: is a search that has not ended; python train.py output.lfads_save_dir="
+            f"{folder} goes on with it"
+        )
+    return folder / BEST
