@@ -6,8 +6,10 @@ missing. What a parameter does is taken from the description of the original.
 
 import csv
 import functools
+import json
 import shutil
 import sys
+import types
 import warnings
 from typing import Any, NamedTuple
 
@@ -19,7 +21,7 @@ import torch
 import yaml
 
 import lfads_lightning as lfads
-from lfads_lightning import cli
+from lfads_lightning import cli, runs
 from lfads_lightning.config import Kind, LFADSError, LossConfig
 from lfads_lightning.data import datamodule
 from lfads_lightning.data.datamodule import LFADSDataModule, load_data
@@ -30,6 +32,8 @@ from lfads_lightning.model.loss import compute_loss
 from lfads_lightning.model.recurrences import NATIVE, REFERENCE
 from lfads_lightning.params import documented_names, dotted_names, from_flat, read_config
 from lfads_lightning.runs import run_kind
+from lfads_lightning.search import engines
+from lfads_lightning.search.run import run_search
 from lfads_lightning.training import module
 from lfads_lightning.training.fit import Fitted, fit
 from lfads_lightning.training.loop import resolve_device
@@ -1423,6 +1427,154 @@ def test_num_devices_share_each_batch_and_give_the_same_weights(train, counts, c
     assert len(more.log["step"]) == 4
     with pytest.raises(LFADSError, match="a batch has 5 trials, fewer than trainer.num_devices=6"):
         train(sessions, num_devices=6, **settings)
+
+
+# --- population-based training ---
+
+
+@pytest.fixture(scope="module")
+def search(tmp_path_factory, new_config, counts):
+    """Search with three tiny members, two generations; return the journal."""
+    settings = {
+        "algorithm": "pbt",
+        "population": 3,
+        "generation_epochs": 1,
+        "burn_in_epochs": 1,
+        "max_generations": 2,
+        "num_workers": 1,
+        "criterion": "recon_smoothed",
+    }
+
+    def run(space=None, **parameters):
+        folder = tmp_path_factory.mktemp("search")
+        if space is None:
+            space = folder / "space.yaml"
+            space.write_text("optim.learning_rate_init: {min: 0.001, max: 0.1}")
+        config = new_config(space=str(space), **settings | parameters)
+        sessions = sessions_from_arrays(
+            {"a": counts},
+            {"a": counts[:6]},
+            output_dist="poisson",
+            ext_input_dim=0,
+            factors_dim=config.model.factors_dim,
+        )
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("lfads_lightning.report.finish.summary_figure", lambda *args: None)
+            run_search(config, sessions, folder)
+        return json.loads((folder / "search.json").read_text())
+
+    return run
+
+
+def untils(journal):
+    return [generation["until_epoch"] for generation in journal["generations"]]
+
+
+@effect_of("algorithm")
+def test_algorithm_pbt_makes_a_run_a_search(monkeypatch, new_config, tmp_path):
+    made = []
+    monkeypatch.setattr(runs, "run_search", lambda *args: made.append("search"))
+    monkeypatch.setattr(runs, "train_sessions", lambda *args: made.append("run"))
+    monkeypatch.setattr(runs, "load_data", lambda config: [])
+    for algorithm in ("none", "pbt"):
+        with pytest.raises(AttributeError):  # there is nothing to print of
+            run_kind(new_config(algorithm=algorithm), tmp_path)
+    assert made == ["run", "search"]
+
+
+@effect_of("space")
+def test_space_is_a_preset_or_a_file_of_what_is_searched(search, tmp_path):
+    (tmp_path / "mine.yaml").write_text("model.keep_prob: {min: 0.5, max: 0.9}")
+    journal = search(tmp_path / "mine.yaml", max_generations=1)
+    assert {name for member in journal["generations"][0]["settings"] for name in member} == {
+        "keep_prob"
+    }
+    published = search("autolfads", max_generations=1)["generations"][0]["settings"][0]
+    assert {"learning_rate_init", "keep_prob", "kl_co_weight"} < set(published)
+
+
+@effect_of("engine")
+def test_engine_ray_needs_ray(search, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(LFADSError, match=r'pip install "lfads-lightning\[ray\]"'):
+        search(engine="ray")
+    assert search(engine="local")["best"] is not None
+
+
+@effect_of("ray_address")
+def test_ray_address_is_the_cluster_that_is_joined(search, monkeypatch):
+    class Ray(types.ModuleType):
+        asked = []
+
+        def is_initialized(self):
+            return False
+
+        def init(self, address, **others):
+            self.asked.append(address)
+            raise ConnectionError("nobody there")
+
+    monkeypatch.setitem(sys.modules, "ray", Ray("ray"))
+    for address in (None, "ray://head:10001"):
+        with pytest.raises(LFADSError, match=f"search.ray_address={address}: no Ray cluster"):
+            search(engine="ray", ray_address=address)
+    assert Ray.asked == [None, "ray://head:10001"]
+
+
+@effect_of("population")
+def test_population_is_the_number_of_members(search):
+    for n in (2, 4):
+        assert len(search(population=n, max_generations=1)["generations"][0]["scores"]) == n
+
+
+@effect_of("generation_epochs")
+def test_generation_epochs_lie_between_comparisons(search):
+    assert untils(search(generation_epochs=3, max_generations=3)) == [1, 4, 7]
+
+
+@effect_of("burn_in_epochs")
+def test_burn_in_epochs_is_the_first_generation_by_default_the_ramps_and_one_more(search):
+    assert untils(search(burn_in_epochs=4)) == [4, 5]
+    # twelve trials in batches of four: three updates an epoch
+    ramps = {"kl_increase_steps": 7, "l2_increase_steps": 4, "batch_size": 4}
+    assert untils(search(burn_in_epochs=None, generation_epochs=2, **ramps)) == [3 + 2, 3 + 4]
+
+
+@effect_of("max_generations")
+def test_max_generations_ends_the_search(search):
+    assert len(search(max_generations=1)["generations"]) == 1
+    assert len(search(max_generations=3, stop_gain=0.0)["generations"]) == 3
+
+
+@effect_of("stop_gain")
+def test_stop_gain_is_the_share_that_the_best_must_gain(search):
+    long = {"max_generations": 5, "stop_generations": 1}
+    assert len(search(stop_gain=0.99, **long)["generations"]) == 2
+    assert len(search(stop_gain=0.0, **long)["generations"]) == 5
+
+
+@effect_of("stop_generations")
+def test_stop_generations_are_those_it_is_measured_over(search):
+    for n in (1, 3):
+        journal = search(stop_gain=0.99, stop_generations=n, max_generations=6)
+        assert len(journal["generations"]) == n + 1
+
+
+@effect_of("num_workers")
+def test_num_workers_is_the_number_of_processes(search, monkeypatch):
+    started = []
+
+    class Pool:
+        def __init__(self, n, *arguments):
+            started.append(n)
+            raise LFADSError("enough")
+
+    monkeypatch.setattr(engines, "ProcessPoolExecutor", Pool)
+    monkeypatch.setattr(engines, "_workers_that_fit", lambda config: 2)
+    for n in (None, 3):
+        with pytest.raises(LFADSError, match="enough"):
+            search(num_workers=n)
+    search(num_workers=1)  # in this process
+    assert started == [2, 3]
 
 
 # --- completeness ---

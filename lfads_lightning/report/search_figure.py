@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from lfads_lightning.files import whole_file
 
@@ -36,14 +37,15 @@ def search_figure(path: Path, history: Path, criterion: str) -> None:
     height = -(-len(names) // _COLUMNS)
     figure = Figure(figsize=(3.6 * _COLUMNS, 2.4 * height), layout="constrained")
     FigureCanvasAgg(figure)
-    colours = colormaps["viridis_r"]
+    colours = colormaps["viridis"]
     for i, name in enumerate(names):
         axes = figure.add_subplot(height, _COLUMNS, i + 1)
         drawn = values[name]
         for g in range(len(drawn)):
             for m in range(n):
                 before = drawn[g - 1, donors[g, m]] if g > 0 else drawn[g, m]
-                colour = colours(0.1 + 0.9 * ranks[g, m])
+                colour = colours(0.9 * ranks[g, m])
+                axes.plot(g, drawn[g, m], "o", color=colour, ms=2.5)
                 axes.plot([max(g - 1, 0), g], [before, drawn[g, m]], color=colour, lw=0.8)
         axes.plot(range(len(drawn)), [drawn[g, m] for g, m in enumerate(best)], "k", lw=1.8)
         if name != "score" and drawn.min() > 0 and drawn.max() > 5 * drawn.min():
@@ -54,8 +56,10 @@ def search_figure(path: Path, history: Path, criterion: str) -> None:
         axes.set_title(criterion if name == "score" else name, fontsize=9)
         axes.spines[["top", "right"]].set_visible(False)
         axes.tick_params(labelsize=8)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         if i >= len(names) - _COLUMNS:
             axes.set_xlabel("generation", fontsize=8)
+    figure.suptitle("dark: best of its generation; black: ancestors of the best", fontsize=9)
     with whole_file(path) as temporary:
         figure.savefig(temporary, format="png", dpi=130)
 
