@@ -1,5 +1,6 @@
 """The command line: overrides -> config -> kind -> run. The only place that knows Hydra."""
 
+import importlib.util
 import sys
 import warnings
 from collections.abc import Iterable, Sequence
@@ -13,19 +14,29 @@ from hydra._internal.utils import get_args_parser
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, QuotedString
+from hydra.core.override_parser.types import IntervalSweep, Override, QuotedString
 from hydra.errors import HydraException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from lfads_lightning import params
+from lfads_lightning import params, sweeps
 from lfads_lightning.config import Config, Kind, LFADSError
 from lfads_lightning.files import new_run_folder, presets_dir
+from lfads_lightning.search.space import drawn_settings
 
 DEFAULT_EXPERIMENT = "lorenz"
 _DATA_CHOICES = {"data.data_dir", "data.data_filename_stem", "params_file", "experiment", "data"}
 # groups whose presets still count when a run's own config is the base
 _PRESETS_OVER_A_RUN = ("data", "trainer")
 _PRESET_GROUPS = ("experiment", "sweep", "launcher")
+# what a preset needs beside the core, and the extra that brings it
+_PLUGINS = {
+    "launcher=joblib": ("hydra_joblib_launcher", "joblib"),
+    "launcher=submitit": ("hydra_submitit_launcher", "slurm"),
+    "launcher=submitit_local": ("hydra_submitit_launcher", "slurm"),
+    "launcher=ray": ("hydra_ray_launcher", "ray"),
+    "sweep=optuna": ("hydra_optuna_sweeper", "optuna"),
+}
 ConfigStore.instance().store(name="schema", node=Config)
 
 
@@ -42,9 +53,13 @@ def main() -> None:
         if given.cfg == "job" and given.package is None:
             print(settings_text(sys.argv[1:]), end="")
             return
+        folder = sweep_folder(sys.argv[1:])
     except LFADSError as error:
         _fail(error)
-    hydra.main(version_base="1.3", config_path=str(presets_dir()), config_name="config")(_run)()
+    if folder is not None:
+        sys.argv.append("hydra.sweep.dir='" + str(folder).replace("'", "\\'") + "'")
+    with nullcontext() if folder is None else sweeps.recorded(folder, sys.argv[1:]):
+        hydra.main(version_base="1.3", config_path=str(presets_dir()), config_name="config")(_run)()
 
 
 def _fail(error: LFADSError) -> None:
@@ -104,8 +119,11 @@ def prepare(argv: Sequence[str]) -> list[str]:
     given, _ = get_args_parser().parse_known_args(list(argv))
     if given.hydra_help or given.info or given.shell_completion:
         return list(argv)
+    resumed = [word for word in given.overrides if word.startswith("resume=")]
+    if resumed:
+        return prepare(_resumed(list(argv), resumed[-1]))
     overrides = _parsed(given.overrides)
-    is_sweep = given.multirun or any(o.key_or_group == "sweep" for o in overrides)
+    is_sweep = _is_sweep(given.multirun, overrides)
     values = {}
     for override in overrides:
         key, name = override.key_or_group, _parameter(override)
@@ -120,8 +138,51 @@ def prepare(argv: Sequence[str]) -> list[str]:
         values[key] = override.value()
         for value in _choices(override):
             params.check_value(name, value, "command line")
+        _check_interval(override)
     extra = _implied(values, {o.key_or_group for o in overrides}, is_sweep)
     return _insert(list(argv), given.overrides, extra)
+
+
+def _is_sweep(multirun: bool, overrides: Sequence[Override]) -> bool:
+    return multirun or any(o.key_or_group == "sweep" for o in overrides)
+
+
+def _resumed(argv: list[str], word: str) -> list[str]:
+    """Return the command line that continues a sweep, a search or a run.
+
+    Raises:
+        LFADSError: the folder holds none of them.
+    """
+    folder = Path(word.removeprefix("resume=").strip("'\""))
+    others = [w for w in argv if not w.startswith("resume=")]
+    if (folder / sweeps.COMMAND).is_file():
+        if others:
+            raise LFADSError(
+                f"resume={folder}: a sweep goes on as it was started; leave out {' '.join(others)}"
+            )
+        return sweeps.command_of(folder)
+    if (folder / "config.yaml").is_file():
+        return [*others, "output.lfads_save_dir='" + str(folder).replace("'", "\\'") + "'"]
+    raise LFADSError(
+        f"resume={folder}: holds neither a run (config.yaml) nor a sweep ({sweeps.COMMAND}); give "
+        "the folder that was printed when it began"
+    )
+
+
+def sweep_folder(argv: Sequence[str]) -> Path | None:
+    """Return the folder that a sweep's jobs go to; None where the command line is no sweep.
+
+    Raises:
+        LFADSError: the settings cannot be composed.
+    """
+    given, _ = get_args_parser().parse_known_args(list(argv))
+    if given.hydra_help or given.info or given.shell_completion or given.cfg:
+        return None
+    overrides = _parsed(given.overrides)
+    if not _is_sweep(given.multirun, overrides):
+        return None
+    fixed = [o.input_line for o in overrides if not o.is_sweep_override() and o.input_line]
+    return Path(_composed(fixed, given.config_dir).hydra.sweep.dir).absolute()
 
 
 def _parsed(overrides: Sequence[str]) -> list[Override]:
@@ -160,9 +221,35 @@ def _check_presets(override: Override, config_dir: str | None) -> None:
         return
     known = _presets(group, config_dir)
     for choice in _choices(override):
+        _check_plugin(group, choice)
         if choice is not None and str(choice) not in known:
             listed = f"there are {', '.join(known)}" if known else "the group has none"
             raise LFADSError(f"command line: {group}={choice}: no such preset; {listed}")
+
+
+def _check_plugin(group: str, choice: Any) -> None:
+    preset = f"{group}={choice}"
+    plugin, extra = _PLUGINS.get(preset, (None, None))
+    if plugin is not None and importlib.util.find_spec(f"hydra_plugins.{plugin}") is None:
+        raise LFADSError(
+            f'command line: {preset} needs an extra: pip install "lfads-lightning[{extra}]"'
+        )
+
+
+def _check_interval(override: Override) -> None:
+    """Check what Optuna would draw from; Hydra's own message is a traceback."""
+    if not override.is_interval_sweep():
+        return
+    value, name = override.value(), override.key_or_group
+    assert isinstance(value, IntervalSweep)
+    low, high = float(value.start or 0), float(value.end or 0)
+    if low >= high:
+        raise LFADSError(f"command line: {name}: {low:g} is not below {high:g}; swap them")
+    if "log" in value.tags and low <= 0:
+        raise LFADSError(f"command line: {name}: no logarithm starts at {low:g}")
+    flat = name.rsplit(".", 1)[-1]
+    for bound in (value.start, value.end):
+        params.check_value(flat, bound, "command line")
 
 
 def _choices(override: Override) -> Iterable[Any]:
@@ -222,20 +309,24 @@ def _insert(argv: list[str], overrides: list[str], extra: list[str]) -> list[str
 def settings_text(argv: Sequence[str]) -> str:
     """Return what ``--cfg job`` prints: the settings that a run would have, as YAML."""
     given, _ = get_args_parser().parse_known_args(list(argv))
-    overrides = list(given.overrides)
-    if given.config_dir:
-        overrides.append(f"hydra.searchpath=['file://{Path(given.config_dir).resolve()}']")
-    try:
-        with hydra.initialize_config_dir(str(presets_dir().resolve()), version_base="1.3"):
-            cfg = hydra.compose("config", overrides, return_hydra_config=True)
-    except HydraException as error:
-        raise LFADSError(f"command line: {' '.join(str(error).split())}") from error
+    cfg = _composed(given.overrides, given.config_dir)
     choices, tasks = dict(cfg.hydra.runtime.choices), list(cfg.hydra.overrides.task)
     with open_dict(cfg):
         del cfg["hydra"]
     config, _ = resolve(cfg, tasks, choices)
     params.check(config)
     return yaml.safe_dump(params.to_dict(config), sort_keys=False)
+
+
+def _composed(overrides: Sequence[str], config_dir: str | None) -> DictConfig:
+    words = list(overrides)
+    if config_dir:
+        words.append(f"hydra.searchpath=['file://{Path(config_dir).resolve()}']")
+    try:
+        with hydra.initialize_config_dir(str(presets_dir().resolve()), version_base="1.3"):
+            return hydra.compose("config", words, return_hydra_config=True)
+    except HydraException as error:
+        raise LFADSError(f"command line: {' '.join(str(error).split())}") from error
 
 
 def resolve(
@@ -263,6 +354,9 @@ def resolve(
     from_file = params.read_params_file(composed.params_file) if composed.params_file else {}
     settings = from_file | explicit
     config = params.from_flat(settings, base=composed)
+    if drawn := drawn_settings(config):
+        settings = drawn | settings
+        config = params.from_flat(settings, base=composed)
     given = config.output.lfads_save_dir
     folder = None if given is None else Path(given)
     saved = None if folder is None else params.read_config(folder)
@@ -309,18 +403,30 @@ def _over_a_run(
 
 def _run(cfg: DictConfig) -> float | None:
     hydra_cfg = HydraConfig.get()
-    output_dir = Path(hydra_cfg.runtime.output_dir)
+    output_dir, is_job = Path(hydra_cfg.runtime.output_dir), hydra_cfg.mode is RunMode.MULTIRUN
+    settings = {o.key_or_group: o.value() for o in _parsed(hydra_cfg.overrides.task)}
     try:
         choices = dict(hydra_cfg.runtime.choices)
         config, named = resolve(cfg, hydra_cfg.overrides.task, choices)
+        is_job = is_job and named is None
+        if is_job:
+            drawn = drawn_settings(config)
+            settings |= {params.dotted_names()[name]: value for name, value in drawn.items()}
+            done = sweeps.begin_job(output_dir, settings)
+            if done is not None:
+                return done
         params.check(config)  # its warnings are for training, which gives them
         # torch and Lightning are imported only now: help and mistakes take 0.3 s
         from lfads_lightning.runs import run_kind
 
+        named = output_dir if is_job else named
         with nullcontext(named) if named is not None else new_run_folder(output_dir) as folder:
             config.output.lfads_save_dir = str(folder.resolve())
             return run_kind(config, folder)
     except LFADSError as error:
+        if is_job:
+            print(f"error: {error}", file=sys.stderr)
+            return sweeps.fail_job(output_dir, settings, error)
         if not any(o.startswith("hydra.run.dir=") for o in hydra_cfg.overrides.hydra):
             with suppress(OSError):
                 output_dir.rmdir()  # Hydra made it; leave none that is empty

@@ -322,6 +322,12 @@ class SearchConfig:
     algorithm: Algorithm = _p(
         Algorithm.none, "none: train one model; pbt: a population (search=pbt).", ours=True
     )
+    draw: int | None = _p(
+        None,
+        "Take the settings of search.space from its n-th random draw (sweep=random); null: none.",
+        ours=True,
+        ge=0,
+    )
     space: str = _p(
         "autolfads", "What is searched: a preset of conf/space, or a YAML file.", ours=True
     )

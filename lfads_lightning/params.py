@@ -137,6 +137,11 @@ def check_value(name: str, value: Any, where: str) -> Any:
     return converted
 
 
+def is_integer(name: str) -> bool:
+    """Return whether the parameter with this flat name takes integers alone."""
+    return bool(re.search(r"\bint\b", _type_name(_fields()[name][1])))
+
+
 def flat_value(config: Config, name: str) -> Any:
     """Return the value of the parameter with this flat name."""
     group, _ = _fields()[name]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from lfads_lightning.config import Config, LFADSError
 from lfads_lightning.data.sessions import Session
-from lfads_lightning.files import presets_dir, whole_file
+from lfads_lightning.files import whole_file
 from lfads_lightning.inference.trained import Trained
 from lfads_lightning.params import check, write_config
 from lfads_lightning.report.finish import finish
@@ -26,7 +26,7 @@ def run_search(config: Config, sessions: list[Session], folder: Path) -> Trained
         LFADSError: the space or the data do not allow a search; what training raises.
     """
     check(config)
-    space = read_space(find_space(config, presets_dir() / "space"))
+    space = read_space(find_space(config))
     write_config(config, folder)
     best = search(config, sessions, folder, space)
     figure, criterion = folder / "figures" / "search.png", config.trainer.criterion.name

@@ -7,6 +7,9 @@
 ``init`` is what members start with, a value or a range to draw from (default: the bounds); ``draw``
 is log (default) or uniform; ``perturb`` is how far one perturbation goes at most (default 0.3:
 times or divided by 1.3); ``complement: true`` moves 1 - value instead of the value.
+
+Random draws (``search.draw``, ``sweep=random``) may be of any parameter, and of a list:
+``model.co_dim: {values: [0, 2, 4]}``.
 """
 
 import math
@@ -18,6 +21,7 @@ import yaml
 
 from lfads_lightning import params
 from lfads_lightning.config import Config, LFADSError
+from lfads_lightning.files import presets_dir
 
 # what a trained model can change from one update to the next; the others shape the network or data
 SEARCHABLE = (
@@ -47,6 +51,7 @@ class Range(NamedTuple):
         log: draw starts uniformly in the logarithm, else in the value.
         perturb: w; a perturbation multiplies or divides by 1 + 0.002 w up to 1 + w.
         complement: 1 - value is what is drawn and perturbed; the bounds are the value's.
+        values: what to choose from instead; None for a range.
     """
 
     name: str
@@ -56,9 +61,16 @@ class Range(NamedTuple):
     log: bool
     perturb: float
     complement: bool
+    values: tuple[Any, ...] | None = None
 
-    def draw(self, rng: np.random.Generator) -> float:
-        """Draw a member's starting value."""
+    def draw(self, rng: np.random.Generator) -> Any:
+        """Draw a starting value; of an integer parameter the nearest integer."""
+        if self.values is not None:
+            return self.values[int(rng.integers(len(self.values)))]
+        value = self._drawn(rng)
+        return round(value) if params.is_integer(self.name) else value
+
+    def _drawn(self, rng: np.random.Generator) -> float:
         a, b = sorted(self._moved(v) for v in self.init)
         if self.log and a > 0:
             return self._value(math.exp(rng.uniform(math.log(a), math.log(b))))
@@ -86,8 +98,27 @@ class Range(NamedTuple):
         return min(max(value, self.low), self.high) if math.isclose(value, self.low) else value
 
 
-def read_space(path: Path) -> list[Range]:
+def drawn_settings(config: Config) -> dict[str, Any]:
+    """Return the settings, by flat name, of the draw that ``search.draw`` asks for, if any.
+
+    The n-th draw from a space is the same in every run.
+
+    Raises:
+        LFADSError: there is no such space, or something in it is wrong.
+    """
+    if config.search.draw is None:
+        return {}
+    rng = np.random.default_rng(config.search.draw)
+    space = read_space(find_space(config), of_any_parameter=True)
+    return {r.name: r.draw(rng) for r in space}
+
+
+def read_space(path: Path, of_any_parameter: bool = False) -> list[Range]:
     """Read a search space.
+
+    Args:
+        path: of the YAML file.
+        of_any_parameter: for single runs; else what a trained model can change.
 
     Raises:
         LFADSError: no such file, or what it says cannot be searched.
@@ -103,7 +134,9 @@ def read_space(path: Path) -> list[Range]:
         raise LFADSError(f"{path}: is not YAML ({' '.join(str(error).split())})") from error
     if not isinstance(given, dict) or not given:
         raise LFADSError(f"{path}: expected one 'group.name: {{min: ..., max: ...}}' per line")
-    ranges = [_range(str(name), entry, str(path)) for name, entry in given.items()]
+    ranges = [
+        _range(str(name), entry, str(path), of_any_parameter) for name, entry in given.items()
+    ]
     names = [r.name for r in ranges]
     twice = {n for n in names if names.count(n) > 1}
     if twice:
@@ -111,10 +144,16 @@ def read_space(path: Path) -> list[Range]:
     return ranges
 
 
-def _range(given: str, entry: Any, where: str) -> Range:
+def _range(given: str, entry: Any, where: str, of_any_parameter: bool) -> Range:
     name = params.canonical(given, where)
     dotted = params.dotted_names()[name]
-    if name not in SEARCHABLE:
+    if of_any_parameter and isinstance(entry, dict) and set(entry) == {"values"}:
+        values = entry["values"]
+        if not isinstance(values, list) or not values:
+            raise LFADSError(f"{where}: {dotted}: values is {values!r}; expected a list")
+        checked = tuple(params.check_value(name, v, where) for v in values)
+        return Range(name, 0, 0, (0, 0), False, 1, False, checked)
+    if name not in SEARCHABLE and not of_any_parameter:
         raise LFADSError(
             f"{where}: {dotted} cannot be searched while a model trains; expected any of "
             f"{', '.join(params.dotted_names()[n] for n in SEARCHABLE)} (a sweep tries other ones)"
@@ -165,13 +204,13 @@ def _number(value: Any, where: str) -> float:
     return number
 
 
-def find_space(config: Config, presets: Path) -> Path:
+def find_space(config: Config) -> Path:
     """Return the file that ``search.space`` names: a preset, or a path.
 
     Raises:
         LFADSError: there is neither.
     """
-    given = config.search.space
+    given, presets = config.search.space, presets_dir() / "space"
     if given.endswith((".yaml", ".yml")):
         return Path(given)
     path = presets / f"{given}.yaml"

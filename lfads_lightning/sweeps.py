@@ -1,0 +1,195 @@
+"""A sweep's folder: its command, its jobs' settings, the ranked table, going on where it was cut.
+
+FOLDER/sweep.yaml       the command line, and where it was typed
+FOLDER/results.csv      jobs by criterion, lowest first
+FOLDER/<number>/        an ordinary run's folder, and job.yaml: the job's settings
+"""
+
+import csv
+import json
+import math
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+from lfads_lightning.config import LFADSError
+from lfads_lightning.files import whole_file
+
+COMMAND, JOB, ERROR, RESULTS = "sweep.yaml", "job.yaml", "error.txt", "results.csv"
+_COLUMNS_SHOWN = 6
+
+
+class Job(NamedTuple):
+    """One run of a sweep."""
+
+    number: str
+    status: str  # finished, failed, or cut off
+    criterion: float  # infinity where there is none
+    settings: dict[str, Any]
+    folder: Path
+
+
+@contextmanager
+def recorded(folder: Path, argv: Sequence[str]) -> Iterator[None]:
+    """Write a sweep's command to its folder, and when the sweep is over, however, its table.
+
+    Raises:
+        SystemExit: jobs have failed.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with whole_file(folder / COMMAND) as path:
+        path.write_text(yaml.safe_dump({"argv": list(argv), "cwd": str(Path.cwd())}))
+    try:
+        yield
+    finally:
+        jobs = ranked(folder)
+        if jobs:
+            write_results(folder, jobs)
+            shown = os.path.relpath(folder)
+            shown = str(folder) if shown.startswith("..") else shown
+            print(f"Sweep: {shown} ({RESULTS})\n{table(jobs)}")
+            if any(job.status == "cut off" for job in jobs):
+                print(f"To go on with it: python train.py resume={shown}")
+    if any(job.status == "failed" for job in jobs):
+        raise SystemExit(1)
+
+
+def command_of(folder: Path) -> list[str]:
+    """Return the command line of a sweep, made to continue in its folder.
+
+    The working folder becomes the one where it was typed.
+
+    Raises:
+        LFADSError: ``sweep.yaml`` is damaged, or that folder is gone.
+    """
+    path = folder / COMMAND
+    try:
+        given = yaml.safe_load(path.read_bytes())
+        argv, cwd = [str(word) for word in given["argv"]], str(given["cwd"])
+    except (OSError, yaml.YAMLError, ValueError, TypeError, KeyError) as error:
+        raise LFADSError(f"{path}: is no record of a sweep ({error}); start it anew") from error
+    absolute = folder.resolve()
+    try:
+        os.chdir(cwd)
+    except OSError as error:
+        raise LFADSError(
+            f"{path}: the sweep was started in {cwd}, which cannot be entered ({error.strerror})"
+        ) from error
+    kept = [word for word in argv if not word.startswith("hydra.sweep.dir=")]
+    return [*kept, _sweep_dir(absolute)]
+
+
+def _sweep_dir(folder: Path) -> str:
+    return "hydra.sweep.dir='" + str(folder).replace("'", "\\'") + "'"
+
+
+def begin_job(folder: Path, settings: dict[str, Any]) -> float | None:
+    """Write down a job's settings; return its criterion where it has been run to its end.
+
+    Raises:
+        LFADSError: the folder holds a job with other settings.
+    """
+    path = folder / JOB
+    plain = json.loads(json.dumps(settings, default=str))
+    try:
+        before = yaml.safe_load(path.read_bytes())
+    except FileNotFoundError:
+        with whole_file(path) as new:
+            new.write_text(yaml.safe_dump(plain, sort_keys=False))
+        return None
+    except yaml.YAMLError as error:
+        raise LFADSError(f"{path}: is not YAML; delete it to run the job again") from error
+    if before != plain:
+        raise LFADSError(
+            f"{folder}: holds a job with {_words(before)}, this one has {_words(plain)}; give the "
+            "sweep a folder of its own, hydra.sweep.dir=FOLDER"
+        )
+    (folder / ERROR).unlink(missing_ok=True)
+    scores = _scores(folder)
+    return None if scores is None else _criterion(scores)
+
+
+def fail_job(folder: Path, settings: dict[str, Any], error: LFADSError) -> float:
+    """Write down why a job failed; return the worst criterion, for a sweeper that learns."""
+    if not (folder / JOB).is_file():
+        begin_job(folder, settings)
+    with whole_file(folder / ERROR) as path:
+        path.write_text(f"{error}\n")
+    return math.inf
+
+
+def ranked(folder: Path) -> list[Job]:
+    """Return a sweep's jobs, lowest criterion first, then those without one."""
+    jobs = []
+    for path in folder.glob(f"*/{JOB}"):
+        scores = _scores(path.parent)
+        failed = (path.parent / ERROR).is_file()
+        status = "failed" if failed else "cut off" if scores is None else "finished"
+        criterion = math.inf if scores is None else _criterion(scores)
+        settings = yaml.safe_load(path.read_bytes()) or {}
+        jobs.append(Job(path.parent.name, status, criterion, settings, path.parent))
+    # the file system lists in no order; numbers of jobs are numbers
+    return sorted(jobs, key=lambda job: (job.criterion, job.number.zfill(8)))
+
+
+def _scores(folder: Path) -> dict[str, Any] | None:
+    for path in (folder / "scores.json", folder / "best" / "scores.json"):
+        try:
+            return json.loads(path.read_text())
+        except FileNotFoundError:
+            continue
+        except ValueError:
+            return None
+    return None
+
+
+def _criterion(scores: dict[str, Any]) -> float:
+    value = scores.get("criterion")
+    return math.inf if value is None else float(value)
+
+
+def write_results(folder: Path, jobs: Sequence[Job]) -> None:
+    """Write ``results.csv``: rank, job, status, criterion, all settings, folder."""
+    names = list(dict.fromkeys(name for job in jobs for name in job.settings))
+    with whole_file(folder / RESULTS) as path, path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["rank", "job", "status", "criterion", *names, "folder"])
+        for rank, job in enumerate(jobs, 1):
+            values = [job.settings.get(name, "") for name in names]
+            criterion = "" if math.isinf(job.criterion) else job.criterion
+            writer.writerow([rank, job.number, job.status, criterion, *values, job.folder])
+
+
+def table(jobs: Sequence[Job]) -> str:
+    """Return the jobs as lines for the terminal, with the settings that differ."""
+    names = list(dict.fromkeys(name for job in jobs for name in job.settings))
+    varied = [n for n in names if len({str(job.settings.get(n)) for job in jobs}) > 1]
+    columns = ["rank", "job", "criterion", *varied[:_COLUMNS_SHOWN]]
+    rows = [
+        [
+            str(rank),
+            job.number,
+            f"{job.criterion:.4f}" if job.status == "finished" else job.status,
+            *(_short(job.settings.get(n, "")) for n in varied[:_COLUMNS_SHOWN]),
+        ]
+        for rank, job in enumerate(jobs, 1)
+    ]
+    widths = [max(len(row[i]) for row in [columns, *rows]) for i in range(len(columns))]
+    return "\n".join(
+        "  " + "  ".join(cell.rjust(w) for cell, w in zip(row, widths, strict=True))
+        for row in [columns, *rows]
+    )
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _words(settings: Any) -> str:
+    if not isinstance(settings, dict) or not settings:
+        return "no settings"
+    return ", ".join(f"{name}={value}" for name, value in settings.items())
