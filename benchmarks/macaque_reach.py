@@ -21,7 +21,7 @@ from sklearn.linear_model import RidgeCV
 from sklearn.model_selection import KFold
 
 import lfads_lightning as lfads
-from lfads_lightning.inference.metrics import smooth
+from lfads_lightning.metrics import smooth
 
 LAG_BINS = 5
 SMOOTHING_SD_BINS = 4  # 80 ms

@@ -81,7 +81,7 @@ def _show_warning(
 
 def help_text(config_dir: str | None = None) -> str:
     """Return what ``--help`` prints: how to call, the presets, all parameters."""
-    groups = sorted({path.parent.name for path in presets_dir().glob("*/*.yaml")})
+    groups = sorted({path.parent.name for path in presets_dir().glob("*/*.yaml")} - {"space"})
     presets = "\n".join(f"  {g}: {', '.join(_presets(g, config_dir))}" for g in groups)
     return f"""\
 LFADS: denoised firing rates, factors, initial conditions and inferred inputs from spike counts.

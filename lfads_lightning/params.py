@@ -239,8 +239,10 @@ def read_config(folder: Path) -> Config | None:
         LFADSError: it is damaged or holds what this version does not know.
     """
     path = folder / "config.yaml"
-    if not path.is_file() or path.stat().st_size == 0:  # empty: a run that never began
+    if not path.is_file():
         return None
+    if path.stat().st_size == 0 and not (folder / "checkpoints").exists():
+        return None  # a run that never began
     try:
         nested = yaml.safe_load(path.read_bytes())
     except (yaml.YAMLError, ValueError, RecursionError) as error:

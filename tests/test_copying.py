@@ -6,12 +6,14 @@ import torch
 
 from lfads_lightning.config import LossConfig
 from lfads_lightning.data.datamodule import Batch, LFADSDataModule, entries_never_shown
-from lfads_lightning.data.sessions import Split, sessions_from_arrays
+from lfads_lightning.data.sessions import Session, Split, sessions_from_arrays
 from lfads_lightning.inference import copying
 from lfads_lightning.inference.posterior import Posterior
 from lfads_lightning.model.augment import WHOLE, coordinated, sample_validation
 from lfads_lightning.model.loss import compute_loss, reconstruction
 from lfads_lightning.model.records import NO_DROPOUT
+from lfads_lightning.training.module import LFADSModule
+from lfads_lightning.training.watch import CopyingWatch
 
 
 @pytest.mark.parametrize("output_dist", ["poisson", "gaussian"])
@@ -135,3 +137,49 @@ def test_rates_better_than_the_truth_are_copies(simulated):
     # a truth that explains nothing is none
     fake = np.roll(rates, 17, axis=0)
     assert copying.better_than_truth_message(copied, fake, counts) is None
+
+
+# --- while training ---
+
+
+class Told:
+    """A trainer and a module that say what an epoch came to."""
+
+    is_global_zero, current_epoch = True, 7
+
+
+def look(watch, monkeypatch, **metrics):
+    module = LFADSModule.__new__(LFADSModule)
+    object.__setattr__(module, "metrics", {f"valid/{k}_smoothed": v for k, v in metrics.items()})
+    monkeypatch.setattr("lfads_lightning.training.watch.ramps_complete", lambda module: True)
+    watch.on_train_epoch_end(Told, module)
+
+
+@pytest.fixture
+def watched(simulated):
+    """Watch over the simulated trials, with their truth or without."""
+    rates, counts = simulated
+
+    def make(with_truth):
+        split = Split(counts, None, rates.astype(np.float32) if with_truth else None)
+        return CopyingWatch([Session("a", split, split)])
+
+    return make
+
+
+def test_reconstruction_below_that_of_the_truth_is_warned_of_once(watched, monkeypatch):
+    watch = watched(True)
+    look(watch, monkeypatch, recon=watch.truth)
+    with pytest.warns(UserWarning, match="epoch 7: the model copies .* of the true rates"):
+        look(watch, monkeypatch, recon=0.98 * watch.truth)
+    look(watch, monkeypatch, recon=0.5 * watch.truth)
+    unknown = watched(False)
+    look(unknown, monkeypatch, recon=0.5 * watch.truth)
+
+
+def test_reconstruction_far_below_the_entries_never_shown_is_warned_of(watched, monkeypatch):
+    watch = watched(False)
+    gained = watch.null - 100
+    look(watch, monkeypatch, recon=gained, sample_recon=gained + 30)
+    with pytest.warns(UserWarning, match="of the entries never shown"):
+        look(watch, monkeypatch, recon=gained, sample_recon=gained + 60)

@@ -498,7 +498,7 @@ def test_settings_are_shown_without_a_run(tmp_path):
     shown = params.from_dict(yaml.safe_load(result.out))
     assert shown.model.co_dim == 3
     assert shown.data.data_filename_stem == "lorenz"
-    preset = yaml.safe_load((cli.conf_dir() / "experiment" / "lorenz.yaml").read_text())
+    preset = yaml.safe_load((cli.presets_dir() / "experiment" / "lorenz.yaml").read_text())
     assert shown.trainer.max_epochs == preset["trainer"]["max_epochs"]
     assert shown.optim == params.from_flat({}).optim
 

@@ -12,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 
 from lfads_lightning.data.sessions import Split
-from lfads_lightning.inference.metrics import SMALLEST_RATE, poisson_nll
 from lfads_lightning.inference.posterior import Evaluation, push_mean
+from lfads_lightning.metrics import SMALLEST_RATE, poisson_nll
 
 HIDDEN_SHARE = 0.2
 MOST_TRIALS = 400  # of a session; enough for the error bars below

@@ -8,8 +8,8 @@ from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 
 from lfads_lightning.files import whole_file
-from lfads_lightning.inference.metrics import best_smoothing, smooth
 from lfads_lightning.inference.posterior import Posterior
+from lfads_lightning.metrics import best_smoothing, smooth
 
 TRUE, SPIKES, OURS, SMOOTHED = "#222222", "#888888", "#c8442b", "#4a7fb0"
 N_NEURONS_SHOWN, N_FACTORS_SHOWN = 4, 12

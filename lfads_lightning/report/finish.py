@@ -15,13 +15,13 @@ from lfads_lightning.inference.copying import (
     gains_of_hidden_entries,
     hidden_entries_message,
 )
-from lfads_lightning.inference.metrics import (
+from lfads_lightning.inference.posterior import Posterior, push_mean
+from lfads_lightning.inference.trained import Trained
+from lfads_lightning.metrics import (
     best_smoothing,
     poisson_nll,
     rate_r2,
 )
-from lfads_lightning.inference.posterior import Posterior, push_mean
-from lfads_lightning.inference.trained import Trained
 from lfads_lightning.report.figures import summary_figure
 from lfads_lightning.training.fit import Fitted
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import lightning.pytorch as pl
 
-from lfads_lightning.config import Config
+from lfads_lightning.config import Config, OutputDist
 from lfads_lightning.data.sessions import Session
 from lfads_lightning.model.lfads import LFADS
 from lfads_lightning.model.recurrences import choose
@@ -22,6 +22,7 @@ from lfads_lightning.training.checkpoints import (
     require_checkpoint,
 )
 from lfads_lightning.training.logs import EpochLogs, Progress
+from lfads_lightning.training.watch import CopyingWatch
 
 
 class Fitted(NamedTuple):
@@ -59,11 +60,13 @@ def fit(
         warnings.warn(message, stacklevel=2)
     cfg = config.trainer
     criterion = f"valid/{cfg.criterion.name}"
-    ours = [
+    ours: list[pl.Callback] = [
         Checkpoints(folder, config.output, criterion, cfg.early_stopping_epochs),
         EpochLogs(folder, config.output.csv_log),
         Progress(config.loss, config.optim.learning_rate_stop),
     ]
+    if config.model.output_dist is OutputDist.poisson:
+        ours.append(CopyingWatch(sessions))
     start = find_checkpoint(folder, config.output.checkpoint_pb_load_name)
     train = loop.train if cfg.num_devices == 1 else devices.train
     ended = train(config, sessions, folder, [*ours, *callbacks], start)

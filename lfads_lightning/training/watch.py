@@ -1,0 +1,68 @@
+"""A warning while there is time to stop: the model copies the spikes it sees."""
+
+import math
+import warnings
+from collections.abc import Sequence
+
+import lightning.pytorch as pl
+import numpy as np
+
+from lfads_lightning.data.sessions import Session
+from lfads_lightning.metrics import poisson_nll
+from lfads_lightning.training.checkpoints import ramps_complete
+from lfads_lightning.training.module import LFADSModule
+
+LEAST_SHARE = (
+    0.6  # of the seen entries' gain over mean rates that the entries never shown must reach
+)
+MARGIN = 0.005  # a reconstruction this much below that of the true rates is no accident of samples
+
+
+class CopyingWatch(pl.Callback):
+    """Warn once, when the validation reconstruction is better than it can honestly be.
+
+    That is: below that of the true rates, where these are known; or, with sample validation, far
+    below that of the entries never shown. Poisson data; looked at once the ramps are complete.
+
+    Args:
+        sessions: whose validation trials are scored.
+    """
+
+    def __init__(self, sessions: Sequence[Session]) -> None:
+        splits = [(s.valid, s.conversion_factor) for s in sessions if s.valid is not None]
+        n_trials = sum(len(split.data) for split, _ in splits)
+        null = truth = 0.0
+        for split, factor in splits:
+            counts = split.data
+            this_null = poisson_nll(np.broadcast_to(counts.mean((0, 1)), counts.shape), counts)
+            null += this_null
+            this_truth = (
+                math.inf if split.truth is None else poisson_nll(split.truth / factor, counts)
+            )
+            # a truth that does not fit its own counts says nothing
+            truth += this_truth if this_truth < this_null else math.inf
+        self.null, self.truth = null / max(n_trials, 1), truth / max(n_trials, 1)
+        self.has_warned = False
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Look at the epoch's numbers."""
+        assert isinstance(pl_module, LFADSModule)
+        m = pl_module.metrics
+        if self.has_warned or "valid/recon_smoothed" not in m or not ramps_complete(pl_module):
+            return
+        seen, reason = m["valid/recon_smoothed"], None
+        if math.isfinite(self.truth) and seen < (1 - MARGIN) * self.truth:
+            reason = f"below the {self.truth:.1f} of the true rates"
+        never = m.get("valid/sample_recon_smoothed", -math.inf)
+        if seen < self.null and self.null - never < LEAST_SHARE * (self.null - seen):
+            reason = f"far below the {never:.1f} of the entries never shown"
+        if reason is not None:
+            self.has_warned = True
+            if trainer.is_global_zero:
+                warnings.warn(
+                    f"epoch {trainer.current_epoch}: the model copies the spikes it sees: its "
+                    f"validation reconstruction, {seen:.1f} nats per trial, is {reason}. Hide entries "
+                    "in training, data.coordinated_dropout_rate=0.3; or fewer inferred inputs "
+                    "(model.co_dim), more dropout, more L2",
+                    stacklevel=2,
+                )
