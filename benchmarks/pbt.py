@@ -5,8 +5,8 @@
 Embedded Lorenz data, a fifth of the trials. The population starts with poor settings: learning
 rates around a tenth of the default, dropout around ten times its default. It is compared with the
 best of as many runs of as many epochs, each with the settings it drew: from the same poor start,
-and from the whole space. The score is the smoothed validation reconstruction, nats per trial, lower is
-better. About ten minutes a seed on two cores.
+and from the whole space. The score is the smoothed validation reconstruction, nats per trial, lower
+is better. About ten minutes a seed on two cores.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from lfads_lightning.params import from_flat
 from lfads_lightning.search.pbt import search
 from lfads_lightning.search.space import read_space
 
-MEMBERS, GENERATIONS, EPOCHS = 6, 6, 30
+MEMBERS, GENERATIONS, EPOCHS = 6, 6, 40
 WHOLE = {
     "optim.learning_rate_init": {"min": 1e-5, "max": 0.1, "perturb": 0.8},
     "model.keep_prob": {"min": 0.3, "max": 1.0, "draw": "uniform", "complement": True,
@@ -36,6 +36,7 @@ POOR = {
     "model.keep_prob": WHOLE["model.keep_prob"] | {"init": [0.4, 0.6]},
 }
 SETTINGS = {
+    "batch_size": 32,
     "co_dim": 0,
     "factors_dim": 8,
     "gen_dim": 64,

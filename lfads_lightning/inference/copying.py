@@ -14,14 +14,10 @@ import numpy as np
 from lfads_lightning.data.sessions import Split
 from lfads_lightning.inference.posterior import Evaluation, push_mean
 from lfads_lightning.metrics import SMALLEST_RATE, poisson_nll
+from lfads_lightning.training.watch import LEAST_SHARE, REMEDY
 
 HIDDEN_SHARE = 0.2
 MOST_TRIALS = 400  # of a session; enough for the error bars below
-LEAST_SHARE = 0.6  # of the seen entries' gain that the hidden ones must reach
-REMEDY = (
-    "hide entries in training, data.coordinated_dropout_rate=0.3; or fewer inferred inputs "
-    "(model.co_dim), more dropout, more L2"
-)
 
 
 class Gains(NamedTuple):

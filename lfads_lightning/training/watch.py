@@ -12,10 +12,13 @@ from lfads_lightning.metrics import poisson_nll
 from lfads_lightning.training.checkpoints import ramps_complete
 from lfads_lightning.training.module import LFADSModule
 
-LEAST_SHARE = (
-    0.6  # of the seen entries' gain over mean rates that the entries never shown must reach
-)
+# how much of the seen entries' gain over mean rates those never shown must reach
+LEAST_SHARE = 0.6
 MARGIN = 0.005  # a reconstruction this much below that of the true rates is no accident of samples
+REMEDY = (
+    "hide entries in training, data.coordinated_dropout_rate=0.3; or fewer inferred inputs "
+    "(model.co_dim), more dropout, more L2"
+)
 
 
 class CopyingWatch(pl.Callback):
@@ -36,9 +39,9 @@ class CopyingWatch(pl.Callback):
             counts = split.data
             this_null = poisson_nll(np.broadcast_to(counts.mean((0, 1)), counts.shape), counts)
             null += this_null
-            this_truth = (
-                math.inf if split.truth is None else poisson_nll(split.truth / factor, counts)
-            )
+            this_truth = math.inf
+            if split.truth is not None:
+                this_truth = poisson_nll(split.truth / factor, counts)
             # a truth that does not fit its own counts says nothing
             truth += this_truth if this_truth < this_null else math.inf
         self.null, self.truth = null / max(n_trials, 1), truth / max(n_trials, 1)
@@ -61,8 +64,6 @@ class CopyingWatch(pl.Callback):
             if trainer.is_global_zero:
                 warnings.warn(
                     f"epoch {trainer.current_epoch}: the model copies the spikes it sees: its "
-                    f"validation reconstruction, {seen:.1f} nats per trial, is {reason}. Hide entries "
-                    "in training, data.coordinated_dropout_rate=0.3; or fewer inferred inputs "
-                    "(model.co_dim), more dropout, more L2",
+                    f"validation reconstruction, {seen:.1f} nats per trial, is {reason}; {REMEDY}",
                     stacklevel=2,
                 )
