@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-slow lint table clean
+.PHONY: demo test test-slow test-ray lint table clean
 
 demo: .venv/installed            ## train on the embedded Lorenz data, print scores, draw a figure
 	$(BIN)/python train.py experiment=lorenz trainer.device=cpu:0
@@ -12,6 +12,10 @@ test: .venv/installed-dev        ## the ordinary tests
 
 test-slow: .venv/installed-dev   ## those that train for minutes
 	$(BIN)/python -m pytest -q -m slow
+
+test-ray: .venv/installed-dev    ## those of the Ray engine
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[ray]'
+	$(BIN)/python -m pytest -q -m ray
 
 lint: .venv/installed-dev        ## what CI asks of the code's form
 	$(BIN)/ruff format --check .

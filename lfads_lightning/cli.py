@@ -22,7 +22,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from lfads_lightning import params, sweeps
 from lfads_lightning.config import Config, Kind, LFADSError
 from lfads_lightning.files import new_run_folder, presets_dir
-from lfads_lightning.search.space import drawn_settings
+from lfads_lightning.search.space import drawn_settings, find_space, read_space
 
 DEFAULT_EXPERIMENT = "lorenz"
 _DATA_CHOICES = {"data.data_dir", "data.data_filename_stem", "params_file", "experiment", "data"}
@@ -54,10 +54,11 @@ def main() -> None:
             print(settings_text(sys.argv[1:]), end="")
             return
         folder = sweep_folder(sys.argv[1:])
+        given, _ = get_args_parser().parse_known_args()
     except LFADSError as error:
         _fail(error)
     if folder is not None:
-        sys.argv.append("hydra.sweep.dir='" + str(folder).replace("'", "\\'") + "'")
+        sys.argv[1:] = _insert(sys.argv[1:], given.overrides, [sweeps.dir_word(folder)])
     with nullcontext() if folder is None else sweeps.recorded(folder, sys.argv[1:]):
         hydra.main(version_base="1.3", config_path=str(presets_dir()), config_name="config")(_run)()
 
@@ -139,6 +140,8 @@ def prepare(argv: Sequence[str]) -> list[str]:
         for value in _choices(override):
             params.check_value(name, value, "command line")
         _check_interval(override)
+    if "search.space" in values:
+        read_space(find_space(_text(values["search.space"])), of_any_parameter=True)
     extra = _implied(values, {o.key_or_group for o in overrides}, is_sweep)
     return _insert(list(argv), given.overrides, extra)
 

@@ -80,10 +80,13 @@ def command_of(folder: Path) -> list[str]:
             f"{path}: the sweep was started in {cwd}, which cannot be entered ({error.strerror})"
         ) from error
     kept = [word for word in argv if not word.startswith("hydra.sweep.dir=")]
-    return [*kept, _sweep_dir(absolute)]
+    overrides = [i for i, word in enumerate(kept) if "=" in word and not word.startswith("-")]
+    at = overrides[0] if overrides else len(kept)  # argparse wants overrides in one row
+    return [*kept[:at], dir_word(absolute), *kept[at:]]
 
 
-def _sweep_dir(folder: Path) -> str:
+def dir_word(folder: Path) -> str:
+    """Return the override that sends a sweep's jobs to a folder."""
     return "hydra.sweep.dir='" + str(folder).replace("'", "\\'") + "'"
 
 

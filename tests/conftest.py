@@ -1,8 +1,11 @@
 """Shared by the tests: one thread, tiny data, tiny models."""
 
 import os
+import sys
+import warnings
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 if not Path("/dev/nvidiactl").exists():
     # no CUDA: Triton's kernels are interpreted; it reads this when torch imports it
@@ -11,7 +14,9 @@ if not Path("/dev/nvidiactl").exists():
 import numpy as np
 import pytest
 import torch
+from hydra.core.global_hydra import GlobalHydra
 
+from lfads_lightning import cli
 from lfads_lightning.config import SessionSpec
 from lfads_lightning.model import native
 from lfads_lightning.model.lfads import LFADS
@@ -43,6 +48,37 @@ def pytest_configure(config):
     )
     # without a C++ compiler, every run says that it is slower than it could be
     config.addinivalue_line("filterwarnings", "ignore:the native kernel:UserWarning")
+
+
+class Result(NamedTuple):
+    """What a call of the program left."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def call(monkeypatch, capsys, tmp_path):
+    """Call the program in this process, from an empty folder."""
+    (tmp_path / "cwd").mkdir()
+    monkeypatch.chdir(tmp_path / "cwd")
+
+    def run(*argv):
+        monkeypatch.setattr(sys, "argv", ["train.py", *map(str, argv)])
+        GlobalHydra.instance().clear()
+        capsys.readouterr()
+        code = 0
+        with warnings.catch_warnings():  # the program prints them
+            warnings.filterwarnings("always", category=UserWarning)
+            try:
+                cli.main()
+            except SystemExit as end:
+                code = end.code or 0
+        GlobalHydra.instance().clear()
+        return Result(code, *capsys.readouterr())
+
+    return run
 
 
 @pytest.fixture(scope="session")

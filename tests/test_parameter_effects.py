@@ -34,6 +34,7 @@ from lfads_lightning.params import documented_names, dotted_names, from_flat, re
 from lfads_lightning.runs import run_kind
 from lfads_lightning.search import engines
 from lfads_lightning.search.run import run_search
+from lfads_lightning.search.space import drawn_settings
 from lfads_lightning.training import module
 from lfads_lightning.training.fit import Fitted, fit
 from lfads_lightning.training.loop import resolve_device
@@ -1480,6 +1481,22 @@ def test_algorithm_pbt_makes_a_run_a_search(monkeypatch, new_config, tmp_path):
         with pytest.raises(AttributeError):  # there is nothing to print of
             run_kind(new_config(algorithm=algorithm), tmp_path)
     assert made == ["run", "search"]
+
+
+@effect_of("draw")
+def test_draw_takes_the_settings_of_the_nth_random_draw(tmp_path, new_config):
+    (tmp_path / "space.yaml").write_text(
+        "optim.learning_rate_init: {min: 0.001, max: 0.1}\nmodel.gen_dim: {min: 5, max: 900}"
+    )
+    space = str(tmp_path / "space.yaml")
+    assert drawn_settings(new_config(space=space)) == {}
+    drawn = [drawn_settings(new_config(space=space, draw=n)) for n in (0, 1, 1)]
+    assert drawn[1] == drawn[2]
+    assert drawn[0]["learning_rate_init"] != drawn[1]["learning_rate_init"]
+    assert isinstance(drawn[0]["gen_dim"], int)
+    base = ["trainer.device=cpu", "data.data_filename_stem=lorenz"]
+    shown = yaml.safe_load(cli.settings_text([*base, f"search.space={space}", "search.draw=1"]))
+    assert shown["model"]["gen_dim"] == drawn[1]["gen_dim"]
 
 
 @effect_of("space")

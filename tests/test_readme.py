@@ -29,10 +29,12 @@ def test_command_is_understood(command, tmp_path, monkeypatch, new_config):
     monkeypatch.chdir(tmp_path)
     for folder in ("RUN", "FOLDER"):
         (tmp_path / folder).mkdir()
-    params.write_config(new_config(), tmp_path / "RUN")
+        params.write_config(new_config(), tmp_path / folder)
     (tmp_path / "my_params.yaml").write_text("co_dim: 3")
     GlobalHydra.instance().clear()
-    argv = [a for a in shlex.split(command)[2:] if a != "-m"]
+    if "launcher=joblib" in command:
+        pytest.importorskip("hydra_plugins.hydra_joblib_launcher", reason="needs an extra")
+    argv = [a.replace("range(50)", "7") for a in shlex.split(command)[2:] if a != "-m"]
     is_sweep = "-m" in shlex.split(command)
     if is_sweep:  # one job of it
         assert any("," in a for a in argv)

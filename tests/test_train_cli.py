@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 import time
-import warnings
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from hydra.core.global_hydra import GlobalHydra
+from conftest import Result
 
 import lfads_lightning as lfads
 from lfads_lightning import cli, interop, params
@@ -43,14 +42,6 @@ KINDS = {
     "prior_sample": None,
     "write_model_params": None,
 }
-
-
-class Result(NamedTuple):
-    """What a call of the program left."""
-
-    code: int
-    out: str
-    err: str
 
 
 def counts_of(n_trials=12, n_bins=8, n_neurons=5, seed=0):
@@ -83,29 +74,6 @@ def run_process(*argv, cwd, options=()):
         check=False,
     )
     return Result(process.returncode, process.stdout, process.stderr)
-
-
-@pytest.fixture
-def call(monkeypatch, capsys, tmp_path):
-    """Call the program in this process, from an empty folder."""
-    (tmp_path / "cwd").mkdir()
-    monkeypatch.chdir(tmp_path / "cwd")
-
-    def run(*argv):
-        monkeypatch.setattr(sys, "argv", ["train.py", *map(str, argv)])
-        GlobalHydra.instance().clear()
-        capsys.readouterr()
-        code = 0
-        with warnings.catch_warnings():  # the program prints them
-            warnings.filterwarnings("always", category=UserWarning)
-            try:
-                cli.main()
-            except SystemExit as end:
-                code = end.code or 0
-        GlobalHydra.instance().clear()
-        return Result(code, *capsys.readouterr())
-
-    return run
 
 
 @pytest.fixture

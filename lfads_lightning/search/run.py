@@ -26,7 +26,7 @@ def run_search(config: Config, sessions: list[Session], folder: Path) -> Trained
         LFADSError: the space or the data do not allow a search; what training raises.
     """
     check(config)
-    space = read_space(find_space(config))
+    space = read_space(find_space(config.search.space))
     write_config(config, folder)
     best = search(config, sessions, folder, space)
     figure, criterion = folder / "figures" / "search.png", config.trainer.criterion.name

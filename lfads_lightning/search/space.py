@@ -109,7 +109,7 @@ def drawn_settings(config: Config) -> dict[str, Any]:
     if config.search.draw is None:
         return {}
     rng = np.random.default_rng(config.search.draw)
-    space = read_space(find_space(config), of_any_parameter=True)
+    space = read_space(find_space(config.search.space), of_any_parameter=True)
     return {r.name: r.draw(rng) for r in space}
 
 
@@ -204,13 +204,13 @@ def _number(value: Any, where: str) -> float:
     return number
 
 
-def find_space(config: Config) -> Path:
+def find_space(given: str) -> Path:
     """Return the file that ``search.space`` names: a preset, or a path.
 
     Raises:
         LFADSError: there is neither.
     """
-    given, presets = config.search.space, presets_dir() / "space"
+    presets = presets_dir() / "space"
     if given.endswith((".yaml", ".yml")):
         return Path(given)
     path = presets / f"{given}.yaml"
