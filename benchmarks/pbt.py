@@ -25,7 +25,7 @@ from lfads_lightning.params import from_flat
 from lfads_lightning.search.pbt import search
 from lfads_lightning.search.space import read_space
 
-MEMBERS, GENERATIONS, EPOCHS = 6, 6, 25
+MEMBERS, GENERATIONS, EPOCHS = 6, 10, 20
 WHOLE = {
     "optim.learning_rate_init": {"min": 1e-5, "max": 0.1, "perturb": 2.0},
     "model.keep_prob": {"min": 0.3, "max": 1.0, "draw": "uniform", "complement": True,

@@ -173,7 +173,9 @@ def test_random_draws_are_those_of_the_space(sweep, tmp_path):
     assert [read_config(again / str(n)).optim.learning_rate_init for n in range(4)] == rates
 
 
-@pytest.mark.parametrize("plugin", ["joblib", "submitit_local"])
+@pytest.mark.parametrize(
+    "plugin", ["joblib", pytest.param("submitit_local", marks=pytest.mark.slow)]
+)
 def test_launchers_give_what_jobs_in_turn_give(sweep, plugin):
     module = {"joblib": "hydra_joblib_launcher", "submitit_local": "hydra_submitit_launcher"}
     pytest.importorskip(f"hydra_plugins.{module[plugin]}", reason="needs an extra")
@@ -184,6 +186,7 @@ def test_launchers_give_what_jobs_in_turn_give(sweep, plugin):
     assert pairs[0] == pairs[1]
 
 
+@pytest.mark.slow
 def test_optuna_goes_on_by_replaying_what_is_finished(data, tmp_path):
     pytest.importorskip("hydra_plugins.hydra_optuna_sweeper", reason="needs an extra")
     folder, tables = tmp_path / "sweep", []

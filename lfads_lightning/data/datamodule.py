@@ -39,10 +39,17 @@ class TrialIndex(NamedTuple):
 
 
 class Trials(Dataset):
-    """One split of all sessions in memory; indexed by :class:`TrialIndex`."""
+    """One split of all sessions in memory; indexed by :class:`TrialIndex`.
 
-    def __init__(self, splits: dict[str, Split], never_shown: dict[str, np.ndarray]) -> None:
-        self.splits, self.never_shown = splits, never_shown
+    Args:
+        splits: by session.
+        never_shown: by session, of :func:`entries_never_shown`, where there are such entries.
+    """
+
+    def __init__(
+        self, splits: dict[str, Split], never_shown: dict[str, np.ndarray] | None = None
+    ) -> None:
+        self.splits, self.never_shown = splits, never_shown or {}
 
     def __getitem__(self, index: TrialIndex) -> Batch:
         """Gather a batch."""
