@@ -8,12 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from lfads_lightning.config import Config, Kind, LFADSError
+from lfads_lightning.config import Algorithm, Config, Kind, LFADSError
 from lfads_lightning.data.sessions import Session, sessions_from_arrays
 from lfads_lightning.files import new_run_folder
 from lfads_lightning.inference.trained import Arrays, Trained, load
 from lfads_lightning.params import from_flat, read_params_file
 from lfads_lightning.report.finish import finish
+from lfads_lightning.search.run import run_search
+from lfads_lightning.search.space import drawn_settings
 from lfads_lightning.training import fit as training
 
 __all__ = ["Trained", "fit", "load", "train_sessions"]
@@ -48,7 +50,8 @@ def fit(
         alignment_bias_c: (D,) per session.
         conversion_factor: units of the truth per (count/bin).
         **parameters: every parameter by its documented name, ``co_dim=2``; the run's folder is
-            ``lfads_save_dir``, by default outputs/DATE/TIME.
+            ``lfads_save_dir``, by default outputs/DATE/TIME. ``algorithm="pbt"`` searches, and
+            returns the best member.
 
     Returns:
         The model with the lowest validation cost (the last one, where none was eligible).
@@ -59,6 +62,8 @@ def fit(
     file = parameters.get("params_file")
     from_file = read_params_file(file) if file is not None else {}
     config = from_flat(parameters, "fit", base=from_flat(from_file))
+    if drawn := drawn_settings(config):
+        config = from_flat(from_file | drawn | parameters, "fit")
     config.data.data_dir, config.data.data_filename_stem = None, ""  # the data are in memory
     if config.kind is not Kind.train:
         raise LFADSError(
@@ -117,7 +122,9 @@ def _hold_out(by_key: dict[str, dict[str, Any]], fraction: float) -> None:
 
 
 def train_sessions(config: Config, sessions: list[Session], folder: Path) -> Trained:
-    """Train, score and draw; the command line's ``kind=train`` and :func:`fit` both end here."""
+    """Train or search, score and draw: where ``kind=train`` and :func:`fit` both end."""
+    if config.search.algorithm is Algorithm.pbt:
+        return run_search(config, sessions, folder)
     fitted = training.fit(config, sessions, folder)
     trained = Trained(fitted.model, config, sessions[0].n_bins, fitted.step, folder)
     trained.scores = finish(trained, sessions, fitted)

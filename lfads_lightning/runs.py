@@ -17,7 +17,7 @@ from lfads_lightning.model.names import variable_blocks
 from lfads_lightning.model.recurrences import choose
 from lfads_lightning.report.finish import scores_table
 from lfads_lightning.search.pbt import BEST
-from lfads_lightning.search.run import run_of_best, run_search
+from lfads_lightning.search.run import run_of_best
 from lfads_lightning.training.checkpoints import load_checkpoint, require_checkpoint
 from lfads_lightning.training.loop import one_setting_of_threads
 
@@ -55,12 +55,10 @@ def _train(config: Config, folder: Path) -> float | None:
     )
     shown = _shown(folder)
     print(f"Data: {sizes}\nRun: {shown} (to watch it: tensorboard --logdir {shown})", flush=True)
+    trained = train_sessions(config, sessions, folder)
     if config.search.algorithm is Algorithm.pbt:
-        trained = run_search(config, sessions, folder)
         print(f"Search: {shown} (settings of all members: history.csv, figures/search.png)")
         shown = _shown(folder / BEST)
-    else:
-        trained = train_sessions(config, sessions, folder)
     print(f"Run: {shown}\nFigure: {shown}/figures/summary.png\nScores:")
     print(scores_table(trained.scores), flush=True)
     criterion = trained.scores.get("criterion")

@@ -4,6 +4,7 @@
 missing. What a parameter does is taken from the description of the original.
 """
 
+import contextlib
 import csv
 import functools
 import json
@@ -21,7 +22,7 @@ import torch
 import yaml
 
 import lfads_lightning as lfads
-from lfads_lightning import cli, runs
+from lfads_lightning import api, cli
 from lfads_lightning.config import Kind, LFADSError, LossConfig
 from lfads_lightning.data import datamodule
 from lfads_lightning.data.datamodule import LFADSDataModule, load_data
@@ -1472,14 +1473,14 @@ def untils(journal):
 
 
 @effect_of("algorithm")
-def test_algorithm_pbt_makes_a_run_a_search(monkeypatch, new_config, tmp_path):
+def test_algorithm_pbt_makes_a_run_a_search(monkeypatch, counts, tmp_path):
     made = []
-    monkeypatch.setattr(runs, "run_search", lambda *args: made.append("search"))
-    monkeypatch.setattr(runs, "train_sessions", lambda *args: made.append("run"))
-    monkeypatch.setattr(runs, "load_data", lambda config: [])
+    monkeypatch.setattr(api, "run_search", lambda *args: made.append("search"))
+    monkeypatch.setattr(api.training, "fit", lambda *args: made.append("run"))
+    monkeypatch.setattr(api, "Trained", lambda *args: None)
     for algorithm in ("none", "pbt"):
-        with pytest.raises(AttributeError):  # there is nothing to print of
-            run_kind(new_config(algorithm=algorithm), tmp_path)
+        with contextlib.suppress(AttributeError):  # there is nothing to say of
+            lfads.fit(counts, algorithm=algorithm, lfads_save_dir=str(tmp_path / algorithm))
     assert made == ["run", "search"]
 
 
