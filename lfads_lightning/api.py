@@ -16,6 +16,7 @@ from lfads_lightning.params import from_flat, read_params_file
 from lfads_lightning.report.finish import finish
 from lfads_lightning.search.run import run_search
 from lfads_lightning.search.space import drawn_settings
+from lfads_lightning.stores import mirrored, open_run
 from lfads_lightning.training import fit as training
 
 __all__ = ["Trained", "fit", "load", "train_sessions"]
@@ -97,9 +98,10 @@ def fit(
         factors_dim=config.model.factors_dim,
         **by_key,
     )
-    named = config.output.lfads_save_dir
+    given_dir = config.output.lfads_save_dir
+    named = None if given_dir is None else open_run(given_dir)
     now = Path("outputs") / datetime.now().strftime("%Y-%m-%d/%H-%M-%S")
-    with nullcontext(Path(named)) if named is not None else new_run_folder(now) as folder:
+    with nullcontext(named) if named is not None else new_run_folder(now) as folder:
         config.output.lfads_save_dir = str(folder.resolve())
         return train_sessions(config, sessions, folder)
 
@@ -123,9 +125,10 @@ def _hold_out(by_key: dict[str, dict[str, Any]], fraction: float) -> None:
 
 def train_sessions(config: Config, sessions: list[Session], folder: Path) -> Trained:
     """Train or search, score and draw: where ``kind=train`` and :func:`fit` both end."""
-    if config.search.algorithm is Algorithm.pbt:
-        return run_search(config, sessions, folder)
-    fitted = training.fit(config, sessions, folder)
-    trained = Trained(fitted.model, config, sessions[0].n_bins, fitted.step, folder)
-    trained.scores = finish(trained, sessions, fitted)
-    return trained
+    with mirrored(folder):
+        if config.search.algorithm is Algorithm.pbt:
+            return run_search(config, sessions, folder)
+        fitted = training.fit(config, sessions, folder)
+        trained = Trained(fitted.model, config, sessions[0].n_bins, fitted.step, folder)
+        trained.scores = finish(trained, sessions, fitted)
+        return trained

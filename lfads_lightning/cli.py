@@ -23,6 +23,7 @@ from lfads_lightning import params, sweeps
 from lfads_lightning.config import Config, Kind, LFADSError
 from lfads_lightning.files import new_run_folder, presets_dir
 from lfads_lightning.search.space import drawn_settings, find_space, read_space
+from lfads_lightning.stores import is_url, local_run, open_run
 
 DEFAULT_EXPERIMENT = "lorenz"
 _DATA_CHOICES = {"data.data_dir", "data.data_filename_stem", "params_file", "experiment", "data"}
@@ -156,7 +157,7 @@ def _resumed(argv: list[str], word: str) -> list[str]:
     Raises:
         LFADSError: the folder holds none of them.
     """
-    folder = Path(word.removeprefix("resume=").strip("'\""))
+    folder = open_run(word.removeprefix("resume=").strip("'\""))
     others = [w for w in argv if not w.startswith("resume=")]
     if (folder / sweeps.COMMAND).is_file():
         if others:
@@ -270,6 +271,8 @@ def _implied(values: dict[str, Any], keys: set[str], is_sweep: bool) -> list[str
     file = values.get("params_file")
     from_file = params.read_params_file(_text(file)) if isinstance(file, str | QuotedString) else {}
     folder = folder or from_file.get("lfads_save_dir")
+    if folder is not None and not is_sweep:
+        folder = str(open_run(_text(folder)))
     kind = values.get("kind") or from_file.get("kind", Kind.train)
     kind = kind.name if isinstance(kind, Kind) else _text(kind)
     extra = []
@@ -361,7 +364,7 @@ def resolve(
         settings = drawn | settings
         config = params.from_flat(settings, base=composed)
     given = config.output.lfads_save_dir
-    folder = None if given is None else Path(given)
+    folder = None if given is None else local_run(given)
     saved = None if folder is None else params.read_config(folder)
     if folder is not None and saved is not None:
         chosen = [g for g in _PRESETS_OVER_A_RUN if choices.get(g) is not None]
@@ -374,7 +377,7 @@ def resolve(
         config = _over_a_run(saved, config, settings, chosen, folder)
     if folder is not None:
         config.output.lfads_save_dir = str(folder.resolve())
-    if config.data.data_dir is not None:
+    if config.data.data_dir is not None and not is_url(config.data.data_dir):
         # so that the run's folder alone says where its data are, from any working folder
         config.data.data_dir = str(Path(config.data.data_dir).resolve())
     return config, folder

@@ -17,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from lfads_lightning.config import Config, LFADSError
 from lfads_lightning.files import whole_file
+from lfads_lightning.stores import is_url, read_text
 
 # Written by the original into its hyper-parameter file beside the parameters; derived from data.
 _RUN_TIME_FIELDS = {"dataset_names", "dataset_dims", "num_steps", "ndatasets", "allow_gpu_growth"}
@@ -196,9 +197,8 @@ def read_params_file(path: str | Path) -> dict[str, Any]:
     Raises:
         LFADSError: no such file, not a flat mapping, unknown name, wrong value.
     """
-    path = Path(path)
     try:
-        text = path.read_text()
+        text = read_text(str(path)) if is_url(path) else Path(path).read_text()
         # JSON first: YAML 1.1 reads 1e-05 as a text
         values = json.loads(text) if text.lstrip().startswith("{") else yaml.safe_load(text)
     except OSError as error:

@@ -18,6 +18,7 @@ from lfads_lightning.model.recurrences import choose
 from lfads_lightning.report.finish import scores_table
 from lfads_lightning.search.pbt import BEST
 from lfads_lightning.search.run import run_of_best
+from lfads_lightning.stores import mirror_of, mirrored
 from lfads_lightning.training.checkpoints import load_checkpoint, require_checkpoint
 from lfads_lightning.training.loop import one_setting_of_threads
 
@@ -30,7 +31,13 @@ def run_kind(config: Config, folder: Path) -> float | None:
     """
     if config.kind is Kind.train:
         return _train(config, folder)
-    folder = run_of_best(folder)
+    with mirrored(folder):
+        _apply(config, run_of_best(folder))
+    return None
+
+
+def _apply(config: Config, folder: Path) -> None:
+    """Do one of the four kinds that work on a trained model."""
     name = config.output.checkpoint_pb_load_name
     trained = load(folder, name, config.trainer.device)
     trained.config.data.batch_size = config.data.batch_size
@@ -42,7 +49,6 @@ def run_kind(config: Config, folder: Path) -> float | None:
     print(f"{config.kind.name} of {_shown(folder)} ({name}, after {trained.step} updates):")
     for path in paths:
         print(f"  {_shown(path)}")
-    return None
 
 
 def _train(config: Config, folder: Path) -> float | None:
@@ -61,6 +67,8 @@ def _train(config: Config, folder: Path) -> float | None:
         shown = _shown(folder / BEST)
     print(f"Run: {shown}\nFigure: {shown}/figures/summary.png\nScores:")
     print(scores_table(trained.scores), flush=True)
+    if (mirror := mirror_of(folder)) is not None:
+        print(f"Copied to: {mirror.store.url}", flush=True)
     criterion = trained.scores.get("criterion")
     return None if criterion is None else float(criterion)
 

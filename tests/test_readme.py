@@ -4,6 +4,7 @@ import re
 import shlex
 from pathlib import Path
 
+import fsspec
 import numpy as np
 import pytest
 from hydra.core.global_hydra import GlobalHydra
@@ -31,9 +32,13 @@ def test_command_is_understood(command, tmp_path, monkeypatch, new_config):
         (tmp_path / folder).mkdir()
         params.write_config(new_config(), tmp_path / folder)
     (tmp_path / "my_params.yaml").write_text("co_dim: 3")
+    bucket = fsspec.filesystem("memory")  # in place of S3
+    bucket.pipe_file("/lab/mine.yaml", b"co_dim: 3")
+    bucket.pipe_file("/lab/runs/a/config.yaml", (tmp_path / "RUN/config.yaml").read_bytes())
     GlobalHydra.instance().clear()
     if "launcher=joblib" in command:
         pytest.importorskip("hydra_plugins.hydra_joblib_launcher", reason="needs an extra")
+    command = command.replace("s3://", "memory://")
     argv = [a.replace("range(50)", "7") for a in shlex.split(command)[2:] if a != "-m"]
     is_sweep = "-m" in shlex.split(command)
     if is_sweep:  # one job of it

@@ -40,6 +40,7 @@ from lfads_lightning.data.sessions import (
     nearest,
     sizes,
 )
+from lfads_lightning.stores import fetched, is_url
 
 EXTENSIONS = (".h5", ".hdf5", ".mat")
 SEPARATORS = ("_", "-", ".")
@@ -58,7 +59,7 @@ def load_sessions(
     """Find, read and check all sessions of a run.
 
     Args:
-        data_dir: Folder of the session files.
+        data_dir: Folder of the session files, or the address of one in a store (`s3://…`).
         data_filename_stem: What the names of the files begin with, see `find_sessions`.
         output_dist: 'poisson' or 'gaussian'.
         ext_input_dim: I, external inputs; 0 leaves those of the files aside.
@@ -70,7 +71,18 @@ def load_sessions(
     check = partial(
         check_session, output_dist=output_dist, ext_input_dim=ext_input_dim, factors_dim=factors_dim
     )
-    sessions: list[Session] = []
+    if is_url(data_dir):
+        with fetched(str(data_dir), partial(_may_be_session, stem=data_filename_stem)) as folder:
+            sessions = load_sessions(
+                folder,
+                data_filename_stem,
+                output_dist=output_dist,
+                ext_input_dim=ext_input_dim,
+                factors_dim=factors_dim,
+            )
+        url, local = str(data_dir).rstrip("/"), str(folder)
+        return [replace(s, source=s.source.replace(local, url)) for s in sessions]
+    sessions = []
     for name, path in find_sessions(data_dir, data_filename_stem):
         # `map` lets go of a session as read before the next is read: one raw copy at a time
         sessions.extend(map(check, _iterate_sessions(path, name)))
@@ -107,6 +119,13 @@ def find_sessions(data_dir: str | Path, data_filename_stem: str) -> list[tuple[s
     if not sessions:
         _refuse_stem(folder, data_filename_stem, [path.name for path in files])
     return sorted(sessions.items())
+
+
+def _may_be_session(filename: str, stem: str) -> bool:
+    """Return whether a file is worth fetching."""
+    if filename.startswith((".", *OUTPUT_PREFIXES)):
+        return False
+    return filename.startswith(stem) and (bool(stem) or _split_extension(filename)[1] != "")
 
 
 def _session_name(path: Path, stem: str) -> str | None:

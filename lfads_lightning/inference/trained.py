@@ -24,6 +24,7 @@ from lfads_lightning.model.lfads import LFADS
 from lfads_lightning.model.names import to_original
 from lfads_lightning.model.recurrences import choose
 from lfads_lightning.params import from_dict, write_config
+from lfads_lightning.stores import open_run
 from lfads_lightning.training.checkpoints import (
     FOLDER,
     PERIODIC,
@@ -268,7 +269,8 @@ def load(
     """Load a model from any run's folder, without its data.
 
     Args:
-        folder: of a training run, or written by :meth:`Trained.save`.
+        folder: of a training run, or written by :meth:`Trained.save`; may lie in a store
+            (``s3://…``).
         checkpoint_pb_load_name: ``checkpoint`` (the newest) or ``checkpoint_lve`` (the lowest
             validation error).
         device: as ``trainer.device``.
@@ -276,7 +278,7 @@ def load(
     Raises:
         LFADSError: no such checkpoint, or it is damaged or too new.
     """
-    folder = Path(folder)
+    folder = open_run(folder)
     path = require_checkpoint(folder, checkpoint_pb_load_name)
     checkpoint = load_checkpoint(path)
     record = checkpoint["lfads"]

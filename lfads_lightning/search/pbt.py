@@ -28,6 +28,7 @@ from lfads_lightning.files import whole_file
 from lfads_lightning.search import engines
 from lfads_lightning.search.members import Task, checkpoint_of, valid_of
 from lfads_lightning.search.space import Range
+from lfads_lightning.stores import push
 
 JOURNAL, HISTORY, BEST = "search.json", "history.csv", "best"
 _NEEDS_INPUTS = ("kl_co_weight", "l2_con_scale", "co_mean_corr_scale")
@@ -69,6 +70,7 @@ def search(
                 _tell(task, score, len(scores), config)
             seconds = time.monotonic() - started
             journal.finish_generation([scores[t.member] for t in tasks], seconds)
+            push(folder)
     except KeyboardInterrupt:
         print(
             f"Interrupted; what has ended is saved. To continue: python train.py "

@@ -16,6 +16,7 @@ from lightning.pytorch.callbacks import Checkpoint
 
 from lfads_lightning.config import LFADSError, OutputConfig
 from lfads_lightning.files import whole_file
+from lfads_lightning.stores import push
 from lfads_lightning.training.module import FORMAT_VERSION, LFADSModule
 
 FOLDER = "checkpoints"
@@ -85,6 +86,8 @@ class Checkpoints(Checkpoint):
                 trainer.should_stop = True
         if trainer.current_epoch % EVERY_N_EPOCHS == 0:
             self._save(trainer, pl_module, PERIODIC, self.output.max_ckpt_to_keep)
+            if trainer.is_global_zero:
+                push(self.folder.parent)  # Lightning calls checkpoints last: the logs are written
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save the last state."""
