@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-slow test-ray lint table clean
+.PHONY: demo test test-slow test-ray fuzz lint table clean
 
 demo: .venv/installed            ## train on the embedded Lorenz data, print scores, draw a figure
 	$(BIN)/python train.py experiment=lorenz trainer.device=cpu:0
@@ -16,6 +16,11 @@ test-slow: .venv/installed-dev   ## those that train for minutes
 test-ray: .venv/installed-dev    ## those of the Ray engine
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[ray]'
 	$(BIN)/python -m pytest -q -m ray
+
+fuzz: .venv/installed-dev        ## ten minutes of fuzzing the readers
+	for target in session params; do \
+	  $(BIN)/python tests/fuzz/fuzz.py $$target tests/fuzz/corpus/$$target -max_total_time=300 || exit 1; \
+	done
 
 lint: .venv/installed-dev        ## what CI asks of the code's form
 	$(BIN)/ruff format --check .

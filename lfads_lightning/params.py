@@ -2,7 +2,6 @@
 
 import dataclasses
 import difflib
-import json
 import re
 from collections.abc import Iterable, Mapping
 from enum import Enum
@@ -16,6 +15,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from lfads_lightning.config import Config, LFADSError
+from lfads_lightning.documents import read_document, shown
 from lfads_lightning.files import whole_file
 from lfads_lightning.stores import is_url, read_text
 
@@ -66,12 +66,12 @@ def canonical(name: str, where: str) -> str:
     for candidate in (name, name.lower(), name.lower().rstrip("_")):
         if candidate in known:
             return known[candidate]
-    raise LFADSError(f"{where}: no parameter is named {name!r}{nearest(name)}")
+    raise LFADSError(f"{where}: no parameter is named {shown(name)}{nearest(name)}")
 
 
 def nearest(name: str) -> str:
     """Return '; did you mean ...?' for an unknown parameter name, or where to find the list."""
-    flat = name.rsplit(".", 1)[-1].lower()
+    flat = name.rsplit(".", 1)[-1].lower()[:80]
     found = difflib.get_close_matches(flat, [n.lower() for n in _fields()], n=1, cutoff=0.6)
     if not found:
         return "; python train.py --help lists them"
@@ -108,7 +108,7 @@ def check_value(name: str, value: Any, where: str) -> Any:
     """
     group, f = _fields()[name]
     problem = LFADSError(
-        f"{where}: {dotted_names()[name]} is {value!r}; expected {_expected(f)} "
+        f"{where}: {dotted_names()[name]} is {shown(value)}; expected {_expected(f)} "
         f"({f.metadata['doc']})"
     )
     if isinstance(value, Enum):
@@ -173,7 +173,8 @@ def from_dict(nested: Mapping[str, Any], where: str = "config") -> Config:
             unknown_group = key not in groups()
             for name, inner in value.items():
                 if unknown_group or dotted_names().get(name) != f"{key}.{name}":
-                    raise LFADSError(f"{where}: no parameter is named {key}.{name}{nearest(name)}")
+                    full = shown(f"{key}.{name}")
+                    raise LFADSError(f"{where}: no parameter is named {full}{nearest(str(name))}")
                 flat[name] = inner
         else:
             flat[key] = value
@@ -198,17 +199,13 @@ def read_params_file(path: str | Path) -> dict[str, Any]:
         LFADSError: no such file, not a flat mapping, unknown name, wrong value.
     """
     try:
-        text = read_text(str(path)) if is_url(path) else Path(path).read_text()
-        # JSON first: YAML 1.1 reads 1e-05 as a text
-        values = json.loads(text) if text.lstrip().startswith("{") else yaml.safe_load(text)
+        content = read_text(str(path)).encode() if is_url(path) else Path(path).read_bytes()
     except OSError as error:
         raise LFADSError(
             f"params_file={path}: cannot be read ({error.strerror}); give the path of a YAML or "
             "JSON file of parameter names"
         ) from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        reason = " ".join(str(error).split())
-        raise LFADSError(f"{path}: is neither YAML nor JSON ({reason})") from error
+    values = read_document(content, str(path))
     if values is None:
         values = {}
     if not isinstance(values, dict):
@@ -243,10 +240,7 @@ def read_config(folder: Path) -> Config | None:
         return None
     if path.stat().st_size == 0 and not (folder / "checkpoints").exists():
         return None  # a run that never began
-    try:
-        nested = yaml.safe_load(path.read_bytes())
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise LFADSError(f"{path}: is not YAML ({' '.join(str(error).split())})") from error
+    nested = read_document(path.read_bytes(), str(path))
     if not isinstance(nested, dict):
         raise LFADSError(f"{path}: holds no parameters; restore it, or start in another folder")
     return from_dict(nested, str(path))

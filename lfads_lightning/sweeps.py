@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from lfads_lightning.config import LFADSError
+from lfads_lightning.documents import read_document
 from lfads_lightning.files import whole_file
 
 COMMAND, JOB, ERROR, RESULTS = "sweep.yaml", "job.yaml", "error.txt", "results.csv"
@@ -68,9 +69,11 @@ def command_of(folder: Path) -> list[str]:
     """
     path = folder / COMMAND
     try:
-        given = yaml.safe_load(path.read_bytes())
+        given = read_document(path.read_bytes(), str(path))
         argv, cwd = [str(word) for word in given["argv"]], str(given["cwd"])
-    except (OSError, yaml.YAMLError, ValueError, TypeError, KeyError) as error:
+    except LFADSError:
+        raise
+    except (OSError, ValueError, TypeError, KeyError) as error:
         raise LFADSError(f"{path}: is no record of a sweep ({error}); start it anew") from error
     absolute = folder.resolve()
     try:
@@ -99,13 +102,13 @@ def begin_job(folder: Path, settings: dict[str, Any]) -> float | None:
     path = folder / JOB
     plain = json.loads(json.dumps(settings, default=str))
     try:
-        before = yaml.safe_load(path.read_bytes())
+        before = read_document(path.read_bytes(), str(path))
     except FileNotFoundError:
         with whole_file(path) as new:
             new.write_text(yaml.safe_dump(plain, sort_keys=False))
         return None
-    except yaml.YAMLError as error:
-        raise LFADSError(f"{path}: is not YAML; delete it to run the job again") from error
+    except LFADSError as error:
+        raise LFADSError(f"{error}; delete it to run the job again") from error
     if before != plain:
         raise LFADSError(
             f"{folder}: holds a job with {_words(before)}, this one has {_words(plain)}; give the "
@@ -133,7 +136,7 @@ def ranked(folder: Path) -> list[Job]:
         failed = (path.parent / ERROR).is_file()
         status = "failed" if failed else "cut off" if scores is None else "finished"
         criterion = math.inf if scores is None else _criterion(scores)
-        settings = yaml.safe_load(path.read_bytes()) or {}
+        settings = read_document(path.read_bytes(), str(path)) or {}
         jobs.append(Job(path.parent.name, status, criterion, settings, path.parent))
     # the file system lists in no order; numbers of jobs are numbers
     return sorted(jobs, key=lambda job: (job.criterion, job.number.zfill(8)))

@@ -46,6 +46,8 @@ EXTENSIONS = (".h5", ".hdf5", ".mat")
 SEPARATORS = ("_", "-", ".")
 OUTPUT_PREFIXES = ("model_runs_", "model_params")  # a run may write into the folder of its data
 MAX_BYTES = 32 * 2**30  # per array: a few bytes of HDF5 can declare petabytes
+# what is larger than this must fill a two-hundredth of its size in the file
+FREE_BYTES, MAX_RATIO = 2**29, 200
 
 
 def load_sessions(
@@ -299,6 +301,13 @@ def _read_array(group: h5py.Group, key: str, where: str, matlab: bool) -> np.nda
         raise LFADSError(
             f"{where} declares {sizes(dataset.shape)} values, {n_bytes / 2**30:.0f} GiB; the limit "
             f"is {MAX_BYTES / 2**30:.0f} GiB; split the recording into several sessions"
+        )
+    n_stored = dataset.id.get_storage_size()
+    if n_bytes > FREE_BYTES and n_bytes > MAX_RATIO * n_stored:
+        raise LFADSError(
+            f"{where} declares {sizes(dataset.shape)} values, {n_bytes / 2**30:.1f} GiB, and "
+            f"stores {n_stored} bytes; a recording is not so empty; write it as uint8, with "
+            "write_session"
         )
     array = np.asarray(dataset[()])
     if matlab or "MATLAB_class" in dataset.attrs:

@@ -32,7 +32,8 @@ from lfads_lightning.training.checkpoints import (
     require_checkpoint,
     write_index,
 )
-from lfads_lightning.training.loop import describe, resolve_device, state_of
+from lfads_lightning.training.format import rebuilt
+from lfads_lightning.training.loop import describe, resolve_device
 from lfads_lightning.training.module import model_record, ramps
 
 Arrays = ArrayLike | Mapping[str, ArrayLike]
@@ -281,19 +282,8 @@ def load(
     folder = open_run(folder)
     path = require_checkpoint(folder, checkpoint_pb_load_name)
     checkpoint = load_checkpoint(path)
-    record = checkpoint["lfads"]
+    model, record = rebuilt(checkpoint, path), checkpoint["lfads"]
     config = from_dict(record["config"], str(path))
-    model = LFADS(config.model, [SessionSpec(*spec) for spec in record["sessions"]])
-    weights = state_of(checkpoint)
-    if any(p.dtype == torch.float64 for p in weights.values()):
-        model.double()
-    try:
-        model.load_state_dict(weights)
-    except RuntimeError as error:
-        raise LFADSError(
-            f"{path}: its weights do not fit the parameters it states; the file is damaged or was "
-            "changed by hand; use another checkpoint"
-        ) from error
     return Trained(
         model.to(resolve_device(device)), config, record["n_bins"], record["step"], folder
     )

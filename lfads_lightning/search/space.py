@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import yaml
 
 from lfads_lightning import params
 from lfads_lightning.config import Config, LFADSError
+from lfads_lightning.documents import read_document, shown
 from lfads_lightning.files import presets_dir
 
 # what a trained model can change from one update to the next; the others shape the network or data
@@ -124,14 +124,13 @@ def read_space(path: Path, of_any_parameter: bool = False) -> list[Range]:
         LFADSError: no such file, or what it says cannot be searched.
     """
     try:
-        given = yaml.safe_load(path.read_bytes())
+        content = path.read_bytes()
     except OSError as error:
         raise LFADSError(
             f"search.space: {path} cannot be read ({error.strerror}); give the name of a preset in "
             "conf/space or the path of a YAML file"
         ) from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise LFADSError(f"{path}: is not YAML ({' '.join(str(error).split())})") from error
+    given = read_document(content, str(path))
     if not isinstance(given, dict) or not given:
         raise LFADSError(f"{path}: expected one 'group.name: {{min: ..., max: ...}}' per line")
     ranges = [
@@ -150,7 +149,7 @@ def _range(given: str, entry: Any, where: str, of_any_parameter: bool) -> Range:
     if of_any_parameter and isinstance(entry, dict) and set(entry) == {"values"}:
         values = entry["values"]
         if not isinstance(values, list) or not values:
-            raise LFADSError(f"{where}: {dotted}: values is {values!r}; expected a list")
+            raise LFADSError(f"{where}: {dotted}: values is {shown(values)}; expected a list")
         checked = tuple(params.check_value(name, v, where) for v in values)
         return Range(name, 0, 0, (0, 0), False, 1, False, checked)
     if name not in SEARCHABLE and not of_any_parameter:
@@ -160,7 +159,7 @@ def _range(given: str, entry: Any, where: str, of_any_parameter: bool) -> Range:
         )
     if not isinstance(entry, dict) or not {"min", "max"} <= set(entry) <= _KEYS:
         raise LFADSError(
-            f"{where}: {dotted} is {entry!r}; expected {{min: ..., max: ...}}, and perhaps "
+            f"{where}: {dotted} is {shown(entry)}; expected {{min: ..., max: ...}}, and perhaps "
             f"{', '.join(sorted(_KEYS - {'min', 'max'}))}"
         )
     low, high = (_number(entry[key], f"{where}: {dotted}: {key}") for key in ("min", "max"))
@@ -171,18 +170,22 @@ def _range(given: str, entry: Any, where: str, of_any_parameter: bool) -> Range:
     init = entry.get("init", [low, high])
     starts = init if isinstance(init, list) else [init, init]
     if len(starts) != 2:
-        raise LFADSError(f"{where}: {dotted}: init is {init!r}; expected a number or [low, high]")
+        raise LFADSError(
+            f"{where}: {dotted}: init is {shown(init)}; expected a number or [low, high]"
+        )
     a, b = (_number(v, f"{where}: {dotted}: init") for v in starts)
     if not low <= a <= b <= high:
         raise LFADSError(
-            f"{where}: {dotted}: init {init!r} is not inside the bounds {low:g} to {high:g}"
+            f"{where}: {dotted}: init {shown(init)} is not inside the bounds {low:g} to {high:g}"
         )
     draw = entry.get("draw", "log")
     if draw not in ("log", "uniform"):
-        raise LFADSError(f"{where}: {dotted}: draw is {draw!r}; expected log or uniform")
+        raise LFADSError(f"{where}: {dotted}: draw is {shown(draw)}; expected log or uniform")
     complement = entry.get("complement", False)
     if not isinstance(complement, bool):
-        raise LFADSError(f"{where}: {dotted}: complement is {complement!r}; expected true or false")
+        raise LFADSError(
+            f"{where}: {dotted}: complement is {shown(complement)}; expected true or false"
+        )
     if draw == "log" and (min(1 - a, 1 - b) if complement else a) <= 0:
         raise LFADSError(
             f"{where}: {dotted}: starts at 0, where a logarithm has none; give init: [low, high] "
@@ -197,10 +200,10 @@ def _range(given: str, entry: Any, where: str, of_any_parameter: bool) -> Range:
 def _number(value: Any, where: str) -> float:
     try:
         number = float(value)  # YAML 1.1 reads 1e-5 as a text
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = math.nan
     if isinstance(value, bool) or not math.isfinite(number):
-        raise LFADSError(f"{where} is {value!r}; expected a number")
+        raise LFADSError(f"{where} is {shown(value)}; expected a number")
     return number
 
 

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
-import torch
 from lightning.pytorch.callbacks import Checkpoint
 
 from lfads_lightning.config import LFADSError, OutputConfig
 from lfads_lightning.files import whole_file
 from lfads_lightning.stores import push
-from lfads_lightning.training.module import FORMAT_VERSION, LFADSModule
+from lfads_lightning.training.format import read_checkpoint
+from lfads_lightning.training.module import LFADSModule
 
 FOLDER = "checkpoints"
 PERIODIC, LOWEST = "checkpoint", "checkpoint_lve"
@@ -204,19 +204,4 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     Raises:
         LFADSError: not a checkpoint of ours, damaged, or of a newer format.
     """
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-        record = checkpoint["lfads"]
-        version = record["format_version"]
-    except Exception as error:  # torch raises half a dozen types for damaged files
-        reason = " ".join(str(error).split())[:200]
-        raise LFADSError(
-            f"{path}: is not a checkpoint of lfads-lightning, or is damaged ({reason}); an older "
-            "one of the same run can be put last in the index file beside it"
-        ) from error
-    if version > FORMAT_VERSION:
-        raise LFADSError(
-            f"{path}: has format {version}, this version reads up to {FORMAT_VERSION}; "
-            f"use lfads-lightning {record['version']} or newer"
-        )
-    return checkpoint
+    return read_checkpoint(path)

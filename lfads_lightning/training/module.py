@@ -16,10 +16,9 @@ from lfads_lightning.model.lfads import LFADS
 from lfads_lightning.model.loss import LossTerms, compute_loss, reconstruction
 from lfads_lightning.model.records import NO_DROPOUT, LFADSOutput, Masks, Noise
 from lfads_lightning.params import to_dict
+from lfads_lightning.training.format import VERSION
 from lfads_lightning.training.optimizer import TFAdam
 from lfads_lightning.training.schedules import LearningRateRule, ramp
-
-FORMAT_VERSION = 1  # of what stands under "lfads" in a checkpoint
 
 
 class LFADSModule(pl.LightningModule):
@@ -267,7 +266,7 @@ def ramps(config: Config, step: int) -> tuple[float, float]:
 def model_record(model: LFADS, config: Config, n_bins: int | None, step: int) -> dict[str, Any]:
     """Return what a checkpoint says of a model; plain types only, so that it loads safely."""
     return {
-        "format_version": FORMAT_VERSION,
+        "format_version": VERSION,
         "version": version("lfads-lightning"),
         "config": to_dict(config),
         "sessions": [list(spec) for spec in model.sessions.values()],

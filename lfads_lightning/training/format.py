@@ -1,0 +1,106 @@
+"""What a checkpoint must hold, checked before a model is built from it: anybody may send one."""
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lfads_lightning.config import LFADSError, SessionSpec
+from lfads_lightning.model.lfads import LFADS
+from lfads_lightning.params import from_dict
+
+VERSION = 1  # of what stands under "lfads" in a checkpoint
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint without running code from it, and check what a model is built from.
+
+    Raises:
+        LFADSError: not a checkpoint of ours, damaged, or of another format.
+    """
+    damaged = (
+        f"{path}: is not a checkpoint of lfads-lightning, or is damaged ({{}}); an older one of "
+        "the same run can be put last in the index file beside it"
+    )
+    try:
+        # torch writes its files without compression: a packed one may unpack to any size
+        with zipfile.ZipFile(path) as file:
+            packed = any(entry.compress_type != zipfile.ZIP_STORED for entry in file.infolist())
+        checkpoint = {} if packed else torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises half a dozen types for damaged files
+        raise LFADSError(damaged.format(" ".join(str(error).split())[:200])) from error
+    record = checkpoint.get("lfads") if isinstance(checkpoint, dict) else None
+    version = record.get("format_version") if isinstance(record, dict) else None
+    if not isinstance(record, dict) or type(version) is not int:
+        raise LFADSError(damaged.format("it is packed" if packed else "it names no format"))
+    if version > VERSION:
+        raise LFADSError(
+            f"{path}: has format {version}, this version reads up to {VERSION}; use "
+            f"lfads-lightning {str(record.get('version'))[:40]} or newer"
+        )
+    if (problem := _problem(checkpoint, record)) is not None:
+        raise LFADSError(damaged.format(problem))
+    return checkpoint
+
+
+def _problem(checkpoint: dict[str, Any], record: dict[str, Any]) -> str | None:
+    step, n_bins, sessions = (record.get(key) for key in ("step", "n_bins", "sessions"))
+    if not isinstance(record.get("config"), dict):
+        return "it states no parameters"
+    if not _is_count(step) or not (n_bins is None or _is_count(n_bins)):
+        return "its step or number of bins is no count"
+    if not isinstance(sessions, list) or not sessions or not all(map(_is_session, sessions)):
+        return "its sessions are no names and sizes"
+    weights = checkpoint.get("state_dict")
+    if not isinstance(weights, dict) or not all(map(_is_weight, weights.items())):
+        return "its weights are no arrays of finite size"
+    return None
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 2**53
+
+
+def _is_session(spec: Any) -> bool:
+    if not isinstance(spec, list | tuple) or not 2 <= len(spec) <= len(SessionSpec._fields):
+        return False
+    name, *sizes = spec
+    named = isinstance(name, str) and not set(name) & set("/\\\0")
+    return named and all(_is_count(n) for n in sizes[:2])
+
+
+def _is_weight(item: tuple[Any, Any]) -> bool:
+    name, value = item
+    if not isinstance(name, str) or not isinstance(value, torch.Tensor):
+        return False
+    # a view of one number can claim any shape
+    n_bytes = value.numel() * value.element_size()
+    return value.layout is torch.strided and n_bytes <= value.untyped_storage().nbytes()
+
+
+def rebuilt(checkpoint: dict[str, Any], path: Path) -> LFADS:
+    """Build the model of a checkpoint that :func:`read_checkpoint` has read.
+
+    Raises:
+        LFADSError: its weights are not those of the parameters it states.
+    """
+    record = checkpoint["lfads"]
+    config = from_dict(record["config"], str(path))
+    sessions = [SessionSpec(*spec) for spec in record["sessions"]]
+    weights = {k.removeprefix("model."): v for k, v in checkpoint["state_dict"].items()}
+    try:
+        with torch.device("meta"):  # the parameters may ask for more than there is memory
+            shapes = {k: v.shape for k, v in LFADS(config.model, sessions).state_dict().items()}
+        if {k: v.shape for k, v in weights.items()} != shapes:
+            raise ValueError("shapes or names differ")
+        model = LFADS(config.model, sessions)
+        if any(p.dtype == torch.float64 for p in weights.values()):
+            model.double()
+        model.load_state_dict(weights)
+    except (RuntimeError, ValueError, TypeError) as error:
+        raise LFADSError(
+            f"{path}: its weights do not fit the parameters it states; the file is damaged or was "
+            "changed by hand; use another checkpoint"
+        ) from error
+    return model

@@ -1,0 +1,309 @@
+"""Files from strangers: damaged ones are refused or read, and nothing in a file is ever run."""
+
+import io
+import json
+import os
+import pickle
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import torch
+import yaml
+
+import lfads_lightning as lfads
+from lfads_lightning import params
+from lfads_lightning.config import Config, LFADSError
+from lfads_lightning.data import session_files
+from lfads_lightning.data.session_files import read_sessions, write_session
+from lfads_lightning.documents import MAX_BYTES, read_document
+from lfads_lightning.search.space import read_space
+
+FUZZ = Path(__file__).parent / "fuzz"
+TARGETS = ("session", "params", "config", "space", "checkpoint")
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_damaged_files_are_read_or_refused(target):
+    """No other exception, no file over 5 s or 1 GB: `hunt.py` says so, and keeps the file."""
+    done = subprocess.run(
+        [sys.executable, FUZZ / "hunt.py", target, "--files", "250"],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["files"] == 250
+    assert found["refused"] > 50
+
+
+@pytest.mark.parametrize("target", ["session", "params"])
+def test_fuzzer_finds_nothing_in_a_short_run(target, tmp_path):
+    pytest.importorskip("atheris", reason="needs atheris, of the extra [dev]")
+    corpus = FUZZ / "corpus" / target
+    assert len(list(corpus.iterdir())) >= 10
+    done = subprocess.run(
+        [sys.executable, FUZZ / "fuzz.py", target, tmp_path, corpus, "-max_total_time=5"],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        cwd=tmp_path,  # where a finding is kept
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "Done" in done.stderr
+
+
+class Payload:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, marker):
+        self.marker = marker
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.marker),)
+
+
+@pytest.fixture
+def run_folder(new_model, tmp_path):
+    """The folder of a tiny model; its checkpoint."""
+    from lfads_lightning.inference.trained import Trained
+
+    model = new_model()
+    config = params.from_flat({})
+    config.model = model.config
+    folder = Trained(model, config, n_bins=8, step=1).save(tmp_path / "run")
+    (path,) = (folder / "checkpoints").glob("*.ckpt")
+    return folder, path
+
+
+def test_payload_of_a_checkpoint_does_not_run(run_folder, tmp_path):
+    folder, path = run_folder
+    saved = torch.load(path, weights_only=True)
+    for marked in ("first", "second"):
+        # the payload works: plain unpickling would run it
+        pickle.loads(pickle.dumps(Payload(tmp_path / f"control-{marked}")))
+        assert (tmp_path / f"control-{marked}").exists()
+    marker = tmp_path / "ran"
+    for where in (saved, saved["lfads"], saved["state_dict"]):
+        where["payload"] = Payload(marker)
+        torch.save(saved, path)
+        del where["payload"]
+        with pytest.raises(LFADSError, match="is not a checkpoint"):
+            lfads.load(folder)
+    path.write_bytes(pickle.dumps(Payload(marker)))
+    with pytest.raises(LFADSError, match="is not a checkpoint"):
+        lfads.load(folder)
+    assert not marker.exists()
+
+
+def test_packed_checkpoint_is_refused_before_it_is_unpacked(run_folder):
+    """Zeros pack a thousandfold: a small file could fill the memory."""
+    folder, path = run_folder
+    packed = io.BytesIO()
+    with zipfile.ZipFile(path) as old, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as new:
+        for entry in old.infolist():
+            new.writestr(entry.filename, old.read(entry))
+    path.write_bytes(packed.getvalue())
+    with pytest.raises(LFADSError, match="it is packed"):
+        lfads.load(folder)
+
+
+def change(path, act):
+    saved = torch.load(path, weights_only=True)
+    act(saved)
+    torch.save(saved, path)
+
+
+@pytest.mark.parametrize(
+    ("act", "message"),
+    [
+        (lambda s: s["lfads"]["config"]["model"].update(gen_dim=10**8), "do not fit"),
+        (lambda s: s["lfads"].update(sessions=[["a", 10**12]]), "do not fit"),
+        (lambda s: s["lfads"].update(sessions=[["../../a", 5]]), "sessions are no names"),
+        (lambda s: s["lfads"].update(step=-1), "no count"),
+        (lambda s: s["lfads"].update(config=3), "states no parameters"),
+        (lambda s: s["lfads"].update(format_version=10**6), "reads up to"),
+        (lambda s: s["lfads"].update(format_version="1"), "names no format"),
+        (lambda s: s.pop("lfads"), "names no format"),
+        (
+            lambda s: s["state_dict"].update({"model.x": torch.zeros(1).expand(10**11)}),
+            "no arrays of finite size",
+        ),
+    ],
+)
+def test_checkpoint_that_claims_too_much(run_folder, act, message):
+    folder, path = run_folder
+    change(path, act)
+    with pytest.raises(LFADSError, match=message):
+        lfads.load(folder)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "co_dim: !!python/object/apply:os.mkdir [{}]",
+        "!!python/object/apply:os.mkdir [{}]",
+        "!!python/object/new:os.mkdir [{}]",
+        "x: !!python/name:os.mkdir",
+    ],
+)
+def test_tags_in_yaml_run_nothing(text, tmp_path):
+    marker, file = tmp_path / "ran", tmp_path / "p.yaml"
+    file.write_text(text.format(marker))
+    (tmp_path / "config.yaml").write_text(text.format(marker))
+    for read in (
+        lambda: params.read_params_file(file),
+        lambda: read_space(file),
+        lambda: params.read_config(tmp_path),
+    ):
+        with pytest.raises(LFADSError, match="neither YAML nor JSON"):
+            read()
+    assert not marker.exists()
+    yaml.unsafe_load(f"!!python/object/apply:os.mkdir [{tmp_path / 'control'}]")
+    assert (tmp_path / "control").exists()  # the payload works
+
+
+def test_aliases_that_multiply_are_refused(tmp_path):
+    """The billion laughs: nine lines, 10^9 values."""
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 9)]
+    file = tmp_path / "p.yaml"
+    file.write_text("\n".join(lines))
+    with pytest.raises(LFADSError, match="aliases"):
+        params.read_params_file(file)
+
+
+def test_huge_text_is_refused_unread(tmp_path):
+    file = tmp_path / "p.yaml"
+    file.write_text("co_dim: 2\n" + "#" * MAX_BYTES)
+    with pytest.raises(LFADSError, match="at most"):
+        params.read_params_file(file)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"[" * 60000, b"? " * 30000, b"a: " + b"9" * 60000, b"a: " + b":".join([b"9"] * 20000)],
+)
+def test_deep_and_long_values_end_in_one_short_line(content, tmp_path):
+    file = tmp_path / "p.yaml"
+    file.write_bytes(content)
+    with pytest.raises(LFADSError) as refused:
+        params.read_params_file(file)
+    assert len(str(refused.value)) < 1000
+
+
+def test_nearly_empty_array_of_huge_shape_is_refused(tmp_path):
+    path = tmp_path / "s.h5"
+    with h5py.File(path, "w") as file:
+        file.create_dataset("train_data", shape=(10**5, 10**3, 100), dtype="u1", chunks=True)
+    assert path.stat().st_size < 10**5
+    with pytest.raises(LFADSError, match="a recording is not so empty"):
+        read_sessions(path)
+
+
+def test_bomb_of_zeros_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(session_files, "FREE_BYTES", 2**20)
+    path = tmp_path / "s.h5"
+    with h5py.File(path, "w") as file:
+        zeros = np.zeros((2**18, 8, 4), np.uint8)
+        file.create_dataset("train_data", data=zeros, chunks=(2**15, 8, 4), compression="gzip")
+    assert path.stat().st_size < 2**20 / 4
+    with pytest.raises(LFADSError, match="a recording is not so empty"):
+        read_sessions(path)
+
+
+# ---- properties
+
+hypothesis = pytest.importorskip("hypothesis", reason="needs hypothesis, of the extra [dev]")
+from hypothesis import HealthCheck, given, settings  # noqa: E402
+from hypothesis import strategies as st  # noqa: E402
+from hypothesis.extra import numpy as hnp  # noqa: E402
+
+QUIETLY = settings(
+    max_examples=60,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+SHAPES = st.tuples(st.integers(1, 5), st.integers(1, 6), st.integers(1, 4))
+COUNTS = SHAPES.flatmap(
+    lambda shape: hnp.arrays(
+        st.sampled_from([np.uint8, np.int16, np.int64, np.float64]),
+        shape,
+        elements=st.integers(0, 120),
+    )
+)
+
+
+@QUIETLY
+@given(COUNTS, st.booleans(), st.booleans())
+def test_whatever_counts_are_written_are_read(tmp_path, counts, with_valid, with_truth):
+    path = tmp_path / "s.h5"
+    more = {"valid_data": counts[:1]} if with_valid else {}
+    more |= {"train_truth": counts.astype(np.float32)} if with_truth else {}
+    write_session(path, train_data=counts, **more)
+    session = lfads.read_session(path)
+    np.testing.assert_array_equal(session.train.data, counts)
+    assert session.train.data.dtype == np.uint8
+    assert (session.valid is not None) == with_valid
+    assert (session.train.truth is not None) == with_truth
+
+
+def values_of(name):
+    """Values for a parameter: right ones, wrong types, out of bounds."""
+    return st.one_of(
+        st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=20),
+        st.lists(st.integers(), max_size=3), st.just(params.flat_value(Config(), name)),
+    )  # fmt: skip
+
+
+FLAT = st.fixed_dictionaries({}, optional={name: values_of(name) for name in params.dotted_names()})
+
+
+@QUIETLY
+@given(FLAT)
+def test_any_values_make_a_config_or_one_error(values):
+    config, said = None, ""
+    try:
+        config = params.from_flat(values)
+    except LFADSError as error:
+        said = str(error)
+    assert "\n" not in said
+    if config is None:
+        return
+    again = params.from_dict(yaml.safe_load(yaml.safe_dump(params.to_dict(config))))
+    assert again == config
+
+
+@QUIETLY
+@given(st.recursive(
+    st.none() | st.booleans() | st.floats(allow_nan=False) | st.text(max_size=10),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=10,
+))  # fmt: skip
+def test_any_document_is_read_as_it_was_written(value):
+    if isinstance(value, dict):  # as in a file of parameters
+        assert read_document(json.dumps(value).encode(), "x") == value
+    text = yaml.safe_dump(value)
+    if "*" not in text:
+        assert read_document(text.encode(), "x") == yaml.safe_load(text)
+
+
+@QUIETLY
+@given(st.binary(max_size=300))
+def test_any_bytes_are_a_document_or_one_error(content):
+    said = "x: "
+    try:
+        read_document(content, "x")
+    except LFADSError as error:
+        said = str(error)
+    assert said.startswith("x: ")
