@@ -34,6 +34,12 @@ def fit(
     alignment_matrix_cxf: Arrays | None = None,
     alignment_bias_c: Arrays | None = None,
     conversion_factor: float = 1.0,
+    bin_width_s: float | None = None,
+    neuron_ids: Arrays | None = None,
+    condition: Arrays | None = None,
+    valid_condition: Arrays | None = None,
+    behaviour: Arrays | None = None,
+    valid_behaviour: Arrays | None = None,
     **parameters: Any,
 ) -> Trained:
     """Train a model on arrays.
@@ -50,6 +56,13 @@ def fit(
         alignment_matrix_cxf: (D, F) per session.
         alignment_bias_c: (D,) per session.
         conversion_factor: units of the truth per (count/bin).
+        bin_width_s: seconds, of all sessions.
+        neuron_ids: (D,) whole numbers or texts per session.
+        condition: labels of the trials of ``data``, (E,) whole numbers or texts; negative or empty
+            where a trial has none.
+        valid_condition: those of ``valid_data``.
+        behaviour: (E, T, K), of ``data``.
+        valid_behaviour: that of ``valid_data``.
         **parameters: every parameter by its documented name, ``co_dim=2``; the run's folder is
             ``lfads_save_dir``, by default outputs/DATE/TIME. ``algorithm="pbt"`` searches, and
             returns the best member.
@@ -81,6 +94,11 @@ def fit(
         "valid_truth": valid_truth,
         "alignment_matrix_cxf": alignment_matrix_cxf,
         "alignment_bias_c": alignment_bias_c,
+        "neuron_ids": neuron_ids,
+        "train_condition": condition,
+        "valid_condition": valid_condition,
+        "train_behaviour": behaviour,
+        "valid_behaviour": valid_behaviour,
     }
     by_key: dict[str, Any] = {
         key: {"session": value} if one else dict(value)  # type: ignore[arg-type]
@@ -90,6 +108,8 @@ def fit(
     if valid_data is None and valid_fraction > 0:
         _hold_out(by_key, valid_fraction)
     by_key["conversion_factor"] = dict.fromkeys(by_key["train_data"], conversion_factor)
+    if bin_width_s is not None:
+        by_key["bin_width_s"] = dict.fromkeys(by_key["train_data"], bin_width_s)
     sessions = sessions_from_arrays(
         by_key.pop("train_data"),
         by_key.pop("valid_data", None),
@@ -107,10 +127,10 @@ def fit(
 
 
 def _hold_out(by_key: dict[str, dict[str, Any]], fraction: float) -> None:
-    """Move evenly spaced trials of each train array to its valid twin."""
+    """Move evenly spaced trials of each train array to its valid twin; note which went where."""
     if not 0 < fraction < 1:
         raise LFADSError(f"fit: valid_fraction is {fraction}; expected 0 <= valid_fraction < 1")
-    for key in ("data", "ext_input", "truth"):
+    for key in ("data", "ext_input", "truth", "condition", "behaviour"):
         train = by_key.get(f"train_{key}", {})
         for name, array in train.items():
             whole = np.asarray(array)
@@ -121,6 +141,9 @@ def _hold_out(by_key: dict[str, dict[str, Any]], fraction: float) -> None:
             held[((np.arange(n) + 0.5) * len(whole) / n).astype(int)] = True
             train[name] = whole[~held]
             by_key.setdefault(f"valid_{key}", {})[name] = whole[held]
+            if key == "data":
+                by_key.setdefault("train_inds", {})[name] = np.flatnonzero(~held)
+                by_key.setdefault("valid_inds", {})[name] = np.flatnonzero(held)
 
 
 def train_sessions(config: Config, sessions: list[Session], folder: Path) -> Trained:

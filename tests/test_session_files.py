@@ -8,6 +8,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+from test_labels import LABELS
 from test_sessions import (
     COUNTS,
     E_TRAIN,
@@ -55,7 +56,7 @@ def test_written_session_is_read_back(tmp_path: Path) -> None:
     path = write_session(
         tmp_path / "new" / "day1.h5",
         **content,
-        bin_width_s=0.01,
+        **LABELS,
         monkey="J",
         areas=["M1", "PMd"],
         nothing=np.zeros((0, 2)),
@@ -65,8 +66,12 @@ def test_written_session_is_read_back(tmp_path: Path) -> None:
     assert (session.name, session.source) == ("day1", str(path))
     assert (session.n_bins, session.data_dim, session.conversion_factor) == (T, D, 100.0)
     for name, split in session.splits.items():
-        for value, what in zip(split, ("data", "ext_input", "truth"), strict=True):
-            np.testing.assert_array_equal(value, content[f"{name}_{what}"])
+        for what, value in split._asdict().items():
+            np.testing.assert_array_equal(value, (content | LABELS)[f"{name}_{what}"])
+    assert session.bin_width_s == 0.01
+    assert session.neuron_ids is not None
+    assert session.neuron_ids.tolist() == LABELS["neuron_ids"]
+    np.testing.assert_array_equal(session.held_out_neurons, LABELS["held_out_neurons"])
     np.testing.assert_array_equal(session.alignment_matrix_cxf, content["alignment_matrix_cxf"])
     np.testing.assert_array_equal(session.alignment_bias_c, content["alignment_bias_c"])
     with h5py.File(path) as file:

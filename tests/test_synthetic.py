@@ -92,7 +92,7 @@ def test_shapes_and_types(small: tuple) -> None:
             assert session[f"{split}_truth"].shape == (n_trials, 40, n_neurons)
             assert session[f"{split}_truth"].dtype == np.float32
             labels = np.repeat(np.arange(6), n_trials // 6)
-            np.testing.assert_array_equal(session[f"condition_labels_{split}"], labels)
+            np.testing.assert_array_equal(session[f"{split}_condition"], labels)
         assert session["bin_width_s"] == 0.01
         assert all(isinstance(value, np.ndarray) for value in session.values())
         assert not any(value.dtype == object for value in session.values())
@@ -172,7 +172,7 @@ def test_label_is_the_external_input_and_decides_the_truth() -> None:
     assert label.shape == (24, 40, 1)
     assert set(np.unique(label)) == {0.0, 1.0}
     assert (label == label[:, :1]).all()
-    groups = zip(session["condition_labels_train"], label[:, 0, 0], strict=True)
+    groups = zip(session["train_condition"], label[:, 0, 0], strict=True)
     distinct_truths = {truth.tobytes() for truth in session["train_truth"]}
     assert len(distinct_truths) == len(set(groups))
 

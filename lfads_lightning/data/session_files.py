@@ -24,21 +24,24 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from lfads_lightning.config import LFADSError
-from lfads_lightning.data.sessions import (
-    KEYS,
-    Session,
+from lfads_lightning.data.arrays import (
     as_array,
     as_counts,
-    assemble,
-    check_alignment,
     check_dtype,
-    check_ext_input,
     check_finite,
-    check_session,
-    check_together,
     listed,
     nearest,
     sizes,
+)
+from lfads_lightning.data.labels import takes_text
+from lfads_lightning.data.sessions import (
+    KEYS,
+    Session,
+    assemble,
+    check_alignment,
+    check_ext_input,
+    check_session,
+    check_together,
 )
 from lfads_lightning.stores import fetched, is_url
 
@@ -295,7 +298,9 @@ def _read_array(group: h5py.Group, key: str, where: str, matlab: bool) -> np.nda
         raise LFADSError(f"{where} keeps its values in another file; store the array itself")
     if dataset.shape is None or dataset.attrs.get("MATLAB_empty"):
         return None
-    check_dtype(where, dataset.dtype)
+    is_text = takes_text(key.lower()) and h5py.check_string_dtype(dataset.dtype) is not None
+    if not is_text:
+        check_dtype(where, dataset.dtype)
     n_bytes = math.prod(dataset.shape) * dataset.dtype.itemsize
     if n_bytes > MAX_BYTES:
         raise LFADSError(
@@ -309,11 +314,11 @@ def _read_array(group: h5py.Group, key: str, where: str, matlab: bool) -> np.nda
             f"stores {n_stored} bytes; a recording is not so empty; write it as uint8, with "
             "write_session"
         )
-    array = np.asarray(dataset[()])
+    array = np.asarray(dataset.asstr()[()], dtype=str) if is_text else np.asarray(dataset[()])
     if matlab or "MATLAB_class" in dataset.attrs:
         array = array.T
-        # MATLAB drops a last axis of length 1; only for I = 1 is that more likely than a mistake
-        if key.lower().endswith("_ext_input") and array.ndim == 2:
+        # MATLAB drops a last axis of length 1; that I or K is 1 is likelier than a mistake
+        if key.lower().endswith(("_ext_input", "_behaviour")) and array.ndim == 2:
             array = array[..., None]
     return array
 
@@ -330,6 +335,15 @@ def write_session(
     alignment_matrix_cxf: ArrayLike | None = None,
     alignment_bias_c: ArrayLike | None = None,
     conversion_factor: float | None = None,
+    train_inds: ArrayLike | None = None,
+    valid_inds: ArrayLike | None = None,
+    train_condition: ArrayLike | None = None,
+    valid_condition: ArrayLike | None = None,
+    train_behaviour: ArrayLike | None = None,
+    valid_behaviour: ArrayLike | None = None,
+    neuron_ids: ArrayLike | None = None,
+    held_out_neurons: ArrayLike | None = None,
+    bin_width_s: float | None = None,
     **extra: Any,
 ) -> Path:
     """Write one session file; counts go in as the smallest integer type.
@@ -347,6 +361,15 @@ def write_session(
         alignment_matrix_cxf: (D, F).
         alignment_bias_c: (D,).
         conversion_factor: Units of the truth per (count/bin).
+        train_inds: (E,), which trials of the recording these are.
+        valid_inds: (E,).
+        train_condition: (E,) whole numbers or texts; negative or empty: none.
+        valid_condition: (E,).
+        train_behaviour: (E, T, K).
+        valid_behaviour: (E, T, K).
+        neuron_ids: (D,) whole numbers or texts.
+        held_out_neurons: channels, counted from 0.
+        bin_width_s: seconds.
         **extra: Arrays, strings or scalars to store beside them as they are.
 
     Returns:
@@ -363,6 +386,15 @@ def write_session(
         "alignment_matrix_cxf": alignment_matrix_cxf,
         "alignment_bias_c": alignment_bias_c,
         "conversion_factor": conversion_factor,
+        "train_inds": train_inds,
+        "valid_inds": valid_inds,
+        "train_condition": train_condition,
+        "valid_condition": valid_condition,
+        "train_behaviour": train_behaviour,
+        "valid_behaviour": valid_behaviour,
+        "neuron_ids": neuron_ids,
+        "held_out_neurons": held_out_neurons,
+        "bin_width_s": bin_width_s,
     }
     arrays = {k: as_array(str(path), k, v) for k, v in given.items() if v is not None}
     _check_before_writing(path, arrays)
@@ -397,7 +429,7 @@ def _check_before_writing(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     if ext_inputs:
         check_ext_input(session, (ext_inputs[0].shape or (0,))[-1])
     for key, array in arrays.items():
-        if array.size:
+        if array.size and array.dtype.kind in "biuf" and not takes_text(key):
             check_finite(f"{path}: {key}", array)
 
 

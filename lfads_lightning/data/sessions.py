@@ -9,32 +9,72 @@ documented keys, in memory as in a file (`lfads_lightning.data.session_files`):
     alignment_matrix_cxf              (D, F)     start of the read-in
     alignment_bias_c                  (D,)       start of the read-in's and the read-out's bias
     conversion_factor                 scalar     units of the truth per (count/bin), 1 if absent
+    train_inds, valid_inds            (E,)       which trials of the recording these are
+    train_condition, valid_condition  (E,)       whole numbers or texts; negative or empty: none
+    train_behaviour, valid_behaviour  (E, T, K)  what the animal did, bin by bin
+    neuron_ids                        (D,)       whole numbers or texts
+    held_out_neurons                  (n,)       channels, counted from 0
+    bin_width_s                       scalar     seconds
 
 Only `train_data` must be there; other keys of a file are ignored.
 """
 
 from __future__ import annotations
 
-import difflib
 import math
 import warnings
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from lfads_lightning.config import LFADSError
+from lfads_lightning.data.arrays import (
+    as_array,
+    as_counts,
+    check_dtype,
+    check_finite,
+    listed,
+    nearest,
+    sizes,
+    to_counts,
+    to_float,
+)
+from lfads_lightning.data.labels import check_labels, tidy, warn_of_labels
 
-SPLIT_KEYS = {
-    "train": ("train_data", "train_ext_input", "train_truth"),
-    "valid": ("valid_data", "valid_ext_input", "valid_truth"),
-}
+_OF_A_SPLIT = ("data", "ext_input", "truth", "inds", "condition", "behaviour")
+SPLIT_KEYS = {name: tuple(f"{name}_{what}" for what in _OF_A_SPLIT) for name in ("train", "valid")}
 ALIGNMENT_KEYS = ("alignment_matrix_cxf", "alignment_bias_c")
-KEYS = (*SPLIT_KEYS["train"], *SPLIT_KEYS["valid"], *ALIGNMENT_KEYS, "conversion_factor")
-MAX_COUNT = 2**32 - 1
+LABEL_KEYS = ("neuron_ids", "held_out_neurons", "bin_width_s")
+KEYS = (
+    *SPLIT_KEYS["train"],
+    *SPLIT_KEYS["valid"],
+    *ALIGNMENT_KEYS,
+    "conversion_factor",
+    *LABEL_KEYS,
+)
+
+__all__ = [
+    "KEYS",
+    "Session",
+    "Split",
+    "as_array",
+    "as_counts",
+    "assemble",
+    "check_alignment",
+    "check_dtype",
+    "check_ext_input",
+    "check_finite",
+    "check_session",
+    "check_together",
+    "listed",
+    "nearest",
+    "sessions_from_arrays",
+    "sizes",
+]
 
 
 class Split(NamedTuple):
@@ -44,11 +84,17 @@ class Split(NamedTuple):
         data: Counts per bin or real values, (E, T, D).
         ext_input: External inputs, (E, T, I), or None.
         truth: True rates, (E, T, D), in units of `Session.conversion_factor`, or None.
+        inds: Which trials of the recording these are, (E,) whole numbers, or None.
+        condition: Labels (E,), whole numbers or texts, or None; see `lfads_lightning.data.labels`.
+        behaviour: What the animal did, (E, T, K), or None.
     """
 
     data: np.ndarray
     ext_input: np.ndarray | None = None
     truth: np.ndarray | None = None
+    inds: np.ndarray | None = None
+    condition: np.ndarray | None = None
+    behaviour: np.ndarray | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +109,9 @@ class Session:
         alignment_bias_c: What the read-in subtracts, (D,), or None.
         conversion_factor: Units of the truth per (count/bin).
         source: Where it comes from, `file` or `file:group`; error messages begin with it.
+        bin_width_s: Seconds, or None where it is not known.
+        neuron_ids: (D,) whole numbers or texts, or None.
+        held_out_neurons: Channels, counted from 0, or None.
     """
 
     name: str
@@ -72,12 +121,22 @@ class Session:
     alignment_bias_c: np.ndarray | None = None
     conversion_factor: float = 1.0
     source: str = ""
+    bin_width_s: float | None = None
+    neuron_ids: np.ndarray | None = None
+    held_out_neurons: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         """Check the shapes; a session without a source is called by its name in errors."""
         if not self.source:
             object.__setattr__(self, "source", f"session '{self.name}'")
         _check_shapes(self)
+        check_labels(
+            self.source,
+            {name: split.data.shape for name, split in self.splits.items()},
+            {name: split._asdict() for name, split in self.splits.items()},
+            self.neuron_ids,
+            self.held_out_neurons,
+        )
 
     @property
     def n_bins(self) -> int:
@@ -142,8 +201,7 @@ def sessions_from_arrays(
 
 def assemble(name: str, source: str, arrays: Mapping[str, np.ndarray]) -> Session:
     """Make a session of the arrays under documented keys, in the types they come in."""
-    for key, array in arrays.items():
-        check_dtype(f"{source}: {key}", array.dtype)
+    arrays = tidy(source, arrays)
     if "train_data" not in arrays:
         raise LFADSError(f"{source}: train_data is an empty array; expected E×T×D")
     train, valid = (Split(*map(arrays.get, keys)) for keys in SPLIT_KEYS.values())  # type: ignore[arg-type]
@@ -158,32 +216,8 @@ def assemble(name: str, source: str, arrays: Mapping[str, np.ndarray]) -> Sessio
             "the truth per (count/bin)"
         )
     held_out = None if valid.data is None else valid
-    return Session(name, train, held_out, matrix, bias, float(factor.item()), source)
-
-
-def as_array(source: str, key: str, value: ArrayLike) -> np.ndarray:
-    """View anything array-like as an array."""
-    try:
-        return np.asarray(value)
-    except (TypeError, ValueError) as error:
-        raise LFADSError(f"{source}: {key} is no array of numbers ({error})") from error
-
-
-def sizes(shape: tuple[int, ...]) -> str:
-    """Write a shape as 40×50×30."""
-    return "×".join(map(str, shape)) or "a scalar"
-
-
-def listed(items: Collection[object], most: int = 5) -> str:
-    """List the first few items and count the others."""
-    shown = ", ".join(str(item) for item in list(items)[:most]) or "nothing"
-    return shown + (f" and {len(items) - most} more" if len(items) > most else "")
-
-
-def nearest(word: str, known: Collection[str]) -> str:
-    """Ask whether the nearest known word was meant."""
-    near = difflib.get_close_matches(word, list(known), n=1)
-    return f"; did you mean {near[0]}?" if near else ""
+    labels = {key: arrays.get(key) for key in LABEL_KEYS}
+    return Session(name, train, held_out, matrix, bias, float(factor.item()), source, **labels)
 
 
 def check_session(
@@ -208,14 +242,16 @@ def check_session(
     check_alignment(session, factors_dim)
     if ext_input_dim > 0:
         check_ext_input(session, ext_input_dim)
-    convert = _to_counts if output_dist == "poisson" else _to_float
+    convert = to_counts if output_dist == "poisson" else to_float
     splits = {}
     for name, split in session.splits.items():
-        data, ext_input, truth = (f"{session.source}: {key}" for key in SPLIT_KEYS[name])
-        splits[name] = Split(
-            convert(data, split.data),
-            None if ext_input_dim == 0 else _to_float(ext_input, split.ext_input),  # type: ignore[arg-type]
-            None if split.truth is None else _to_float(truth, split.truth),
+        where = f"{session.source}: {name}"
+        ext_input = split.ext_input if ext_input_dim > 0 else None
+        splits[name] = split._replace(
+            data=convert(f"{where}_data", split.data),
+            ext_input=_if_any(f"{where}_ext_input", ext_input),
+            truth=_if_any(f"{where}_truth", split.truth),
+            behaviour=_if_any(f"{where}_behaviour", split.behaviour),
         )
     # one type for both splits, so that their batches are alike
     dtype = np.result_type(*(split.data.dtype for split in splits.values()))
@@ -224,13 +260,18 @@ def check_session(
     for key in ALIGNMENT_KEYS:
         if (array := getattr(session, key)) is not None:
             kept = np.float32 if array.dtype == np.float32 else np.float64
-            alignment[key] = _to_float(f"{session.source}: {key}", array, kept)
+            alignment[key] = to_float(f"{session.source}: {key}", array, kept)
     checked = replace(session, train=splits["train"], valid=splits.get("valid"), **alignment)
     if output_dist == "poisson" and session.conversion_factor == 1:
         checked = replace(checked, conversion_factor=_truth_per_count(checked))
     if warn:
         _warn_of_oddities(checked)
+        warn_of_labels(checked.source, checked.bin_width_s)
     return checked
+
+
+def _if_any(where: str, array: np.ndarray | None) -> np.ndarray | None:
+    return None if array is None else to_float(where, array)
 
 
 def _truth_per_count(session: Session) -> float:
@@ -257,7 +298,7 @@ def _truth_per_count(session: Session) -> float:
 
 
 def check_together(sessions: list[Session]) -> list[Session]:
-    """Check what sessions trained together must share: T, being aligned or not, unlike names."""
+    """Check what sessions trained together share: T, bin width, alignment or none, unlike names."""
     aligned = [s for s in sessions if s.alignment_matrix_cxf is not None]
     if 0 < len(aligned) < len(sessions):
         lacking = next(s for s in sessions if s.alignment_matrix_cxf is None)
@@ -265,6 +306,14 @@ def check_together(sessions: list[Session]) -> list[Session]:
             f"{lacking.source}: alignment_matrix_cxf is missing, {aligned[0].source} has one; "
             "give it for every session or for none"
         )
+    timed = [s for s in sessions if s.bin_width_s is not None]
+    for session in timed:
+        if not math.isclose(session.bin_width_s, timed[0].bin_width_s, rel_tol=1e-6):  # type: ignore[arg-type]
+            raise LFADSError(
+                f"{session.source}: bin_width_s is {session.bin_width_s:g}, that of "
+                f"{timed[0].source} is {timed[0].bin_width_s:g}; one model needs one bin width: "
+                "bin the recordings alike"
+            )
     first = sessions[0]
     names: dict[str, Session] = {}
     for session in sessions:
@@ -280,14 +329,6 @@ def check_together(sessions: list[Session]) -> list[Session]:
                 "the names must be unique; rename one"
             )
     return sessions
-
-
-def check_dtype(where: str, dtype: np.dtype) -> None:
-    """Refuse all but booleans, integers and real numbers."""
-    if dtype.kind not in "biuf":
-        kinds = {"c": "complex numbers", "S": "text", "U": "text", "O": "text or objects"}
-        found = kinds.get(dtype.kind, f"values of type {dtype}")
-        raise LFADSError(f"{where} holds {found}; expected an array of real numbers")
 
 
 def _check_shapes(session: Session) -> None:
@@ -354,53 +395,6 @@ def check_alignment(session: Session, factors_dim: int | None = None) -> None:
         f"{session.source}: alignment_matrix_cxf is {sizes(matrix.shape)}; expected D×F = "
         f"{dim}×{'factors_dim' if factors_dim is None else factors_dim}; {remedy}"
     )
-
-
-def _to_float(where: str, array: np.ndarray, dtype: type[np.floating] = np.float32) -> np.ndarray:
-    """Hold finite values as `dtype`, without a copy if they already are."""
-    with np.errstate(over="ignore"):
-        values = array.astype(dtype, order="C", copy=False)
-    check_finite(where, values)
-    return values
-
-
-def check_finite(where: str, array: np.ndarray) -> None:
-    """Refuse NaN and infinity."""
-    # the extremes carry both: no mask as large as the array is needed
-    if not np.isfinite([array.min(), array.max()]).all():
-        expected = f"all values must be finite in {array.dtype}; mend them or leave the trial out"
-        _refuse_value(where, array, ~np.isfinite(array), expected)
-
-
-def _to_counts(where: str, array: np.ndarray) -> np.ndarray:
-    """Hold counts as the smallest unsigned integer type, without a copy if they already are."""
-    counts = as_counts(array)
-    if counts is not None:
-        return counts
-    gaussian = "for real values set model.output_dist=gaussian"
-    faults: tuple[tuple[Callable[[np.ndarray], np.ndarray], str], ...] = (
-        (lambda x: ~np.isfinite(x), "counts must be finite; mend them or leave the trial out"),
-        (lambda x: x < 0, f"counts per bin cannot be negative; {gaussian}"),
-        (lambda x: x > MAX_COUNT, f"counts go up to {MAX_COUNT}; {gaussian}"),
-        (lambda x: x != np.floor(x), f"output_dist=poisson takes whole counts; {gaussian}"),
-    )
-    bad, expected = next((m, text) for fault, text in faults if (m := fault(array)).any())
-    _refuse_value(where, array, bad, expected)
-
-
-def as_counts(array: np.ndarray) -> np.ndarray | None:
-    """Cast to the smallest of uint8, uint16 and uint32, or return None if values would change."""
-    low, high = array.min(), array.max()
-    if not (low >= 0 and high <= MAX_COUNT):  # so written, NaN fails too
-        return None
-    counts = array.astype(np.min_scalar_type(int(high)), order="C", copy=False)
-    return counts if np.array_equal(counts, array) else None
-
-
-def _refuse_value(where: str, array: np.ndarray, bad: np.ndarray, expected: str) -> NoReturn:
-    """Name the first of the bad values."""
-    index = np.unravel_index(int(np.argmax(bad)), bad.shape)
-    raise LFADSError(f"{where}[{', '.join(map(str, index))}] is {array[index]}; {expected}")
 
 
 def _warn_of_oddities(session: Session) -> None:

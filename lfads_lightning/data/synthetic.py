@@ -352,7 +352,7 @@ def _session(n_replicates: int, fields: DataDict, **constants: Any) -> DataDict:
     n_train = n_replicates * 4 // 5
     is_train = replicate < n_train
     data = {}
-    for key, values in (fields | {"condition_labels_{}": condition}).items():
+    for key, values in (fields | {"{}_condition": condition}).items():
         dtype = np.float32 if values.dtype.kind == "f" else values.dtype
         for split, chosen in (("train", is_train), ("valid", ~is_train)):
             data[key.format(split)] = values[chosen].astype(dtype)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -248,13 +249,7 @@ class Trained:
 
 
 def _renamed(session: Session, name: str) -> Session:
-    return Session(
-        name,
-        session.train,
-        session.valid,
-        conversion_factor=session.conversion_factor,
-        source=session.source,
-    )
+    return replace(session, name=name)
 
 
 def _as_given(data: Arrays, results: dict[str, Result]) -> Result | dict[str, Result]:
