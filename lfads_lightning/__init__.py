@@ -15,11 +15,13 @@ if TYPE_CHECKING:
     from lfads_lightning import interop as interop
     from lfads_lightning.api import fit as fit
     from lfads_lightning.data.session_files import read_session as read_session
-    from lfads_lightning.data.session_files import write_session as write_session
+    from lfads_lightning.data.session_writer import write_session as write_session
     from lfads_lightning.inference.posterior import Posterior as Posterior
     from lfads_lightning.inference.posterior import Prior as Prior
     from lfads_lightning.inference.trained import Trained as Trained
     from lfads_lightning.inference.trained import load as load
+    from lfads_lightning.recordings.chops import merge_chops as merge_chops
+    from lfads_lightning.recordings.prepare import prepare as prepare
 
 __version__ = version("lfads-lightning")
 
@@ -30,8 +32,10 @@ _HOME = {
     "Trained": "lfads_lightning.inference.trained",
     "fit": "lfads_lightning.api",
     "load": "lfads_lightning.inference.trained",
+    "merge_chops": "lfads_lightning.recordings.chops",
+    "prepare": "lfads_lightning.recordings.prepare",
     "read_session": "lfads_lightning.data.session_files",
-    "write_session": "lfads_lightning.data.session_files",
+    "write_session": "lfads_lightning.data.session_writer",
 }
 
 __all__ = ["LFADSError", "interop", *_HOME]

@@ -10,36 +10,30 @@ from __future__ import annotations
 
 import difflib
 import math
-import os
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import h5py
 import numpy as np
-from numpy.typing import ArrayLike
 
 from lfads_lightning.config import LFADSError
 from lfads_lightning.data.arrays import (
-    as_array,
-    as_counts,
     check_dtype,
-    check_finite,
     listed,
     nearest,
     sizes,
 )
 from lfads_lightning.data.labels import takes_text
+from lfads_lightning.data.session_writer import write_session as write_session
 from lfads_lightning.data.sessions import (
     KEYS,
     Session,
     assemble,
-    check_alignment,
-    check_ext_input,
     check_session,
     check_together,
 )
@@ -200,10 +194,8 @@ def read_sessions(path: str | Path) -> list[Session]:
 def _iterate_sessions(path: Path, name: str) -> Iterator[Session]:
     """Read the sessions of a file one by one; `name` is for a file that is itself a session."""
     matlab = _read_header(path).startswith(b"MATLAB")
-    with _damage_explained(str(path)):
-        file = h5py.File(path, "r")
-    with file:
-        with _damage_explained(str(path)):
+    with opened(path) as file:
+        with damage_explained(str(path)):
             groups = [] if _spellings(file, str(path)) else _session_groups(file)
         for group in groups:
             yield _read_group(file[group], group, f"{path}:{group}", matlab)
@@ -228,7 +220,17 @@ def _read_header(path: Path) -> bytes:
 
 
 @contextmanager
-def _damage_explained(where: str) -> Iterator[None]:
+def opened(path: Path) -> Iterator[h5py.File]:
+    """Open an HDF5 file for reading; what is wrong with it becomes one line."""
+    _read_header(path)
+    with damage_explained(str(path)):
+        file = h5py.File(path, "r")
+    with file:
+        yield file
+
+
+@contextmanager
+def damage_explained(where: str) -> Iterator[None]:
     """Turn what h5py raises on a damaged file into one line."""
     try:
         yield
@@ -275,15 +277,25 @@ def _read_group(group: h5py.Group, name: str, source: str, matlab: bool) -> Sess
     arrays = {}
     for key, spelling in spellings.items():
         where = f"{source}: {spelling}"
-        with _damage_explained(where):
-            array = _read_array(group, spelling, where, matlab)
+        with damage_explained(where):
+            array = read_array(group, spelling, where, matlab)
         if array is not None:
             arrays[key] = array
     return assemble(name, source, arrays)
 
 
-def _read_array(group: h5py.Group, key: str, where: str, matlab: bool) -> np.ndarray | None:
-    """Read one array, if the file itself holds it and its type and size are sane."""
+def read_array(group: h5py.Group, key: str, where: str, matlab: bool) -> np.ndarray | None:
+    """Read one array, if the file itself holds it and its type and size are sane.
+
+    Args:
+        group: that holds it.
+        key: its name there.
+        where: names it in errors.
+        matlab: turn its axes back.
+
+    Returns:
+        The array; None if it is empty.
+    """
     link = group.get(key, getlink=True)
     # a link can lead to any file that this process may open: look at it before following it
     if link is None:
@@ -321,128 +333,3 @@ def _read_array(group: h5py.Group, key: str, where: str, matlab: bool) -> np.nda
         if key.lower().endswith(("_ext_input", "_behaviour")) and array.ndim == 2:
             array = array[..., None]
     return array
-
-
-def write_session(
-    path: str | Path,
-    *,
-    train_data: ArrayLike,
-    valid_data: ArrayLike | None = None,
-    train_ext_input: ArrayLike | None = None,
-    valid_ext_input: ArrayLike | None = None,
-    train_truth: ArrayLike | None = None,
-    valid_truth: ArrayLike | None = None,
-    alignment_matrix_cxf: ArrayLike | None = None,
-    alignment_bias_c: ArrayLike | None = None,
-    conversion_factor: float | None = None,
-    train_inds: ArrayLike | None = None,
-    valid_inds: ArrayLike | None = None,
-    train_condition: ArrayLike | None = None,
-    valid_condition: ArrayLike | None = None,
-    train_behaviour: ArrayLike | None = None,
-    valid_behaviour: ArrayLike | None = None,
-    neuron_ids: ArrayLike | None = None,
-    held_out_neurons: ArrayLike | None = None,
-    bin_width_s: float | None = None,
-    **extra: Any,
-) -> Path:
-    """Write one session file; counts go in as the smallest integer type.
-
-    The arrays are those of the table in `lfads_lightning.data.sessions`; None leaves one out.
-
-    Args:
-        path: The file; its folder is made, an older file is replaced once the new one is whole.
-        train_data: (E, T, D).
-        valid_data: (E, T, D).
-        train_ext_input: (E, T, I).
-        valid_ext_input: (E, T, I).
-        train_truth: (E, T, D).
-        valid_truth: (E, T, D).
-        alignment_matrix_cxf: (D, F).
-        alignment_bias_c: (D,).
-        conversion_factor: Units of the truth per (count/bin).
-        train_inds: (E,), which trials of the recording these are.
-        valid_inds: (E,).
-        train_condition: (E,) whole numbers or texts; negative or empty: none.
-        valid_condition: (E,).
-        train_behaviour: (E, T, K).
-        valid_behaviour: (E, T, K).
-        neuron_ids: (D,) whole numbers or texts.
-        held_out_neurons: channels, counted from 0.
-        bin_width_s: seconds.
-        **extra: Arrays, strings or scalars to store beside them as they are.
-
-    Returns:
-        The path.
-    """
-    path = Path(path)
-    given = {
-        "train_data": train_data,
-        "valid_data": valid_data,
-        "train_ext_input": train_ext_input,
-        "valid_ext_input": valid_ext_input,
-        "train_truth": train_truth,
-        "valid_truth": valid_truth,
-        "alignment_matrix_cxf": alignment_matrix_cxf,
-        "alignment_bias_c": alignment_bias_c,
-        "conversion_factor": conversion_factor,
-        "train_inds": train_inds,
-        "valid_inds": valid_inds,
-        "train_condition": train_condition,
-        "valid_condition": valid_condition,
-        "train_behaviour": train_behaviour,
-        "valid_behaviour": valid_behaviour,
-        "neuron_ids": neuron_ids,
-        "held_out_neurons": held_out_neurons,
-        "bin_width_s": bin_width_s,
-    }
-    arrays = {k: as_array(str(path), k, v) for k, v in given.items() if v is not None}
-    _check_before_writing(path, arrays)
-    for key in extra:
-        if key.lower() in KEYS:
-            raise LFADSError(f"{path}: {key} is spelled {key.lower()}; pass it under that name")
-    for key in {"train_data", "valid_data"} & set(arrays):
-        counts = as_counts(arrays[key])
-        arrays[key] = arrays[key] if counts is None else counts
-    stored = {**arrays, **{key: value for key, value in extra.items() if value is not None}}
-    # hidden from `find_sessions`, and in the same folder: only there is the renaming atomic
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with h5py.File(unfinished, "w") as file:
-            for key, value in stored.items():
-                _write_array(file, key, value, f"{path}: {key}")
-        unfinished.replace(path)
-    except OSError as error:
-        raise LFADSError(f"{path}: cannot be written ({error})") from error
-    finally:
-        with suppress(OSError):
-            unfinished.unlink()
-    return path
-
-
-def _check_before_writing(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Refuse what no configuration could read."""
-    session = assemble(path.stem, str(path), arrays)
-    check_alignment(session)
-    ext_inputs = [s.ext_input for s in session.splits.values() if s.ext_input is not None]
-    if ext_inputs:
-        check_ext_input(session, (ext_inputs[0].shape or (0,))[-1])
-    for key, array in arrays.items():
-        if array.size and array.dtype.kind in "biuf" and not takes_text(key):
-            check_finite(f"{path}: {key}", array)
-
-
-def _write_array(file: h5py.File, key: str, value: Any, where: str) -> None:
-    """Store an array (compressed), a string or a scalar."""
-    array = np.asarray(value)
-    if array.dtype.kind == "U":
-        file.create_dataset(key, data=array.astype(object), dtype=h5py.string_dtype())
-        return
-    options = {"compression": "gzip", "shuffle": True} if array.ndim else {}
-    try:
-        file.create_dataset(key, data=array, **options)
-    except (TypeError, ValueError) as error:
-        raise LFADSError(
-            f"{where} cannot be stored ({error}); pass an array, a string or a scalar"
-        ) from error

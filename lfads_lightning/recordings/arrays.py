@@ -1,0 +1,289 @@
+"""Arrays by name, from .npz, .mat or memory: counts, or spike times, and what is beside them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from lfads_lightning.config import LFADSError
+from lfads_lightning.data.arrays import check_dtype, listed, sizes
+from lfads_lightning.recordings import names
+from lfads_lightning.recordings.matlab import Cells, Unreadable, as_vector
+from lfads_lightning.recordings.records import Binned, Signal, Spikes
+from lfads_lightning.recordings.settings import Settings
+from lfads_lightning.recordings.spike_tables import (
+    checked_signal,
+    cut_rows,
+    flags,
+    spikes_from_rows,
+    standard,
+)
+
+AXES = ("trials", "bins", "neurons")
+Arrays = Mapping[str, Any]
+
+
+def recording_from_arrays(
+    arrays: Arrays, source: str, settings: Settings, name: str
+) -> Spikes | Binned:
+    """Tell what arrays hold, and make a recording of it.
+
+    Raises:
+        LFADSError: neither counts nor spike times, or something in them is not as it must be.
+    """
+    if settings.counts_key is None:
+        cells = _cells_of_times(arrays, settings)
+        if cells is not None:
+            return _from_cells(arrays, cells, source, settings)
+        times = settings.time_column or names.find(arrays, names.TIMES[:-1])
+        units = settings.unit_column or names.find(arrays, names.UNITS)
+        if times is not None and units is not None:
+            return _from_rows(arrays, source, settings, name)
+    return _counts(arrays, source, settings)
+
+
+def _counts(arrays: Arrays, source: str, settings: Settings) -> Binned:
+    key = names.require(
+        arrays, settings.counts_key, names.COUNTS, source, "counts_key",
+        "counts (trials × bins × neurons) or spike times with their units",
+    )  # fmt: skip
+    where = f"{source}: {key}"
+    values = _as_trials(arrays[key], where)
+    check_dtype(where, values.dtype)
+    axes = settings.axes or (AXES if values.ndim == 3 else AXES[1:])
+    if values.ndim not in (2, 3) or sorted(axes) != sorted(AXES[3 - values.ndim :]):
+        raise LFADSError(
+            f"{where} is {sizes(values.shape)}; expected "
+            f"{'trials × bins × neurons, or bins × neurons' if settings.axes is None else ''}"
+            f"{'' if settings.axes is None else 'axes ' + ' × '.join(axes)}"
+        )
+    if 0 in values.shape:
+        raise LFADSError(f"{where} is empty ({sizes(values.shape)}); expected counts")
+    if settings.axes is None:
+        _check_orientation(arrays, key, values, where)
+    values = values.transpose([axes.index(a) for a in AXES if a in axes])
+    is_continuous = values.ndim == 2
+    if is_continuous:
+        values = values[None]
+    ids_key = names.find(arrays, names.NEURON_IDS)
+    ids = np.arange(values.shape[2])
+    if ids_key is not None:
+        ids = as_vector(arrays[ids_key], f"{source}: {ids_key}")
+        if len(ids) != values.shape[2]:
+            raise LFADSError(
+                f"{where} has {values.shape[2]} neurons, {ids_key} names {len(ids)}; expected "
+                "trials × bins × neurons; name the order of its axes with axes"
+            )
+    width_key = names.find(arrays, names.BIN_WIDTHS)
+    width = None
+    if width_key is not None:
+        width = as_vector(arrays[width_key], f"{source}: {width_key}").item()
+        width *= names.BIN_WIDTHS[width_key.lower()]
+    return Binned(
+        source,
+        key,
+        values,
+        width,
+        ids,
+        is_continuous,
+        _per_trial(arrays, {key, ids_key, width_key}, values.shape),
+        _held_out(arrays, ids, source, settings),
+    )
+
+
+def _as_trials(value: Any, where: str) -> np.ndarray:
+    """Return counts as an array; a cell (or list) of trials is stacked."""
+    if isinstance(value, Unreadable):
+        raise LFADSError(f"{where} is {value.what}")
+    if isinstance(value, Cells):
+        shapes = {item.shape if isinstance(item, np.ndarray) else None for item in value.items}
+        if None in shapes or not all(len(s) == 2 for s in shapes if s is not None):
+            raise LFADSError(
+                f"{where} is a cell array of other things than bins × neurons; expected counts"
+            )
+        if len(shapes) > 1:
+            lengths = sorted({item.shape[0] for item in value.items})
+            raise LFADSError(
+                f"{where} has trials of unequal length (from {lengths[0]} to {lengths[-1]} bins); "
+                "expected one length; cut them alike, or give spike times with an event"
+            )
+        return np.stack(value.items)
+    return np.asarray(value)
+
+
+def _check_orientation(arrays: Arrays, key: str, values: np.ndarray, where: str) -> None:
+    """Refuse axes that can hardly be trials × bins × neurons."""
+    if values.ndim == 2 and values.shape[0] < values.shape[1]:
+        raise LFADSError(
+            f"{where} is {sizes(values.shape)}, fewer bins than neurons; expected bins × neurons; "
+            "if it is neurons × bins, give axes=(neurons, bins), else axes=(bins, neurons)"
+        )
+    if values.ndim != 3:
+        return
+    n = {k: _length(v) for k, v in arrays.items() if k != key}
+    labels = names.find(arrays, names.CONDITIONS)
+    if labels is None or n[labels] in (None, values.shape[0]):
+        return
+    if n[labels] in values.shape[1:]:
+        axis = values.shape.index(n[labels])
+        guess = ("bins, trials, neurons", "neurons, bins, trials")[axis - 1]
+        raise LFADSError(
+            f"{where} is {sizes(values.shape)}, {labels} names {n[labels]} trials; expected "
+            f"trials × bins × neurons; give the order of its axes, perhaps axes=({guess})"
+        )
+    raise LFADSError(
+        f"{where} is {sizes(values.shape)}, {labels} has {n[labels]} entries; expected one for "
+        f"each of the {values.shape[0]} trials"
+    )
+
+
+def _length(value: Any) -> int | None:
+    """Return the length of a row of things; None for anything else."""
+    if isinstance(value, Cells):
+        return len(value.items)
+    if isinstance(value, np.ndarray) and value.size == max(value.shape, default=1):
+        return value.size
+    return None
+
+
+def _per_trial(
+    arrays: Arrays, taken: set[str | None], shape: tuple[int, ...]
+) -> dict[str, np.ndarray]:
+    """Collect what has one row per trial; for a continuous recording, one per bin."""
+    found = {}
+    for key, value in arrays.items():
+        if key in taken or isinstance(value, Unreadable):
+            continue
+        if _length(value) == shape[0] > 1:
+            if not isinstance(value, Cells) or all(
+                isinstance(i, np.ndarray) and i.dtype.kind == "U" for i in value.items
+            ):
+                found[key] = as_vector(value, key)
+        elif isinstance(value, np.ndarray) and value.dtype.kind in "biuf" and value.ndim >= 1:
+            if shape[0] > 1 and value.shape[0] == shape[0]:
+                found[key] = value
+            elif shape[0] == 1 and value.shape[0] == shape[1]:
+                found[key] = value.reshape(1, shape[1], -1)
+    return found
+
+
+def _held_out(
+    arrays: Arrays, ids: np.ndarray, source: str, settings: Settings
+) -> np.ndarray | None:
+    if settings.held_out is None and names.find(arrays, names.HELD_OUT) is None:
+        return None
+    key = names.require(
+        arrays, settings.held_out, names.HELD_OUT, source, "held_out", "the held-out neurons"
+    )
+    return flags(as_vector(arrays[key], f"{source}: {key}"), ids, f"{source}: {key}")
+
+
+def _from_rows(arrays: Arrays, source: str, settings: Settings, name: str) -> Spikes:
+    time = names.require(arrays, settings.time_column, names.TIMES, source, "time_column", "times")
+    times = as_vector(arrays[time], f"{source}: {time}")
+    rows = {
+        k: as_vector(v, f"{source}: {k}") for k, v in arrays.items() if _length(v) == len(times)
+    }
+    unit = settings.unit_column or names.find(arrays, names.UNITS)
+    if unit is not None and unit in arrays and unit not in rows:
+        raise LFADSError(
+            f"{source}: {unit} has {_length(arrays[unit])} entries, {time} has {len(times)}; "
+            "expected one neuron for each spike"
+        )
+    spikes = spikes_from_rows(rows, source, settings, name)
+    return _with_tables(spikes, arrays, set(rows), source, settings)
+
+
+def _cells_of_times(arrays: Arrays, settings: Settings) -> str | None:
+    """Find spike times kept as one cell (or list) per neuron."""
+    if settings.unit_column is not None:
+        return None
+    key = settings.time_column or names.find(arrays, names.TIMES)
+    value = arrays.get(key) if key else None
+    if not isinstance(value, Cells):
+        return None
+    is_times = all(_length(item) is not None or _is_empty(item) for item in value.items)
+    return key if is_times else None
+
+
+def _is_empty(item: Any) -> bool:
+    return isinstance(item, np.ndarray) and item.size == 0
+
+
+def _from_cells(arrays: Arrays, key: str, source: str, settings: Settings) -> Spikes:
+    """Read cells of spike times: neurons, or neurons × trials."""
+    cells = arrays[key]
+    vectors = [
+        np.zeros(0) if _is_empty(item) else as_vector(item, f"{source}: {key}{{{i}}}")
+        for i, item in enumerate(cells.items)
+    ]
+    for i, vector in enumerate(vectors):
+        if vector.dtype.kind not in "biuf" or not np.isfinite(vector.astype(float)).all():
+            raise LFADSError(f"{source}: {key}{{{i + 1}}} holds no spike times; expected seconds")
+    is_row = len(cells.shape) < 2 or 1 in cells.shape
+    n = len(vectors) if is_row else cells.shape[0]
+    ids_key = names.find(arrays, names.NEURON_IDS)
+    ids = np.arange(n) if ids_key is None else as_vector(arrays[ids_key], f"{source}: {ids_key}")
+    if len(ids) != n:
+        raise LFADSError(
+            f"{source}: {key} is {sizes(cells.shape)} cells, {ids_key} names {len(ids)} neurons; "
+            "expected neurons, or neurons × trials"
+        )
+    times = [v.astype(np.float64) * settings.seconds_per_unit for v in vectors]
+    if is_row:
+        spikes = Spikes(source, [np.sort(t) for t in times], ids)
+    else:
+        n_trials = cells.shape[1]
+        lengths = [len(t) for t in times]
+        row, column = np.divmod(np.arange(len(times)), n_trials)
+        neuron, trial = np.repeat(row, lengths), np.repeat(column, lengths)
+        flat = np.concatenate(times)
+        table = {"trial": np.arange(n_trials)}
+        spikes = cut_rows(source, flat, neuron, ids, trial, table)
+    return _with_tables(spikes, arrays, {key}, source, settings)
+
+
+def _with_tables(
+    spikes: Spikes, arrays: Arrays, taken: set[str], source: str, settings: Settings
+) -> Spikes:
+    """Add trials, behaviour and held-out neurons that lie beside the spikes."""
+    spikes.held_out = _held_out(arrays, spikes.neuron_ids, source, settings)
+    scale = settings.seconds_per_unit
+    start = names.find(arrays, names.STARTS)
+    n = None
+    if spikes.zeros_s is not None:
+        n = len(spikes.zeros_s)
+    elif start is not None:
+        n = _length(arrays[start])
+    if n is not None and spikes.trials is None or spikes.zeros_s is not None:
+        rows = {
+            k: as_vector(v, f"{source}: {k}")
+            for k, v in arrays.items()
+            if k not in taken and _length(v) == n
+        }
+        spikes.trials = standard(rows) | (spikes.trials or {})
+    for key in settings.behaviour:
+        if settings.behaviour_file is None:
+            spikes.signals.append(_signal(arrays, key, source, scale))
+    return spikes
+
+
+def _signal(arrays: Arrays, key: str, source: str, scale: float) -> Signal:
+    """Read a behaviour sampled at ``<key>_times`` (or ``behaviour_times``)."""
+    values = arrays.get(key)
+    times_key = names.find(arrays, (f"{key}_times".lower(), f"{key}_time".lower(),
+                                    "behaviour_times", "behavior_times"))  # fmt: skip
+    if not isinstance(values, np.ndarray) or times_key is None:
+        raise LFADSError(
+            f"{source}: behaviour={key} needs arrays {key} (samples × values) and {key}_times; "
+            f"found {listed(arrays, 20)}"
+        )
+    times = as_vector(arrays[times_key], f"{source}: {times_key}") * scale
+    table = values.reshape(-1, 1) if values.size == len(times) else values
+    if table.ndim != 2 or len(table) != len(times):
+        raise LFADSError(
+            f"{source}: {key} is {sizes(values.shape)}, {times_key} has {len(times)} times; "
+            "expected samples × values"
+        )
+    columns = [key] if table.shape[1] == 1 else [f"{key}_{k}" for k in range(table.shape[1])]
+    return checked_signal(Signal(key, times, table.astype(np.float64), columns), source)

@@ -1,0 +1,169 @@
+"""Variables of a .mat file, v5 or v7.3: numbers, texts and cells of them; nothing else."""
+
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import h5py
+import numpy as np
+
+from lfads_lightning.config import LFADSError
+from lfads_lightning.data.arrays import sizes
+from lfads_lightning.data.session_files import opened, read_array
+from lfads_lightning.recordings.npz import check_declared
+
+
+class Cells(NamedTuple):
+    """A cell array: its shape in MATLAB, and its contents in C order."""
+
+    shape: tuple[int, ...]
+    items: list[Any]
+
+
+class Unreadable(NamedTuple):
+    """A variable that is no data; an error only if it is asked for."""
+
+    what: str
+
+
+def read_mat(path: Path) -> dict[str, Any]:
+    """Read the variables of a .mat file, in the shapes that they have in MATLAB.
+
+    Numbers come as arrays, texts as arrays of str, cells as :class:`Cells`. The fields of a
+    structure come as ``name.field``; those of a structure array are cells.
+
+    Raises:
+        LFADSError: the file is damaged, or declares more than any recording has.
+    """
+    try:
+        with path.open("rb") as file:
+            header = file.read(16)
+    except OSError as error:
+        raise LFADSError(f"{path}: cannot be opened ({error.strerror})") from error
+    found: dict[str, Any] = {}
+    if header.startswith(b"MATLAB 5"):
+        for name, value in _read_v5(path).items():
+            _flatten(found, name, _plain(value))
+    elif h5py.is_hdf5(path):
+        with opened(path) as file:
+            for name in file:
+                if name not in ("#refs#", "#subsystem#"):
+                    _flatten(found, name, _stored(file, name, f"{path}: {name}"))
+    else:
+        raise LFADSError(
+            f"{path}: not a .mat file of version 5 or 7.3; save it with '-v7' or '-v7.3'"
+        )
+    return found
+
+
+def _flatten(found: dict[str, Any], name: str, value: Any) -> None:
+    if isinstance(value, dict):
+        for field, inner in value.items():
+            _flatten(found, f"{name}.{field}", inner)
+    else:
+        found[name] = value
+
+
+def _read_v5(path: Path) -> dict[str, Any]:
+    from scipy.io import loadmat, whosmat
+
+    with _damage_explained(path):
+        for name, shape, kind in whosmat(path):
+            smallest = {"cell": 8, "struct": 8, "sparse": 0}.get(kind, 1)
+            check_declared(f"{path}: {name}", shape, smallest)
+        found = loadmat(path, chars_as_strings=True)
+    return {name: value for name, value in found.items() if not name.startswith("__")}
+
+
+@contextmanager
+def _damage_explained(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except LFADSError:
+        raise
+    except (MemoryError, zlib.error, *_MISTAKES) as error:
+        raise LFADSError(
+            f"{path}: cannot be read ({' '.join(str(error).split())}); the file is damaged or was "
+            "not written to its end; copy or write it again"
+        ) from error
+
+
+# scipy's reader raises these on broken files
+_MISTAKES = (OSError, ValueError, TypeError, KeyError, IndexError, EOFError, NotImplementedError)
+
+
+def _plain(value: Any) -> Any:
+    """Turn what scipy made of a variable into numbers, texts, cells and structures."""
+    if not isinstance(value, np.ndarray):
+        return Unreadable("a sparse matrix; store it as full(...)")
+    if value.dtype.names is not None:
+        if type(value).__name__ == "MatlabOpaque":
+            return Unreadable("an object of a MATLAB class; store its values as arrays")
+        fields = {n: [_plain(v) for v in value[n].ravel()] for n in value.dtype.names}
+        if value.size == 1:
+            return {name: items[0] for name, items in fields.items()}
+        return {name: Cells(value.shape, items) for name, items in fields.items()}
+    if type(value).__name__ == "MatlabFunction":
+        return Unreadable("a function, which is never run; store its values as arrays")
+    if value.dtype.hasobject:
+        return Cells(value.shape, [_plain(v) for v in value.ravel()])
+    return value
+
+
+def _stored(group: h5py.Group, name: str, where: str) -> Any:
+    """Read a variable of a v7.3 file."""
+    link = group.get(name, getlink=True)
+    if not isinstance(link, h5py.HardLink):
+        read_array(group, name, where, True)  # says what kind of link it is, and raises
+    return _object(group[name], where)
+
+
+def _object(item: Any, where: str) -> Any:
+    if item.attrs.get("MATLAB_object_decode") is not None:
+        return Unreadable("an object of a MATLAB class; store its values as arrays")
+    kind = item.attrs.get("MATLAB_class", b"double")
+    kind = kind.decode() if isinstance(kind, bytes) else str(kind)
+    if isinstance(item, h5py.Group):
+        if kind != "struct":
+            return Unreadable(f"a {kind}; store its values as arrays")
+        return {name: _stored(item, name, f"{where}.{name}") for name in item}
+    if kind == "function_handle":
+        return Unreadable("a function, which is never run; store its values as arrays")
+    if h5py.check_ref_dtype(item.dtype) is h5py.Reference:
+        check_declared(where, item.shape, item.dtype.itemsize)
+        references = np.asarray(item[()]).T
+        return Cells(
+            references.shape, [_object(item.file[r], f"{where}{{...}}") for r in references.ravel()]
+        )
+    array = read_array(item.parent, item.name.rsplit("/", 1)[-1], where, True)
+    if array is None:
+        return np.zeros((0, 0))
+    if kind == "char":
+        rows = np.atleast_2d(array)
+        return np.array(["".join(map(chr, row)) for row in rows.astype(int)])
+    return array
+
+
+def as_vector(value: Any, where: str) -> np.ndarray:
+    """Return a row or column of numbers or texts as (n,).
+
+    Raises:
+        LFADSError: it is something else.
+    """
+    if isinstance(value, Unreadable):
+        raise LFADSError(f"{where} is {value.what}")
+    if isinstance(value, Cells):
+        texts = [i.ravel()[0] for i in value.items if _is_text(i)]
+        if len(texts) == len(value.items) and texts:
+            return np.array(texts)
+        raise LFADSError(f"{where} is a cell array; expected a row of numbers or of texts")
+    if not isinstance(value, np.ndarray) or value.size != max(value.shape, default=1):
+        found = sizes(value.shape) if isinstance(value, np.ndarray) else type(value).__name__
+        raise LFADSError(f"{where} is {found}; expected a row of numbers")
+    return value.ravel()
+
+
+def _is_text(item: Any) -> bool:
+    return isinstance(item, np.ndarray) and item.dtype.kind == "U" and item.size == 1

@@ -1,0 +1,80 @@
+"""Arrays of a .npz file: looked at before they are read, and never unpickled."""
+
+import math
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lfads_lightning.config import LFADSError
+from lfads_lightning.data.arrays import sizes
+from lfads_lightning.data.session_files import MAX_BYTES
+
+_HEADERS = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
+# what zip files and headers raise on damage
+_DAMAGE = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, MemoryError)
+
+
+def read_npz(path: Path) -> dict[str, np.ndarray]:
+    """Read all arrays of a .npz file.
+
+    Raises:
+        LFADSError: the file is damaged, an array holds Python objects, or declares more than the
+            file has.
+    """
+    try:
+        with zipfile.ZipFile(path) as file:
+            for member in file.infolist():
+                _look_at(path, file, member)
+        with np.load(path) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+    except LFADSError:
+        raise
+    except _DAMAGE as error:
+        raise LFADSError(
+            f"{path}: cannot be read ({' '.join(str(error).split())}); expected a .npz file as "
+            "numpy.savez writes it; copy or write it again"
+        ) from error
+
+
+def _look_at(path: Path, file: zipfile.ZipFile, member: zipfile.ZipInfo) -> None:
+    """Refuse an array by what it declares, before memory is asked for."""
+    name = member.filename.removesuffix(".npy")
+    if not member.filename.endswith(".npy"):
+        raise LFADSError(f"{path}: {name} is no array; expected a file of numpy.savez")
+    with file.open(member) as stream:
+        version = np.lib.format.read_magic(stream)
+        shape, _, dtype = _header(version, stream)
+        left = member.file_size - stream.tell()
+    if dtype.hasobject:
+        raise LFADSError(
+            f"{path}: {name} holds Python objects, which could run code when read; save plain "
+            "arrays: times of spikes in one array, their neurons in another"
+        )
+    check_declared(f"{path}: {name}", shape, dtype.itemsize)
+    if math.prod(shape) * dtype.itemsize != left:
+        raise LFADSError(
+            f"{path}: {name} declares {sizes(shape)} values of {dtype}, the file has {left} bytes "
+            "of it; it is damaged; write it again"
+        )
+
+
+def _header(version: tuple[int, int], stream: Any) -> tuple[tuple[int, ...], bool, np.dtype]:
+    if version not in _HEADERS:
+        raise ValueError(f"format version {version}")
+    return _HEADERS[version](stream)
+
+
+def check_declared(where: str, shape: tuple[int, ...], itemsize: int) -> None:
+    """Refuse an array that is larger than any recording."""
+    n_bytes = math.prod(shape) * itemsize
+    if n_bytes > MAX_BYTES:
+        raise LFADSError(
+            f"{where} declares {sizes(shape)} values, {n_bytes / 2**30:.0f} GiB; the limit is "
+            f"{MAX_BYTES / 2**30:.0f} GiB; split the recording into several"
+        )

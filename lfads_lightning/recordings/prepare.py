@@ -1,0 +1,314 @@
+"""From a recording to a session file: read, cut into trials, choose, split, write."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import yaml
+from tqdm import tqdm
+
+from lfads_lightning.config import LFADSError
+from lfads_lightning.data.arrays import MAX_COUNT, listed, nearest
+from lfads_lightning.data.session_writer import Blocks, write_session
+from lfads_lightning.recordings import names
+from lfads_lightning.recordings.arrays import recording_from_arrays
+from lfads_lightning.recordings.binned import cut_binned
+from lfads_lightning.recordings.binning import block_size
+from lfads_lightning.recordings.matlab import read_mat
+from lfads_lightning.recordings.npz import read_npz
+from lfads_lightning.recordings.nwb import read_nwb
+from lfads_lightning.recordings.records import Binned, Cut, Spikes
+from lfads_lightning.recordings.settings import Settings, settings_from
+from lfads_lightning.recordings.spike_tables import add_behaviour_file, spikes_from_rows
+from lfads_lightning.recordings.splitting import split_trials
+from lfads_lightning.recordings.tables import TABLES, columns_of_frame, read_table
+from lfads_lightning.recordings.trials import cut_spikes
+
+FORMATS = (".nwb", ".mat", ".npz", *TABLES)
+
+
+class Prepared(NamedTuple):
+    """A session that was written."""
+
+    path: Path
+    summary: str
+    notes: list[str]
+
+
+def prepare(recording: Any, out: str | Path, *, name: str | None = None, **options: Any) -> Path:
+    """Make a session file of a recording.
+
+    Args:
+        recording: NWB, .mat, .npz, CSV or parquet file; or {name: array} as in a .npz file; or a
+            data frame with one row per spike.
+        out: folder that receives ``NAME.h5``.
+        name: of the session; by default the file's, without its extension.
+        **options: those of `lfads-prepare`, with underscores (``bin_width_s=0.02``), see
+            :class:`lfads_lightning.recordings.settings.Settings`.
+
+    Returns:
+        The session file.
+
+    Raises:
+        LFADSError: something in the recording or the options is not as it must be.
+    """
+    return prepare_recording(recording, Path(out), name, settings_from(options)).path
+
+
+def prepare_recording(recording: Any, out: Path, name: str | None, settings: Settings) -> Prepared:
+    """Make a session file, and say what is in it; see :func:`prepare`."""
+    source, name = _named(recording, name)
+    made = _read(recording, source, name, settings)
+    if isinstance(made, Spikes):
+        cut = cut_spikes(add_behaviour_file(made, settings, name), settings)
+    else:
+        cut = cut_binned(made, settings)
+    del made
+    _take_behaviour(cut, settings)
+    seen = _survey(cut, name)
+    neurons = _choose_neurons(cut, seen, settings)
+    condition = _condition(cut, settings)
+    everyone = np.arange(len(cut.numbers)) if cut.usable is None else np.flatnonzero(cut.usable)
+    label = None if condition is None else condition[everyone]
+    splits = split_trials(len(everyone), label, settings, cut.n_together, cut.source)
+    splits = {split: everyone[chosen] for split, chosen in splits.items()}
+    stored = _stored(cut, settings, condition, neurons, splits)
+    for split, chosen in splits.items():
+        stored[f"{split}_data"] = _blocks(cut, chosen, neurons, seen.dtype, f"{name}: {split}")
+    path = write_session(out / f"{name}.h5", **stored)
+    return Prepared(path, _summary(path, cut, splits, neurons, seen), cut.notes)
+
+
+def _named(recording: Any, name: str | None) -> tuple[str, str]:
+    if isinstance(recording, str | Path):
+        return str(recording), name or Path(recording).stem
+    if name is None:
+        raise LFADSError("prepare: a recording from memory needs name=..., the session's name")
+    return f"recording '{name}'", name
+
+
+def _read(recording: Any, source: str, name: str, settings: Settings) -> Spikes | Binned:
+    if hasattr(recording, "columns"):
+        return spikes_from_rows(columns_of_frame(recording, source), source, settings, name)
+    if isinstance(recording, Mapping):
+        arrays = {str(key): np.asarray(value) for key, value in recording.items()}
+        return recording_from_arrays(arrays, source, settings, name)
+    path = Path(recording)
+    if not path.is_file():
+        raise LFADSError(f"{path}: no such file; expected a recording ({', '.join(FORMATS)})")
+    match path.suffix.lower():
+        case ".nwb":
+            return read_nwb(path, settings)
+        case ".mat":
+            return recording_from_arrays(read_mat(path), source, settings, name)
+        case ".npz":
+            return recording_from_arrays(read_npz(path), source, settings, name)
+        case suffix if suffix in TABLES:
+            return spikes_from_rows(read_table(path), source, settings, name)
+    raise LFADSError(
+        f"{path}: {path.suffix or 'no extension'} is no known format; expected one of "
+        f"{', '.join(FORMATS)}"
+    )
+
+
+class Seen(NamedTuple):
+    """What a first look at all counts tells."""
+
+    totals: np.ndarray  # (D,)
+    per_trial: np.ndarray  # (E,)
+    dtype: np.dtype  # that holds them
+
+
+def _survey(cut: Cut, name: str) -> Seen:
+    totals = np.zeros(len(cut.neuron_ids))
+    per_trial = np.zeros(len(cut.numbers))
+    low, high, whole, at = np.inf, -np.inf, True, 0
+    for block in _in_blocks(cut, np.arange(len(cut.numbers)), f"{name}: looking"):
+        totals += block.sum((0, 1), dtype=np.float64)
+        per_trial[at : at + len(block)] = block.sum((1, 2), dtype=np.float64)
+        low, high = min(low, block.min()), max(high, block.max())
+        if block.dtype.kind == "f":
+            whole = whole and bool((block == np.floor(block)).all())
+        at += len(block)
+    if not np.isfinite([low, high]).all():
+        raise LFADSError(f"{cut.source}: counts hold infinity; expected finite values; mend them")
+    is_counts = whole and low >= 0 and high <= MAX_COUNT
+    dtype = np.min_scalar_type(int(high)) if is_counts else np.dtype(np.float32)
+    return Seen(totals, per_trial, dtype)
+
+
+def _in_blocks(cut: Cut, trials: np.ndarray, what: str) -> Iterator[np.ndarray]:
+    size = block_size(cut.n_bins, len(cut.neuron_ids))
+    # a bar only where someone looks, and only for work worth one
+    quiet = None if len(trials) > 4 * size else True
+    with tqdm(total=len(trials), desc=what, unit="trial", leave=False, disable=quiet) as bar:
+        for i in range(0, len(trials), size):
+            block = cut.counts(trials[i : i + size])
+            yield block
+            bar.update(len(block))
+
+
+def _blocks(
+    cut: Cut, trials: np.ndarray, neurons: np.ndarray, dtype: np.dtype, what: str
+) -> Blocks:
+    def make() -> Iterator[np.ndarray]:
+        for block in _in_blocks(cut, trials, what):
+            yield block[:, :, neurons].astype(dtype)
+
+    return Blocks((len(trials), cut.n_bins, len(neurons)), dtype, make)
+
+
+def _choose_neurons(cut: Cut, seen: Seen, settings: Settings) -> np.ndarray:
+    """Return the columns that stay: not named in ``leave_out``, and not below ``min_rate_hz``."""
+    ids = [str(i) for i in cut.neuron_ids.tolist()]
+    for named in settings.leave_out:
+        if str(named) not in ids:
+            raise LFADSError(
+                f"{cut.source}: leave_out={named} is no neuron{nearest(str(named), ids)}; "
+                f"expected one of {listed(ids, 20)}"
+            )
+    keep = np.array([i not in {str(n) for n in settings.leave_out} for i in ids])
+    seconds = len(cut.numbers) * cut.n_bins * (cut.bin_width_s or np.nan)
+    if settings.min_rate_hz is None:
+        silent = cut.neuron_ids[keep & (seen.totals == 0)]
+        if len(silent) and seen.dtype.kind == "u":
+            raise LFADSError(
+                f"{cut.source}: {len(silent)} units are without spikes in all trials: "
+                f"{listed(silent.tolist(), 20)}; expected some of each; drop units below a rate "
+                "with min_rate_hz=0.1, or keep these with min_rate_hz=0"
+            )
+    elif settings.min_rate_hz > 0:
+        if cut.bin_width_s is None:
+            raise LFADSError(f"{cut.source}: min_rate_hz needs source_bin_width_s, the width of "
+                             "the bins in the file")  # fmt: skip
+        low = keep & (seen.totals / seconds < settings.min_rate_hz)
+        if low.any():
+            cut.notes.append(
+                f"{low.sum()} neurons below {settings.min_rate_hz:g} Hz: "
+                f"{listed(cut.neuron_ids[low].tolist())}"
+            )
+        keep &= ~low
+    if not keep.any():
+        highest = (seen.totals / seconds).max()
+        raise LFADSError(
+            f"{cut.source}: no neuron is left; the highest rate is {highest:.4g} Hz; expected some "
+            "above min_rate_hz and not in leave_out"
+        )
+    return np.flatnonzero(keep)
+
+
+def _condition(cut: Cut, settings: Settings) -> np.ndarray | None:
+    key = settings.condition or names.find(cut.per_trial, names.CONDITIONS)
+    if key is None:
+        return None
+    labels = cut.per_trial.get(key)
+    if labels is None or labels.ndim != 1:
+        known = [k for k, v in cut.per_trial.items() if v.ndim == 1]
+        raise LFADSError(
+            f"{cut.source}: condition={key} is no label of the trials{nearest(key, known)}; "
+            f"expected one of {listed(known, 20)}"
+        )
+    return cut.per_trial.pop(key)
+
+
+def _take_behaviour(cut: Cut, settings: Settings) -> None:
+    """Put behaviour under its key, and look for gaps in it."""
+    _gather_behaviour(cut, settings)
+    behaviour = cut.per_trial.get("behaviour")
+    if behaviour is None:
+        return
+    holed = ~np.isfinite(behaviour).all((1, 2))
+    if not holed.any():
+        return
+    if not settings.drop_nan_behaviour:
+        i, t, k = np.argwhere(~np.isfinite(behaviour))[0]
+        raise LFADSError(
+            f"{cut.source}: behaviour {cut.per_trial['behaviour_names'][k]} is NaN in "
+            f"{holed.sum()} of {len(holed)} trials, first in bin {t} of trial {cut.numbers[i]}; "
+            "expected a value in every bin; mend it, or drop these trials with drop_nan_behaviour"
+        )
+    if holed.all():
+        raise LFADSError(
+            f"{cut.source}: behaviour has gaps in every trial; expected samples throughout the "
+            "window; check its unit of time, or use a shorter window_s"
+        )
+    cut.notes.append(f"{holed.sum()} trials whose behaviour has gaps")
+    cut.usable = ~holed
+
+
+def _gather_behaviour(cut: Cut, settings: Settings) -> None:
+    """Join the per-bin arrays that are named as behaviour, (E, T, K)."""
+    if "behaviour_names" in cut.per_trial:  # sampled beside spike times
+        return
+    keys = settings.behaviour or [k for k in cut.per_trial if k.lower() in names.BEHAVIOUR]
+    parts, columns = [], []
+    for key in keys:
+        array = cut.per_trial.get(key)
+        known = [k for k, v in cut.per_trial.items() if v.ndim >= 2]
+        if array is None or array.ndim not in (2, 3) or array.shape[1] != cut.n_bins:
+            raise LFADSError(
+                f"{cut.source}: behaviour={key} is no array of trials × bins × values"
+                f"{nearest(key, known)}; expected one of {listed(known, 20)}"
+            )
+        parts.append(cut.per_trial.pop(key).reshape(len(array), cut.n_bins, -1))
+        n = parts[-1].shape[2]
+        columns += [key] if n == 1 else [f"{key}_{k}" for k in range(n)]
+    if parts:
+        cut.per_trial["behaviour"] = np.concatenate(parts, axis=2).astype(np.float32)
+        cut.per_trial["behaviour_names"] = np.array(columns)
+
+
+def _stored(
+    cut: Cut,
+    settings: Settings,
+    condition: np.ndarray | None,
+    neurons: np.ndarray,
+    splits: Mapping[str, np.ndarray],
+) -> dict[str, Any]:
+    """Return all that lies beside the counts; the keys are in `keys.py`."""
+    stored: dict[str, Any] = {
+        "bin_width_s": cut.bin_width_s,
+        "neuron_ids": cut.neuron_ids[neurons],
+        "behaviour_names": cut.per_trial.pop("behaviour_names", None),
+        "source": cut.source,
+        "left_out": np.array(cut.notes, dtype=str) if cut.notes else None,
+        "settings": yaml.safe_dump(_plain(settings), sort_keys=False),
+        "version": version("lfads-lightning"),
+        **cut.constants,
+    }
+    if cut.held_out is not None:
+        stored["held_out_neurons"] = np.flatnonzero(cut.held_out[neurons])
+    per_trial = cut.per_trial | {"inds": cut.numbers}
+    if condition is not None:
+        per_trial["condition"] = condition
+    for split, chosen in splits.items():
+        for key, array in per_trial.items():
+            stored[f"{split}_{key.replace('/', '_')}"] = array[chosen]
+    return stored
+
+
+def _plain(settings: Settings) -> dict[str, Any]:
+    given = dataclasses.asdict(settings)
+    return {key: list(v) if isinstance(v, tuple) else v for key, v in given.items()}
+
+
+def _summary(
+    path: Path, cut: Cut, splits: Mapping[str, np.ndarray], neurons: np.ndarray, seen: Seen
+) -> str:
+    sizes = " + ".join(f"{len(chosen)} {split}" for split, chosen in splits.items())
+    trials = np.concatenate(list(splits.values()))
+    mean = seen.totals[neurons].sum() / (len(cut.numbers) * cut.n_bins * len(neurons))
+    width = "" if cut.bin_width_s is None else f" of {1000 * cut.bin_width_s:g} ms"
+    if seen.dtype.kind == "f":
+        rate = "real values: train with model.output_dist=gaussian"
+    else:
+        rate = f"{mean:.3g} spikes per bin"
+        if cut.bin_width_s is not None:
+            rate += f", {mean / cut.bin_width_s:.3g} Hz"
+        empty = int((seen.per_trial[trials] == 0).sum())
+        rate += f"; {empty} trials without any spike" if empty else ""
+    pieces = "chops" if "chop_starts" in cut.per_trial else "trials"
+    return f"{path}: {sizes} {pieces} x {cut.n_bins} bins{width} x {len(neurons)} neurons ({rate})"

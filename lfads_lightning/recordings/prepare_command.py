@@ -1,0 +1,107 @@
+"""The command `lfads-prepare`: recordings to session files."""
+
+import argparse
+import dataclasses
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+from lfads_lightning.config import LFADSError
+from lfads_lightning.recordings.settings import Settings
+
+DESCRIPTION = """\
+Make session files of recordings: NWB, MATLAB (v5, v7.3), .npz, or spike times in CSV or parquet
+tables. Each recording becomes NAME.h5 in the folder OUT. All times are in seconds."""
+EPILOGUE = """\
+examples:
+  lfads-prepare day1.nwb --out data --bin-width-s 0.01 --align-to go_cue_time --window-s -0.2 0.5
+  lfads-prepare counts.npz --out data --behaviour velocity
+  lfads-prepare spikes.csv --out data --bin-width-s 0.01 --chop-bins 100 --overlap-bins 20
+exit status: 0 all were written, 1 a recording is not as it must be (the others are written),
+2 wrong usage"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run `lfads-prepare ...`; a user's mistake ends with one line."""
+    parser = _parser()
+    given = vars(parser.parse_args(argv))
+    recordings, out = given.pop("recordings"), given.pop("out")
+    try:
+        settings = Settings(**given)
+        _check_names(recordings)
+    except LFADSError as error:
+        parser.exit(2, f"error: {_as_options(error)}\n")
+    # numpy and h5py are imported once the command line is known to be right
+    from lfads_lightning.recordings.prepare import prepare_recording
+
+    failed = 0
+    for path in recordings:
+        try:
+            made = prepare_recording(path, out, None, settings)
+        except LFADSError as error:
+            failed = 1
+            print(f"error: {_as_options(error)}", file=sys.stderr)
+            continue
+        print(made.summary)
+        for note in made.notes:
+            print(f"  left out: {note}")
+    return failed
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="lfads-prepare",
+        description=DESCRIPTION,
+        epilog=EPILOGUE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("recordings", nargs="+", type=Path, metavar="RECORDING")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the session files")
+    for f in dataclasses.fields(Settings):
+        parser.add_argument(_option(f.name), dest=f.name, default=f.default, **_words(f))
+    return parser
+
+
+def _option(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _words(f: dataclasses.Field) -> dict[str, Any]:
+    """Return what argparse must know of an option."""
+    doc, kind = f.metadata["doc"], f.metadata["kind"]
+    if kind is bool:
+        return {"action": "store_true", "help": doc}
+    if f.default not in (None, ()):
+        doc += f" (default: {f.default})"
+    words: dict[str, Any] = {"type": kind, "help": doc.replace("%", "%%")}
+    if f.metadata.get("choices") is None:
+        words["metavar"] = {float: "X", int: "N", str: "NAME"}[kind]
+    if f.metadata.get("nargs") == 2:
+        words["metavar"] = ("FROM", "TO")
+    return words | {k: f.metadata[k] for k in ("nargs", "choices") if k in f.metadata}
+
+
+def _check_names(recordings: list[Path]) -> None:
+    """Refuse two recordings that would become one file."""
+    stems: dict[str, Path] = {}
+    for path in recordings:
+        other = stems.setdefault(path.stem, path)
+        if other is not path:
+            raise LFADSError(
+                f"{other} and {path} would both become {path.stem}.h5; expected unlike names; "
+                "prepare them into two folders"
+            )
+
+
+def _as_options(error: LFADSError) -> str:
+    """Write options as they are typed: window_s=(0, 0.5) as --window-s 0 0.5."""
+    fields = sorted((f.name for f in dataclasses.fields(Settings)), key=len, reverse=True)
+
+    def typed(found: re.Match) -> str:
+        name, equals, values = found.groups()
+        if not equals and "_" not in name:  # a word of the sentence
+            return found[0]
+        return _option(name) + " " * len(equals) + (values or "").strip("()").replace(",", "")
+
+    return re.sub(rf"(?<![\w/.-])({'|'.join(fields)})\b(=?)(\([^()]*\))?", typed, str(error))

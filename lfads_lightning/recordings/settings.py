@@ -1,0 +1,157 @@
+"""Every option of `lfads-prepare`: name, default, meaning. The command line is made from it."""
+
+import dataclasses
+import difflib
+from dataclasses import dataclass, field
+from typing import Any
+
+from lfads_lightning.config import LFADSError
+
+
+def _o(default: Any, doc: str, kind: type = str, **more: Any) -> Any:
+    """Declare an option; ``more`` goes to argparse (nargs, choices, metavar)."""
+    return field(default=default, metadata={"doc": doc, "kind": kind, **more})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How recordings become sessions; all times are in seconds."""
+
+    bin_width_s: float | None = _o(
+        None, "bin width; for counts: a multiple of the file's (default: the file's)", float
+    )
+    source_bin_width_s: float | None = _o(
+        None, "bin width of counts in a file that does not say it", float
+    )
+    counts_key: str | None = _o(None, "which array of a .npz or .mat file holds the counts")
+    axes: tuple[str, ...] | None = _o(
+        None,
+        "order of the axes of the counts in the file (default: trials bins neurons, or bins "
+        "neurons for one continuous recording)",
+        nargs="+",
+        choices=("trials", "bins", "neurons"),
+    )
+    unit_column: str | None = _o(None, "column (or key) of the neuron of each spike")
+    time_column: str | None = _o(None, "column (or key) of the time of each spike")
+    trial_column: str | None = _o(None, "column (or key) of the trial of each spike")
+    time_unit: str | None = _o(
+        None,
+        "unit of all times in the file (default: s, and times that look otherwise are refused)",
+        choices=("s", "ms", "us", "samples"),
+    )
+    sampling_rate_hz: float | None = _o(None, "samples per second, for --time-unit samples", float)
+    trials: str | None = _o(
+        None,
+        "trial table: a CSV or parquet file ({name} stands for the recording's), or the name of "
+        "an NWB interval table (default: trials)",
+    )
+    align_to: str | None = _o(None, "event (column of the trial table) that trials are aligned to")
+    window_s: tuple[float, float] | None = _o(
+        None, "first and last moment of a trial, from the event", float, nargs=2
+    )
+    recording_s: tuple[float, float] | None = _o(
+        None, "first and last moment of the recording", float, nargs=2
+    )
+    chop_bins: int | None = _o(None, "cut a continuous recording into pieces of this length", int)
+    overlap_bins: int = _o(0, "bins that neighbouring pieces share", int)
+    min_rate_hz: float | None = _o(
+        None,
+        "leave out neurons below this rate; 0 keeps silent ones (default: refuse these)",
+        float,
+    )
+    leave_out: tuple[str, ...] = _o((), "neurons to leave out, by their ids", nargs="+")
+    held_out: str | None = _o(
+        None, "column (or key) that marks held-out neurons (default: held_out or heldout, if there)"
+    )
+    condition: str | None = _o(
+        None, "column (or key) of conditions (default: condition, if there is one)"
+    )
+    behaviour: tuple[str, ...] = _o(
+        (), "behaviour: NWB time series, or keys, or columns of the behaviour file", nargs="+"
+    )
+    behaviour_file: str | None = _o(
+        None, "CSV or parquet file with a column time ({name} stands for the recording's)"
+    )
+    drop_nan_behaviour: bool = _o(
+        False, "drop trials whose behaviour has gaps, instead of refusing them", bool
+    )
+    valid_fraction: float = _o(0.2, "share of the trials of each condition for validation", float)
+    test_fraction: float = _o(0.0, "share of the trials of each condition for a test split", float)
+    split: str = _o(
+        "even",
+        "how these are chosen: evenly spaced in time, or at random",
+        choices=("even", "random"),
+    )
+    seed: int = _o(0, "of the random split", int)
+
+    def __post_init__(self) -> None:
+        """Check every value by itself."""
+        for f in dataclasses.fields(self):
+            value = getattr(self, f.name)
+            if f.metadata.get("nargs") and value is not None and not isinstance(value, tuple):
+                value = (value,) if isinstance(value, str) else tuple(value)
+                object.__setattr__(self, f.name, value)
+            _check_type(f, value)
+        for name in ("bin_width_s", "source_bin_width_s", "sampling_rate_hz"):
+            if (given := getattr(self, name)) is not None and not 0 < given < float("inf"):
+                raise LFADSError(f"{name} is {given}; expected a positive number")
+        for name in ("window_s", "recording_s"):
+            pair = getattr(self, name)
+            if pair is not None and not (len(pair) == 2 and pair[0] < pair[1]):
+                raise LFADSError(f"{name} is {pair}; expected two moments, the earlier one first")
+        if self.chop_bins is not None and not 0 <= self.overlap_bins < self.chop_bins:
+            raise LFADSError(
+                f"overlap_bins is {self.overlap_bins}; expected 0 <= overlap_bins < chop_bins = "
+                f"{self.chop_bins}"
+            )
+        if self.chop_bins is None and self.overlap_bins:
+            raise LFADSError("overlap_bins is given without chop_bins, the length of a piece")
+        if self.chop_bins is not None and (self.align_to or self.window_s):
+            raise LFADSError(
+                "chop_bins cuts a continuous recording, align_to and window_s cut trials; "
+                "give the one or the others"
+            )
+        fractions = (self.valid_fraction, self.test_fraction)
+        if not all(0 <= f < 1 for f in fractions) or sum(fractions) >= 1:
+            raise LFADSError(
+                f"valid_fraction and test_fraction are {fractions[0]} and {fractions[1]}; expected "
+                "shares of 0 or more that leave some trials to train on"
+            )
+        if self.time_unit == "samples" and self.sampling_rate_hz is None:
+            raise LFADSError("time_unit=samples needs sampling_rate_hz, the samples per second")
+
+    @property
+    def seconds_per_unit(self) -> float:
+        """What a time in the file is multiplied by."""
+        if self.time_unit == "samples":
+            assert self.sampling_rate_hz is not None
+            return 1 / self.sampling_rate_hz
+        return {"ms": 1e-3, "us": 1e-6}.get(self.time_unit or "s", 1.0)
+
+
+def _check_type(f: dataclasses.Field, value: Any) -> None:
+    choices, nargs = f.metadata.get("choices"), f.metadata.get("nargs")
+    if value is None and f.default is None:
+        return
+    numbers = (int, float) if f.metadata["kind"] is float else f.metadata["kind"]
+    for one in value if nargs else (value,):
+        wrong_bool = isinstance(one, bool) and f.metadata["kind"] is not bool
+        if not isinstance(one, numbers) or wrong_bool:
+            raise LFADSError(f"{f.name} is {value!r}; expected {f.metadata['kind'].__name__}")
+        if choices and one not in choices:
+            raise LFADSError(f"{f.name} is {one!r}; expected one of {', '.join(choices)}")
+
+
+def settings_from(options: dict[str, Any]) -> Settings:
+    """Make settings of keyword arguments.
+
+    Raises:
+        LFADSError: no such option, or a wrong value.
+    """
+    names = [f.name for f in dataclasses.fields(Settings)]
+    for name in options:
+        if name not in names:
+            near = difflib.get_close_matches(name, names, n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise LFADSError(f"prepare: no option {name}{hint}; they are {', '.join(names)}")
+    return Settings(**options)

@@ -1,0 +1,60 @@
+"""Which trials train, which validate, which test."""
+
+import numpy as np
+
+from lfads_lightning.config import LFADSError
+from lfads_lightning.recordings.keys import SPLITS
+from lfads_lightning.recordings.settings import Settings
+
+
+def split_trials(
+    n_trials: int, condition: np.ndarray | None, settings: Settings, n_together: int, source: str
+) -> dict[str, np.ndarray]:
+    """Divide trials into splits, each condition in the same shares.
+
+    Args:
+        n_trials: E.
+        condition: (E,) labels, or None.
+        settings: fractions, and how trials are chosen.
+        n_together: neighbouring trials that stay in one split.
+        source: named in the error.
+
+    Returns:
+        Positions of the trials of each split that has any, rising.
+
+    Raises:
+        LFADSError: too few trials for the splits asked for.
+    """
+    n = -(-n_trials // n_together)
+    labels = np.zeros(n, int)
+    if condition is not None and n_together == 1:
+        labels = np.unique(condition, return_inverse=True)[1].ravel()
+    drawn = np.arange(n)
+    if settings.split == "random":
+        drawn = np.random.default_rng(settings.seed).permutation(n)
+    order = np.lexsort((drawn, labels))
+    role = np.zeros(n, int)
+    role[order[_spaced(n, settings.valid_fraction)]] = 1
+    rest = order[role[order] == 0]
+    share = settings.test_fraction / (1 - settings.valid_fraction)
+    role[rest[_spaced(len(rest), share)]] = 2
+    each = np.repeat(role, n_together)[:n_trials]
+    splits = {name: np.flatnonzero(each == k) for k, name in enumerate(SPLITS)}
+    asked = {"train": 1.0, "valid": settings.valid_fraction, "test": settings.test_fraction}
+    for name, trials in splits.items():
+        if asked[name] > 0 and len(trials) == 0:
+            pieces = "trials" if n_together == 1 else f"groups of {n_together} chops"
+            raise LFADSError(
+                f"{source}: {n} {pieces} are too few for a {name} split; expected more; "
+                "use more of the recording, or valid_fraction=0"
+            )
+    return {name: trials for name, trials in splits.items() if len(trials)}
+
+
+def _spaced(n: int, share: float) -> np.ndarray:
+    """Return positions, evenly spaced from 0 on: every fifth for a share of 0.2."""
+    if share <= 0:
+        return np.zeros(0, int)
+    # a hair more, so that 0.2 * 5 is 1 whatever its rounding
+    crossed = np.floor(np.arange(-1, n) * share + 1e-9)
+    return np.flatnonzero(np.diff(crossed) > 0)

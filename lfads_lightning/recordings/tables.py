@@ -1,0 +1,123 @@
+"""Tables: CSV files, parquet files, and data frames in memory, as columns by name."""
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lfads_lightning.config import LFADSError
+
+TABLES = (".csv", ".tsv", ".txt", ".parquet", ".pq")
+
+
+def read_table(path: Path) -> dict[str, np.ndarray]:
+    """Read a table's columns: numbers as float64, all else as text.
+
+    Raises:
+        LFADSError: the file is missing, or is no table with a header.
+    """
+    if not path.is_file():
+        raise LFADSError(f"{path}: no such file; expected a table with named columns")
+    if path.suffix.lower() in (".parquet", ".pq"):
+        return _read_parquet(path)
+    return _read_csv(path)
+
+
+def _read_csv(path: Path) -> dict[str, np.ndarray]:
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            first = file.readline()
+            if not first.strip():
+                raise LFADSError(f"{path}: is empty; expected a header and rows")
+            marks = "\t" if path.suffix.lower() == ".tsv" else ",;\t"
+            mark = max(marks, key=first.count)
+            names = [
+                name.strip() for name in next(csv.reader([first.strip("\r\n")], delimiter=mark))
+            ]
+    except (OSError, UnicodeDecodeError) as error:
+        raise LFADSError(f"{path}: cannot be read ({error}); expected a text table") from error
+    if len(set(names)) < len(names) or any(_is_number(name) for name in names):
+        raise LFADSError(
+            f"{path}: its first row is {', '.join(names)}; expected the names of the columns, each "
+            "once, such as unit,time"
+        )
+    columns = {}
+    for i, name in enumerate(names):
+        try:
+            columns[name] = _column(path, mark, i, float)
+        except ValueError:
+            columns[name] = _text_column(path, mark, i, name)
+    return columns
+
+
+def _column(path: Path, mark: str, index: int, kind: type) -> np.ndarray:
+    # a column at a time, so that texts need not be held for a column of numbers; empty is NaN
+    return np.loadtxt(
+        path,
+        dtype=kind,
+        delimiter=mark,
+        skiprows=1,
+        usecols=index,
+        comments=None,
+        quotechar='"',
+        encoding="utf-8",
+        ndmin=1,
+        converters=_number_or_nan if kind is float else None,
+    )
+
+
+def _number_or_nan(text: str) -> float:
+    return float(text) if text.strip() else np.nan
+
+
+def _text_column(path: Path, mark: str, index: int, name: str) -> np.ndarray:
+    try:
+        return _column(path, mark, index, str)
+    except ValueError as error:
+        raise LFADSError(
+            f"{path}: {name}: cannot be read ({error}); expected rows as long as the header"
+        ) from error
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _read_parquet(path: Path) -> dict[str, np.ndarray]:
+    try:
+        from pyarrow import ArrowException, parquet
+    except ImportError as error:
+        raise LFADSError(
+            f'{path}: reading parquet needs pyarrow; pip install "lfads-lightning[parquet]"'
+        ) from error
+    try:
+        table = parquet.read_table(path)
+    except (ArrowException, OSError) as error:
+        raise LFADSError(
+            f"{path}: cannot be read ({' '.join(str(error).split())[:200]}); expected a parquet "
+            "table; copy or write it again"
+        ) from error
+    return {n: _as_column(table[n].to_numpy(), f"{path}: {n}") for n in table.column_names}
+
+
+def columns_of_frame(frame: Any, source: str) -> dict[str, np.ndarray]:
+    """Return the columns of a data frame (pandas, polars)."""
+    return {str(n): _as_column(np.asarray(frame[n]), f"{source}: {n}") for n in frame.columns}
+
+
+def _as_column(values: np.ndarray, where: str) -> np.ndarray:
+    if values.dtype.kind in "biuf":
+        return values
+    if all(isinstance(v, str) for v in values):
+        return np.array(values.tolist(), dtype=str)
+    try:
+        return values.astype(float)  # None is NaN
+    except (TypeError, ValueError) as error:
+        raise LFADSError(
+            f"{where} holds neither numbers nor texts; expected a plain column"
+        ) from error
