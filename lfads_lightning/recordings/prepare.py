@@ -211,7 +211,16 @@ def _condition(cut: Cut, settings: Settings) -> np.ndarray | None:
             f"{cut.source}: condition={key} is no label of the trials{nearest(key, known)}; "
             f"expected one of {listed(known, 20)}"
         )
-    return cut.per_trial.pop(key)
+    return _as_labels(cut.per_trial.pop(key))
+
+
+def _as_labels(values: np.ndarray) -> np.ndarray:
+    """Return labels as whole numbers or texts, which session files take."""
+    if values.dtype.kind == "b":
+        return values.astype(np.int64)
+    if values.dtype.kind == "f" and (values != np.floor(values))[np.isfinite(values)].any():
+        return np.array([f"{v:.9g}" if np.isfinite(v) else "" for v in values])
+    return values
 
 
 def _take_behaviour(cut: Cut, settings: Settings) -> None:

@@ -1,0 +1,124 @@
+"""The command `lfads-check`: what session files hold, and whether they can be trained on."""
+
+import argparse
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lfads_lightning.config import LFADSError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from lfads_lightning.recordings.findings import Finding
+
+EPILOGUE = """\
+exit status: 0 can be trained on, 1 something would fail (with --strict: or is seldom meant),
+2 wrong usage"""
+COLUMNS = ("session", "trials", "bins", "neurons", "bin", "rate", "silent", "copies", "sharing",
+           "empty")  # fmt: skip
+LEGEND = """\
+trials: train + valid; rate: lowest, median, highest of the neurons; silent: neurons without a
+spike; copies: neurons equal to another; sharing: pairs that share spikes; empty: trials without a
+spike"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run `lfads-check ...`; a user's mistake ends with one line."""
+    parser = argparse.ArgumentParser(
+        prog="lfads-check",
+        description="Show what session files hold, what would fail in training, and settings "
+        "that suit their size.",
+        epilog=EPILOGUE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE")
+    parser.add_argument(
+        "--strict", action="store_true", help="fail on what is seldom meant as well"
+    )
+    given = parser.parse_args(argv)
+    for path in given.files:
+        if not path.is_file():
+            parser.exit(2, f"error: {path}: no such file; expected the HDF5 file of a session\n")
+    from lfads_lightning.recordings.findings import check_file
+
+    found, failed = [], False
+    for path in given.files:
+        try:
+            found += [(path, finding) for finding in check_file(path)]
+        except LFADSError as error:
+            failed = True
+            print(f"error: {error}", file=sys.stderr)
+    if found:
+        print(_table([_row(finding) for _, finding in found]))
+        print(LEGEND)
+    for path, finding in found:
+        _print(path, finding)
+        failed = failed or bool(finding.faults) or (given.strict and bool(finding.cautions))
+    together = _together([finding for _, finding in found])
+    for fault in together:
+        print(f"\nfails: {fault}")
+    return int(failed or bool(together))
+
+
+def _row(found: "Finding") -> list[str]:
+    width = found.bin_width_s
+    rates = found.rates / (width or 1)
+    low, median, high = (float(q) for q in _quantiles(rates))
+    unit = "/bin" if width is None else " Hz"
+    if not found.is_counts:
+        low, median, high, unit = *_quantiles(found.rates), " (mean)"
+    return [
+        found.name,
+        " + ".join(str(n) for n in found.n_trials.values()),
+        str(found.n_bins),
+        str(found.n_neurons),
+        "?" if width is None else f"{1000 * width:g} ms",
+        f"{low:.3g} - {median:.3g} - {high:.3g}{unit}",
+        str(len(found.silent)),
+        str(len(found.duplicated)),
+        str(len(found.correlated)),
+        str(sum(found.empty_trials.values())),
+    ]
+
+
+def _quantiles(values: "np.ndarray") -> tuple[float, float, float]:
+    ordered = sorted(values.tolist())
+    return ordered[0], ordered[len(ordered) // 2], ordered[-1]
+
+
+def _table(rows: list[list[str]]) -> str:
+    lines = [list(COLUMNS), *rows]
+    widths = [max(len(line[k]) for line in lines) for k in range(len(COLUMNS))]
+    return "\n".join(
+        "  ".join(cell.rjust(w) for cell, w in zip(line, widths, strict=True)) for line in lines
+    )
+
+
+def _print(path: Path, found: "Finding") -> None:
+    print(f"\n{found.source}")
+    for fault in found.faults:
+        print(f"  fails: {fault}")
+    for caution in found.cautions:
+        print(f"  note: {caution}")
+    if not found.faults:
+        words = [f"{name}={value}" for name, value in found.settings.items()]
+        folder, stem = shlex.quote(str(path.parent)), shlex.quote(path.stem)
+        print(
+            f"  to start with: python train.py data.data_dir={folder} "
+            f"data.data_filename_stem={stem} {' '.join(words)}"
+        )
+
+
+def _together(found: list["Finding"]) -> list[str]:
+    """Say what keeps sessions of several files from being trained together."""
+    good = [f for f in found if not f.faults]
+    for what, unit in (("n_bins", "bins a trial"), ("bin_width_s", "seconds a bin")):
+        values = {getattr(f, what) for f in good} - {None}
+        if len(values) > 1:
+            return [
+                f"sessions differ in {unit} ({', '.join(f'{v:g}' for v in sorted(values))}); one "
+                "model needs one; prepare them alike, or train them apart"
+            ]
+    return []

@@ -1,0 +1,260 @@
+"""What a session file holds, what would fail in training, and settings that suit its size."""
+
+import hashlib
+import warnings
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from lfads_lightning.config import LFADSError
+from lfads_lightning.data.arrays import as_counts, listed
+from lfads_lightning.data.session_files import read_sessions
+from lfads_lightning.data.sessions import Session, check_session, check_together
+
+# Channels that share spikes (cross-talk, one neuron sorted twice) are correlated within a bin and
+# hardly across bins; neurons that follow one signal are correlated across bins as well. So what is
+# tested is r(same bin) - r(next bin). On recordings at hand without cross-talk it stays below 0.06.
+SHARED_SPIKES = 0.3
+MOST_BINS = 500_000  # looked at for correlations: an error of r below 0.002
+
+
+@dataclass
+class Finding:
+    """A session of a file, as `lfads-check` shows it.
+
+    Attributes:
+        name: of the session.
+        source: file, or file and group.
+        n_trials: by split.
+        n_bins: T.
+        n_neurons: D.
+        is_counts: the data are counts, not real values.
+        bin_width_s: None where the file does not say.
+        rates: (D,) counts per bin of the training trials.
+        silent: neurons without a spike in them, counted from 0.
+        duplicated: pairs of neurons with the same values throughout.
+        correlated: pairs that share spikes, and r(same bin) - r(next bin).
+        empty_trials: trials without any spike, by split.
+        faults: what training would refuse.
+        cautions: what it would not, but is seldom meant.
+        settings: parameters that suit this size, by their dotted names.
+    """
+
+    name: str
+    source: str
+    n_trials: dict[str, int]
+    n_bins: int
+    n_neurons: int
+    is_counts: bool
+    bin_width_s: float | None
+    rates: np.ndarray
+    silent: list[int] = field(default_factory=list)
+    duplicated: list[tuple[int, int]] = field(default_factory=list)
+    correlated: list[tuple[int, int, float]] = field(default_factory=list)
+    empty_trials: dict[str, int] = field(default_factory=dict)
+    faults: list[str] = field(default_factory=list)
+    cautions: list[str] = field(default_factory=list)
+    settings: dict[str, object] = field(default_factory=dict)
+
+
+def check_file(path: str | Path) -> list[Finding]:
+    """Look at every session of a file.
+
+    Raises:
+        LFADSError: the file cannot be read as sessions at all.
+    """
+    sessions = read_sessions(path)
+    found = [_look_at(session) for session in sessions]
+    try:
+        check_together(sessions)
+    except LFADSError as error:
+        found[-1].faults.append(str(error))
+    return found
+
+
+def _look_at(session: Session) -> Finding:
+    data = {name: split.data for name, split in session.splits.items()}
+    is_counts = all(as_counts(array) is not None for array in data.values())
+    train = session.train.data
+    found = Finding(
+        session.name,
+        session.source,
+        {name: len(array) for name, array in data.items()},
+        session.n_bins,
+        session.data_dim,
+        is_counts or not _could_be_real(data),
+        session.bin_width_s,
+        train.mean((0, 1), dtype=np.float64),
+    )
+    _refusals(session, found)
+    if found.faults:
+        return found
+    found.silent = np.flatnonzero(~train.any(axis=(0, 1))).tolist()
+    if found.is_counts:
+        found.empty_trials = {
+            name: int((~array.any(axis=(1, 2))).sum()) for name, array in data.items()
+        }
+    found.duplicated = duplicates(train, set(found.silent))
+    if found.is_counts:
+        found.correlated = [
+            (i, j, r) for i, j, r in shared_spikes(train) if (i, j) not in found.duplicated
+        ]
+    _cautions(session, found)
+    found.settings = suited(session, found)
+    return found
+
+
+def _could_be_real(data: dict[str, np.ndarray]) -> bool:
+    """Tell real values (calcium, LFP) from counts that went wrong: finite, and seldom whole."""
+    for array in data.values():
+        if array.dtype.kind != "f":
+            return bool(array.min() < 0)
+        for trial in array[:100]:
+            filled = trial[np.isfinite(trial) & (trial != 0)]
+            if filled.size and (filled != np.floor(filled)).mean() > 0.5:
+                return True
+    return False
+
+
+def _refusals(session: Session, found: Finding) -> None:
+    """Collect what training would refuse."""
+    for split in session.splits.values():
+        n_inputs = 0 if split.ext_input is None else split.ext_input.shape[-1]
+        matrix = session.alignment_matrix_cxf
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                check_session(
+                    session,
+                    output_dist="poisson" if found.is_counts else "gaussian",
+                    ext_input_dim=n_inputs,
+                    factors_dim=1 if matrix is None else matrix.shape[-1],
+                    warn=False,
+                )
+        except LFADSError as error:
+            text = str(error).removeprefix(f"{session.source}: ")
+            if text not in found.faults:
+                found.faults.append(text)
+
+
+def duplicates(data: np.ndarray, leave_out: set[int]) -> list[tuple[int, int]]:
+    """Return pairs of neurons of (E, T, D) with the same values throughout."""
+    n_neurons = data.shape[2]
+    hashes = [hashlib.blake2b() for _ in range(n_neurons)]
+    for trial in data:
+        columns = np.ascontiguousarray(trial.T)
+        for d in range(n_neurons):
+            hashes[d].update(columns[d])
+    first: dict[bytes, int] = {}
+    pairs = []
+    for d, each in enumerate(hashes):
+        other = first.setdefault(each.digest(), d)
+        if other != d and d not in leave_out:
+            pairs.append((other, d))
+    return pairs
+
+
+def shared_spikes(data: np.ndarray) -> list[tuple[int, int, float]]:
+    """Return pairs of neurons of (E, T, D) that share spikes: r(same bin) - r(next bin) > 0.3.
+
+    Of a long recording, evenly spaced trials are looked at.
+
+    Returns:
+        (neuron, neuron, difference), the strongest first; only differences of more than five
+        standard errors.
+    """
+    n_trials, n_bins, n_neurons = data.shape
+    if n_bins < 2 or n_neurons < 2:
+        return []
+    n = min(n_trials, max(MOST_BINS // n_bins, 1))
+    chosen = np.linspace(0, n_trials - 1, n).astype(int)
+    total, square = np.zeros(n_neurons), np.zeros(n_neurons)
+    same, following = np.zeros((2, n_neurons, n_neurons))
+    for i in chosen:
+        trial = data[i].astype(np.float64)
+        total += trial.sum(0)
+        square += np.square(trial).sum(0)
+        same += trial.T @ trial
+        following += trial[:-1].T @ trial[1:]
+    rows = n * n_bins
+    mean = total / rows
+    sd = np.sqrt(np.maximum(square / rows - mean**2, 0))
+    scale = np.outer(sd, sd)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        r_same = (same / rows - np.outer(mean, mean)) / scale
+        r_next = (following / (n * (n_bins - 1)) - np.outer(mean, mean)) / scale
+    excess = np.nan_to_num(r_same - np.maximum(r_next, r_next.T), posinf=0, neginf=0)
+    least = max(SHARED_SPIKES, 5 * np.sqrt(2 / rows))
+    first, second = np.nonzero(np.triu(excess > least, 1))
+    pairs = [(int(i), int(j), float(excess[i, j])) for i, j in zip(first, second, strict=True)]
+    return sorted(pairs, key=lambda pair: -pair[2])
+
+
+def _cautions(session: Session, found: Finding) -> None:
+    ids = np.arange(found.n_neurons) if session.neuron_ids is None else session.neuron_ids
+
+    def named(neurons: list[int]) -> str:
+        return listed(ids[neurons].tolist(), 10)
+
+    if session.valid is None:
+        found.cautions.append(
+            "valid_data is missing: no best model is picked; lfads-prepare splits off a fifth"
+        )
+    if found.silent:
+        found.cautions.append(
+            f"{len(found.silent)} silent neurons ({named(found.silent)}): leave them out "
+            "(lfads-prepare --min-rate-hz 0.1)"
+        )
+    if found.duplicated:
+        second = [j for _, j in found.duplicated]
+        found.cautions.append(
+            f"{len(second)} neurons are copies of others ({named(second)}): leave them out "
+            "(lfads-prepare --leave-out); with them coordinated dropout cannot tell copying"
+        )
+    if found.correlated:
+        second = sorted({j for _, j, _ in found.correlated})
+        worst = found.correlated[0]
+        found.cautions.append(
+            f"{len(found.correlated)} pairs of neurons share spikes (the most: {ids[worst[0]]} and "
+            f"{ids[worst[1]]}, r {worst[2]:.2f} above that of neighbouring bins): cross-talk, or "
+            "one neuron sorted twice; they would defeat coordinated dropout; leave out one of "
+            f"each pair ({named(second)})"
+        )
+    empty = sum(found.empty_trials.values())
+    if empty:
+        found.cautions.append(f"{empty} trials without any spike: check alignment and window")
+    if found.bin_width_s is None:
+        found.cautions.append("bin_width_s is missing: rates in Hz cannot be stated")
+
+
+def suited(session: Session, found: Finding) -> dict[str, object]:
+    """Return settings that suit the size of a session; what is not named stays at its default.
+
+    Rules of thumb: eight updates an epoch or more; networks of a third of the default size below
+    500 training trials; half as many factors as neurons at most, so that they cannot pass every
+    neuron on; ramps of 100 epochs, 200 to 2000 updates; 0.3 coordinated dropout for counts.
+    """
+    n = found.n_trials["train"]
+    batch = int(2 ** np.clip(np.floor(np.log2(max(n / 8, 1))), 2, 7))
+    batch = min(batch, n)
+    settings: dict[str, object] = {}
+    if n < 500:
+        settings["model"] = "small"
+    if batch != 128:
+        settings["data.batch_size"] = batch
+    most = max(found.n_neurons // 2, 1)
+    if session.alignment_matrix_cxf is not None:
+        settings["model.factors_dim"] = session.alignment_matrix_cxf.shape[1]
+    elif most < (10 if n < 500 else 50):
+        settings["model.factors_dim"] = most
+    if session.train.ext_input is not None and session.train.ext_input.shape[2]:
+        settings["data.ext_input_dim"] = session.train.ext_input.shape[2]
+    if found.is_counts:
+        settings["data.coordinated_dropout_rate"] = 0.3
+    else:
+        settings["model.output_dist"] = "gaussian"
+    ramp = int(np.clip(100 * -(-n // batch), 200, 2000))
+    if ramp != 2000:
+        settings["loss.kl_increase_steps"] = settings["loss.l2_increase_steps"] = ramp
+    return settings

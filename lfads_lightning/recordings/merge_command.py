@@ -1,0 +1,148 @@
+"""The command `lfads-merge`: what a run makes of chops becomes one recording again."""
+
+import argparse
+import sys
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from lfads_lightning.config import LFADSError
+from lfads_lightning.data.arrays import listed
+from lfads_lightning.data.session_files import damage_explained, find_sessions, opened
+from lfads_lightning.files import whole_file
+from lfads_lightning.params import read_config
+from lfads_lightning.recordings.chops import Places, merge_chops, read_places
+from lfads_lightning.recordings.keys import SPLITS
+
+KINDS = ("posterior_sample_and_average", "posterior_push_mean")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run `lfads-merge ...`; a user's mistake ends with one line."""
+    parser = argparse.ArgumentParser(
+        prog="lfads-merge",
+        description="Merge what a run makes of overlapping chops (kind=posterior_...) into whole "
+        "recordings: one model_runs_SESSION_merged_KIND.h5 for each session, in the run's folder.",
+        epilog="exit status: 0 merged, 1 something is not as it must be, 2 wrong usage",
+    )
+    parser.add_argument("run", type=Path, metavar="RUN", help="the run's folder")
+    parser.add_argument(
+        "--data", type=Path, help="folder of the session files (default: the run's data.data_dir)"
+    )
+    parser.add_argument("--kind", choices=KINDS, help="whose outputs (default: all that are there)")
+    given = parser.parse_args(argv)
+    try:
+        for path in merge_run(given.run, given.data, given.kind):
+            print(path)
+    except LFADSError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def merge_run(run: Path, data: Path | None = None, kind: str | None = None) -> list[Path]:
+    """Merge the outputs of a run, one file per session and kind.
+
+    Args:
+        run: its folder.
+        data: folder of the session files; None: that of the run's config.
+        kind: whose outputs; None: of both posterior kinds, where they are.
+
+    Raises:
+        LFADSError: there are no outputs, or they are not those of the chops in the data.
+    """
+    outputs = _outputs(run, kind)
+    if not outputs:
+        raise LFADSError(
+            f"{run}: holds no model_runs_SESSION_SPLIT_KIND.h5 of "
+            f"{kind or 'a posterior kind'}; make them with kind=posterior_sample_and_average"
+        )
+    sessions = _sessions(run, data)
+    paths = []
+    for (session, name), files in outputs.items():
+        if session not in sessions and len(sessions) == 1:
+            session_file = next(iter(sessions.values()))
+        elif session in sessions:
+            session_file = sessions[session]
+        else:
+            raise LFADSError(
+                f"{run}: outputs of session {session}, which is not in the data; found "
+                f"{listed(sessions, 20)}; name the folder of the session files with --data"
+            )
+        paths.append(_merge(run, session, name, files, session_file))
+    return paths
+
+
+def _outputs(run: Path, kind: str | None) -> dict[tuple[str, str], dict[str, Path]]:
+    """Find output files by session and kind, then by split."""
+    found: dict[tuple[str, str], dict[str, Path]] = {}
+    for path in sorted(run.glob("*.h5")):
+        with opened(path) as file, damage_explained(str(path)):
+            about = {key: str(file.attrs.get(key, "")) for key in ("session", "split", "kind")}
+        wanted = KINDS if kind is None else (kind,)
+        if about["split"] in SPLITS and about["kind"] in wanted:
+            found.setdefault((about["session"], about["kind"]), {})[about["split"]] = path
+    return found
+
+
+def _sessions(run: Path, data: Path | None) -> dict[str, Path]:
+    config = read_config(run)
+    if config is None:
+        raise LFADSError(f"{run}: has no config.yaml; expected the folder of a run")
+    folder = data if data is not None else config.data.data_dir
+    if folder is None:
+        raise LFADSError(f"{run}: its data came from memory; name the session files with --data")
+    return dict(find_sessions(folder, config.data.data_filename_stem))
+
+
+def _merge(run: Path, session: str, kind: str, files: dict[str, Path], session_file: Path) -> Path:
+    places = read_places(session_file)
+    stem = next(iter(files.values())).name.split(f"_{session}_")[0]
+    path = run / f"{stem}_{session}_merged_{kind}.h5"
+    with whole_file(path) as temporary, h5py.File(temporary, "w") as out:
+        for name, dims in _by_bin(files, places).items():
+            arrays = {}
+            for split, file_path in files.items():
+                with opened(file_path) as file, damage_explained(f"{file_path}: {name}"):
+                    arrays[split] = file[name][()]
+            merged = merge_chops(session_file, **arrays)
+            dataset = out.create_dataset(name, data=merged, compression="gzip")
+            dataset.attrs.update(dims)
+        missing = set(places.starts) - set(files)
+        _describe(out, session, kind, session_file, places)
+        out.attrs["splits"] = ", ".join(files)
+        out.attrs["missing_splits"] = ", ".join(sorted(missing))
+    return path
+
+
+def _by_bin(files: dict[str, Path], places: Places) -> dict[str, dict[str, str]]:
+    """Return the datasets that have a row per chop and bin, with their attributes."""
+    split, path = next(iter(files.items()))
+    n_chops = len(places.starts.get(split, ()))
+    found = {}
+    with opened(path) as file, damage_explained(str(path)):
+        for name, item in file.items():
+            is_array = isinstance(item, h5py.Dataset) and item.ndim == 3
+            if is_array and item.shape[1] == places.chop_bins:
+                if item.shape[0] != n_chops:
+                    raise LFADSError(
+                        f"{path}: {name} has {item.shape[0]} trials, the data have {n_chops} chops "
+                        "in this split; expected all of them; write the outputs again from these "
+                        "data, without sampling.ps_nexamples_to_process"
+                    )
+                found[name] = dict(item.attrs)
+    return found
+
+
+def _describe(out: h5py.File, session: str, kind: str, session_file: Path, places: Places) -> None:
+    out.attrs.update({"session": session, "split": "merged", "kind": kind})
+    out.attrs["bins"] = (
+        "bins of the whole recording, its unbroken pieces end to end (segment_starts); NaN where "
+        "no chop was"
+    )
+    with opened(session_file) as file:
+        for key in ("bin_width_s", "neuron_ids", "segment_starts", "segment_starts_s"):
+            if key in file:
+                out[key] = file[key][()]
+    out["n_recording_bins"] = np.int64(places.n_recording_bins)
