@@ -14,6 +14,7 @@ from lfads_lightning.files import new_run_folder
 from lfads_lightning.inference.trained import Arrays, Trained, load
 from lfads_lightning.params import from_flat, read_params_file
 from lfads_lightning.report.finish import finish
+from lfads_lightning.report.scored import scored_sessions
 from lfads_lightning.search.run import run_search
 from lfads_lightning.search.space import drawn_settings
 from lfads_lightning.stores import mirrored, open_run
@@ -153,5 +154,5 @@ def train_sessions(config: Config, sessions: list[Session], folder: Path) -> Tra
             return run_search(config, sessions, folder)
         fitted = training.fit(config, sessions, folder)
         trained = Trained(fitted.model, config, sessions[0].n_bins, fitted.step, folder)
-        trained.scores = finish(trained, sessions, fitted)
+        trained.scores = finish(trained, scored_sessions(sessions), fitted)
         return trained

@@ -4,6 +4,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter1d
 from scipy.special import gammaln
 
+BLOCK_ENTRIES = 2**20
 SMALLEST_RATE = 1e-9  # counts per bin; as the Neural Latents Benchmark (2021)
 
 
@@ -14,8 +15,16 @@ def poisson_nll(rates: np.ndarray, counts: np.ndarray) -> float:
         rates: expected counts per bin; raised to 1e-9.
         counts: same shape, or one that ``rates`` broadcasts to.
     """
-    rates = np.maximum(np.asarray(rates, dtype=np.float64), SMALLEST_RATE)
-    counts = np.asarray(counts, dtype=np.float64)
+    rates, counts = np.broadcast_arrays(np.atleast_1d(rates), np.atleast_1d(counts))
+    # some rows at a time: in double precision all of them may take more memory than the recording
+    n = max(BLOCK_ENTRIES * len(counts) // max(counts.size, 1), 1)
+    blocks = ((rates[i : i + n], counts[i : i + n]) for i in range(0, len(counts), n))
+    return sum((_nll(*block) for block in blocks), 0.0)
+
+
+def _nll(rates: np.ndarray, counts: np.ndarray) -> float:
+    rates = np.maximum(rates.astype(np.float64), SMALLEST_RATE)
+    counts = counts.astype(np.float64)
     return float((rates - counts * np.log(rates) + gammaln(counts + 1)).sum())
 
 

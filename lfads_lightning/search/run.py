@@ -9,6 +9,7 @@ from lfads_lightning.files import whole_file
 from lfads_lightning.inference.trained import Trained
 from lfads_lightning.params import check, write_config
 from lfads_lightning.report.finish import finish
+from lfads_lightning.report.scored import scored_sessions
 from lfads_lightning.report.search_figure import search_figure
 from lfads_lightning.search.members import Task, member_config
 from lfads_lightning.search.pbt import BEST, HISTORY, search
@@ -58,7 +59,7 @@ def run_search(config: Config, sessions: list[Session], folder: Path) -> Trained
         step,
         seconds=best["seconds"],
     )
-    trained.scores = finish(trained, sessions, fitted)
+    trained.scores = finish(trained, scored_sessions(sessions), fitted)
     return trained
 
 

@@ -1,0 +1,114 @@
+"""Memory that a large recording takes, prepared and trained (prints JSON).
+
+    python -m benchmarks.memory --gb 2
+
+Generates spike times whose counts take this many GB as integers, makes a session file of them with
+lfads.prepare, and trains a small model on it for a few updates, each in a process of its own. Stated
+is the highest resident memory of either, less that of the imports, over the size of the counts.
+"""
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+N_BINS, N_NEURONS, BIN_WIDTH_S = 100, 200, 0.01
+SPIKES_PER_BIN = 0.02
+LIMIT = 1.5
+
+
+def generate(path: Path, n_bytes: float) -> int:
+    """Write spike times and trials; return the bytes of their counts as uint8."""
+    n_trials = round(n_bytes / (N_BINS * N_NEURONS))
+    rng = np.random.default_rng(0)
+    end = n_trials * N_BINS * BIN_WIDTH_S
+    n_spikes = int(n_trials * N_BINS * N_NEURONS * SPIKES_PER_BIN)
+    starts = np.arange(n_trials) * N_BINS * BIN_WIDTH_S
+    np.savez(
+        path,
+        spike_times=rng.uniform(0, end, n_spikes),
+        spike_units=rng.integers(0, N_NEURONS, n_spikes).astype(np.uint16),
+        start_time=starts,
+        condition=np.arange(n_trials) % 8,
+    )
+    return n_trials * N_BINS * N_NEURONS
+
+
+def _peak() -> int:
+    """Return the highest resident memory so far, bytes (Linux: kilobytes; macOS: bytes)."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak
+
+
+def work(what: str, source: Path, folder: Path) -> dict:
+    """Do one of the two works in this process; return its memory."""
+    import lightning  # noqa: F401
+    import torch
+
+    import lfads_lightning as lfads
+    from lfads_lightning.data.session_files import load_sessions
+    from lfads_lightning.training import fit  # noqa: F401
+
+    torch.set_num_threads(1)
+    prepare = lfads.prepare
+    imports = _peak()
+    if what == "prepare":
+        window = (0.0, N_BINS * BIN_WIDTH_S)
+        prepare(source, folder, name="large", bin_width_s=BIN_WIDTH_S, window_s=window)
+    else:
+        _train(folder, load_sessions)
+    return {"imports_mb": round(imports / 1e6), "peak_mb": round(_peak() / 1e6),
+            "held": _peak() - imports}  # fmt: skip
+
+
+def _train(folder: Path, load_sessions) -> None:  # noqa: ANN001
+    from lfads_lightning.api import train_sessions
+    from lfads_lightning.params import from_flat
+
+    sizes = {"ic_dim": 8, "factors_dim": 8, "gen_dim": 16, "ic_enc_dim": 8, "co_dim": 0}
+    run = folder / "run"
+    config = from_flat(sizes | {"max_steps": 3, "batch_size": 16, "device": "cpu:0", "lfads_save_dir": str(run)})
+    run.mkdir()
+    sessions = load_sessions(folder, "large", output_dist="poisson", ext_input_dim=0, factors_dim=8)
+    train_sessions(config, sessions, run)
+
+
+def measure(gb: float, folder: Path) -> dict:
+    """Generate, prepare and train; return what each took."""
+    source = folder / "large.npz"
+    counts = generate(source, 1e9 * gb)
+    result: dict = {"counts_mb": round(counts / 1e6), "limit": LIMIT}
+    for what in ("prepare", "train"):
+        words = ["--work", what, str(source), str(folder)]
+        done = subprocess.run(
+            [sys.executable, "-m", "benchmarks.memory", *words],
+            cwd=Path(__file__).parents[1],
+            capture_output=True,
+            text=True,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+        )
+        if done.returncode:
+            raise SystemExit(done.stderr)
+        seen = json.loads(done.stdout.splitlines()[-1])
+        result[what] = seen | {"held_over_counts": round(seen.pop("held") / counts, 3)}
+    return result
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--gb", type=float, default=2.0, help="size of the counts as integers")
+    parser.add_argument("--folder", type=Path, help="for the files (default: a temporary one)")
+    parser.add_argument("--work", nargs=3, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.work:
+        kind, *paths = arguments.work
+        print(json.dumps(work(kind, *map(Path, paths))))
+    else:
+        with tempfile.TemporaryDirectory(dir=arguments.folder) as temporary:
+            print(json.dumps(measure(arguments.gb, Path(temporary)), indent=1))

@@ -1,0 +1,45 @@
+"""How much of a large recording is scored and drawn at the end of training."""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from lfads_lightning.data.sessions import Session, Split
+
+# of a split: what a model infers for these takes about as much memory as half a GB of counts
+MOST_ENTRIES = 2**25
+
+
+def scored_sessions(sessions: Sequence[Session]) -> list[Session]:
+    """Return sessions with at most 33 million entries in each split, for scores and figures.
+
+    What a model infers takes several times the memory of the counts. Of larger splits, evenly
+    spaced trials are kept, and a warning says so.
+    """
+    cut = []
+    for session in sessions:
+        splits = {name: _fewer(split) for name, split in session.splits.items()}
+        n = {name: len(split.data) for name, split in splits.items()}
+        were = {name: len(split.data) for name, split in session.splits.items()}
+        if n == were:
+            cut.append(session)
+            continue
+        shown = ", ".join(f"{n[name]} of {were[name]} {name}" for name in n)
+        warnings.warn(
+            f"{session.source}: scores and figures are those of {shown} trials, evenly spaced: "
+            "what is inferred for all would take more memory than the recording",
+            stacklevel=3,
+        )
+        cut.append(replace(session, train=splits["train"], valid=splits.get("valid")))
+    return cut
+
+
+def _fewer(split: Split) -> Split:
+    n_trials = len(split.data)
+    most = max(MOST_ENTRIES * n_trials // split.data.size, 1)
+    if most >= n_trials:
+        return split
+    rows = np.linspace(0, n_trials - 1, most).round().astype(int)
+    return Split(*(None if array is None else array[rows] for array in split))
