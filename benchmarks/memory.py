@@ -3,8 +3,9 @@
     python -m benchmarks.memory --gb 2
 
 Generates spike times whose counts take this many GB as integers, makes a session file of them with
-lfads.prepare, and trains a small model on it for a few updates, each in a process of its own. Stated
-is the highest resident memory of either, less that of the imports, over the size of the counts.
+lfads.prepare, and trains a small model on it for a few updates, each in a process of its own.
+Stated is the highest resident memory of either, less that of the imports, over the size of the
+counts.
 """
 
 import argparse
@@ -17,6 +18,8 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+
+from lfads_lightning.report.scored import MOST_ENTRIES
 
 N_BINS, N_NEURONS, BIN_WIDTH_S = 100, 200, 0.01
 SPIKES_PER_BIN = 0.02
@@ -46,15 +49,17 @@ def _peak() -> int:
     return peak if sys.platform == "darwin" else 1024 * peak
 
 
-def work(what: str, source: Path, folder: Path) -> dict:
+def work(what: str, source: Path, folder: Path, most_entries: int) -> dict:
     """Do one of the two works in this process; return its memory."""
     import lightning  # noqa: F401
     import torch
 
     import lfads_lightning as lfads
     from lfads_lightning.data.session_files import load_sessions
+    from lfads_lightning.report import scored
     from lfads_lightning.training import fit  # noqa: F401
 
+    scored.MOST_ENTRIES = most_entries
     torch.set_num_threads(1)
     prepare = lfads.prepare
     imports = _peak()
@@ -67,25 +72,32 @@ def work(what: str, source: Path, folder: Path) -> dict:
             "held": _peak() - imports}  # fmt: skip
 
 
-def _train(folder: Path, load_sessions) -> None:  # noqa: ANN001
+def _train(folder: Path, load_sessions) -> None:
     from lfads_lightning.api import train_sessions
     from lfads_lightning.params import from_flat
 
-    sizes = {"ic_dim": 8, "factors_dim": 8, "gen_dim": 16, "ic_enc_dim": 8, "co_dim": 0}
+    sizes = {"ic_dim": 8, "factors_dim": 8, "gen_dim": 16, "ic_enc_dim": 8, "co_dim": 0,
+             "max_steps": 3, "batch_size": 16}  # fmt: skip
     run = folder / "run"
-    config = from_flat(sizes | {"max_steps": 3, "batch_size": 16, "device": "cpu:0", "lfads_save_dir": str(run)})
+    config = from_flat(sizes | {"device": "cpu:0", "lfads_save_dir": str(run)})
     run.mkdir()
     sessions = load_sessions(folder, "large", output_dist="poisson", ext_input_dim=0, factors_dim=8)
     train_sessions(config, sessions, run)
 
 
-def measure(gb: float, folder: Path) -> dict:
-    """Generate, prepare and train; return what each took."""
+def measure(gb: float, folder: Path, most_entries: int | None = None) -> dict:
+    """Generate, prepare and train; return what each took.
+
+    Args:
+        gb: size of the counts as integers.
+        folder: for the files.
+        most_entries: of a split that are scored at the end; None: as users have it.
+    """
     source = folder / "large.npz"
     counts = generate(source, 1e9 * gb)
     result: dict = {"counts_mb": round(counts / 1e6), "limit": LIMIT}
     for what in ("prepare", "train"):
-        words = ["--work", what, str(source), str(folder)]
+        words = ["--work", what, str(source), str(folder), str(most_entries or MOST_ENTRIES)]
         done = subprocess.run(
             [sys.executable, "-m", "benchmarks.memory", *words],
             cwd=Path(__file__).parents[1],
@@ -104,11 +116,11 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--gb", type=float, default=2.0, help="size of the counts as integers")
     parser.add_argument("--folder", type=Path, help="for the files (default: a temporary one)")
-    parser.add_argument("--work", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--work", nargs=4, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.work:
-        kind, *paths = arguments.work
-        print(json.dumps(work(kind, *map(Path, paths))))
+        kind, recording, into, most = arguments.work
+        print(json.dumps(work(kind, Path(recording), Path(into), int(most))))
     else:
         with tempfile.TemporaryDirectory(dir=arguments.folder) as temporary:
             print(json.dumps(measure(arguments.gb, Path(temporary)), indent=1))

@@ -1,0 +1,174 @@
+"""lfads-check: what it finds in made-up session files, what it says, and its exit status."""
+
+import re
+import shlex
+
+import h5py
+import numpy as np
+import pytest
+
+import lfads_lightning as lfads
+from lfads_lightning.recordings.check_command import main
+from lfads_lightning.recordings.findings import check_file
+
+E, T, D = 60, 40, 8
+
+
+def counts(seed=0, mean=0.5):
+    """Draw neurons that follow one slow signal, each with its own spikes."""
+    rng = np.random.default_rng(seed)
+    slow = np.exp(np.sin(np.linspace(0, 6, T))[None, :, None] + rng.normal(0, 0.5, (E, 1, D)))
+    return rng.poisson(mean * slow).astype(np.uint8)
+
+
+def write(tmp_path, data, name="a", **more):
+    valid = np.arange(len(data)) % 5 == 0
+    given = {"train_data": data[~valid], "valid_data": data[valid], "bin_width_s": 0.02} | more
+    return lfads.write_session(tmp_path / f"{name}.h5", **given)
+
+
+def test_sound_session(tmp_path, capsys):
+    path = write(tmp_path, data := counts())
+    (found,) = check_file(path)
+    assert (found.n_trials, found.n_bins, found.n_neurons) == ({"train": 48, "valid": 12}, T, D)
+    train = data[np.arange(E) % 5 != 0]
+    np.testing.assert_allclose(found.rates, train.mean((0, 1)))
+    assert (found.silent, found.duplicated, found.correlated) == ([], [], [])
+    assert found.faults == found.cautions == []
+    assert main([str(path), "--strict"]) == 0
+    out = capsys.readouterr().out
+    row = out.splitlines()[1].split()
+    assert row[:7] == ["a", "48", "+", "12", "40", "8", "20"]
+    median = np.sort(train.mean((0, 1)) / 0.02)[D // 2]
+    assert f"- {median:.3g} -" in out
+
+
+def test_silent_copied_and_shared_channels_are_named(tmp_path, capsys):
+    data = counts()
+    rng = np.random.default_rng(1)
+    data[:, :, 2] = 0
+    data[:, :, 5] = data[:, :, 1]
+    shared = rng.poisson(0.5, data.shape[:2]).astype(np.uint8)  # cross-talk of 6 and 7
+    data[:, :, 6] = rng.poisson(0.1, data.shape[:2]) + shared
+    data[:, :, 7] = rng.poisson(0.1, data.shape[:2]) + shared
+    data[7] = 0
+    ids = np.arange(D) + 100
+    path = write(tmp_path, data, neuron_ids=ids)
+    (found,) = check_file(path)
+    assert found.silent == [2]
+    assert found.duplicated == [(1, 5)]
+    assert [(i, j) for i, j, _ in found.correlated] == [(6, 7)]
+    assert found.correlated[0][2] == pytest.approx(0.5 / 0.6, abs=0.1)
+    assert found.empty_trials == {"train": 1, "valid": 0}
+    assert main([str(path)]) == 0
+    out = capsys.readouterr().out
+    for note in ("1 silent neurons (102)", "1 neurons are copies of others (105)",
+                 "1 pairs of neurons share spikes (the most: 106 and 107", "1 trials without any"):  # fmt: skip
+        assert f"  note: {note}" in out
+    assert main([str(path), "--strict"]) == 1
+
+
+def test_neurons_that_follow_one_signal_share_no_spikes(tmp_path):
+    """Correlated as they are, within a bin and across bins."""
+    rng = np.random.default_rng(0)
+    signal = np.repeat(rng.gamma(0.3, 3.0, (E, T // 10)), 10, axis=1)
+    data = rng.poisson(20 * signal[:, :, None] * np.ones(D)).astype(np.uint16)
+    r = np.corrcoef(data.reshape(-1, D).T)
+    assert r[0, 1] > 0.9
+    (found,) = check_file(write(tmp_path, data))
+    assert found.correlated == []
+
+
+def plain(path, **arrays):
+    """Write keys unchecked."""
+    with h5py.File(path, "w") as file:
+        for key, value in arrays.items():
+            file[key] = value
+    return path
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"train_data": np.full((4, 5, 2), np.nan)}, "train_data[0, 0, 0] is nan; counts must be"),
+        ({"train_data": np.array([[[1.0, -1], [2, 3]]])}, "counts per bin cannot be negative"),
+        ({"train_data": np.ones((4, 5))}, "train_data has 2 dimensions (4×5); expected 3"),
+        ({"valid_data": np.ones((4, 5, 2))}, "train_data is missing; found valid_data"),
+        ({"train_data": np.ones((4, 5, 2)), "valid_data": np.ones((4, 5, 3))},
+         "valid_data has 3 neurons, train_data has 2"),
+        ({"train_data": np.ones((4, 5, 2)), "alignment_matrix_cxf": np.ones((3, 2))},
+         "alignment_matrix_cxf is 3×2"),
+        ({"train_data": np.ones((4, 5, 2)), "train_ext_input": np.ones((4, 4, 1))},
+         "train_ext_input is 4×4×1; expected E×T×I"),
+    ],
+)  # fmt: skip
+def test_what_training_refuses_is_a_finding(tmp_path, capsys, arrays, message):
+    path = plain(tmp_path / "a.h5", **arrays)
+    assert main([str(path)]) == 1
+    printed = capsys.readouterr()
+    assert message in printed.out + printed.err
+    assert "Traceback" not in printed.err
+
+
+def test_broken_and_missing_files(tmp_path, capsys):
+    good = write(tmp_path, counts())
+    broken = tmp_path / "b.h5"
+    broken.write_bytes(good.read_bytes()[:-4000])
+    assert main([str(broken), str(good)]) == 1
+    printed = capsys.readouterr()
+    assert printed.err.startswith(f"error: {broken}: cannot be read (")
+    assert len(printed.err.splitlines()) == 1
+    assert "\n      a" in "\n" + printed.out or " a " in printed.out  # the good one is shown
+    with pytest.raises(SystemExit) as end:
+        main([str(tmp_path / "c.h5")])
+    assert end.value.code == 2
+
+
+def test_sessions_that_cannot_be_trained_together(tmp_path, capsys):
+    one, other = write(tmp_path, counts()), write(tmp_path, counts()[:, :30], "b")
+    assert main([str(one), str(other)]) == 1
+    assert "fails: sessions differ in bins a trial (30, 40)" in capsys.readouterr().out
+    wide = write(tmp_path, counts(), "c", bin_width_s=0.05)
+    assert main([str(one), str(wide)]) == 1
+    assert "sessions differ in seconds a bin (0.02, 0.05)" in capsys.readouterr().out
+
+
+def test_settings_follow_the_size():
+    """Small sessions get small models; what is at its default is not said."""
+    from lfads_lightning.data.sessions import sessions_from_arrays
+    from lfads_lightning.recordings.findings import _look_at
+
+    def suggested(n_trials, n_neurons, dist="poisson"):
+        data = np.random.default_rng(0).poisson(1.0, (n_trials, 5, n_neurons))
+        if dist == "gaussian":
+            data = data + 0.25
+        (session,) = sessions_from_arrays(
+            {"a": data}, output_dist=dist, ext_input_dim=0, factors_dim=1, warn=False
+        )
+        return _look_at(session).settings
+
+    assert suggested(2000, 200) == {"data.coordinated_dropout_rate": 0.3,
+                                    "loss.kl_increase_steps": 1600, "loss.l2_increase_steps": 1600}  # fmt: skip
+    small = suggested(9, 12)
+    assert small["model"] == "small"
+    assert small["model.factors_dim"] == 6
+    assert small["data.batch_size"] == 4
+    assert "data.coordinated_dropout_rate" not in suggested(9, 12, "gaussian")
+    assert suggested(9, 12, "gaussian")["model.output_dist"] == "gaussian"
+
+
+def test_settings_are_understood_by_training(call, tmp_path, capsys):
+    """The line that is printed can be typed, external inputs and alignment included."""
+    data = counts()
+    valid = np.arange(E) % 5 == 0
+    inputs = np.ones((E, T, 2), np.float32)
+    path = write(
+        tmp_path / "a folder", data, train_ext_input=inputs[~valid], valid_ext_input=inputs[valid],
+        alignment_matrix_cxf=np.ones((D, 3)), alignment_bias_c=np.zeros(D),
+    )  # fmt: skip
+    assert main([str(path)]) == 0
+    (line,) = re.findall(r"python train\.py (.*)", capsys.readouterr().out)
+    assert "data.ext_input_dim=2" in line
+    assert "model.factors_dim=3" in line
+    result = call(*shlex.split(line), "trainer.max_epochs=1", "trainer.device=cpu:0")
+    assert result.code == 0, result.err
