@@ -5,13 +5,12 @@
 Generates spike times whose counts take this many GB as integers, makes a session file of them with
 lfads.prepare, and trains a small model on it for a few updates, each in a process of its own.
 Stated is the highest resident memory of either, less that of the imports, over the size of the
-counts.
+counts. Linux only: elsewhere the peak of a process cannot be set back after its imports.
 """
 
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -21,7 +20,7 @@ import numpy as np
 
 from lfads_lightning.report.scored import MOST_ENTRIES
 
-N_BINS, N_NEURONS, BIN_WIDTH_S = 100, 200, 0.01
+N_BINS, N_NEURONS, BIN_WIDTH_S = 50, 50, 0.01
 SPIKES_PER_BIN = 0.02
 LIMIT = 1.5
 
@@ -43,33 +42,38 @@ def generate(path: Path, n_bytes: float) -> int:
     return n_trials * N_BINS * N_NEURONS
 
 
-def _peak() -> int:
-    """Return the highest resident memory so far, bytes (Linux: kilobytes; macOS: bytes)."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else 1024 * peak
+def resident(key: str) -> int:
+    """Return the resident memory of this process, bytes: VmRSS now, VmHWM at its highest."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * int(next(line.split()[1] for line in lines if line.startswith(f"{key}:")))
 
 
 def work(what: str, source: Path, folder: Path, most_entries: int) -> dict:
     """Do one of the two works in this process; return its memory."""
-    import lightning  # noqa: F401
     import torch
+    from torch.utils.tensorboard import SummaryWriter  # noqa: F401
 
     import lfads_lightning as lfads
+    from lfads_lightning import api  # noqa: F401
     from lfads_lightning.data.session_files import load_sessions
     from lfads_lightning.report import scored
-    from lfads_lightning.training import fit  # noqa: F401
 
     scored.MOST_ENTRIES = most_entries
     torch.set_num_threads(1)
     prepare = lfads.prepare
-    imports = _peak()
+    imports = resident("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from here
     if what == "prepare":
         window = (0.0, N_BINS * BIN_WIDTH_S)
         prepare(source, folder, name="large", bin_width_s=BIN_WIDTH_S, window_s=window)
     else:
         _train(folder, load_sessions)
-    return {"imports_mb": round(imports / 1e6), "peak_mb": round(_peak() / 1e6),
-            "held": _peak() - imports}  # fmt: skip
+    peak = resident("VmHWM")
+    return {
+        "imports_mb": round(imports / 1e6),
+        "peak_mb": round(peak / 1e6),
+        "held": peak - imports,
+    }
 
 
 def _train(folder: Path, load_sessions) -> None:
@@ -77,7 +81,7 @@ def _train(folder: Path, load_sessions) -> None:
     from lfads_lightning.params import from_flat
 
     sizes = {"ic_dim": 8, "factors_dim": 8, "gen_dim": 16, "ic_enc_dim": 8, "co_dim": 0,
-             "max_steps": 3, "batch_size": 16}  # fmt: skip
+             "max_steps": 3, "batch_size": 128}  # fmt: skip
     run = folder / "run"
     config = from_flat(sizes | {"device": "cpu:0", "lfads_save_dir": str(run)})
     run.mkdir()
