@@ -4,8 +4,9 @@
 
 Generates spike times whose counts take this many GB as integers, makes a session file of them with
 lfads.prepare, and trains a small model on it for a few updates, each in a process of its own.
-Stated is the highest resident memory of either, less that of the imports, over the size of the
-counts. Linux only: elsewhere the peak of a process cannot be set back after its imports.
+Stated is the highest resident memory of either over the size of the counts, less what the same work
+on a recording of 5 MB leaves behind: imports, kernels, fonts (`before_mb`). Linux only: elsewhere
+the peak of a process cannot be set back.
 """
 
 import argparse
@@ -48,45 +49,41 @@ def resident(key: str) -> int:
     return 1024 * int(next(line.split()[1] for line in lines if line.startswith(f"{key}:")))
 
 
-def work(what: str, source: Path, folder: Path, most_entries: int) -> dict:
-    """Do one of the two works in this process; return its memory."""
+def work(what: str, name: str, folder: Path, most_entries: int) -> dict:
+    """Prepare or train in this process, a small recording first; return its memory."""
     import torch
-    from torch.utils.tensorboard import SummaryWriter  # noqa: F401
 
-    import lfads_lightning as lfads
-    from lfads_lightning import api  # noqa: F401
-    from lfads_lightning.data.session_files import load_sessions
     from lfads_lightning.report import scored
 
-    scored.MOST_ENTRIES = most_entries
     torch.set_num_threads(1)
-    prepare = lfads.prepare
-    imports = resident("VmRSS")
+    do = {"prepare": _prepare, "train": _train}[what]
+    do("small", folder)
+    before = resident("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from here
-    if what == "prepare":
-        window = (0.0, N_BINS * BIN_WIDTH_S)
-        prepare(source, folder, name="large", bin_width_s=BIN_WIDTH_S, window_s=window)
-    else:
-        _train(folder, load_sessions)
+    scored.MOST_ENTRIES = most_entries
+    do(name, folder)
     peak = resident("VmHWM")
-    return {
-        "imports_mb": round(imports / 1e6),
-        "peak_mb": round(peak / 1e6),
-        "held": peak - imports,
-    }
+    return {"before_mb": round(before / 1e6), "peak_mb": round(peak / 1e6), "held": peak - before}
 
 
-def _train(folder: Path, load_sessions) -> None:
+def _prepare(name: str, folder: Path) -> None:
+    import lfads_lightning as lfads
+
+    window = (0.0, N_BINS * BIN_WIDTH_S)
+    lfads.prepare(folder / f"{name}.npz", folder, bin_width_s=BIN_WIDTH_S, window_s=window)
+
+
+def _train(name: str, folder: Path) -> None:
     from lfads_lightning.api import train_sessions
+    from lfads_lightning.data.session_files import load_sessions
     from lfads_lightning.params import from_flat
 
-    sizes = {"ic_dim": 8, "factors_dim": 8, "gen_dim": 16, "ic_enc_dim": 8, "co_dim": 0,
-             "max_steps": 3, "batch_size": 128}  # fmt: skip
-    run = folder / "run"
-    config = from_flat(sizes | {"device": "cpu:0", "lfads_save_dir": str(run)})
+    sizes = {"ic_dim": 8, "factors_dim": 8, "gen_dim": 16, "ic_enc_dim": 8, "co_dim": 0}
+    run = folder / f"run_{name}"
+    config = from_flat(sizes | {"max_steps": 3, "device": "cpu:0", "lfads_save_dir": str(run)})
     run.mkdir()
-    sessions = load_sessions(folder, "large", output_dist="poisson", ext_input_dim=0, factors_dim=8)
-    train_sessions(config, sessions, run)
+    checks = {"output_dist": "poisson", "ext_input_dim": 0, "factors_dim": 8}
+    train_sessions(config, load_sessions(folder, name, **checks), run)
 
 
 def measure(gb: float, folder: Path, most_entries: int | None = None) -> dict:
@@ -97,11 +94,11 @@ def measure(gb: float, folder: Path, most_entries: int | None = None) -> dict:
         folder: for the files.
         most_entries: of a split that are scored at the end; None: as users have it.
     """
-    source = folder / "large.npz"
-    counts = generate(source, 1e9 * gb)
+    generate(folder / "small.npz", 5e6)
+    counts = generate(folder / "large.npz", 1e9 * gb)
     result: dict = {"counts_mb": round(counts / 1e6), "limit": LIMIT}
     for what in ("prepare", "train"):
-        words = ["--work", what, str(source), str(folder), str(most_entries or MOST_ENTRIES)]
+        words = ["--work", what, "large", str(folder), str(most_entries or MOST_ENTRIES)]
         done = subprocess.run(
             [sys.executable, "-m", "benchmarks.memory", *words],
             cwd=Path(__file__).parents[1],
@@ -124,7 +121,7 @@ if __name__ == "__main__":
     arguments = parser.parse_args()
     if arguments.work:
         kind, recording, into, most = arguments.work
-        print(json.dumps(work(kind, Path(recording), Path(into), int(most))))
+        print(json.dumps(work(kind, recording, Path(into), int(most))))
     else:
         with tempfile.TemporaryDirectory(dir=arguments.folder) as temporary:
             print(json.dumps(measure(arguments.gb, Path(temporary)), indent=1))

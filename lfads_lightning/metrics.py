@@ -4,7 +4,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter1d
 from scipy.special import gammaln
 
-BLOCK_ENTRIES = 2**20
+BLOCK_ENTRIES = 2**17
 SMALLEST_RATE = 1e-9  # counts per bin; as the Neural Latents Benchmark (2021)
 
 

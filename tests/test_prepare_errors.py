@@ -325,9 +325,7 @@ def test_command_says_options_as_they_are_typed(tmp_path, capsys):
     words = ["--out", str(tmp_path / "out"), "--bin-width-s", "0.02"]
     assert main([str(path), *words, "--align-to", "go_cue"]) == 1
     error = capsys.readouterr().err
-    assert error.startswith(
-        f"error: {path}: --align-to go_cue is no event of the trials; did you"
-    )
+    assert error.startswith(f"error: {path}: --align-to go_cue is no event of the trials; did you")
     assert len(error.splitlines()) == 1
     for wrong in (["--overlap-bins", "3"], ["--no-such"], []):
         paths = [str(path)] if wrong else [str(path), str(tmp_path / "sub" / "day.npz")]

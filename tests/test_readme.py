@@ -11,6 +11,8 @@ from hydra.core.global_hydra import GlobalHydra
 
 import lfads_lightning as lfads
 from lfads_lightning import cli, params
+from lfads_lightning.recordings import check_command, keys, prepare_command
+from lfads_lightning.recordings.settings import Settings
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -47,6 +49,28 @@ def test_command_is_understood(command, tmp_path, monkeypatch, new_config):
     cli.settings_text(cli.prepare(argv))
 
 
+def test_table_of_prepared_keys_is_that_of_the_program():
+    begin, end = "<!-- prepared keys -->\n", "\n<!-- end of prepared keys -->"
+    table = README[README.index(begin) + len(begin) : README.index(end)]
+    assert table.strip() == keys.table()
+
+
+def test_commands_around_training_are_understood(tmp_path, monkeypatch):
+    """Options of lfads-prepare and lfads-merge are as the README types them."""
+    monkeypatch.chdir(tmp_path)
+    lines = re.findall(r"^lfads-prepare [^\n#]*", README, re.M)
+    assert len(lines) >= 6
+    for line in lines:
+        given = vars(prepare_command.parser().parse_args(shlex.split(line)[1:]))
+        assert given.pop("recordings")
+        assert given.pop("out")
+        assert Settings(**given) != Settings() or "aplysia" in line
+    assert "lfads-merge RUN" in README
+    with pytest.raises(SystemExit) as end:
+        check_command.main(["data/missing.h5"])
+    assert end.value.code == 2
+
+
 def test_there_are_commands():
     assert len(RUNS) >= 10
 
@@ -54,7 +78,7 @@ def test_there_are_commands():
 def test_named_files_exist():
     for path in re.findall(r"\]\(([\w./]+)\)", README):
         assert (ROOT / path).exists(), path
-    for path in re.findall(r"\b(?:examples|benchmarks|tests)/\w+(?:\.py)?", README):
+    for path in re.findall(r"\b(?:benchmarks|tests)/\w+(?:\.py)?", README):
         assert (ROOT / path).exists(), path
 
 

@@ -24,14 +24,14 @@ exit status: 0 all were written, 1 a recording is not as it must be (the others 
 
 def main(argv: list[str] | None = None) -> int:
     """Run `lfads-prepare ...`; a user's mistake ends with one line."""
-    parser = _parser()
-    given = vars(parser.parse_args(argv))
+    reader = parser()
+    given = vars(reader.parse_args(argv))
     recordings, out = given.pop("recordings"), given.pop("out")
     try:
         settings = Settings(**given)
         _check_names(recordings)
     except LFADSError as error:
-        parser.exit(2, f"error: {_as_options(error)}\n")
+        reader.exit(2, f"error: {_as_options(error)}\n")
     # numpy and h5py are imported once the command line is known to be right
     from lfads_lightning.recordings.prepare import prepare_recording
 
@@ -49,18 +49,19 @@ def main(argv: list[str] | None = None) -> int:
     return failed
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """Return what reads the command line: an option for each of the settings."""
+    reader = argparse.ArgumentParser(
         prog="lfads-prepare",
         description=DESCRIPTION,
         epilog=EPILOGUE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("recordings", nargs="+", type=Path, metavar="RECORDING")
-    parser.add_argument("--out", type=Path, required=True, help="folder for the session files")
+    reader.add_argument("recordings", nargs="+", type=Path, metavar="RECORDING")
+    reader.add_argument("--out", type=Path, required=True, help="folder for the session files")
     for f in dataclasses.fields(Settings):
-        parser.add_argument(_option(f.name), dest=f.name, default=f.default, **_words(f))
-    return parser
+        reader.add_argument(_option(f.name), dest=f.name, default=f.default, **_words(f))
+    return reader
 
 
 def _option(name: str) -> str:
