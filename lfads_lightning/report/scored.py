@@ -42,4 +42,5 @@ def _fewer(split: Split) -> Split:
     if most >= n_trials:
         return split
     rows = np.linspace(0, n_trials - 1, most).round().astype(int)
-    return Split(*(None if array is None else array[rows] for array in split))
+    given = {key: array for key, array in split._asdict().items() if array is not None}
+    return split._replace(**{key: array[rows] for key, array in given.items()})
