@@ -116,6 +116,9 @@ def measure(gb: float, folder: Path, most_entries: int | None = None) -> dict:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--gb", type=float, default=2.0, help="size of the counts as integers")
+    parser.add_argument(
+        "--most-entries", type=int, help="of a split, scored at the end (default: as users have it)"
+    )
     parser.add_argument("--folder", type=Path, help="for the files (default: a temporary one)")
     parser.add_argument("--work", nargs=4, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -124,4 +127,5 @@ if __name__ == "__main__":
         print(json.dumps(work(kind, recording, Path(into), int(most))))
     else:
         with tempfile.TemporaryDirectory(dir=arguments.folder) as temporary:
-            print(json.dumps(measure(arguments.gb, Path(temporary)), indent=1))
+            measured = measure(arguments.gb, Path(temporary), arguments.most_entries)
+            print(json.dumps(measured, indent=1))

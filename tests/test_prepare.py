@@ -418,7 +418,8 @@ def test_behaviour_file_of_cut_trials(tmp_path):
         "trial": rng.integers(0, 8, n),
     }
     times = np.arange(-0.1, 0.4, 0.001)
-    rows = np.concatenate([np.stack([np.full(500, k), times, k + times], 1) for k in range(8)])
+    order = (3, 0, 99, 1, 2, 7, 6, 5, 4)  # 99 has no spikes
+    rows = np.concatenate([np.stack([np.full(500, k), times, k + times], 1) for k in order])
     np.savetxt(tmp_path / "x.csv", rows, delimiter=",", header="trial,time,pos", comments="")
     made = prepared(
         tmp_path,
@@ -501,6 +502,16 @@ def test_several_recordings_become_several_sessions(tmp_path, capsys):
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["a.h5", "c.h5"]
     assert printed.err.startswith(f"error: {paths[1]}: found nothing; expected counts")
     assert len(printed.err.splitlines()) == 1
+
+
+def test_truth_and_inputs_come_along(tmp_path):
+    """Under the keys that training reads; of the neurons that stay."""
+    arrays = {"counts": COUNTS, "truth": COUNTS + 0.5, "ext_input": np.ones((20, 12, 2))}
+    path = lfads.prepare(arrays, tmp_path, name="x", leave_out=("1",))
+    session = lfads.read_session(path)
+    np.testing.assert_array_equal(session.train.truth, session.train.data + 0.5)
+    assert session.train.truth.shape == (16, 12, 3)
+    assert session.valid.ext_input.shape == (4, 12, 2)
 
 
 def test_other_per_trial_arrays_are_kept(tmp_path):

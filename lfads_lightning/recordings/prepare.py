@@ -291,6 +291,8 @@ def _stored(
     if cut.held_out is not None:
         stored["held_out_neurons"] = np.flatnonzero(cut.held_out[neurons])
     per_trial = cut.per_trial | {"inds": cut.numbers}
+    if "truth" in per_trial:  # a rate for each neuron
+        per_trial["truth"] = per_trial["truth"][..., neurons]
     if condition is not None:
         per_trial["condition"] = condition
     for split, chosen in splits.items():

@@ -146,6 +146,9 @@ def add_behaviour_file(spikes: Spikes, settings: Settings, name: str) -> Spikes:
         zeros = dict(zip(spikes.trial_ids.tolist(), spikes.zeros_s.tolist(), strict=True))
         times = times + np.array([zeros.get(t, np.nan) for t in _plain_ids(table[trial]).tolist()])
     values = np.stack([table[key] for key in chosen], axis=1).astype(np.float64)
+    if trial is not None:  # trials without spikes or table row are not used, and come in any order
+        order = np.argsort(times, kind="stable")[: np.isfinite(times).sum()]
+        times, values = times[order], values[order]
     signal = Signal(path.stem, times, values, list(chosen))
     return dataclasses.replace(spikes, signals=[checked_signal(signal, str(path))])
 
