@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from lfads_lightning.inference.trained import load as load
     from lfads_lightning.recordings.chops import merge_chops as merge_chops
     from lfads_lightning.recordings.prepare import prepare as prepare
+    from lfads_lightning.stitching import align as align
 
 __version__ = version("lfads-lightning")
 
@@ -30,6 +31,7 @@ _HOME = {
     "Posterior": "lfads_lightning.inference.posterior",
     "Prior": "lfads_lightning.inference.posterior",
     "Trained": "lfads_lightning.inference.trained",
+    "align": "lfads_lightning.stitching",
     "fit": "lfads_lightning.api",
     "load": "lfads_lightning.inference.trained",
     "merge_chops": "lfads_lightning.recordings.chops",

@@ -10,6 +10,7 @@ import numpy as np
 from scipy.signal import filtfilt
 
 from lfads_lightning.config import LFADSError
+from lfads_lightning.data.alignment import components_regression
 
 BIN_WIDTH_S = 0.01
 TIME_CONSTANT_S = 0.025
@@ -182,14 +183,13 @@ def integrate(network: IntegratorWeights, inputs: np.ndarray) -> tuple[np.ndarra
     return states, states @ network.readout + network.readout_bias
 
 
-def align_sessions(
+def align_as_original(
     means: list[np.ndarray], n_components: int
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Align sessions by principal-component regression, as the original benchmark did.
 
     Channels of all sessions are smoothed by a boxcar, forward and backward, over the conditions
-    laid end to end, and centred to X; P holds their leading principal components. Least squares
-    X_s A_s = P gives each session's matrix.
+    laid end to end; then :func:`lfads_lightning.data.alignment.components_regression`.
 
     Args:
         means: per session, condition averages (C, T, D) of counts; same conditions and bins.
@@ -200,10 +200,5 @@ def align_sessions(
     """
     boxcar = np.ones(BOXCAR_BINS) / BOXCAR_BINS
     smooth = [filtfilt(boxcar, 1, m.reshape(-1, m.shape[2]), axis=0) for m in means]
-    biases = [s.mean(axis=0) for s in smooth]
-    centred = [s - b for s, b in zip(smooth, biases, strict=True)]
-    stacked = np.hstack(centred)
-    _, vectors = np.linalg.eigh(stacked.T @ stacked)  # eigenvalues ascend
-    components = stacked @ vectors[:, ::-1][:, :n_components]
-    matrices = [np.linalg.lstsq(x, components, rcond=None)[0] for x in centred]
-    return list(zip(matrices, biases, strict=True))
+    found = components_regression(smooth, n_components)
+    return list(zip(found.matrices, found.biases, strict=True))

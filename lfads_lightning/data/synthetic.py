@@ -24,7 +24,7 @@ from lfads_lightning.data.simulation import (
     BIN_WIDTH_S,
     BOXCAR_BINS,
     IntegratorWeights,
-    align_sessions,
+    align_as_original,
     as_integrator_weights,
     draw_gaussian,
     draw_poisson,
@@ -187,7 +187,7 @@ def multisession(
         sessions[_session_name(n_neurons, n_observed, f"_n{k}")] = session
         by_condition = session["train_data"].reshape(n_conditions, -1, n_bins, n_observed)
         means.append(by_condition.mean(axis=1))
-    alignment = align_sessions(means, n_components)
+    alignment = align_as_original(means, n_components)
     for session, (matrix, bias) in zip(sessions.values(), alignment, strict=True):
         session |= {"alignment_matrix_cxf": matrix, "alignment_bias_c": bias}
     return sessions

@@ -1,0 +1,94 @@
+"""How well the sessions of an alignment have the common components, as a PNG file."""
+
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from lfads_lightning.data.alignment import Alignment
+from lfads_lightning.files import whole_file
+
+COMMON, OF_Z, OF_X = "#222222", "#c8442b", "#4a7fb0"
+N_COMPONENTS_SHOWN, N_CONDITIONS_SHOWN, N_SESSIONS_SHOWN, MOST_BARS = 3, 4, 6, 40
+
+
+def alignment_figure(path: Path, found: Alignment) -> Path:
+    """Draw variance per component, R^2 per session, and components as each session has them.
+
+    Args:
+        path: of the PNG.
+        found: the alignment.
+    """
+    figure = Figure(figsize=(12, 9), layout="constrained")
+    FigureCanvasAgg(figure)
+    top, bottom = figure.subfigures(2, 1, height_ratios=[1, 1.7])  # type: ignore[misc]
+    dim = found.components.shape[2]
+    top.suptitle(
+        f"{len(found.n_trials)} sessions, {len(found.conditions)} shared conditions, {dim} factors",
+        fontsize=11,
+    )
+    left, right = top.subplots(1, 2, width_ratios=[1, 1.6])
+    _variance(left, found.variance, dim)
+    _bars(right, found)
+    _traces(bottom, found)
+    with whole_file(path) as temporary:
+        figure.savefig(temporary, dpi=120, format="png")
+    return path
+
+
+def _variance(ax: Axes, share: np.ndarray, dim: int) -> None:
+    n = min(len(share), max(3 * dim, 10))
+    ax.bar(np.arange(1, n + 1), 100 * share[:n], color=["#888888"] * dim + ["#dddddd"] * (n - dim))
+    ax.plot(np.arange(1, n + 1), 100 * share[:n].cumsum(), color=COMMON, marker=".", lw=1)
+    kept = 100 * share[:dim].sum()
+    ax.axvline(dim + 0.5, color=COMMON, lw=0.8, ls="--")
+    ax.set(
+        title=f"variance per component: the first {dim} hold {kept:.0f} %",
+        xlabel="component of all sessions together",
+        ylabel="% (line: cumulative)",
+        ylim=(0, 102),
+    )
+    ax.spines[["top", "right"]].set_visible(False)
+
+
+def _bars(ax: Axes, found: Alignment) -> None:
+    names = list(found.n_trials)[:MOST_BARS]
+    at = np.arange(len(names))
+    for values, colour, shift, label in (
+        (found.components_r2, OF_Z, -0.2, "common components, from the session's neurons"),
+        (found.averages_r2, OF_X, 0.2, "the session's averages, from the common components"),
+    ):
+        ax.bar(at + shift, [values[n] for n in names], 0.38, color=colour, label=label)
+    cut = "" if len(found.n_trials) <= MOST_BARS else f" (first {MOST_BARS})"
+    # room for the legend above the bars
+    ax.set(title=f"reproduced by session{cut}", ylabel="R²", ylim=(0, 1.3))
+    ax.set_yticks(np.linspace(0, 1, 6).round(1))
+    ax.set_xticks(at, names, rotation=30, ha="right", fontsize=8)
+    ax.legend(fontsize=8, loc="upper right", frameon=False)
+    ax.spines[["top", "right"]].set_visible(False)
+
+
+def _traces(figure, found: Alignment) -> None:  # type: ignore[no-untyped-def]
+    """Draw leading components of some conditions: of all sessions, and as each one has them."""
+    together = all(p.shape == found.components.shape for p in found.projections.values())
+    n_conditions = min(N_CONDITIONS_SHOWN, len(found.conditions))
+    chosen = np.unique(np.linspace(0, len(found.conditions) - 1, n_conditions).round().astype(int))
+    n_components = min(N_COMPONENTS_SHOWN, found.components.shape[2])
+    names = list(found.projections)[:N_SESSIONS_SHOWN]
+    axes = figure.subplots(n_components, len(chosen), sharex=True, sharey="row", squeeze=False)
+    for k, row in enumerate(axes):
+        for ax, c in zip(row, chosen, strict=True):
+            ax.plot(found.components[c, :, k], color=COMMON, lw=3, alpha=0.35, label="common")
+            for i, name in enumerate(names if together else []):
+                ax.plot(found.projections[name][c, :, k], color=f"C{i}", lw=1, label=name)
+            ax.spines[["top", "right"]].set_visible(False)
+            if k == 0:
+                kind = "condition" if together else "trial"
+                ax.set_title(f"{kind} {found.conditions[c]}", fontsize=9)
+            if k == n_components - 1:
+                ax.set_xlabel("bin")
+        row[0].set_ylabel(f"component {k + 1}")
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=7, frameon=False, fontsize=8)

@@ -1,0 +1,251 @@
+"""``lfads-align`` and :func:`align`: alignment matrices for sessions, into their files."""
+
+import argparse
+import shutil
+import sys
+import warnings
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import ArrayLike
+
+from lfads_lightning.config import LFADSError
+from lfads_lightning.data.alignment import (
+    SMOOTHING_BINS,
+    Alignment,
+    align_same_neurons,
+    align_sessions,
+)
+from lfads_lightning.data.arrays import as_array, check_finite
+from lfads_lightning.data.session_files import read_sessions
+from lfads_lightning.data.sessions import ALIGNMENT_KEYS, Session, assemble
+from lfads_lightning.files import whole_file
+
+Paths = str | Path | Sequence[str | Path]
+FIGURE = "alignment.png"
+
+
+def align(
+    data: Paths | Mapping[str, ArrayLike],
+    condition: Mapping[str, ArrayLike] | None = None,
+    *,
+    factors_dim: int,
+    smoothing_bins: float = SMOOTHING_BINS,
+    ridge: float | str = 0.0,
+    same_neurons: bool = False,
+    to: Paths = (),
+    out: str | Path | None = None,
+    figure: str | Path | None = None,
+) -> Alignment:
+    """Align sessions by principal-components regression; put the matrices into their files.
+
+    Args:
+        data: session files, which get the matrices, or {session: (E, T, D) training counts}, whose
+            matrices go into ``fit(..., alignment_matrix_cxf=a.alignment_matrix_cxf,
+            alignment_bias_c=a.alignment_bias_c)``.
+        condition: {session: (E,) labels} for arrays; files hold theirs as ``train_condition``.
+        factors_dim: F, as ``model.factors_dim`` will be.
+        smoothing_bins: standard deviation of the Gaussian over the averages' time; 0: none.
+        ridge: weight of |W|^2 in the regression; 0: least squares; ``"cv"``: chosen by leaving
+            conditions out.
+        same_neurons: the sessions have the same neurons: one matrix for all, no conditions needed.
+        to: files of aligned sessions that stay as they are, and to whose components the others
+            are brought: for a new session of a trained model.
+        out: folder for copies of the files; by default the files themselves are changed.
+        figure: PNG of how well each session has the common components.
+
+    Returns:
+        Matrices, biases, and how well they do, by session.
+
+    Raises:
+        LFADSError: labels or shared conditions are missing, F is too large, a file cannot be
+            written. No file is changed then.
+    """
+    paths: list[Path] = []
+    if isinstance(data, Mapping):
+        if out is not None:
+            raise LFADSError("align: out is for files; the arrays' matrices are what it returns")
+        sessions = [_from_arrays(n, d, (condition or {}).get(n)) for n, d in data.items()]
+        by_path: list[tuple[Path, list[Session]]] = []
+    else:
+        if condition is not None:
+            raise LFADSError("align: condition is for arrays; files hold train_condition")
+        paths = _paths(data)
+        by_path = [(path, read_sessions(path)) for path in paths]
+        sessions = [s for _, found in by_path for s in found]
+    fixed = [s for path in _paths(to) for s in read_sessions(path)]
+    if not sessions:
+        raise LFADSError("align: no sessions are given")
+    for s in [*sessions, *fixed]:
+        if s.train.data.dtype.kind == "f":
+            check_finite(f"{s.source}: train_data", s.train.data)
+    if same_neurons:
+        if fixed or ridge:
+            raise LFADSError("align: same_neurons takes no regression: leave out ridge and to")
+        found = align_same_neurons(sessions, factors_dim, smoothing_bins=smoothing_bins)
+    else:
+        found = align_sessions(
+            sessions, factors_dim, smoothing_bins=smoothing_bins, ridge=ridge, to=fixed
+        )
+    made_by = (
+        f"lfads-align {version('lfads-lightning')}: {len(sessions)} sessions, factors_dim="
+        f"{factors_dim}, smoothing_bins={smoothing_bins:g}, ridge={ridge}, "
+        + ("same neurons" if same_neurons else f"{len(found.conditions)} shared conditions")
+    )
+    _write(by_path, found, None if out is None else Path(out), made_by)
+    if figure is not None:
+        # matplotlib takes a second to import
+        from lfads_lightning.report.alignment_figure import alignment_figure
+
+        alignment_figure(Path(figure), found)
+    return found
+
+
+def _paths(given: Paths) -> list[Path]:
+    return [Path(given)] if isinstance(given, str | Path) else [Path(p) for p in given]
+
+
+def _from_arrays(name: str, data: ArrayLike, condition: ArrayLike | None) -> Session:
+    source = f"session '{name}'"
+    arrays = {"train_data": as_array(source, "train_data", data)}
+    if condition is not None:
+        arrays["train_condition"] = as_array(source, "train_condition", condition)
+    return assemble(name, source, arrays)
+
+
+def _write(
+    by_path: list[tuple[Path, list[Session]]], found: Alignment, out: Path | None, made_by: str
+) -> None:
+    """Write every file under a temporary name, and rename them when all are whole."""
+    targets = [target_of(path, out) for path, _ in by_path]
+    for i, target in enumerate(targets):
+        if target in targets[:i]:
+            raise LFADSError(f"{target}: two of the files would be written there; rename one")
+    try:
+        with ExitStack() as stack:
+            for (path, sessions), target in zip(by_path, targets, strict=True):
+                unfinished = stack.enter_context(whole_file(target))
+                shutil.copyfile(path, unfinished)
+                for s in sessions:
+                    group = s.source.removeprefix(str(path)).removeprefix(":")
+                    matrix, bias = (getattr(found, key)[s.name] for key in ALIGNMENT_KEYS)
+                    _put(unfinished, group, matrix, bias, made_by)
+    except OSError as error:
+        raise LFADSError(
+            f"{error.filename or targets[0]}: cannot be written ({error.strerror or error}); the "
+            "files are as they were; give another folder by --out"
+        ) from error
+
+
+def target_of(path: Path, out: Path | None) -> Path:
+    """Return where a session file goes: into ``out``, else where it is."""
+    return path.resolve() if out is None else out / path.name
+
+
+def _put(path: Path, group: str, matrix: np.ndarray, bias: np.ndarray, made_by: str) -> None:
+    with path.open("rb") as raw:
+        matlab = raw.read(6) == b"MATLAB"
+    with h5py.File(path, "r+") as file:
+        place = file[group] if group else file
+        data = next(place[key] for key in place if key.lower() == "train_data")
+        for key in [key for key in place if key.lower() in ALIGNMENT_KEYS]:
+            del place[key]
+        turned = matlab or "MATLAB_class" in data.attrs  # MATLAB's axes are in reverse order
+        for key, array in zip(ALIGNMENT_KEYS, (matrix, bias), strict=True):
+            dataset = place.create_dataset(key, data=np.atleast_2d(array).T if turned else array)
+            if turned:
+                dataset.attrs["MATLAB_class"] = np.bytes_("double")
+            dataset.attrs["made_by"] = made_by
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run ``lfads-align``; a user's mistake ends with one line."""
+    given = _parser().parse_args(argv)
+    warnings.showwarning = _show_warning
+    folder = given.out or given.files[0].parent
+    figure = given.figure or folder / FIGURE
+    try:
+        found = align(
+            given.files,
+            factors_dim=given.factors_dim,
+            smoothing_bins=given.smoothing_bins,
+            ridge=given.ridge,
+            same_neurons=given.same_neurons,
+            to=given.to,
+            out=given.out,
+            figure=figure,
+        )
+    except LFADSError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    print(table(found))
+    for path in given.files:
+        print(f"  {target_of(path, given.out)}")
+    print(f"Figure: {figure}\nTrain with model.factors_dim={given.factors_dim}")
+
+
+def table(found: Alignment) -> str:
+    """Return the alignment as lines for the terminal."""
+    dim = found.components.shape[2]
+    width = max(len("session"), *map(len, found.n_trials))
+    lines = [
+        f"{dim} components hold {found.variance[:dim].sum():.1%} of the variance of "
+        f"{len(found.conditions)} {'averages' if len(found.n_trials) > 1 else 'trials'}.",
+        f"{'session':<{width}} {'trials':>7} {'neurons':>8} {'R2 of components':>17} "
+        f"{'R2 of averages':>15}",
+    ]
+    for name, n in found.n_trials.items():
+        lines.append(
+            f"{name:<{width}} {n:>7} {len(found.alignment_bias_c[name]):>8} "
+            f"{found.components_r2[name]:>17.3f} {found.averages_r2[name]:>15.3f}"
+        )
+    return "\n".join(lines)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="lfads-align",
+        description="Align the neurons of several sessions by principal-components regression of "
+        "their condition averages (train_condition), and write alignment_matrix_cxf and "
+        "alignment_bias_c into the files: all of them, or none.",
+    )
+    parser.add_argument("files", nargs="+", type=Path, help="session files (HDF5)")
+    parser.add_argument("--factors-dim", type=int, required=True, help="as model.factors_dim")
+    parser.add_argument("--out", type=Path, help="folder for copies; default: change the files")
+    parser.add_argument(
+        "--smoothing-bins",
+        type=float,
+        default=SMOOTHING_BINS,
+        help="sd of the Gaussian over time, bins; 0: none (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--ridge", type=_ridge, default=0.0, help="weight of |W|^2, or cv (default: least squares)"
+    )
+    parser.add_argument(
+        "--same-neurons",
+        action="store_true",
+        help="the sessions have the same neurons: one matrix for all, no conditions needed",
+    )
+    parser.add_argument(
+        "--to", nargs="+", type=Path, default=[], help="aligned files that stay as they are"
+    )
+    parser.add_argument("--figure", type=Path, help=f"PNG (default: {FIGURE} beside the files)")
+    return parser
+
+
+def _ridge(text: str) -> float | str:
+    return text if text == "cv" else float(text)
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
+    if issubclass(category, UserWarning):
+        print(f"warning: {message}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()
