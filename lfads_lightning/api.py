@@ -19,6 +19,7 @@ from lfads_lightning.search.run import run_search
 from lfads_lightning.search.space import drawn_settings
 from lfads_lightning.stores import mirrored, open_run
 from lfads_lightning.training import fit as training
+from lfads_lightning.training.start import with_model_of_start
 
 __all__ = ["Trained", "fit", "load", "train_sessions"]
 
@@ -79,6 +80,7 @@ def fit(
     config = from_flat(parameters, "fit", base=from_flat(from_file))
     if drawn := drawn_settings(config):
         config = from_flat(from_file | drawn | parameters, "fit")
+    config = with_model_of_start(config, from_file | drawn | parameters)
     config.data.data_dir, config.data.data_filename_stem = None, ""  # the data are in memory
     if config.kind is not Kind.train:
         raise LFADSError(

@@ -24,6 +24,7 @@ from lfads_lightning.config import Config, Kind, LFADSError
 from lfads_lightning.files import new_run_folder, presets_dir
 from lfads_lightning.search.space import drawn_settings, find_space, read_space
 from lfads_lightning.stores import is_url, local_run, open_run
+from lfads_lightning.training.start import with_model_of_start
 
 DEFAULT_EXPERIMENT = "lorenz"
 _DATA_CHOICES = {"data.data_dir", "data.data_filename_stem", "params_file", "experiment", "data"}
@@ -366,6 +367,8 @@ def resolve(
     given = config.output.lfads_save_dir
     folder = None if given is None else local_run(given)
     saved = None if folder is None else params.read_config(folder)
+    if saved is None:
+        config = with_model_of_start(config, settings)
     if folder is not None and saved is not None:
         chosen = [g for g in _PRESETS_OVER_A_RUN if choices.get(g) is not None]
         if choices.get("experiment") is not None:

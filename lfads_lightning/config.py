@@ -227,6 +227,12 @@ class OptimConfig:
     )
     max_grad_norm: float = _p(200.0, "Global gradient norm is clipped to this.", gt=0)
     do_reset_learning_rate: bool = _p(False, "When resuming, start again at learning_rate_init.")
+    start_from: str | None = _p(
+        None,
+        "Folder of a run whose weights training starts from; its model parameters come along, and "
+        "sessions it does not know get a read-in and read-out of their own.",
+        ours=True,
+    )
     do_train_io_only: bool = _p(False, "Train only read-in and read-out.")
     do_train_encoder_only: bool = _p(False, "Train only the initial-condition encoder.")
 

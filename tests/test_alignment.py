@@ -129,7 +129,7 @@ def test_trials_without_a_shared_condition_are_left_out():
     before = lfads.align(data, condition, factors_dim=F)
     data["a"] = np.concatenate([data["a"], 100 + data["a"][:4]])
     condition["a"] = np.concatenate([condition["a"], [-1, -1, 77, 77]])
-    with pytest.warns(UserWarning) as said:
+    with pytest.warns(UserWarning, match="left out") as said:
         after = lfads.align(data, condition, factors_dim=F)
     assert str(said[0].message) == (
         "session 'a': 2 trials without condition and 2 trials of conditions that not all sessions "

@@ -758,6 +758,17 @@ def test_do_train_io_only_moves_read_in_and_read_out_alone(train, counts):
         assert len(moved) == (8 if dist == "poisson" else 12)
 
 
+@effect_of("start_from")
+def test_start_from_takes_the_weights_of_another_run(train, counts):
+    first = train({"a": counts, "b": counts[:, :, :4]}, max_epochs=2)
+    settings = {"start_from": str(first.folder), "do_train_io_only": True}
+    start = train({"c": counts[:, :, :3]}, **settings | STILL).weights
+    assert changed(first.weights, {k: start[k] for k in first.weights}) == set()
+    assert {k.split(".")[1] for k in start.keys() - first.weights.keys()} == {"session_c"}
+    after = train({"c": counts[:, :, :3]}, **settings, max_epochs=2).weights
+    assert changed(start, after) == {k for k in start if "session_c" in k}
+
+
 @effect_of("do_train_encoder_only")
 def test_do_train_encoder_only_moves_the_ic_encoder_and_its_posterior_alone(train, counts):
     two = {"a": counts, "b": counts[:, :, :4]}

@@ -43,7 +43,7 @@ def run_search(config: Config, sessions: list[Session], folder: Path) -> Trained
     for index in (checkpoints.PERIODIC, checkpoints.LOWEST):
         checkpoints.write_index(run / checkpoints.FOLDER, index, [name])
     write_config(own, run)
-    model = loop.new_model(own, sessions)
+    model = loop.new_model(own, sessions, Path(best["checkpoint"]))
     model.load_state_dict(loop.state_of(saved))
     step = saved["lfads"]["step"]
     trained = Trained(

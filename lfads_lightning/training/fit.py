@@ -70,9 +70,10 @@ def fit(
     start = find_checkpoint(folder, config.output.checkpoint_pb_load_name)
     train = loop.train if cfg.num_devices == 1 else devices.train
     ended = train(config, sessions, folder, [*ours, *callbacks], start)
-    saved = load_checkpoint(require_checkpoint(folder, LOWEST if ended.best else PERIODIC))
+    path = require_checkpoint(folder, LOWEST if ended.best else PERIODIC)
+    saved = load_checkpoint(path)
     device = loop.resolve_device(cfg.device)
-    model = loop.new_model(config, sessions)
+    model = loop.new_model(config, sessions, path)
     model.load_state_dict(loop.state_of(saved))
     model.passes = choose(cfg.recurrence, device.type)
     valid = ended.best or ended.valid

@@ -22,8 +22,22 @@ from lfads_lightning.data.sessions import Session
 from lfads_lightning.model.lfads import LFADS
 from lfads_lightning.model.recurrences import choose
 from lfads_lightning.params import from_dict, write_config
-from lfads_lightning.training.checkpoints import Checkpoints, load_checkpoint
+from lfads_lightning.training.checkpoints import (
+    LOWEST,
+    PERIODIC,
+    Checkpoints,
+    find_checkpoint,
+    load_checkpoint,
+    require_checkpoint,
+)
 from lfads_lightning.training.module import EpochEnd, LFADSModule
+from lfads_lightning.training.start import (
+    all_specs,
+    check_same_start,
+    start_run,
+    take_weights,
+    warn_of_kept,
+)
 
 
 class Ended(NamedTuple):
@@ -66,9 +80,12 @@ def train(
             config.data.sample_validation_rate,
             config.data.sample_validation_seed,
         )
-        model = new_model(config, sessions)
+        model = new_model(config, sessions, start)
         model.passes = choose(config.trainer.recurrence, device.type)
         module = LFADSModule(model, config, sessions[0].n_bins)
+        if start is None and config.optim.start_from is not None:
+            module.start_step = _start_from(model, config)
+            warn_of_kept([s.name for s in sessions], model, config)
         continues = start is not None and _take_up(module, start)
         trainer = _trainer(config, device, folder, callbacks)
         if trainer.is_global_zero:
@@ -86,9 +103,19 @@ def train(
     )
 
 
-def new_model(config: Config, sessions: Sequence[Session]) -> LFADS:
-    """Build a model with fresh weights, aligned where sessions carry matrices."""
-    model = LFADS(config.model, [session_spec(s) for s in sessions])
+def new_model(config: Config, sessions: Sequence[Session], own: Path | None = None) -> LFADS:
+    """Build a model with fresh weights, aligned where sessions carry matrices.
+
+    Args:
+        config: all parameters.
+        sessions: of the data.
+        own: checkpoint of the run itself; with ``optim.start_from`` it says which other sessions
+            the model knows, else the run to start from does.
+    """
+    specs = [session_spec(s) for s in sessions]
+    if config.optim.start_from is not None:
+        specs = all_specs(specs, load_checkpoint(own or _start_checkpoint(config))["lfads"])
+    model = LFADS(config.model, specs)
     for s in sessions:
         matrix, bias = (
             None if array is None else torch.as_tensor(array, dtype=torch.float32)
@@ -99,6 +126,17 @@ def new_model(config: Config, sessions: Sequence[Session]) -> LFADS:
     return model.double() if config.trainer.precision is Precision.float64 else model
 
 
+def _start_checkpoint(config: Config) -> Path:
+    """Return the best checkpoint of the run to start from, or its newest."""
+    run = start_run(config)
+    return find_checkpoint(run, LOWEST) or require_checkpoint(run, PERIODIC)
+
+
+def _start_from(model: LFADS, config: Config) -> int:
+    checkpoint = load_checkpoint(_start_checkpoint(config))
+    return take_weights(model, state_of(checkpoint), checkpoint["lfads"], config)
+
+
 def _take_up(module: LFADSModule, path: Path) -> bool:
     """Check a checkpoint against data and parameters; return whether it can be continued as is.
 
@@ -106,6 +144,7 @@ def _take_up(module: LFADSModule, path: Path) -> bool:
     """
     checkpoint = load_checkpoint(path)
     record, model = checkpoint["lfads"], module.model
+    check_same_start(module.config, record, path)
     theirs = {spec[0]: SessionSpec(*spec) for spec in record["sessions"]}
     if theirs != model.sessions:
         raise LFADSError(

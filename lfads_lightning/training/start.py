@@ -1,0 +1,170 @@
+"""Training that starts from another run's weights (``optim.start_from``): which fit, and how.
+
+The dynamics, encoders and controller are that run's; sessions it does not know get a read-in and a
+read-out of their own. Sessions that are not in the new data are kept: with ``do_train_io_only``
+nothing else of the model moves, so they work as before.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lfads_lightning.config import Config, LFADSError, SessionSpec
+from lfads_lightning.params import from_dict, from_flat, read_config
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from lfads_lightning.model.lfads import LFADS
+
+_OF_SESSIONS = ("readin.", "readout.", "readout_logvar.")
+
+
+def start_run(config: Config) -> Path:
+    """Return the folder of the run to start from; of a search, its best member's.
+
+    Raises:
+        LFADSError: there is no run.
+    """
+    run = Path(config.optim.start_from or "")
+    best = run / "best"
+    if (best / "config.yaml").is_file():
+        return best
+    if not (run / "config.yaml").is_file():
+        found = "holds no run (config.yaml)" if run.is_dir() else "no such folder"
+        raise LFADSError(f"optim.start_from={run}: {found}; give the folder of a training run")
+    return run
+
+
+def with_model_of_start(config: Config, explicit: Mapping[str, Any]) -> Config:
+    """Give a config the model parameters of the run it starts from; what is explicit beats them.
+
+    Args:
+        config: of the new run.
+        explicit: flat names and values that the user has set, beside any preset's.
+
+    Raises:
+        LFADSError: there is no such run.
+    """
+    if config.optim.start_from is None:
+        return config
+    config.optim.start_from = str(Path(config.optim.start_from).resolve())
+    saved = read_config(start_run(config))
+    assert saved is not None
+    config.model, config.data.ext_input_dim = saved.model, saved.data.ext_input_dim
+    return from_flat(dict(explicit) | {"start_from": config.optim.start_from}, base=config)
+
+
+def all_specs(specs: Sequence[SessionSpec], record: Mapping[str, Any]) -> list[SessionSpec]:
+    """Return the specs of the data's sessions, then of those that a checkpoint alone knows.
+
+    Args:
+        specs: of the data.
+        record: what the checkpoint says of its model.
+    """
+    theirs = {spec[0]: SessionSpec(*spec) for spec in record["sessions"]}
+    # a known session's read-in exists or not as it did there, whatever matrix comes with the data
+    mine = [theirs[s.name] if s[:3] == theirs.get(s.name, ())[:3] else s for s in specs]
+    return mine + [s for name, s in theirs.items() if name not in {m.name for m in mine}]
+
+
+def take_weights(
+    model: LFADS, weights: Mapping[str, Tensor], record: Mapping[str, Any], config: Config
+) -> int:
+    """Give a model the weights of the run it starts from, and return that run's updates.
+
+    Args:
+        model: of :func:`all_specs`; the weights of sessions new to the run stay as they are.
+        weights: of the run's network.
+        record: what its checkpoint says of it.
+        config: of the new run.
+
+    Raises:
+        LFADSError: the weights do not fit.
+    """
+    # the command line reads this file before torch
+    from lfads_lightning.model.layers import session_key
+
+    where = f"optim.start_from={config.optim.start_from}"
+    theirs = {spec[0]: SessionSpec(*spec) for spec in record["sessions"]}
+    for name, spec in theirs.items():
+        now = model.sessions[name]
+        if now[:3] != spec[:3]:
+            what = "neurons" if now.data_dim != spec.data_dim else "external inputs"
+            was, found = (x[1] if what == "neurons" else x[2] for x in (spec, now))
+            raise LFADSError(
+                f"{where}: its session {name!r} has {was} {what}, that of the data has {found}; "
+                "another recording needs another name: rename the file, or give {name: array}"
+            )
+    has_readin = any(name.startswith("readin.") for name in weights)
+    if has_readin != bool(model.readin):
+        raise LFADSError(
+            f"{where}: was trained on one session without alignment, so its encoders see that "
+            "session's neurons themselves and can take no other; train it with an "
+            "alignment_matrix_cxf (lfads-align), or on several sessions"
+        )
+    _check_shared(where, model, weights, record)
+    state = model.state_dict()
+    state |= {name: value for name, value in weights.items() if name in state}
+    for name in state.keys() - weights.keys():
+        # a session whose factors were its log-rates, F = D, has a read-out now
+        if any(name.startswith(f"readout.{session_key(known)}.") for known in theirs):
+            state[name].zero_()
+            if state[name].ndim == 2:
+                state[name].fill_diagonal_(1)
+    model.load_state_dict(state)
+    return int(record["step"])
+
+
+def check_same_start(config: Config, record: Mapping[str, Any], path: Path) -> None:
+    """Refuse another start for a run that has begun.
+
+    Raises:
+        LFADSError: ``optim.start_from`` is not what it was.
+    """
+    given = config.optim.start_from
+    was = from_dict(record["config"], str(path)).optim.start_from
+    if given is not None and (was is None or Path(given).resolve() != Path(was)):
+        raise LFADSError(
+            f"{path}: this run has begun already, from {was or 'fresh weights'}; "
+            f"optim.start_from={given} would have no effect: start in another output.lfads_save_dir"
+        )
+
+
+def warn_of_kept(names: Sequence[str], model: LFADS, config: Config) -> None:
+    """Say that sessions without data do not follow dynamics that are trained on.
+
+    Args:
+        names: the data's sessions.
+        model: knows those and others.
+        config: of the run.
+    """
+    kept = [name for name in model.sessions if name not in names]
+    if kept and not config.optim.do_train_io_only:
+        warnings.warn(
+            f"optim.start_from: the dynamics are trained, on {', '.join(names)}; the read-ins and "
+            f"read-outs of {', '.join(kept)} stay as they were and may fit them no more; set "
+            "optim.do_train_io_only=true to leave the dynamics alone, or give these sessions' data "
+            "too",
+            stacklevel=2,
+        )
+
+
+def _check_shared(
+    where: str, model: LFADS, weights: Mapping[str, Tensor], record: Mapping[str, Any]
+) -> None:
+    def shared(state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+        return {n: tuple(v.shape) for n, v in state.items() if not n.startswith(_OF_SESSIONS)}
+
+    if shared(weights) != shared(model.state_dict()):
+        was = vars(from_dict(record["config"], where).model)
+        changed = [
+            f"{k}={v} (there {was[k]})" for k, v in vars(model.config).items() if was[k] != v
+        ]
+        raise LFADSError(
+            f"{where}: its weights do not fit model.{', '.join(changed)}; leave these out, the "
+            "model's parameters come with the run"
+        )
