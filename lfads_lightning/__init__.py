@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from lfads_lightning.api import fit as fit
     from lfads_lightning.data.session_files import read_session as read_session
     from lfads_lightning.data.session_writer import write_session as write_session
+    from lfads_lightning.exporting import export as export
     from lfads_lightning.inference.posterior import Posterior as Posterior
     from lfads_lightning.inference.posterior import Prior as Prior
     from lfads_lightning.inference.trained import Trained as Trained
@@ -32,6 +33,7 @@ _HOME = {
     "Prior": "lfads_lightning.inference.posterior",
     "Trained": "lfads_lightning.inference.trained",
     "align": "lfads_lightning.stitching",
+    "export": "lfads_lightning.exporting",
     "fit": "lfads_lightning.api",
     "load": "lfads_lightning.inference.trained",
     "merge_chops": "lfads_lightning.recordings.chops",

@@ -269,6 +269,8 @@ def test_shapes_and_missing_parts(new_trained, counts, parameters):
         (trained.posterior_sample_and_average(counts, num_samples=2), True),
     ):
         expected |= {f"{name}_sd": expected[name] if has_spread else None for name in spread}
+        # of its posterior, where there are no samples
+        expected["controller_outputs_sd"] = expected["controller_outputs"]
         assert {n: None if a is None else a.shape for n, a in post._asdict().items()} == expected
         assert (post.train_steps == 7).all()
         np.testing.assert_array_equal(post.rates, post.output_dist_params[..., :5])

@@ -26,6 +26,9 @@ LABELS: dict[str, Any] = {
     "neuron_ids": ["1a", "1b", "7", "µ"],
     "held_out_neurons": [0, 3],
     "bin_width_s": 0.01,
+    "train_event_times_s": [10.5, 1.25, 3.0, 4.0, 5.0, 6.5],
+    "valid_event_times_s": [2.0, 7.0, 8.0],
+    "window_s": [-0.02, 0.03],
 }
 
 
@@ -111,6 +114,8 @@ def test_matlab_labels(tmp_path: Path) -> None:
         ({"held_out_neurons": [1, 1]}, ["held_out_neurons names a channel twice"]),
         ({"held_out_neurons": range(D)}, ["names all 4 neurons"]),
         ({"held_out_neurons": np.ones(D, bool)}, ["held_out_neurons is a mask"]),
+        ({"window_s": np.ones((2, 2))}, ["window_s is no list of finite numbers; expected sec"]),
+        ({"train_event_times_s": [1.0, 2.0]}, ["train_event_times_s is 2; expected 6 labels"]),
         ({"bin_width_s": 0.0}, ["bin_width_s is 0.0; expected one positive number, in seconds"]),
         ({"bin_width_s": np.ones(2)}, ["bin_width_s is an array of 2; expected one positive"]),
     ],

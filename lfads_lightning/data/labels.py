@@ -17,7 +17,7 @@ from lfads_lightning.config import LFADSError
 from lfads_lightning.data.arrays import check_dtype, refuse_value, sizes
 
 NO_CONDITION = -1
-_BY_TRIAL = ("inds", "condition")
+_BY_TRIAL = ("inds", "condition", "event_times_s")
 _NAMES = ("neuron_ids", "train_condition", "valid_condition")  # numbers or texts
 LONG_BIN_S = 2.0
 
@@ -46,6 +46,8 @@ def tidy(source: str, arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
             made[key] = _names(where, _flat(array))
         elif key.endswith("_inds") or key == "held_out_neurons":
             made[key] = _indices(where, _flat(array))
+        elif key.endswith("_event_times_s") or key == "window_s":
+            made[key] = _seconds(where, _flat(array))
         else:
             check_dtype(where, array.dtype)
             made[key] = array
@@ -71,7 +73,7 @@ def check_labels(
     Args:
         source: where they come from, for messages.
         shapes: E×T×D of the data, by split.
-        by_split: inds, condition and behaviour, by split; each may be None.
+        by_split: inds, condition, event_times_s and behaviour, by split; each may be None.
         neuron_ids: (D,) or None.
         held_out_neurons: channels, counted from 0, or None.
     """
@@ -159,6 +161,13 @@ def _names(where: str, array: np.ndarray) -> np.ndarray:
     if bad.any():
         refuse_value(where, array, bad, "expected whole numbers or texts; number the labels")
     return numbers.astype(np.int64)
+
+
+def _seconds(where: str, array: np.ndarray) -> np.ndarray:
+    check_dtype(where, array.dtype)
+    if array.ndim != 1 or not np.isfinite(array).all():
+        raise LFADSError(f"{where} is no list of finite numbers; expected seconds")
+    return array.astype(np.float64)
 
 
 def _indices(where: str, array: np.ndarray) -> np.ndarray:

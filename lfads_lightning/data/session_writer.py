@@ -55,6 +55,9 @@ def write_session(
     neuron_ids: ArrayLike | None = None,
     held_out_neurons: ArrayLike | None = None,
     bin_width_s: float | None = None,
+    train_event_times_s: ArrayLike | None = None,
+    valid_event_times_s: ArrayLike | None = None,
+    window_s: ArrayLike | None = None,
     **extra: Any,
 ) -> Path:
     """Write one session file; counts go in as the smallest integer type.
@@ -81,6 +84,9 @@ def write_session(
         neuron_ids: (D,) whole numbers or texts.
         held_out_neurons: channels, counted from 0.
         bin_width_s: seconds.
+        train_event_times_s: (E,), what trials are aligned to, on the source's clock.
+        valid_event_times_s: (E,).
+        window_s: (2,), first and last moment of a trial, seconds from its event.
         **extra: Arrays, strings or scalars to store beside them as they are.
 
     Returns:
@@ -106,6 +112,9 @@ def write_session(
         "neuron_ids": neuron_ids,
         "held_out_neurons": held_out_neurons,
         "bin_width_s": bin_width_s,
+        "train_event_times_s": train_event_times_s,
+        "valid_event_times_s": valid_event_times_s,
+        "window_s": window_s,
     }
     arrays: dict[str, Any] = {
         k: v if isinstance(v, Blocks) else as_array(str(path), k, v)

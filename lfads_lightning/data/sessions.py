@@ -15,6 +15,8 @@ documented keys, in memory as in a file (`lfads_lightning.data.session_files`):
     neuron_ids                        (D,)       whole numbers or texts
     held_out_neurons                  (n,)       channels, counted from 0
     bin_width_s                       scalar     seconds
+    train_event_times_s, valid_…      (E,)       what trials are aligned to, on the source's clock
+    window_s                          (2,)       first and last moment of a trial, from the event
 
 Only `train_data` must be there; other keys of a file are ignored.
 """
@@ -34,9 +36,6 @@ from numpy.typing import ArrayLike
 from lfads_lightning.config import LFADSError
 from lfads_lightning.data.arrays import (
     as_array,
-    as_counts,
-    check_dtype,
-    check_finite,
     listed,
     nearest,
     sizes,
@@ -45,10 +44,10 @@ from lfads_lightning.data.arrays import (
 )
 from lfads_lightning.data.labels import check_labels, tidy, warn_of_labels
 
-_OF_A_SPLIT = ("data", "ext_input", "truth", "inds", "condition", "behaviour")
+_OF_A_SPLIT = ("data", "ext_input", "truth", "inds", "condition", "behaviour", "event_times_s")
 SPLIT_KEYS = {name: tuple(f"{name}_{what}" for what in _OF_A_SPLIT) for name in ("train", "valid")}
 ALIGNMENT_KEYS = ("alignment_matrix_cxf", "alignment_bias_c")
-LABEL_KEYS = ("neuron_ids", "held_out_neurons", "bin_width_s")
+LABEL_KEYS = ("neuron_ids", "held_out_neurons", "bin_width_s", "window_s")
 KEYS = (
     *SPLIT_KEYS["train"],
     *SPLIT_KEYS["valid"],
@@ -56,25 +55,6 @@ KEYS = (
     "conversion_factor",
     *LABEL_KEYS,
 )
-
-__all__ = [
-    "KEYS",
-    "Session",
-    "Split",
-    "as_array",
-    "as_counts",
-    "assemble",
-    "check_alignment",
-    "check_dtype",
-    "check_ext_input",
-    "check_finite",
-    "check_session",
-    "check_together",
-    "listed",
-    "nearest",
-    "sessions_from_arrays",
-    "sizes",
-]
 
 
 class Split(NamedTuple):
@@ -87,6 +67,7 @@ class Split(NamedTuple):
         inds: Which trials of the recording these are, (E,) whole numbers, or None.
         condition: Labels (E,), whole numbers or texts, or None; see `lfads_lightning.data.labels`.
         behaviour: What the animal did, (E, T, K), or None.
+        event_times_s: What the trials are aligned to, (E,) on the source's clock, or None.
     """
 
     data: np.ndarray
@@ -95,6 +76,7 @@ class Split(NamedTuple):
     inds: np.ndarray | None = None
     condition: np.ndarray | None = None
     behaviour: np.ndarray | None = None
+    event_times_s: np.ndarray | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,6 +94,7 @@ class Session:
         bin_width_s: Seconds, or None where it is not known.
         neuron_ids: (D,) whole numbers or texts, or None.
         held_out_neurons: Channels, counted from 0, or None.
+        window_s: First and last moment of a trial, (2,) seconds from its event, or None.
     """
 
     name: str
@@ -124,6 +107,7 @@ class Session:
     bin_width_s: float | None = None
     neuron_ids: np.ndarray | None = None
     held_out_neurons: np.ndarray | None = None
+    window_s: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         """Check the shapes; a session without a source is called by its name in errors."""

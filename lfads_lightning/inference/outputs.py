@@ -1,5 +1,6 @@
 """The files that the four non-train kinds write into a run's folder."""
 
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,10 @@ _RATES = {
     OutputDist.poisson: "expected counts per bin",
     OutputDist.gaussian: "means, then variances, of the data in their own units",
 }
+_SPREAD = {
+    Kind.posterior_sample_and_average: "over posterior samples",
+    Kind.posterior_push_mean: "of its posterior, its means driving the generator",
+}
 UNITS = {
     "gen_ics": "generator state before bin 0",
     "gen_states": "generator units, after each bin",
@@ -31,6 +36,13 @@ UNITS = {
     "nll_bound_iwaes": "nats per trial; NaN where not defined",
     "nll_bound_iwaes_true": "nats per trial; NaN where not defined",
     "train_steps": "optimiser updates",
+}
+LABELS = {
+    "trial_ids": "number of the trial in its recording, as <split>_inds of the data, from 0",
+    "condition": "label of the trial; negative or empty: none",
+    "trial_starts_s": "seconds on the recording's clock, where bin 0 begins",
+    "neuron_ids": "names of the neurons, in the order of the rates",
+    "bin_width_s": "seconds",
 }
 
 
@@ -51,8 +63,33 @@ def write_posteriors(
             posterior, samples = _posterior(trained, session, split, config)
             name = _filename(config, f"{session.name}_{split_name}_{config.kind.name}")
             attributes = {"session": session.name, "split": split_name, "num_samples": samples}
-            paths.append(_write(folder / name, posterior, trained, config, attributes))
+            labels = labels_of(session, split, len(posterior.costs))
+            paths.append(_write(folder / name, posterior, trained, config, attributes, labels))
     return paths
+
+
+def labels_of(session: Session, split: Split, n: int) -> dict[str, np.ndarray]:
+    """Return what a session says of its first n trials and its neurons, in types that MATLAB has.
+
+    Args:
+        session: of the data.
+        split: of it.
+        n: trials.
+    """
+    starts = split.event_times_s
+    if starts is not None and session.window_s is not None:
+        starts = starts + session.window_s[0]
+    labels = {
+        "trial_ids": split.inds,
+        "condition": split.condition,
+        "trial_starts_s": starts,
+    }
+    found = {name: array[:n] for name, array in labels.items() if array is not None}
+    if session.neuron_ids is not None:
+        found["neuron_ids"] = session.neuron_ids
+    if session.bin_width_s is not None:
+        found["bin_width_s"] = np.array(session.bin_width_s)
+    return found
 
 
 def _posterior(
@@ -121,7 +158,9 @@ def _write(
     trained: Trained,
     config: Config,
     attributes: dict[str, Any],
+    labels: Mapping[str, np.ndarray] | None = None,
 ) -> Path:
+    labels = labels or {}
     with whole_file(path) as temporary, h5py.File(temporary, "w") as file:
         for name, array in result._asdict().items():
             if array is None or name == "rates":  # rates are in output_dist_params
@@ -132,9 +171,27 @@ def _write(
             units = rates if of == "output_dist_params" else UNITS.get(of)
             dataset.attrs["units"] = units or "initial-condition code, arbitrary"
             if name != of:
-                dataset.attrs["meaning"] = f"standard deviation of {of} over posterior samples"
+                dataset.attrs["meaning"] = f"standard deviation of {of} {_SPREAD[config.kind]}"
+            if rates_in_hz(of, trained) and "bin_width_s" in labels:
+                dataset.attrs["to_hz"] = 1 / labels["bin_width_s"]
+        for name, array in labels.items():
+            file[name] = _plain(array)
+            file[name].attrs["meaning"] = LABELS[name]
         _describe(file, trained, config, attributes)
     return path
+
+
+def rates_in_hz(name: str, trained: Trained) -> bool:
+    """Return whether a dataset becomes Hz when it is divided by the bin width."""
+    return name == "output_dist_params" and trained.model.is_poisson
+
+
+def _plain(array: np.ndarray) -> np.ndarray:
+    """Return texts at a fixed length: every reader of HDF5 knows these."""
+    if array.dtype.kind != "U":
+        return array
+    encoded = np.char.encode(array, "utf-8")
+    return encoded.astype(h5py.string_dtype("utf-8", max(encoded.dtype.itemsize, 1)))
 
 
 def _describe(

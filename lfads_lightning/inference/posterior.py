@@ -10,6 +10,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from lfads_lightning.config import LFADSError, LossConfig
+from lfads_lightning.inference import frames
 from lfads_lightning.model.distributions import gaussian_log_density
 from lfads_lightning.model.layout import time_major
 from lfads_lightning.model.lfads import LFADS
@@ -31,7 +32,8 @@ class Posterior(NamedTuple):
     gen_states: np.ndarray  # (E, T, G)
     gen_ics: np.ndarray  # (E, G), the generator's state before bin 0
     controller_outputs: np.ndarray | None  # (E, T, U), inferred inputs
-    # standard deviations over the posterior samples, not of their mean; None for push_mean
+    # standard deviations over the posterior samples, not of their mean; None for push_mean, but for
+    # that of the inferred inputs: there it is of their posterior
     output_dist_params_sd: np.ndarray | None
     factors_sd: np.ndarray | None
     controller_outputs_sd: np.ndarray | None
@@ -45,6 +47,14 @@ class Posterior(NamedTuple):
     nll_bound_iwaes_true: np.ndarray  # (E,), Burda et al. 2016, eq. 8; NaN as above
     train_steps: np.ndarray  # (E,), updates behind the weights
 
+    def to_xarray(self, **labels: Any) -> Any:
+        """Return an ``xarray.Dataset``; see :func:`lfads_lightning.inference.frames.to_xarray`."""
+        return frames.to_xarray(self, **labels)
+
+    def to_pandas(self, name: str = "rates", **labels: Any) -> Any:
+        """Return a table; see :func:`lfads_lightning.inference.frames.to_pandas`."""
+        return frames.to_pandas(self, name, **labels)
+
 
 class Prior(NamedTuple):
     """Trials that a model makes up, as numpy arrays."""
@@ -57,6 +67,14 @@ class Prior(NamedTuple):
     prior_zs_ar_con: np.ndarray | None  # (E, T, U), the AR(1) paths
     prior_g0_mean: np.ndarray | None  # (E, Z)
     prior_g0_logvar: np.ndarray | None  # (E, Z)
+
+    def to_xarray(self, **labels: Any) -> Any:
+        """Return an ``xarray.Dataset``; see :func:`lfads_lightning.inference.frames.to_xarray`."""
+        return frames.to_xarray(self, **labels)
+
+    def to_pandas(self, name: str = "rates", **labels: Any) -> Any:
+        """Return a table; see :func:`lfads_lightning.inference.frames.to_pandas`."""
+        return frames.to_pandas(self, name, **labels)
 
 
 class Evaluation(NamedTuple):
@@ -101,7 +119,10 @@ def push_mean(
         output = run.model(batch, session, ext, noise, masks, use_means=True)
         terms = _terms(run, output, batch)
         nan = torch.full_like(terms.total, math.nan)
-        parts.append(_arrays(_posterior(run, output, terms, nan, nan, output.states.co_means)))
+        result = _posterior(run, output, terms, nan, nan, output.states.co_means)
+        if output.states.co_logvars is not None:
+            result["controller_outputs_sd"] = (0.5 * output.states.co_logvars).exp()
+        parts.append(_arrays(result))
     return _joined(parts, run.model)
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from lfads_lightning.config import Config, LFADSError, SessionSpec
 from lfads_lightning.params import from_dict, from_flat, read_config
+from lfads_lightning.stores import open_run
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -51,7 +52,7 @@ def with_model_of_start(config: Config, explicit: Mapping[str, Any]) -> Config:
     """
     if config.optim.start_from is None:
         return config
-    config.optim.start_from = str(Path(config.optim.start_from).resolve())
+    config.optim.start_from = str(open_run(config.optim.start_from).resolve())
     saved = read_config(start_run(config))
     assert saved is not None
     config.model, config.data.ext_input_dim = saved.model, saved.data.ext_input_dim

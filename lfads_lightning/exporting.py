@@ -1,0 +1,184 @@
+"""``lfads-export`` and :func:`export`: a run's results as NWB, MATLAB or NumPy files."""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from lfads_lightning.config import Kind, LFADSError
+from lfads_lightning.files import whole_file
+from lfads_lightning.nwb_export import RunFile, write_nwb
+
+FORMATS = ("nwb", "mat", "npz")
+MOST_MAT_BYTES = 2**31 - 1  # of one variable, in MATLAB's v5 format
+POSTERIORS = (Kind.posterior_sample_and_average.name, Kind.posterior_push_mean.name)
+
+
+def export(
+    source: str | Path,
+    to: str,
+    *,
+    out: str | Path | None = None,
+    nwb: str | Path | None = None,
+    session_start_time: datetime | None = None,
+) -> list[Path]:
+    """Write what a run's kinds have written as files of another format.
+
+    Args:
+        source: a run's folder, or one of the HDF5 files there.
+        to: ``nwb`` (one file per session and kind: a processing module ``lfads`` with both splits),
+            ``mat`` (MATLAB v5) or ``npz``, one file for each.
+        out: folder; by default that of the source.
+        nwb: the recording's NWB file; a copy of it gets the module beside its units. Otherwise the
+            NWB file is a new one.
+        session_start_time: of a new NWB file, with time zone; by default 1970, which is said there.
+
+    Returns:
+        The files written.
+
+    Raises:
+        LFADSError: nothing to export, pynwb is missing, or the results do not say enough.
+    """
+    if to not in FORMATS:
+        raise LFADSError(f"export: to={to!r}; expected one of {', '.join(FORMATS)}")
+    if to != "nwb" and (nwb is not None or session_start_time is not None):
+        raise LFADSError(f"export: nwb and session_start_time are for to='nwb', not {to!r}")
+    source = Path(source)
+    files = _results(source)
+    folder = Path(out) if out is not None else (source if source.is_dir() else source.parent)
+    if to != "nwb":
+        write = {"mat": _write_mat, "npz": _write_npz}[to]
+        return [_written(folder / f"{f.path.stem}.{to}", f, write) for f in files]
+    groups: dict[tuple[str, str], list[RunFile]] = {}
+    for file in files:
+        if file.attributes["kind"] in POSTERIORS:
+            groups.setdefault((file.attributes["session"], file.attributes["kind"]), []).append(
+                file
+            )
+    if not groups:
+        raise LFADSError(f"{source}: NWB takes the results of a posterior kind; run one first")
+    if nwb is not None and len(groups) > 1:
+        found = ", ".join(f"{session} ({kind})" for session, kind in groups)
+        raise LFADSError(
+            f"{source}: holds results of {found}, and nwb={nwb} is the recording of one; give one "
+            "of the files model_runs_SESSION_SPLIT_KIND.h5 in place of the folder"
+        )
+    paths = []
+    for (session, kind), parts in groups.items():
+        path = folder / f"model_runs_{session}_{kind}.nwb"
+        write_nwb(path, parts, None if nwb is None else Path(nwb), session_start_time)
+        paths.append(path)
+    return paths
+
+
+def _results(source: Path) -> list[RunFile]:
+    """Read the results in a folder, or one file of them."""
+    if not source.exists():
+        raise LFADSError(f"{source}: no such file or folder; give a run's folder")
+    paths = sorted(source.glob("*.h5")) if source.is_dir() else [source]
+    found = [file for path in paths if (file := _read(path)) is not None]
+    if not found:
+        raise LFADSError(
+            f"{source}: holds no results; python train.py kind=posterior_sample_and_average "
+            "output.lfads_save_dir=RUN writes them"
+        )
+    return found
+
+
+def _read(path: Path) -> RunFile | None:
+    try:
+        with h5py.File(path) as file:
+            attributes = {name: _python(value) for name, value in file.attrs.items()}
+            if attributes.get("kind") not in (*POSTERIORS, Kind.prior_sample.name):
+                return None
+            arrays, about = {}, {}
+            for name, dataset in file.items():
+                text = h5py.check_string_dtype(dataset.dtype) is not None
+                arrays[name] = np.asarray(dataset.asstr()[()], dtype=str) if text else dataset[()]
+                about[name] = {k: _python(v) for k, v in dataset.attrs.items()}
+            return RunFile(path, arrays, about, attributes)
+    except OSError as error:
+        raise LFADSError(f"{path}: cannot be read ({error}); run the kind again") from error
+
+
+def _python(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _written(path: Path, file: RunFile, write: Callable[[Path, RunFile], None]) -> Path:
+    with whole_file(path) as temporary:
+        write(temporary, file)
+    return path
+
+
+def _info(file: RunFile) -> dict[str, Any]:
+    """Return everything that is said of the arrays, in plain types."""
+    return file.attributes | {
+        f"{what}_of": {name: about[what] for name, about in file.about.items() if what in about}
+        for what in ("units", "meaning", "to_hz")
+    }
+
+
+def _write_npz(path: Path, file: RunFile) -> None:
+    with path.open("wb") as handle:
+        arrays: dict[str, Any] = file.arrays | {"info": np.array(json.dumps(_info(file)))}
+        np.savez_compressed(handle, **arrays)
+
+
+def _write_mat(path: Path, file: RunFile) -> None:
+    # scipy.io takes a while to import
+    from scipy.io import savemat
+
+    arrays: dict[str, Any] = {}
+    for name, array in file.arrays.items():
+        array = np.asarray(array)
+        if array.nbytes > MOST_MAT_BYTES:
+            raise LFADSError(
+                f"{file.path}: {name} has {array.nbytes / 2**30:.1f} GiB, MATLAB's v5 format takes "
+                "2 GiB a variable; read the .h5 file by h5read, or write fewer trials "
+                "(sampling.ps_nexamples_to_process)"
+            )
+        # texts as a cell array, vectors as columns
+        arrays[name] = array.astype(object) if array.dtype.kind == "U" else array
+    info = {key: value for key, value in _info(file).items() if value != {}}
+    with path.open("wb") as handle:
+        savemat(handle, arrays | {"info": info}, do_compression=True, oned_as="column",
+                long_field_names=True)  # fmt: skip
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run ``lfads-export``; a user's mistake ends with one line."""
+    parser = argparse.ArgumentParser(
+        prog="lfads-export",
+        description="Write a run's results (model_runs_*.h5) as NWB, MATLAB or NumPy files.",
+    )
+    parser.add_argument("run", type=Path, help="a run's folder, or one of the files there")
+    parser.add_argument("--to", required=True, choices=FORMATS)
+    parser.add_argument("--out", type=Path, help="folder (default: the run's)")
+    parser.add_argument(
+        "--nwb", type=Path, help="the recording: a copy of it gets the processing module"
+    )
+    parser.add_argument(
+        "--session-start",
+        type=datetime.fromisoformat,
+        help="of a new NWB file: 2026-01-31T14:00:00+00:00",
+    )
+    given = parser.parse_args(argv)
+    try:
+        paths = export(given.run, given.to, out=given.out, nwb=given.nwb,
+                       session_start_time=given.session_start)  # fmt: skip
+    except LFADSError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    for path in paths:
+        print(path)
+
+
+if __name__ == "__main__":
+    main()
