@@ -19,54 +19,85 @@ against each neuron's mean over these entries of its session, once in the valida
 
 import argparse
 import json
+import sys
 import tempfile
 import time
 import warnings
+from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import lfads_lightning as lfads
-from lfads_lightning.data.alignment import align_sessions
-from lfads_lightning.data.sessions import Session, Split
+from lfads_lightning.data.alignment import align_same_neurons, align_sessions
+from lfads_lightning.data.datamodule import entries_never_shown
+from lfads_lightning.data.sessions import ALIGNMENT_KEYS, Session, Split
 from lfads_lightning.data.synthetic import generate
-from lfads_lightning.metrics import rate_r2
+from lfads_lightning.inference.posterior import push_mean
+from lfads_lightning.metrics import poisson_nll, rate_r2
 
 CHAOTIC = {
     "co_dim": 0,
     "factors_dim": 12,
-    "gen_dim": 64,
-    "ic_dim": 32,
-    "ic_enc_dim": 48,
-    "batch_size": 56,
-    "kl_increase_steps": 800,
-    "l2_increase_steps": 800,
+    "gen_dim": 48,
+    "ic_dim": 24,
+    "ic_enc_dim": 32,
+    "batch_size": 32,
+    "kl_increase_steps": 400,
+    "l2_increase_steps": 400,
     "l2_gen_scale": 100.0,
-    "max_steps": 2400,
+    "max_steps": 1800,
     "device": "cpu:0",
 }
-SIZES = {"n_conditions": 32, "n_replicates": 50, "duration_s": 0.6}
+SIZES = {"n_conditions": 32, "n_replicates": 50, "duration_s": 0.5}
 N_REPLICATES = (7, 1, 2)  # to train on, to choose the epoch by, to score
+N_SESSIONS = 5
 
 
 def chaotic(seed: int, settings: dict[str, Any]) -> dict[str, Any]:
     """Train one model of five sessions and five of one; return what they score."""
     made = generate("chaotic_rnn_multisession", seed, **SIZES)
-    parts = {name: _parts(arrays) for name, arrays in made.items()}
-    stitched = _stitch_chaotic(seed, parts, settings)
-    ours = _fit(parts, seed, settings, stitched)
-    result: dict[str, Any] = {"seed": seed, "alignment_r2": stitched["r2"]}
-    together = {n: _r2(ours, n, p) for n, p in parts.items()}
-    result["stitched"] = _summary(ours.scores, together)
-    alone, seconds, each_scores = {}, 0.0, []
-    for name, p in parts.items():
-        single = _fit({name: p}, seed, settings)
-        alone[name] = _r2(single, name, p)
-        each_scores.append(single.scores)
-        seconds += float(single.scores["seconds"])
-    result["single"] = _summary(each_scores[0], alone) | {"seconds": round(seconds, 1)}
-    result["single"]["best_epoch_costs"] = [round(s["criterion"], 1) for s in each_scores]
+    parts = {name.rsplit("_", 1)[1]: _parts(arrays) for name, arrays in made.items()}
+    alignment, r2 = _aligned(parts, settings["factors_dim"])
+    ours = _fit(parts, seed, settings, alignment)
+    result: dict[str, Any] = {"seed": seed, "alignment_components_r2": r2}
+    result["stitched"] = _summary([ours], [_r2(ours, n, p) for n, p in parts.items()])
+    _tell(result)
+    # the learning rate falls by what epochs cost; theirs are a fifth as long
+    own = settings | {"learning_rate_n_to_compare": 6 * N_SESSIONS}
+    singles = [_fit({n: p}, seed, own) for n, p in parts.items()]
+    scores = [_r2(m, n, p) for m, (n, p) in zip(singles, parts.items(), strict=True)]
+    result["single"] = _summary(singles, scores)
+    # a session that four others' model has never seen: its read-in and read-out alone are trained
+    result["added"] = _add_last(parts, seed, settings)
+    _tell(result)
     return result
+
+
+def _tell(result: dict[str, Any]) -> None:
+    print(json.dumps(result), file=sys.stderr, flush=True)
+
+
+def _add_last(parts: dict[str, Any], seed: int, settings: dict[str, Any]) -> dict[str, Any]:
+    *old, new = parts
+    known = {n: parts[n] for n in old}
+    dim = settings["factors_dim"]
+    alignment, _ = _aligned(known, dim)
+    fixed = [
+        Session(n, Split(p["train"][0], condition=p["train"][2]),
+                alignment_matrix_cxf=alignment["alignment_matrix_cxf"][n])
+        for n, p in known.items()
+    ]  # fmt: skip
+    last = Session(new, Split(parts[new]["train"][0], condition=parts[new]["train"][2]))
+    found = align_sessions([last], dim, to=fixed)
+    matrices = {k: getattr(found, k) for k in ALIGNMENT_KEYS}
+    with tempfile.TemporaryDirectory() as folder:
+        _fit(known, seed, settings, alignment, folder)
+        few = {k: settings[k] for k in ("batch_size", "device")} | {"max_steps": 600}
+        more = {"start_from": folder, "do_train_io_only": True, "learning_rate_n_to_compare": 30}
+        added = _fit({new: parts[new]}, seed, few | more, matrices)
+    return {"session": new} | _summary([added], [_r2(added, new, parts[new])])
 
 
 def _parts(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
@@ -82,32 +113,29 @@ def _parts(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
     return made
 
 
-def _stitch_chaotic(seed: int, parts: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
+def _aligned(parts: dict[str, Any], factors_dim: int) -> tuple[dict[str, Any], float]:
     sessions = [
         Session(name, Split(p["train"][0], condition=p["train"][2])) for name, p in parts.items()
     ]
-    found = align_sessions(sessions, settings["factors_dim"])
-    return {
-        "alignment_matrix_cxf": found.alignment_matrix_cxf,
-        "alignment_bias_c": found.alignment_bias_c,
-        "r2": round(float(np.mean(list(found.components_r2.values()))), 3),
-    }
+    found = align_sessions(sessions, factors_dim)
+    r2 = round(float(np.mean(list(found.components_r2.values()))), 3)
+    return {k: getattr(found, k) for k in ALIGNMENT_KEYS}, r2
 
 
 def _fit(
     parts: dict[str, Any],
     seed: int,
     settings: dict[str, Any],
-    stitched: dict[str, Any] | None = None,
+    alignment: dict[str, Any] | None = None,
+    folder: str | None = None,
 ) -> lfads.Trained:
-    alignment = {k: v for k, v in (stitched or {}).items() if k != "r2"}
-    with tempfile.TemporaryDirectory() as folder:
+    with nullcontext(folder) if folder else tempfile.TemporaryDirectory() as run:
         return lfads.fit(
             {n: p["train"][0] for n, p in parts.items()},
             valid_data={n: p["valid"][0] for n, p in parts.items()},
             seed=seed,
-            lfads_save_dir=folder,
-            **alignment,
+            lfads_save_dir=run,
+            **(alignment or {}),
             **settings,
         )
 
@@ -117,30 +145,117 @@ def _r2(trained: lfads.Trained, name: str, parts: dict[str, Any]) -> tuple[float
     return rate_r2(trained.posterior_push_mean({name: counts})[name].rates, truth)
 
 
-def _summary(scores: dict[str, Any], r2: dict[str, tuple[float, float]]) -> dict[str, Any]:
-    mean, pooled = np.mean(list(r2.values()), axis=0)
+def _summary(models: list[lfads.Trained], r2: list[tuple[float, float]]) -> dict[str, Any]:
+    mean, pooled = np.mean(r2, axis=0)
     return {
         "rate_r2": round(float(mean), 4),
         "rate_r2_pooled": round(float(pooled), 4),
-        "rate_r2_by_session": [round(x[0], 3) for x in r2.values()],
-        "updates_of_chosen": scores["checkpoint"],
-        "epochs": scores["epochs"],
-        "seconds": scores["seconds"],
+        "rate_r2_by_session": [round(x[0], 3) for x in r2],
+        "updates_of_chosen": [m.step for m in models],
+        "seconds": round(sum(float(m.scores["seconds"]) for m in models), 1),
     }
+
+
+APLYSIA = {
+    "co_dim": 1,
+    "factors_dim": 8,
+    "gen_dim": 32,
+    "ic_dim": 16,
+    "ic_enc_dim": 32,
+    "ci_enc_dim": 32,
+    "con_dim": 32,
+    "keep_prob": 0.8,
+    "batch_size": 3,
+    "kl_increase_steps": 300,
+    "l2_increase_steps": 300,
+    "l2_gen_scale": 100.0,
+    "coordinated_dropout_rate": 0.2,
+    "sample_validation_rate": 0.2,
+    "max_steps": 1200,
+    "device": "cpu:0",
+}
+
+
+def aplysia(folder: Path, seed: int, settings: dict[str, Any]) -> dict[str, Any]:
+    """Train one model of three bouts and three of one; return what they score."""
+    parts = {}
+    for path in sorted(folder.glob("aplysia_*.npz")):
+        with np.load(path, allow_pickle=False) as file:
+            counts = file["counts"]
+        valid = np.arange(len(counts)) % 4 == 0
+        parts[path.stem.split("_")[1]] = {"train": (counts[~valid],), "valid": (counts[valid],)}
+    settings = settings | {"sample_validation_seed": seed}
+    # what is never shown stays out of the alignment too: its entries become their neuron's mean
+    sessions = [Session(n, Split(_without_hidden(n, p["train"][0], settings)))
+                for n, p in parts.items()]  # fmt: skip
+    found = align_same_neurons(sessions, settings["factors_dim"])
+    alignment = {k: getattr(found, k) for k in ALIGNMENT_KEYS}
+    ours = _fit(parts, seed, settings, alignment)
+    result: dict[str, Any] = {"seed": seed, "stitched": _bits([ours] * len(parts), parts, settings)}
+    _tell(result)
+    own = settings | {"learning_rate_n_to_compare": 6 * len(parts)}
+    singles = [_fit({n: p}, seed, own) for n, p in parts.items()]
+    result["single"] = _bits(singles, parts, settings)
+    _tell(result)
+    return result
+
+
+def _hidden(name: str, counts: np.ndarray, split: str, settings: dict[str, Any]) -> np.ndarray:
+    rate, seed = settings["sample_validation_rate"], settings["sample_validation_seed"]
+    bits = entries_never_shown(counts.shape, rate, seed, name, split)
+    return np.unpackbits(bits, axis=2, count=counts.shape[2]).astype(bool)
+
+
+def _without_hidden(name: str, counts: np.ndarray, settings: dict[str, Any]) -> np.ndarray:
+    hidden = _hidden(name, counts, "train", settings)
+    mean = (counts * ~hidden).sum((0, 1)) / (~hidden).sum((0, 1))
+    return np.where(hidden, mean, counts)
+
+
+def _bits(
+    models: list[lfads.Trained], parts: dict[str, Any], settings: dict[str, Any]
+) -> dict[str, Any]:
+    """Score entries never shown: of the validation pieces, and of all."""
+    rows: dict[str, list[float]] = {"valid": [], "all": []}
+    for model, (name, p) in zip(models, parts.items(), strict=True):
+        found = {}
+        for split in ("train", "valid"):
+            counts = p[split][0]
+            hidden = _hidden(name, counts, split, settings)
+            shown = (~hidden).astype(np.float32) / (1 - settings["sample_validation_rate"])
+            rates = push_mean(model.evaluation(), name, counts, None, shown).rates
+            found[split] = (rates, counts, hidden)
+        rows["valid"].append(_bits_of(*found["valid"]))
+        both = (np.concatenate(pair) for pair in zip(*found.values(), strict=True))
+        rows["all"].append(_bits_of(*both))
+    return {
+        f"bits_per_spike_{key}": round(float(np.mean(values)), 4) for key, values in rows.items()
+    } | {
+        "by_session_all": [round(x, 3) for x in rows["all"]],
+        "updates_of_chosen": [m.step for m in models],
+    }
+
+
+def _bits_of(rates: np.ndarray, counts: np.ndarray, hidden: np.ndarray) -> float:
+    """Return bits per spike of the hidden entries, against each neuron's mean over these."""
+    mean = (counts * hidden).sum((0, 1)) / hidden.sum((0, 1))
+    null = np.broadcast_to(mean, counts.shape)[hidden]
+    gain = poisson_nll(null, counts[hidden]) - poisson_nll(rates[hidden], counts[hidden])
+    return gain / counts[hidden].sum() / np.log(2)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--epochs", type=int)
-    parser.add_argument("--set", nargs="*", default=[])
-    arguments = parser.parse_args()
+    parser.add_argument("--aplysia", type=Path, help="folder of aplysia_*.npz")
+    parser.add_argument("--set", nargs="*", default=[], metavar="NAME=JSON", help="other settings")
+    given = parser.parse_args()
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")
-    settings = CHAOTIC | {k: json.loads(v) for k, v in (w.split("=") for w in arguments.set)}
-    began = time.monotonic()
-    runs = [chaotic(seed, settings) for seed in arguments.seeds]
-    print(
-        json.dumps(
-            {"settings": settings, "runs": runs, "seconds": time.monotonic() - began}, indent=1
-        )
-    )
+    settings = CHAOTIC if given.aplysia is None else APLYSIA
+    settings = settings | {k: json.loads(v) for k, v in (w.split("=") for w in given.set)}
+    runs = [
+        chaotic(seed, settings) if given.aplysia is None else aplysia(given.aplysia, seed, settings)
+        for seed in given.seeds
+    ]
+    print(json.dumps({"settings": settings, "cpu_seconds": round(time.process_time()),
+                      "runs": runs}, indent=1))  # fmt: skip

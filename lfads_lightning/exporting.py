@@ -14,6 +14,7 @@ import numpy as np
 from lfads_lightning.config import Kind, LFADSError
 from lfads_lightning.files import whole_file
 from lfads_lightning.nwb_export import RunFile, write_nwb
+from lfads_lightning.stores import open_run
 
 FORMATS = ("nwb", "mat", "npz")
 MOST_MAT_BYTES = 2**31 - 1  # of one variable, in MATLAB's v5 format
@@ -49,7 +50,7 @@ def export(
         raise LFADSError(f"export: to={to!r}; expected one of {', '.join(FORMATS)}")
     if to != "nwb" and (nwb is not None or session_start_time is not None):
         raise LFADSError(f"export: nwb and session_start_time are for to='nwb', not {to!r}")
-    source = Path(source)
+    source = open_run(source)
     files = _results(source)
     folder = Path(out) if out is not None else (source if source.is_dir() else source.parent)
     if to != "nwb":

@@ -200,7 +200,8 @@ def _parameters_table(config: str) -> Any:
     from hdmf.common import DynamicTable, VectorData
 
     flat: dict[str, str] = {}
-    for group, value in yaml.safe_load(config).items():
+    nested = yaml.safe_load(config)
+    for group, value in nested.items():
         pairs = value.items() if isinstance(value, dict) else [(None, value)]
         flat |= {group if name is None else f"{group}.{name}": str(v) for name, v in pairs}
     columns = [
