@@ -778,6 +778,32 @@ def test_do_train_encoder_only_moves_the_ic_encoder_and_its_posterior_alone(trai
     assert moved == {k for k in start if k.startswith(("ic_encoder.", "ic_mean.", "ic_logvar."))}
 
 
+@effect_of("readout_start")
+def test_readout_start_gives_back_what_the_read_in_took(new_model):
+    rng = np.random.default_rng(0)
+    matrix = torch.tensor(rng.normal(size=(5, 3)), dtype=torch.float32)
+    bias = torch.tensor([0.5, 2.0, 0.0, 1.0, 3.0])
+    for dist in ("poisson", "gaussian"):
+        start = {}
+        for name in ("transpose", "pseudo_inverse"):
+            model = new_model({"a": 5, "b": 4}, fresh=True, output_dist=dist, readout_start=name)
+            model.align("a", matrix, bias)
+            start[name] = model.readout["session_a"]
+            assert torch.equal(model.readin["session_a"].weight, matrix)
+        assert torch.equal(start["transpose"].weight, matrix.T)
+        assert torch.equal(start["transpose"].bias, bias)
+        # rates that lie where the matrix can see them, near the bias
+        factors = 1e-4 * torch.tensor(rng.normal(size=(6, 3)), dtype=torch.float32)
+        rates = start["pseudo_inverse"](factors)
+        floor = bias.clamp(min=0.001)
+        if dist == "poisson":
+            rates = rates.exp()
+        else:
+            floor = bias
+        back = (rates - floor) @ matrix
+        torch.testing.assert_close(back[:, :3], factors, rtol=0.05, atol=2e-6)
+
+
 @effect_of("do_train_readin")
 def test_do_train_readin_trains_or_holds_the_read_in(train, counts):
     two = {"a": counts, "b": counts[:, :, :4]}

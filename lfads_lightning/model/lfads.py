@@ -11,7 +11,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from lfads_lightning.config import Feedback, LFADSError, ModelConfig, OutputDist, SessionSpec
+from lfads_lightning.config import (
+    Feedback,
+    LFADSError,
+    ModelConfig,
+    OutputDist,
+    ReadoutStart,
+    SessionSpec,
+)
 from lfads_lightning.model.cells import (
     GRU,
     ControllerInputs,
@@ -35,6 +42,8 @@ from lfads_lightning.model.layers import (
 from lfads_lightning.model.layout import time_major
 from lfads_lightning.model.records import NO_DROPOUT, Encoding, LFADSOutput, Masks, Noise
 from lfads_lightning.model.recurrences import REFERENCE
+
+LEAST_RATE = 0.001  # counts per bin, where a neuron's mean is taken the logarithm of
 
 
 class LFADS(nn.Module):
@@ -146,6 +155,10 @@ class LFADS(nn.Module):
     def align(self, session: str, matrix: Tensor | None, bias: Tensor | None) -> None:
         """Start a session's read-in at (x - bias) A and its read-out at f A^T + bias.
 
+        With ``readout_start=pseudo_inverse`` the read-out is that of x = bias + f A^+, the rates
+        that the read-in maps to f; for Poisson in log-rates, to first order around the bias:
+        log x = log bias + f A^+ / bias.
+
         Args:
             session: its name.
             matrix: A = ``alignment_matrix_cxf`` (D, F); None leaves the random start.
@@ -157,10 +170,16 @@ class LFADS(nn.Module):
             if bias is not None:
                 readin.bias.copy_(-bias.to(matrix) @ matrix)
         if readout is not None:
-            if matrix is not None:
-                readout.weight.copy_(matrix.T)
-            if bias is not None:
-                readout.bias.copy_(bias)
+            weight, start = (None if matrix is None else matrix.T), bias
+            if self.config.readout_start is ReadoutStart.pseudo_inverse:
+                weight = None if matrix is None else torch.linalg.pinv(matrix)
+                if self.is_poisson and bias is not None:
+                    floor = bias.clamp(min=LEAST_RATE)
+                    weight, start = None if weight is None else weight / floor, floor.log()
+            if weight is not None:
+                readout.weight.copy_(weight)
+            if start is not None:
+                readout.bias.copy_(start)
         elif matrix is not None or bias is not None:
             warnings.warn(
                 f"session {session!r}: with one session whose neurons are as many as factors_dim, "
