@@ -34,6 +34,23 @@ def test_step_measures_the_named_bodies_at_the_named_sizes(tmp_path):
 
 
 @pytest.mark.slow
+def test_stitching_scores_both_ways_on_the_same_trials():
+    words = ["--seeds", "0", "--set", "max_steps=40"]
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.stitching", *words],
+        cwd=ROOT, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    (run,) = json.loads(done.stdout)["runs"]
+    assert 0.5 < run["alignment_components_r2"] < 1
+    for name, n_sessions, n_models in (("stitched", 5, 1), ("single", 5, 5), ("added", 1, 1)):
+        assert len(run[name]["rate_r2_by_session"]) == n_sessions
+        assert len(run[name]["updates_of_chosen"]) == n_models
+        assert run[name]["rate_r2"] < 1
+    assert run["added"]["updates_of_chosen"][0] > 40
+
+
+@pytest.mark.slow
 def test_sampling_beats_the_loop_of_forward_passes(tmp_path):
     made = rows(tmp_path, "benchmarks.sampling", *"--sizes S --samples 20 --rounds 2".split())
     ratios = {r["work"]: r["ratio_to_loop"] for r in made}
