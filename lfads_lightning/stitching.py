@@ -194,8 +194,7 @@ def table(found: Alignment) -> str:
     dim = found.components.shape[2]
     width = max(len("session"), *map(len, found.n_trials))
     lines = [
-        f"{dim} components hold {found.variance[:dim].sum():.1%} of the variance of "
-        f"{len(found.conditions)} {'averages' if len(found.n_trials) > 1 else 'trials'}.",
+        f"{dim} components hold {found.variance[:dim].sum():.1%} of the variance of all neurons.",
         f"{'session':<{width}} {'trials':>7} {'neurons':>8} {'R2 of components':>17} "
         f"{'R2 of averages':>15}",
     ]

@@ -40,12 +40,13 @@ class Alignment(NamedTuple):
     alignment_matrix_cxf: dict[str, np.ndarray]  # W_s (D, F)
     alignment_bias_c: dict[str, np.ndarray]  # b_s (D,), counts per bin
     components: np.ndarray  # Z (C, T, F): what the sessions are brought to
-    conditions: list[str]  # C labels; trials' numbers where sessions share their neurons
+    conditions: list[str]  # C labels; trials' numbers with same_neurons
     variance: np.ndarray  # share of the variance of each component of the stack, all of them
     projections: dict[str, np.ndarray]  # (X_s - b_s) W_s (C, T, F): Z as the session has it
     components_r2: dict[str, float]  # of Z from the session's neurons
     averages_r2: dict[str, float]  # of the session's averages from Z
     n_trials: dict[str, int]  # averaged
+    same_neurons: bool = False  # of smoothed trials, one after the other, in place of averages
 
 
 def align_sessions(
@@ -140,6 +141,7 @@ def align_same_neurons(
         dict.fromkeys(names, 1.0),
         {n: _r2(p, x @ matrix.T) for n, p, x in zip(names, parts, shares, strict=True)},
         {s.name: len(s.train.data) for s in sessions},
+        same_neurons=True,
     )
 
 

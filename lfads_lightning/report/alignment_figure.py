@@ -25,8 +25,9 @@ def alignment_figure(path: Path, found: Alignment) -> Path:
     FigureCanvasAgg(figure)
     top, bottom = figure.subfigures(2, 1, height_ratios=[1, 1.7])  # type: ignore[misc]
     dim = found.components.shape[2]
+    what = "trials of the same neurons" if found.same_neurons else "shared conditions"
     top.suptitle(
-        f"{len(found.n_trials)} sessions, {len(found.conditions)} shared conditions, {dim} factors",
+        f"{len(found.n_trials)} sessions, {len(found.conditions)} {what}, {dim} factors",
         fontsize=11,
     )
     left, right = top.subplots(1, 2, width_ratios=[1, 1.6])
@@ -56,10 +57,12 @@ def _variance(ax: Axes, share: np.ndarray, dim: int) -> None:
 def _bars(ax: Axes, found: Alignment) -> None:
     names = list(found.n_trials)[:MOST_BARS]
     at = np.arange(len(names))
-    for values, colour, shift, label in (
-        (found.components_r2, OF_Z, -0.2, "common components, from the session's neurons"),
-        (found.averages_r2, OF_X, 0.2, "the session's averages, from the common components"),
-    ):
+    what = "smoothed trials" if found.same_neurons else "averages"
+    bars = [(found.averages_r2, OF_X, 0.2, f"the session's {what}, from the common components")]
+    if not found.same_neurons:  # which have them by construction
+        label = "common components, from the session's neurons"
+        bars.insert(0, (found.components_r2, OF_Z, -0.2, label))
+    for values, colour, shift, label in bars:
         ax.bar(at + shift, [values[n] for n in names], 0.38, color=colour, label=label)
     cut = "" if len(found.n_trials) <= MOST_BARS else f" (first {MOST_BARS})"
     # room for the legend above the bars
@@ -72,7 +75,7 @@ def _bars(ax: Axes, found: Alignment) -> None:
 
 def _traces(figure, found: Alignment) -> None:  # type: ignore[no-untyped-def]
     """Draw leading components of some conditions: of all sessions, and as each one has them."""
-    together = all(p.shape == found.components.shape for p in found.projections.values())
+    together = not found.same_neurons
     n_conditions = min(N_CONDITIONS_SHOWN, len(found.conditions))
     chosen = np.unique(np.linspace(0, len(found.conditions) - 1, n_conditions).round().astype(int))
     n_components = min(N_COMPONENTS_SHOWN, found.components.shape[2])
