@@ -14,9 +14,10 @@ trained, for 600 updates. Scored: R^2 of posterior-mean rates against the true r
 neurons of all sessions, on the same trials.
 
 With FOLDER (of aplysia_*.npz): three bouts of one preparation, the same 160 neurons, 12 pieces of
-10 s each; no conditions, so the one model is aligned by its neurons (same_neurons). A fifth of all
+10 s each; no conditions, so the one model is aligned by its neurons (same_neurons), and so are the
+single ones. A fifth of all
 entries (bins x neurons) is shown to no model, neither in training nor here, and is in no loss and
-not in the alignment. Scored: bits per spike of these, against each neuron's mean over these
+in no alignment. Scored: bits per spike of these, against each neuron's mean over these
 entries of its session, mean over sessions; once in the validation pieces alone (every fourth), once
 in all. The epoch is chosen by the cost of the shown entries of the validation pieces.
 """
@@ -179,6 +180,7 @@ APLYSIA = {
     "l2_gen_scale": 100.0,
     "coordinated_dropout_rate": 0.2,
     "sample_validation_rate": 0.2,
+    "readout_start": "pseudo_inverse",
     "max_steps": 1200,
     "device": "cpu:0",
 }
@@ -193,19 +195,23 @@ def aplysia(folder: Path, seed: int, settings: dict[str, Any]) -> dict[str, Any]
         valid = np.arange(len(counts)) % 4 == 0
         parts[path.stem.split("_")[1]] = {"train": (counts[~valid],), "valid": (counts[valid],)}
     settings = settings | {"sample_validation_seed": seed}
+    ours = _fit(parts, seed, settings, _aligned_bouts(parts, settings))
+    result: dict[str, Any] = {"seed": seed, "stitched": _bits([ours] * len(parts), parts, settings)}
+    _tell(result)
+    own = settings | {"learning_rate_n_to_compare": 6 * len(parts)}
+    each = [{n: p} for n, p in parts.items()]
+    singles = [_fit(one, seed, own, _aligned_bouts(one, settings)) for one in each]
+    result["single"] = _bits(singles, parts, settings)
+    _tell(result)
+    return result
+
+
+def _aligned_bouts(parts: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
     # what is never shown stays out of the alignment too: its entries become their neuron's mean
     sessions = [Session(n, Split(_without_hidden(n, p["train"][0], settings)))
                 for n, p in parts.items()]  # fmt: skip
     found = align_same_neurons(sessions, settings["factors_dim"])
-    alignment = {k: getattr(found, k) for k in ALIGNMENT_KEYS}
-    ours = _fit(parts, seed, settings, alignment)
-    result: dict[str, Any] = {"seed": seed, "stitched": _bits([ours] * len(parts), parts, settings)}
-    _tell(result)
-    own = settings | {"learning_rate_n_to_compare": 6 * len(parts)}
-    singles = [_fit({n: p}, seed, own) for n, p in parts.items()]
-    result["single"] = _bits(singles, parts, settings)
-    _tell(result)
-    return result
+    return {k: getattr(found, k) for k in ALIGNMENT_KEYS}
 
 
 def _hidden(name: str, counts: np.ndarray, split: str, settings: dict[str, Any]) -> np.ndarray:

@@ -1,6 +1,7 @@
 """A new session in a trained model: dynamics untouched, old sessions kept, and each mistake."""
 
 import csv
+import json
 import shutil
 import warnings
 
@@ -14,7 +15,7 @@ import lfads_lightning as lfads
 from lfads_lightning.data.synthetic import generate
 
 F = TINY["factors_dim"]
-SIZES = TINY | {"co_dim": 0, "gen_dim": 16, "kl_increase_steps": 20, "l2_increase_steps": 20}
+SIZES = TINY | {"co_dim": 0, "gen_dim": 16, "kl_increase_steps": 4, "l2_increase_steps": 4}
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +47,7 @@ def known(recordings, tmp_path_factory):
     trained = lfads.fit(
         **arguments(folder, "ab"),
         **SIZES,
-        max_epochs=60,
+        max_epochs=15,
         l2_gen_scale=1.0,
         lfads_save_dir=str(folder / "run"),
     )
@@ -65,10 +66,14 @@ def arguments(folder, names):
 
 
 def start(known, folder, names="c", **parameters):
-    settings = {"batch_size": 12, "device": "cpu:0", "do_train_io_only": True} | parameters
+    settings = {
+        "batch_size": 12,
+        "device": "cpu:0",
+        "do_train_io_only": True,
+        "start_from": str(known[0] / "run"),
+    } | parameters
     return lfads.fit(
         **arguments(known[0], names),
-        start_from=str(known[0] / "run"),
         lfads_save_dir=str(folder),
         **settings,
     )
@@ -78,7 +83,7 @@ def test_new_session_trains_its_own_layers_alone(known, recordings, tmp_path):
     """Everything else is bit-equal, so old sessions give the numbers they gave."""
     before = known[1]
     still = start(known, tmp_path / "still", max_steps=1, learning_rate_init=1e-30)
-    after = start(known, tmp_path / "after", max_epochs=60)
+    after = start(known, tmp_path / "after", max_epochs=20)
     old, new = before.model.state_dict(), after.model.state_dict()
     assert any(name.startswith("generator.") for name in old)
     for name, value in old.items():
@@ -105,22 +110,21 @@ def test_the_start_is_the_alignment(known, tmp_path):
 
 
 def test_best_checkpoint_is_taken(known, tmp_path):
-    """The run's lowest-validation-error weights, not its last."""
+    """The run's lowest-validation-error weights, not its last; these where there are no others."""
     run = tmp_path / "run"
     shutil.copytree(known[0] / "run", run)
-    for index in ("checkpoint", "checkpoint_lve"):
-        weights = lfads.load(run, index).model.state_dict()
-        settings = {"max_steps": 1, "learning_rate_init": 1e-30, "do_train_io_only": True}
-        new = lfads.fit(
-            **arguments(known[0], "c"),
-            start_from=str(run),
-            batch_size=12,
-            device="cpu:0",
-            lfads_save_dir=str(tmp_path / index),
-            **settings,
-        )
-        same = torch.equal(weights["factor_weight"], new.model.state_dict()["factor_weight"])
-        assert same == (index == "checkpoint_lve")
+    (best,) = json.loads((run / "checkpoints" / "checkpoint_lve.json").read_text())[-1:]
+    saved = torch.load(run / "checkpoints" / best, weights_only=True)
+    saved["state_dict"]["model.factor_weight"] += 1
+    torch.save(saved, run / "checkpoints" / best)
+    settings = {"max_steps": 1, "learning_rate_init": 1e-30, "start_from": str(run)}
+    new = start(known, tmp_path / "best", **settings)
+    given = saved["state_dict"]["model.factor_weight"]
+    assert torch.equal(new.model.state_dict()["factor_weight"], given)
+    (run / "checkpoints" / "checkpoint_lve.json").unlink()
+    new = start(known, tmp_path / "last", **settings)
+    last = lfads.load(run).model.state_dict()["factor_weight"]
+    assert torch.equal(new.model.state_dict()["factor_weight"], last)
 
 
 def test_command_line_and_resume(known, call, tmp_path):
