@@ -52,7 +52,7 @@ CHAOTIC = {
     "kl_increase_steps": 400,
     "l2_increase_steps": 400,
     "l2_gen_scale": 100.0,
-    "readout_start": "pseudo_inverse",
+    "do_log_readout_bias": True,
     "max_steps": 1200,
     "device": "cpu:0",
 }
@@ -180,7 +180,7 @@ APLYSIA = {
     "l2_gen_scale": 100.0,
     "coordinated_dropout_rate": 0.2,
     "sample_validation_rate": 0.2,
-    "readout_start": "pseudo_inverse",
+    "do_log_readout_bias": True,
     "max_steps": 1200,
     "device": "cpu:0",
 }

@@ -58,13 +58,6 @@ class Feedback(Enum):
     rates = "rates"
 
 
-class ReadoutStart(Enum):
-    """Where an aligned session's read-out starts."""
-
-    transpose = "transpose"
-    pseudo_inverse = "pseudo_inverse"
-
-
 class Criterion(Enum):
     """What the best epoch has least of."""
 
@@ -196,10 +189,10 @@ class ModelConfig:
     do_train_prior_ar_atau: bool = _p(True, "Train the AR(1) time constants.")
     do_train_prior_ar_nvar: bool = _p(True, "Train the AR(1) innovation variances.")
     do_train_readin: bool = _p(True, "Train the per-session read-in matrices.", ours=True)
-    readout_start: ReadoutStart = _p(
-        ReadoutStart.transpose,
-        "Of aligned sessions: transpose of the alignment matrix and its bias, as the original; or "
-        "pseudo_inverse, which gives back the rates that the matrix maps to the factors.",
+    do_log_readout_bias: bool = _p(
+        False,
+        "The Poisson read-out starts at the logarithm of alignment_bias_c, so at the mean rates; "
+        "the original's start takes these counts per bin for log-rates.",
         ours=True,
     )
     do_legacy_ic_prior_var: bool = _p(

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import yaml
 
 from lfads_lightning.config import LFADSError
+from lfads_lightning.documents import read_document
 from lfads_lightning.files import whole_file
 
 MODULE = "lfads"
@@ -200,7 +200,7 @@ def _parameters_table(config: str) -> Any:
     from hdmf.common import DynamicTable, VectorData
 
     flat: dict[str, str] = {}
-    nested = yaml.safe_load(config)
+    nested = read_document(config.encode(), "config of the results")
     for group, value in nested.items():
         pairs = value.items() if isinstance(value, dict) else [(None, value)]
         flat |= {group if name is None else f"{group}.{name}": str(v) for name, v in pairs}

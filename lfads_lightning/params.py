@@ -320,6 +320,10 @@ def check(config: Config) -> list[str]:
             "inferred inputs is set by prior_ar_atau and prior_ar_nvar",
         ),
         (
+            model.do_log_readout_bias and not poisson,
+            "model.do_log_readout_bias=true has no effect with model.output_dist=gaussian",
+        ),
+        (
             loss.co_mean_corr_scale > 0 and model.co_dim < 2,
             f"loss.co_mean_corr_scale={loss.co_mean_corr_scale} has no effect with "
             f"model.co_dim={model.co_dim}: it needs two inferred inputs",

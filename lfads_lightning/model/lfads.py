@@ -11,14 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from lfads_lightning.config import (
-    Feedback,
-    LFADSError,
-    ModelConfig,
-    OutputDist,
-    ReadoutStart,
-    SessionSpec,
-)
+from lfads_lightning.config import Feedback, LFADSError, ModelConfig, OutputDist, SessionSpec
 from lfads_lightning.model.cells import (
     GRU,
     ControllerInputs,
@@ -155,9 +148,7 @@ class LFADS(nn.Module):
     def align(self, session: str, matrix: Tensor | None, bias: Tensor | None) -> None:
         """Start a session's read-in at (x - bias) A and its read-out at f A^T + bias.
 
-        With ``readout_start=pseudo_inverse`` the read-out is that of x = bias + f A^+, the rates
-        that the read-in maps to f; for Poisson in log-rates, to first order around the bias:
-        log x = log bias + f A^+ / bias.
+        With ``do_log_readout_bias`` at f A^T + log(bias), for Poisson: at the mean rates.
 
         Args:
             session: its name.
@@ -170,16 +161,11 @@ class LFADS(nn.Module):
             if bias is not None:
                 readin.bias.copy_(-bias.to(matrix) @ matrix)
         if readout is not None:
-            weight, start = (None if matrix is None else matrix.T), bias
-            if self.config.readout_start is ReadoutStart.pseudo_inverse:
-                weight = None if matrix is None else torch.linalg.pinv(matrix)
-                if self.is_poisson and bias is not None:
-                    floor = bias.clamp(min=LEAST_RATE)
-                    weight, start = None if weight is None else weight / floor, floor.log()
-            if weight is not None:
-                readout.weight.copy_(weight)
-            if start is not None:
-                readout.bias.copy_(start)
+            if matrix is not None:
+                readout.weight.copy_(matrix.T)
+            if bias is not None:
+                is_log = self.is_poisson and self.config.do_log_readout_bias
+                readout.bias.copy_(bias.clamp(min=LEAST_RATE).log() if is_log else bias)
         elif matrix is not None or bias is not None:
             warnings.warn(
                 f"session {session!r}: with one session whose neurons are as many as factors_dim, "
