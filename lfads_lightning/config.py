@@ -7,6 +7,7 @@ them.
 """
 
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, NamedTuple
@@ -26,12 +27,16 @@ class SessionSpec(NamedTuple):
         data_dim: D, data channels (neurons).
         ext_input_dim: I, external inputs used by the model.
         aligned: the session came with an ``alignment_matrix_cxf``.
+        held_out: channels that are reconstructed and never encoded, counted from 0.
+        forward_steps: last bins that are reconstructed and never encoded; the same in all sessions.
     """
 
     name: str
     data_dim: int
     ext_input_dim: int = 0
     aligned: bool = False
+    held_out: tuple[int, ...] = ()
+    forward_steps: int = 0
 
 
 class Kind(Enum):
@@ -96,9 +101,35 @@ class Recurrence(Enum):
     triton = "triton"
 
 
-def _p(default: Any, doc: str, *, ours: bool = False, **bounds: float) -> Any:
-    """Declare a parameter; ``bounds`` are any of ge, gt, le."""
-    return field(default=default, metadata={"doc": doc, "ours": ours, "bounds": bounds})
+def _p(
+    default: Any,
+    doc: str,
+    *,
+    ours: bool = False,
+    expected: str = "",
+    accepts: Callable[[Any], Any] | None = None,
+    **bounds: float,
+) -> Any:
+    """Declare a parameter; ``bounds`` are any of ge, gt, le.
+
+    One of several types says what is ``expected``; ``accepts`` returns a value as it is held, and
+    raises ValueError for what is not expected.
+    """
+    metadata = {"doc": doc, "ours": ours, "bounds": bounds}
+    return field(default=default, metadata=metadata | {"expected": expected, "accepts": accepts})
+
+
+def _held_out_neurons(value: Any) -> str | float | list[int]:
+    if isinstance(value, str):
+        if value in ("file", "none"):
+            return value
+    elif isinstance(value, list | tuple):
+        columns = [int(v) for v in value]
+        if columns == list(value) and min(columns, default=-1) >= 0:
+            return columns
+    elif not isinstance(value, bool) and 0 < float(value) < 1:
+        return float(value)
+    raise ValueError(value)
 
 
 @dataclass
@@ -135,6 +166,24 @@ class DataConfig:
     )
     sample_validation_seed: int = _p(
         0, "Which entries these are; the same for every seed.", ours=True, ge=0, le=2**32 - 1
+    )
+    held_out_neurons: Any = _p(
+        "file",
+        "Neurons that are predicted and scored, but never shown to the encoders: columns counted "
+        "from 0, or a share drawn at random; file: what its key held_out_neurons says, if any.",
+        ours=True,
+        expected="file, none, a share < 1, or a list of columns",
+        accepts=_held_out_neurons,
+    )
+    held_out_seed: int = _p(
+        0, "Which neurons a share of them is; the same for every seed.", ours=True, ge=0, le=2**32 - 1
+    )
+    forward_steps: int = _p(
+        0,
+        "Last bins that are predicted and scored, but never shown to the encoders; inferred inputs "
+        "go on by their prior there.",
+        ours=True,
+        ge=0,
     )
 
 

@@ -85,6 +85,8 @@ def _schema(group: str) -> Any:
 
 
 def _expected(f: dataclasses.Field) -> str:
+    if f.metadata["expected"]:
+        return f.metadata["expected"]
     if isinstance(f.default, Enum):
         kind = "one of " + ", ".join(member.name for member in type(f.default))
     else:
@@ -117,6 +119,11 @@ def check_value(name: str, value: Any, where: str) -> Any:
         value = value.item()
     if isinstance(value, float) and value.is_integer() and "int" in _type_name(f):
         value = int(value)  # JSON and NumPy write 5.0
+    if (accepts := f.metadata["accepts"]) is not None:
+        try:
+            return accepts(value)
+        except (TypeError, ValueError) as error:
+            raise problem from error
     if isinstance(value, bool) and not isinstance(f.default, bool):
         raise problem
     try:

@@ -258,9 +258,9 @@ def _log_weights(model: LFADS, output: LFADSOutput, noise: Noise, terms: LossTer
         log_q = gaussian_log_density(z, encoding.ic_mean, encoding.ic_logvar)
         log_weight = log_weight + (log_p - log_q).sum(1)
     if states.co_samples is not None:
-        u, mean, logvar = states.co_samples, states.co_means, states.co_logvars
-        assert mean is not None
-        assert logvar is not None
+        u, mean, logvar = map(
+            model.seen.bins, (states.co_samples, states.co_means, states.co_logvars)
+        )
         log_q = gaussian_log_density(u, mean, logvar).sum((1, 2))
         log_weight = log_weight + model.co_prior.log_density(u) - log_q
     return log_weight

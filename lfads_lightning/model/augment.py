@@ -16,23 +16,29 @@ class View(NamedTuple):
     shown: Tensor | None = None  # (B, T, D): 0 hides; else what keeps the expected input the same
     scored: Tensor | None = None  # (B, T, D) bool
     weight: float = 1.0  # of a scored entry: 1 / their share, so that costs are per whole trial
+    also: "View | None" = None  # other entries that are scored, with a weight of their own
 
 
 WHOLE = View()
 
 
-def coordinated(view: View, kept: Tensor, rate: float) -> View:
+def coordinated(view: View, kept: Tensor, rate: float, never: Tensor | None = None) -> View:
     """Narrow a view by coordinated dropout: what it shows is shown or scored.
 
     Args:
         view: of sample validation, or the whole.
         kept: (B, T, D), a dropout mask: 0 hides and scores, 1 / (1 - rate) shows.
         rate: share hidden.
+        never: (T, D) bool, entries that are never encoded: these cannot be copied, and are scored
+            whether hidden or not.
     """
-    hidden = kept == 0
+    hidden, also = kept == 0, None
     shown = kept if view.shown is None else kept * view.shown
+    if never is not None:
+        hidden = hidden & ~never
+        also = View(None, never if view.scored is None else never & view.scored, view.weight)
     scored = hidden if view.scored is None else hidden & view.scored
-    return View(shown, scored, view.weight / rate)
+    return View(shown, scored, view.weight / rate, also)
 
 
 def sample_validation(never_shown: Tensor | None, rate: float, like: Tensor) -> tuple[View, View]:

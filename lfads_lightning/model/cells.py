@@ -229,11 +229,15 @@ class ControllerInputs(NamedTuple):
 
 
 class DecoderStates(NamedTuple):
-    """Everything the decoder computes; the last four are None without a controller."""
+    """Everything the decoder computes; the last four are None without a controller.
+
+    Over forward bins, which no encoder sees, the inputs are those of their prior, given the bins
+    before, and the controller has no state.
+    """
 
     gen_states: Tensor  # (B, T, G)
     factors: Tensor  # (B, T, F)
-    con_states: Tensor | None = None  # (B, T, K)
+    con_states: Tensor | None = None  # (B, T, K), without forward bins
     co_means: Tensor | None = None  # (B, T, U)
     co_logvars: Tensor | None = None  # (B, T, U)
     co_samples: Tensor | None = None  # (B, T, U)

@@ -12,12 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from lfads_lightning.config import Feedback, LFADSError, ModelConfig, OutputDist, SessionSpec
-from lfads_lightning.model.cells import (
-    GRU,
-    ControllerInputs,
-    DecoderStates,
-    Readout,
-)
+from lfads_lightning.model.cells import GRU, ControllerInputs, DecoderStates, Readout
 from lfads_lightning.model.distributions import (
     AutoregressivePrior,
     InitialConditionPrior,
@@ -35,6 +30,7 @@ from lfads_lightning.model.layers import (
 from lfads_lightning.model.layout import time_major
 from lfads_lightning.model.records import NO_DROPOUT, Encoding, LFADSOutput, Masks, Noise
 from lfads_lightning.model.recurrences import REFERENCE
+from lfads_lightning.model.seen import Seen, held_in
 
 LEAST_RATE = 0.001  # counts per bin, where a neuron's mean is taken the logarithm of
 
@@ -44,9 +40,11 @@ class LFADS(nn.Module):
 
     Args:
         config: the model's parameters.
-        sessions: one :class:`SessionSpec` each, with one ext_input_dim for all.
+        sessions: one :class:`SessionSpec` each, with one ext_input_dim and one forward_steps for
+            all.
 
     Attributes:
+        seen: cuts data to what is encoded of them.
         passes: what runs the recurrences; see :mod:`lfads_lightning.model.recurrences`.
 
     Raises:
@@ -56,7 +54,7 @@ class LFADS(nn.Module):
     def __init__(self, config: ModelConfig, sessions: Sequence[SessionSpec]) -> None:
         super().__init__()
         self.config, self.sessions = config, {s.name: s for s in sessions}
-        self.passes = REFERENCE
+        self.passes, self.seen = REFERENCE, Seen(sessions)
         self.ext_input_dim = sessions[0].ext_input_dim
         self.is_poisson = config.output_dist is OutputDist.poisson
         self.feeds_rates = config.feedback_factors_or_rates is Feedback.rates
@@ -76,10 +74,12 @@ class LFADS(nn.Module):
         factors, first = cfg.factors_dim, specs[0]
         reads_in = not single or first.aligned
         self.readin = nn.ModuleDict(
-            {session_key(s.name): Affine(s.data_dim, factors) for s in specs} if reads_in else {}
+            {session_key(s.name): Affine(len(held_in(s)), factors) for s in specs}
+            if reads_in
+            else {}
         )
         self.readin.requires_grad_(cfg.do_train_readin)
-        self.encoder_input_dim = factors if reads_in else first.data_dim
+        self.encoder_input_dim = factors if reads_in else len(held_in(first))
         if not cfg.inject_ext_input_to_gen:
             self.encoder_input_dim += self.ext_input_dim
         identity = single and self.is_poisson and first.data_dim == factors
@@ -149,6 +149,7 @@ class LFADS(nn.Module):
         """Start a session's read-in at (x - bias) A and its read-out at f A^T + bias.
 
         With ``do_log_readout_bias`` at f A^T + log(bias), for Poisson: at the mean rates.
+        The read-in takes the rows of the held-in channels.
 
         Args:
             session: its name.
@@ -157,9 +158,10 @@ class LFADS(nn.Module):
         """
         readin, readout = session_layer(self.readin, session), session_layer(self.readout, session)
         if matrix is not None and readin is not None:
-            readin.weight.copy_(matrix)
+            shown = held_in(self.sessions[session])
+            readin.weight.copy_(matrix[shown])
             if bias is not None:
-                readin.bias.copy_(-bias.to(matrix) @ matrix)
+                readin.bias.copy_(-bias.to(matrix)[shown] @ matrix[shown])
         if readout is not None:
             if matrix is not None:
                 readout.weight.copy_(matrix.T)
@@ -206,20 +208,16 @@ class LFADS(nn.Module):
         if cfg.keep_prob == 1:
             return NO_DROPOUT
         encodings = (1 if cfg.do_causal_controller else 2) * cfg.ci_enc_dim if cfg.co_dim else 0
-
-        def mask(*shape: int) -> Tensor | None:
-            if not shape[-1]:
-                return None
-            return dropout_mask(shape, cfg.keep_prob, self.factor_weight, generator)
-
-        return Masks(
-            data=mask(n_trials, n_bins, self.sessions[session].data_dim),
-            ext_input=mask(n_trials, n_bins, self.ext_input_dim),
-            ic_encoding=mask(n_trials, 2 * cfg.ic_enc_dim if cfg.ic_dim else 0),
-            con_input=mask(n_trials, n_bins, encodings),
-            feedback=mask(n_trials, n_bins, self.feedback_dim if cfg.co_dim else 0),
-            generator=mask(n_trials, n_bins, cfg.gen_dim),
-        )
+        shapes = {
+            "data": (n_trials, n_bins, self.sessions[session].data_dim),
+            "ext_input": (n_trials, n_bins, self.ext_input_dim),
+            "ic_encoding": (n_trials, 2 * cfg.ic_enc_dim if cfg.ic_dim else 0),
+            "con_input": (n_trials, n_bins, encodings),
+            "feedback": (n_trials, n_bins, self.feedback_dim if cfg.co_dim else 0),
+            "generator": (n_trials, n_bins, cfg.gen_dim),
+        }
+        how = (cfg.keep_prob, self.factor_weight, generator)
+        return Masks(**{k: dropout_mask(shape, *how) for k, shape in shapes.items() if shape[-1]})
 
     def forward(
         self,
@@ -256,14 +254,14 @@ class LFADS(nn.Module):
         """Run read-in and encoders; arguments as in :meth:`forward`."""
         cfg = self.config
         x = time_major(data).to(self.factor_weight.dtype)
-        x = masked(x, masks.data)  # (B, T, D)
+        x = self.seen.part(masked(x, masks.data), session)  # (B, T, D) -> the bins, channels seen
         if self.readin:
             x = self.readin[session_key(session)](x)  # (B, T, D) -> (B, T, F)
         ext = None
         if self.ext_input_dim > 0 and ext_input is not None:
             ext = masked(time_major(ext_input).to(x.dtype), masks.ext_input)
             if not cfg.inject_ext_input_to_gen:
-                x = time_major(torch.cat([x, ext], dim=2))
+                x = time_major(torch.cat([x, self.seen.bins(ext)], dim=2))
         ic_mean = ic_logvar = ic_fwd = ic_rev = con_input = ci_fwd = ci_rev = None
         if cfg.ic_dim > 0:
             window = x[:, : cfg.num_steps_for_gen_ic]
@@ -275,7 +273,7 @@ class LFADS(nn.Module):
         if cfg.co_dim > 0:
             ci_fwd, ci_rev, _ = self.ci_encoder(x, self.passes)
             con_input = lagged(ci_fwd, ci_rev, cfg.controller_input_lag)
-            con_input = masked(con_input, masks.con_input)
+            con_input = masked(con_input, self.seen.bins(masks.con_input))
         return Encoding(ic_mean, ic_logvar, con_input, ext, ic_fwd, ic_rev, ci_fwd, ci_rev)
 
     def decode(
@@ -309,19 +307,35 @@ class LFADS(nn.Module):
             if not use_means:
                 z = z + (0.5 * encoding.ic_logvar).exp().repeat(samples, 1) * noise.ic
             gen_ics = self.start_state(z)
-        states = self.passes.decoder_pass(
-            gen_ics,
-            self.generator.weights,
-            self.normalised_factor_weight(),
-            self._controller_inputs(encoding, session, noise, masks, use_means),
-            n_bins=n_bins,
-            clip=self.config.cell_clip_value,
-            ext_input=ext if ext is None or samples == 1 else ext.repeat(samples, 1, 1),
-            gen_mask=masks.generator,
-        )
+        ext = ext if ext is None or samples == 1 else ext.repeat(samples, 1, 1)
+        controller = self._controller_inputs(encoding, session, noise, masks, use_means)
+        if controller is None or self.seen.forward_steps == 0:
+            states = self._run(gen_ics, controller, n_bins, ext, masks.generator)
+        else:
+            given = (controller, noise.co, ext, masks.generator)
+            states = self.seen.foresee(self._run, self.co_prior, gen_ics, *given)
         log_rates, logvars = self.read_out(states.factors, session)
         clip = self.config._clip_value
         return LFADSOutput(gen_ics, states, log_rates, logvars, encoding, clip)
+
+    def _run(
+        self,
+        gen_ics: Tensor,
+        controller: ControllerInputs | None,
+        n_bins: int,
+        inputs: Tensor | None,
+        mask: Tensor | None,
+    ) -> DecoderStates:
+        return self.passes.decoder_pass(
+            gen_ics,
+            self.generator.weights,
+            self.normalised_factor_weight(),
+            controller,
+            n_bins=n_bins,
+            clip=self.config.cell_clip_value,
+            ext_input=inputs,
+            gen_mask=mask,
+        )
 
     def _controller_inputs(
         self,
@@ -339,10 +353,10 @@ class LFADS(nn.Module):
             encodings=encoding.con_input,
             posterior_weight=torch.cat([self.co_mean.weight, self.co_logvar.weight], dim=1),
             posterior_bias=torch.cat([self.co_mean.bias, self.co_logvar.bias]),
-            noise=noise.co,
+            noise=self.seen.bins(noise.co),
             drive_with_means=use_means,
             do_feed=self.config.do_feed_factors_to_controller,
-            feedback_mask=masks.feedback,
+            feedback_mask=self.seen.bins(masks.feedback),
             feedback_rates=self._readout_map(session) if self.feeds_rates else None,
         )
 
@@ -395,15 +409,8 @@ class LFADS(nn.Module):
         gen_ics = self.gen_ic.expand(1, -1) if z is None else self.start_state(z)
         if inputs:
             gen_ics = gen_ics.expand(inputs[0].shape[0], -1)
-        states = self.passes.decoder_pass(
-            gen_ics,
-            self.generator.weights,
-            self.normalised_factor_weight(),
-            None,
-            n_bins=n_bins,
-            clip=self.config.cell_clip_value,
-            ext_input=torch.cat(inputs, dim=2) if inputs else None,
-        )
+        joint = torch.cat(inputs, dim=2) if inputs else None
+        states = self._run(gen_ics, None, n_bins, joint, None)
         clip = self.config._clip_value
         params = output_dist_params(*self.read_out(states.factors, session), clip)
         return gen_ics, states, params

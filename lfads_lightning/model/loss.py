@@ -75,7 +75,7 @@ def trial_terms(
         model, output, weights.do_analytic_kl_co, like=recon
     )
     do_correlate = weights.co_mean_corr_scale > 0
-    corr = input_correlation(output, like=recon) if do_correlate else torch.zeros_like(recon)
+    corr = input_correlation(model, output, like=recon) if do_correlate else torch.zeros_like(recon)
     l2 = recurrent_l2(model, weights.l2_gen_scale, weights.l2_con_scale).expand_as(recon)
     total = recon + ramp_kl * (kl_ic + kl_co) + ramp_l2 * l2 + weights.co_mean_corr_scale * corr
     return LossTerms(total, recon, kl_ic, kl_co, l2, corr)
@@ -86,6 +86,9 @@ def reconstruction(model: LFADS, output: LFADSOutput, data: Tensor, view: View =
 
     Where only a part is scored, its sum is weighed up to that of a whole trial.
     """
+    if view.also is not None:
+        others = reconstruction(model, output, data, view.also)
+        return reconstruction(model, output, data, view._replace(also=None)) + others
     log_rates, scored = output.log_rates, view.scored
     if output.output_logvars is None:
         if scored is not None:
@@ -126,12 +129,13 @@ def inferred_input_kl(model: LFADS, output: LFADSOutput, analytic: bool, like: T
     return gaussian_log_density(u, mean, logvar).sum((1, 2)) - model.co_prior.log_density(u)
 
 
-def input_correlation(output: LFADSOutput, like: Tensor) -> Tensor:
+def input_correlation(model: LFADS, output: LFADSOutput, like: Tensor) -> Tensor:
     """Return the mean over pairs of inputs of 1/2 (sum_t mu_i mu_j)^2, per trial (B,).
 
-    Zeros where there are fewer than two inputs.
+    Zeros where there are fewer than two inputs. Forward bins, which have no posterior, are left
+    out.
     """
-    mean = output.states.co_means
+    mean = model.seen.bins(output.states.co_means)
     if mean is None or mean.shape[2] < 2:
         return torch.zeros_like(like)
     products = mean.transpose(1, 2) @ mean  # (B, U, U)

@@ -30,7 +30,10 @@ NO_DROPOUT = Masks()
 
 
 class Encoding(NamedTuple):
-    """What the encoders say of a batch: the posterior over z, and the controller's view."""
+    """What the encoders say of a batch: the posterior over z, and the controller's view.
+
+    T is without forward bins, but in the external inputs.
+    """
 
     ic_mean: Tensor | None  # (B, Z)
     ic_logvar: Tensor | None  # (B, Z)
