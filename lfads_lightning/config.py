@@ -120,6 +120,9 @@ def _p(
 
 
 def _held_out_neurons(value: Any) -> str | float | list[int]:
+    value = getattr(value, "tolist", lambda: value)()  # NumPy's
+    if value is None:
+        return "none"
     if isinstance(value, str):
         if value in ("file", "none"):
             return value
@@ -176,7 +179,11 @@ class DataConfig:
         accepts=_held_out_neurons,
     )
     held_out_seed: int = _p(
-        0, "Which neurons a share of them is; the same for every seed.", ours=True, ge=0, le=2**32 - 1
+        0,
+        "Which neurons a share of them is; the same for every seed.",
+        ours=True,
+        ge=0,
+        le=2**32 - 1,
     )
     forward_steps: int = _p(
         0,

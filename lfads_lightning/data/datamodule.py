@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from lfads_lightning.config import Config, LFADSError, SessionSpec
+from lfads_lightning.config import Config, LFADSError
 from lfads_lightning.data.session_files import load_sessions
 from lfads_lightning.data.sessions import KEYS, Session, Split, sessions_from_arrays
 from lfads_lightning.data.synthetic import SYNTHETIC, generate
@@ -231,11 +231,6 @@ class LFADSDataModule(pl.LightningDataModule):
         self.sample_validation_rate = sample_validation_rate
         self.sample_validation_seed = sample_validation_seed
 
-    @property
-    def specs(self) -> list[SessionSpec]:
-        """What the model must know of the sessions."""
-        return [session_spec(s) for s in self.sessions]
-
     def train_dataloader(self) -> DataLoader:
         """Return the training batches."""
         splits = {s.name: s.train for s in self.sessions}
@@ -276,17 +271,6 @@ class LFADSDataModule(pl.LightningDataModule):
                 data = torch.where(hidden, data, moved)
             batch = batch._replace(data=data)
         return batch
-
-
-def session_spec(session: Session) -> SessionSpec:
-    """Return what the model must know of a session."""
-    ext = session.train.ext_input
-    return SessionSpec(
-        session.name,
-        session.data_dim,
-        0 if ext is None else ext.shape[2],
-        aligned=session.alignment_matrix_cxf is not None,
-    )
 
 
 def _n_trials(splits: dict[str, Split]) -> dict[str, int]:

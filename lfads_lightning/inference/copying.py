@@ -29,13 +29,16 @@ class Gains(NamedTuple):
     hidden_spikes: float
 
 
-def gains_of_hidden_entries(run: Evaluation, session: str, split: Split, seed: int = 0) -> Gains:
+def gains_of_hidden_entries(
+    run: Evaluation, session: str, split: Split, never: np.ndarray | None = None, seed: int = 0
+) -> Gains:
     """Hide a fifth of the entries from a Poisson model, and score its rates on both parts.
 
     Args:
         run: model and constants.
         session: of the data.
         split: whose first 400 trials are used.
+        never: (T, D) bool, entries that no encoder ever sees, on neither part; None for none.
         seed: of which entries are hidden.
     """
     counts = split.data[:MOST_TRIALS]
@@ -43,8 +46,9 @@ def gains_of_hidden_entries(run: Evaluation, session: str, split: Split, seed: i
     hidden = np.random.default_rng(seed).random(counts.shape, np.float32) < HIDDEN_SHARE
     shown = (~hidden).astype(np.float32) / np.float32(1 - HIDDEN_SHARE)
     rates = push_mean(run, session, counts, ext, shown).rates
+    encoded = True if never is None else ~never
     each = {}
-    for name, part in (("seen", ~hidden), ("hidden", hidden)):
+    for name, part in (("seen", ~hidden & encoded), ("hidden", hidden & encoded)):
         n = part.sum((0, 1))
         mean = (counts * part).sum((0, 1)) / np.maximum(n, 1)
         gain = counts * np.log(np.maximum(rates, SMALLEST_RATE) / np.maximum(mean, SMALLEST_RATE))

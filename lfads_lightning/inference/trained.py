@@ -211,6 +211,11 @@ class Trained:
                     f"{s.source}: has {s.data_dim} neurons, the model's session {spec.name!r} has "
                     f"{spec.data_dim}"
                 )
+            if spec.forward_steps >= s.n_bins:
+                raise LFADSError(
+                    f"{s.source}: trials have {s.n_bins} bins; the model predicts the last "
+                    f"{spec.forward_steps} from those before, so give longer trials"
+                )
             ext = s.train.ext_input
             n_inputs = 0 if ext is None else ext.shape[2]
             if spec.ext_input_dim != n_inputs:

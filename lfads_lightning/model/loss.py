@@ -116,10 +116,10 @@ def inferred_input_kl(model: LFADS, output: LFADSOutput, analytic: bool, like: T
 
     sum_t log q(u_t) - log p(u_t | u_{t-1}), by default at the one sample that drove the generator,
     as in the original; ``analytic`` takes the expectation over q in closed form instead, given the
-    means and variances of this pass.
+    means and variances of this pass. Over forward bins q is p, and nothing diverges.
     """
-    mean, logvar = output.states.co_means, output.states.co_logvars
-    u = output.states.co_samples
+    states = output.states
+    mean, logvar, u = map(model.seen.bins, (states.co_means, states.co_logvars, states.co_samples))
     if mean is None or logvar is None or u is None:
         return torch.zeros_like(like)
     if analytic:

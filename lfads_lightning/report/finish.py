@@ -96,7 +96,11 @@ class Scored(NamedTuple):
 def _copying_scores(trained: Trained, pairs: list[Scored]) -> Scores:
     """Score entries hidden from the encoders, beside seen ones, and warn of copying."""
     run, messages, scores = trained.evaluation(), [], Scores()
-    gains = [gains_of_hidden_entries(run, p.session, p.split) for p in pairs]
+    gains = []
+    for p in pairs:
+        never = trained.model.seen.never(p.session, p.split.data.shape[1])
+        unseen = None if never is None else never.numpy()
+        gains.append(gains_of_hidden_entries(run, p.session, p.split, unseen))
     seen, hidden = bits_of_hidden_entries(gains)
     known = [(p, p.split.truth / p.conversion_factor) for p in pairs if p.split.truth is not None]
     if known:

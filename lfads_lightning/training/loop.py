@@ -17,7 +17,9 @@ from lightning.pytorch.plugins.environments import LightningEnvironment
 from lightning.pytorch.strategies import DDPStrategy
 
 from lfads_lightning.config import Config, LFADSError, Precision, SessionSpec
-from lfads_lightning.data.datamodule import LFADSDataModule, session_spec
+from lfads_lightning.data.arrays import listed
+from lfads_lightning.data.datamodule import LFADSDataModule
+from lfads_lightning.data.held_out import session_spec
 from lfads_lightning.data.sessions import Session
 from lfads_lightning.model.lfads import LFADS
 from lfads_lightning.model.recurrences import choose
@@ -31,6 +33,7 @@ from lfads_lightning.training.checkpoints import (
     require_checkpoint,
 )
 from lfads_lightning.training.module import EpochEnd, LFADSModule
+from lfads_lightning.training.predictions import nulls
 from lfads_lightning.training.start import (
     all_specs,
     check_same_start,
@@ -82,7 +85,7 @@ def train(
         )
         model = new_model(config, sessions, start)
         model.passes = choose(config.trainer.recurrence, device.type)
-        module = LFADSModule(model, config, sessions[0].n_bins)
+        module = LFADSModule(model, config, sessions[0].n_bins, nulls=nulls(sessions, model))
         if start is None and config.optim.start_from is not None:
             module.start_step = _start_from(model, config)
             warn_of_kept([s.name for s in sessions], model, config)
@@ -112,7 +115,7 @@ def new_model(config: Config, sessions: Sequence[Session], own: Path | None = No
         own: checkpoint of the run itself; with ``optim.start_from`` it says which other sessions
             the model knows, else the run to start from does.
     """
-    specs = [session_spec(s) for s in sessions]
+    specs = [session_spec(s, config.data) for s in sessions]
     if config.optim.start_from is not None:
         specs = all_specs(specs, load_checkpoint(own or _start_checkpoint(config))["lfads"])
     model = LFADS(config.model, specs)
@@ -191,6 +194,8 @@ def describe(sessions: dict[str, SessionSpec]) -> str:
     shown = [
         f"{s.name!r} ({s.data_dim} neurons"
         + (f", {s.ext_input_dim} external inputs" if s.ext_input_dim else "")
+        + (f", held out {listed(s.held_out)}" if s.held_out else "")
+        + (f", {s.forward_steps} forward bins" if s.forward_steps else "")
         + (", aligned)" if s.aligned else ")")
         for s in list(sessions.values())[:4]
     ]

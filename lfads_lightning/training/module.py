@@ -1,5 +1,6 @@
 """Training as a LightningModule: the loss of a step, the optimiser, the learning-rate rule."""
 
+from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any
 
@@ -18,6 +19,7 @@ from lfads_lightning.model.records import NO_DROPOUT, LFADSOutput, Masks, Noise
 from lfads_lightning.params import to_dict
 from lfads_lightning.training.format import VERSION
 from lfads_lightning.training.optimizer import TFAdam
+from lfads_lightning.training.predictions import Null, bits_per_spike, log_likelihoods
 from lfads_lightning.training.schedules import LearningRateRule, ramp
 
 
@@ -29,7 +31,8 @@ class LFADSModule(pl.LightningModule):
     ``lr``, ``grad_norm`` (mean over updates, before clipping), ``prior/ar_tau_<k>`` (bins) and
     ``prior/ar_var_<k>`` (stationary variance). ``valid/recon_smoothed`` is an exponential average
     over epochs. With sample validation, ``…/sample_recon`` is the reconstruction of the entries
-    never shown, weighed up to a whole trial as ``…/recon`` is.
+    never shown, weighed up to a whole trial as ``…/recon`` is. With held-out neurons
+    ``valid/co_bps``, with forward bins ``valid/fp_bps``: bits per spike, at one posterior sample.
 
     The random numbers of an update come from a generator seeded by (seed, update), and are drawn
     for all devices together: a resumed run and one on more devices draw the same.
@@ -39,10 +42,16 @@ class LFADSModule(pl.LightningModule):
         config: its loss, optim, sampling groups and seed are read.
         n_bins: T, goes into the checkpoint.
         start_step: updates the model has had before this run.
+        nulls: null models of what is predicted of the validation trials.
     """
 
     def __init__(
-        self, model: LFADS, config: Config, n_bins: int | None, start_step: int = 0
+        self,
+        model: LFADS,
+        config: Config,
+        n_bins: int | None,
+        start_step: int = 0,
+        nulls: Mapping[str, Null] | None = None,
     ) -> None:
         super().__init__()
         self.model, self.config, self.n_bins = model, config, n_bins
@@ -56,8 +65,10 @@ class LFADSModule(pl.LightningModule):
         self._terms = list(LossTerms._fields)
         if config.data.sample_validation_rate > 0:
             self._terms.append("sample_recon")
+        self._nulls = dict(nulls or {})
         # sums of an epoch; they stay on the device until its end
         self._valid_sum, self._n_valid = torch.zeros(len(self._terms)), 0
+        self._predicted_sum = torch.zeros(len(self._nulls))
         self._empty_sums()
         restrict_training(model, config)
         # a device may have no validation batch, where the others have
@@ -93,7 +104,8 @@ class LFADSModule(pl.LightningModule):
             kept = _rows(kept, mine)
         view, never = self._views(batch)
         if kept is not None:
-            view = coordinated(view, kept, rate)
+            unseen = model.seen.never(batch.session, n_bins, kept.device)
+            view = coordinated(view, kept, rate, unseen)
         output = self._look(batch, view, noise, masks)
         terms = compute_loss(model, output, batch.data, self.config.loss, *self.ramps(), view)
         self._train_sum = self._train_sum + self._with_sample(terms, output, batch, never) * (
@@ -119,6 +131,10 @@ class LFADSModule(pl.LightningModule):
             self._valid_sum = self._valid_sum + self._with_sample(terms, output, batch, never) * (
                 n_trials / k
             )
+            if self._nulls:
+                self._predicted_sum = self._predicted_sum + log_likelihoods(
+                    self.model, output, batch.data, batch.session, list(self._nulls)
+                ) * (n_trials / k)
         self._n_valid += n_trials
 
     def _generator(self, *purpose: int) -> torch.Generator:
@@ -159,14 +175,17 @@ class LFADSModule(pl.LightningModule):
     def on_validation_epoch_start(self) -> None:
         """Empty the sums."""
         self._valid_sum, self._n_valid = torch.zeros(len(self._terms), device=self.device), 0
+        self._predicted_sum = torch.zeros(len(self._nulls), device=self.device)
 
     def finish_epoch(self) -> None:
         """Gather the epoch's numbers, then decay the learning rate or stop."""
         last_update = self.ramps(self.step - 1)
-        train, valid, n_valid = self._on_all_devices()
+        train, valid, predicted, n_valid = self._on_all_devices()
         metrics = self._named("train", train / max(self._n_updates, 1))
         if n_valid:
             metrics |= self._named("valid", valid / n_valid)
+            for (name, null), value in zip(self._nulls.items(), predicted.tolist(), strict=True):
+                metrics[f"valid/{name}"] = bits_per_spike(value / n_valid, null)
             self._smooth(metrics)
         group = self.trainer.optimizers[0].param_groups[0]
         metrics |= {"ramp/kl": last_update[0], "ramp/l2": last_update[1], "lr": group["lr"]}
@@ -184,14 +203,15 @@ class LFADSModule(pl.LightningModule):
         if rate < self.config.optim.learning_rate_stop:
             self.trainer.should_stop = True
 
-    def _on_all_devices(self) -> tuple[Tensor, Tensor, float]:
+    def _on_all_devices(self) -> tuple[Tensor, Tensor, Tensor, float]:
+        sums = self._train_sum, self._valid_sum, self._predicted_sum
         if self.trainer.world_size == 1:
-            return self._train_sum, self._valid_sum, self._n_valid
+            return *sums, self._n_valid
         n = torch.tensor([float(self._n_valid)], device=self.device)
-        whole = torch.cat([self._train_sum, self._valid_sum, n])
+        whole = torch.cat([*sums, n])
         torch.distributed.all_reduce(whole)
-        train, valid, n = whole.split([len(self._terms), len(self._terms), 1])
-        return train, valid, float(n)
+        train, valid, predicted, n = whole.split([*map(len, sums), 1])
+        return train, valid, predicted, float(n)
 
     def _smooth(self, metrics: dict[str, float]) -> None:
         past = self.config.trainer.criterion_smoothing

@@ -1,0 +1,72 @@
+"""Which neurons and bins of a session are predicted, and never shown to the encoders."""
+
+import zlib
+
+import numpy as np
+
+from lfads_lightning.config import DataConfig, LFADSError, SessionSpec
+from lfads_lightning.data.arrays import listed
+from lfads_lightning.data.sessions import Session
+
+
+def session_spec(session: Session, config: DataConfig) -> SessionSpec:
+    """Return what the model must know of a session.
+
+    Raises:
+        LFADSError: no neuron or no bin is left to see, or a neuron is not there.
+    """
+    ext = session.train.ext_input
+    if config.forward_steps >= session.n_bins:
+        raise LFADSError(
+            f"{session.source}: data.forward_steps={config.forward_steps} of {session.n_bins} bins "
+            "leaves none to the encoders; take fewer, or longer trials"
+        )
+    return SessionSpec(
+        session.name,
+        session.data_dim,
+        0 if ext is None else ext.shape[2],
+        aligned=session.alignment_matrix_cxf is not None,
+        held_out=held_out_columns(session, config.held_out_neurons, config.held_out_seed),
+        forward_steps=config.forward_steps,
+    )
+
+
+def held_out_columns(
+    session: Session, asked: str | float | list[int], seed: int
+) -> tuple[int, ...]:
+    """Return the columns of the held-out neurons, in order; none where none are asked for.
+
+    A share is drawn from a generator of its own, of the seed and the session's name: never all,
+    and at least one.
+
+    Args:
+        session: with what its file says.
+        asked: ``data.held_out_neurons``.
+        seed: ``data.held_out_seed``.
+
+    Raises:
+        LFADSError: a column is not there or is named twice, or all are named.
+    """
+    n, where = session.data_dim, f"{session.source}: data.held_out_neurons"
+    if asked == "none":
+        return ()
+    if asked == "file":
+        given = session.held_out_neurons
+        return () if given is None else tuple(sorted(map(int, given)))
+    if isinstance(asked, float):
+        if n == 1:
+            raise LFADSError(f"{where}={asked:g} of one neuron; there must be one to see as well")
+        rng = np.random.default_rng([seed, zlib.crc32(session.name.encode())])
+        share = min(max(round(asked * n), 1), n - 1)
+        return tuple(sorted(rng.choice(n, share, replace=False).tolist()))
+    assert isinstance(asked, list)
+    if strangers := [c for c in asked if c >= n]:
+        raise LFADSError(
+            f"{where} names {listed(strangers)}, train_data has {n} neurons; expected columns "
+            f"counted from 0 (0 to {n - 1})"
+        )
+    if len(set(asked)) < len(asked):
+        raise LFADSError(f"{where} names a column twice; give each once")
+    if len(asked) == n:
+        raise LFADSError(f"{where} names all {n} neurons; the encoders need some to see")
+    return tuple(sorted(asked))

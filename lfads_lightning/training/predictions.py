@@ -1,0 +1,90 @@
+"""How well held-out neurons and forward bins are predicted while training goes on."""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lfads_lightning.data.sessions import Session
+from lfads_lightning.model.lfads import LFADS
+from lfads_lightning.model.records import LFADSOutput
+
+CO_BPS, FP_BPS = "co_bps", "fp_bps"
+
+
+class Null(NamedTuple):
+    """What each neuron's mean rate gives, per validation trial."""
+
+    log_likelihood: float  # nats, without the log n! that all models share
+    spikes: float
+
+
+def nulls(sessions: Sequence[Session], model: LFADS) -> dict[str, Null]:
+    """Return the null models of co-bps and fp-bps on the validation trials of all sessions.
+
+    Each neuron's mean over the scored entries (Pei et al. 2021, section 4); empty for models that
+    see everything, and for data that are no counts.
+    """
+    splits = {s.name: s.valid.data for s in sessions if s.valid is not None}
+    n_trials, found = sum(map(len, splits.values())), {}
+    if not n_trials or not model.is_poisson:
+        return {}
+    for name in (CO_BPS, FP_BPS):
+        log_likelihood = spikes = 0.0
+        for session, counts in splits.items():
+            mask = scored(model, session, counts.shape[1]).get(name)
+            if mask is None:
+                continue
+            n_bins = mask.sum(0).numpy() * len(counts)  # of each neuron; 0 for those left out
+            total = (counts.sum(0, dtype=np.float64) * mask.numpy()).sum(0)
+            active = total > 0
+            rates = total[active] / n_bins[active]
+            log_likelihood += float((total[active] * np.log(rates) - total[active]).sum())
+            spikes += float(total.sum())
+        if spikes:
+            found[name] = Null(log_likelihood / n_trials, spikes / n_trials)
+    return found
+
+
+def scored(model: LFADS, session: str, n_bins: int) -> dict[str, Tensor]:
+    """Return the entries (T, D) that co-bps and fp-bps score; none where there are none.
+
+    Held-out neurons in the bins that are seen of the others; all neurons in the forward bins.
+    """
+    never = model.seen.never(session, n_bins)
+    if never is None:
+        return {}
+    first = n_bins - model.seen.forward_steps
+    forward = (torch.arange(n_bins) >= first)[:, None].expand_as(never)
+    masks = {CO_BPS: never & ~forward, FP_BPS: forward}
+    return {name: mask for name, mask in masks.items() if mask.any()}
+
+
+def log_likelihoods(
+    model: LFADS, output: LFADSOutput, data: Tensor, session: str, names: Sequence[str]
+) -> Tensor:
+    """Return the mean log-likelihood over trials of the entries that each of ``names`` scores.
+
+    Args:
+        model: Poisson.
+        output: its pass over the batch.
+        data: (B, T, D).
+        session: of the data.
+        names: of :func:`scored`.
+
+    Returns:
+        Nats per trial, without log n!, one number per name.
+    """
+    log_rates, masks = output.log_rates, scored(model, session, data.shape[1])
+    each = data * log_rates - log_rates.clamp(max=output.clip).exp()  # (B, T, D)
+    means = [(each * masks[n].to(each)).sum((1, 2)).mean() if n in masks else each.new_zeros(())
+             for n in names]  # fmt: skip
+    return torch.stack(means)
+
+
+def bits_per_spike(mean_log_likelihood: float, null: Null) -> float:
+    """Return bits per spike above the null model."""
+    return (mean_log_likelihood - null.log_likelihood) / null.spikes / math.log(2)
