@@ -166,9 +166,9 @@ def test_forward_bins_do_not_diverge_from_the_prior(new, spikes, analytic):
     like = output.log_rates.sum((1, 2))
     found = inferred_input_kl(model, output, analytic, like)
     if analytic:
-        cut = output._replace(states=output.states._replace(
-            **{k: getattr(output.states, k)[:, :n] for k in ("co_means", "co_logvars", "co_samples")}
-        ))  # fmt: skip
+        inputs = ("co_means", "co_logvars", "co_samples")
+        seen = {name: getattr(output.states, name)[:, :n] for name in inputs}
+        cut = output._replace(states=output.states._replace(**seen))
         whole = new(forward_steps=0)
         whole.load_state_dict(model.state_dict())
         expected = inferred_input_kl(whole, cut, True, like)

@@ -8,6 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from lfads_lightning.data.sessions import Session, Split
+from lfads_lightning.evaluation.scores import evaluate
+from lfads_lightning.evaluation.table import NOTES
 from lfads_lightning.files import whole_file
 from lfads_lightning.inference.copying import (
     better_than_truth_message,
@@ -32,15 +34,17 @@ _SCORES_OF_TRAINING = {"valid/total", "valid/recon", "valid/sample_recon"}
 def finish(trained: Trained, sessions: list[Session], fitted: Fitted) -> Scores:
     """Score a trained model on held-out trials (else on its training trials), and draw one trial.
 
-    Writes scores.json and figures/summary.png to the run's folder. Rates are posterior means pushed
-    through. Over several sessions, bits per spike are of all spikes together and R^2 is the mean
-    over all neurons.
+    Writes scores.json, evaluation.json (the model beside simple methods) and figures/summary.png to
+    the run's folder. Rates are posterior means pushed through. Over several sessions, bits per
+    spike are of all spikes together; R^2 of rates is the mean over all neurons, of behaviour and
+    PSTHs over sessions.
 
     Returns:
         ``criterion`` (lowest eligible epoch's), ``valid/total`` and ``valid/recon`` of that epoch
         (nats per trial), ``valid/bits_per_spike``; with
         truth ``valid/rate_r2`` (mean over neurons), ``valid/rate_r2_pooled`` and the same of the
-        best Gaussian smoothing, ``valid/smoothing_…``, with its ``smoothing_sd_bins``; ``epochs``,
+        best Gaussian smoothing, ``valid/smoothing_…``, with its ``smoothing_sd_bins``; what
+        else of :data:`~lfads_lightning.evaluation.table.NOTES` the data allow; ``epochs``,
         ``updates``, ``seconds``, and which ``checkpoint`` was scored.
     """
     has_valid = any(s.valid is not None for s in sessions)
@@ -62,13 +66,16 @@ def finish(trained: Trained, sessions: list[Session], fitted: Fitted) -> Scores:
     scores |= {f"{name}/{key}": value for key, value in _truth_scores(pairs).items()}
     if trained.model.is_poisson:
         scores |= {f"{name}/{key}": value for key, value in _copying_scores(trained, pairs).items()}
+    assert trained.folder is not None
+    table = evaluate(trained, sessions, split=name)
+    table.write(trained.folder)
+    scores |= {key: value for key, value in table.summary().items() if key not in scores}
     scores |= {
         "epochs": fitted.epochs,
         "updates": fitted.updates,
         "seconds": round(fitted.seconds, 1),
         "checkpoint": fitted.checkpoint,
     }
-    assert trained.folder is not None
     with whole_file(trained.folder / "scores.json") as path:
         # JSON has no NaN
         plain = {
@@ -150,7 +157,7 @@ def _truth_scores(pairs: list[Scored]) -> Scores:
 
 def scores_table(scores: Scores) -> str:
     """Return scores as lines for the terminal, each with its unit and its comparison."""
-    about = {
+    about = NOTES | {
         "criterion": "what the checkpoint was chosen by, lowest",
         "total": "validation cost, nats per trial",
         "recon": "its reconstruction term",

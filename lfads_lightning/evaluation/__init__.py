@@ -1,0 +1,1 @@
+"""Judging a trained model: the field's numbers, beside simple methods."""

@@ -1,0 +1,129 @@
+"""``lfads-evaluate RUN``: a run's model beside simple methods, as a table or as JSON."""
+
+import argparse
+import json
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+from lfads_lightning import params
+from lfads_lightning.config import LFADSError
+from lfads_lightning.evaluation.table import FILE, NOTES
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Read the command line; a user's mistake ends with one line."""
+    given = _parser().parse_args(argv)
+    try:
+        run(given)
+    except LFADSError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+def _parser() -> argparse.ArgumentParser:
+    width = max(map(len, NOTES)) + 2
+    parser = argparse.ArgumentParser(
+        prog="lfads-evaluate",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Score a trained model, and simple methods beside it, on held-out trials of "
+        f"the run's data. Writes {FILE} to the run's folder.",
+        epilog="metrics:\n" + "\n".join(f"  {n.ljust(width)}{note}" for n, note in NOTES.items()),
+    )
+    parser.add_argument("run", type=Path, help="folder of a training run or of a search")
+    parser.add_argument("--session", nargs="+", metavar="NAME", help="these sessions alone")
+    parser.add_argument("--split", choices=("train", "valid"), help="default: valid, if any")
+    parser.add_argument(
+        "--samples",
+        type=int,
+        default=0,
+        metavar="N",
+        help="posterior samples averaged per trial; 0 (default): posterior means",
+    )
+    parser.add_argument(
+        "--lag-bins",
+        type=int,
+        default=0,
+        metavar="N",
+        help="behaviour of bin t + N is read from the rates of bin t (default: 0)",
+    )
+    parser.add_argument("--metrics", nargs="+", metavar="NAME", help="these alone; default: all")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
+    parser.add_argument("--data-dir", help="other data than the run's: their folder")
+    parser.add_argument("--stem", help="other data than the run's: their file names' beginning")
+    parser.add_argument(
+        "--checkpoint",
+        metavar="INDEX",
+        help="checkpoint or checkpoint_lve; default: the lowest validation error's, if any",
+    )
+    parser.add_argument("--device", default="cpu:0", help="as trainer.device (default: cpu:0)")
+    return parser
+
+
+def run(given: argparse.Namespace) -> None:
+    """Evaluate what the command line names, print it, and write it to the run's folder.
+
+    Raises:
+        LFADSError: no such run, no checkpoint in it, its data are gone; what evaluating raises.
+    """
+    folder, config = _run_folder(given.run)
+    if given.samples < 0:
+        raise LFADSError(f"--samples is {given.samples}; expected a number >= 0")
+    # torch is imported only now: help and mistakes take 0.3 s
+    from lfads_lightning.data.datamodule import load_data
+    from lfads_lightning.evaluation.scores import evaluate
+    from lfads_lightning.inference.trained import load
+    from lfads_lightning.training.checkpoints import LOWEST, PERIODIC, find_checkpoint
+    from lfads_lightning.training.loop import one_setting_of_threads
+
+    index = given.checkpoint or (LOWEST if find_checkpoint(folder, LOWEST) else PERIODIC)
+    trained = load(folder, index, given.device)
+    if given.data_dir is not None:
+        config.data.data_dir = given.data_dir
+    if given.stem is not None:
+        config.data.data_filename_stem = given.stem
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_: print(f"warning: {message}", file=sys.stderr)
+        sessions = load_data(config)
+        if given.session:
+            there = {s.name: s for s in sessions}
+            if strangers := [name for name in given.session if name not in there]:
+                raise LFADSError(
+                    f"--session {strangers[0]}: the data hold {', '.join(there)}; give one of these"
+                )
+            sessions = [there[name] for name in given.session]
+        with one_setting_of_threads(config.trainer.num_threads):
+            table = evaluate(
+                trained,
+                sessions,
+                split=given.split,
+                num_samples=given.samples,
+                lag_bins=given.lag_bins,
+                only=given.metrics,
+            )
+    path = table.write(folder)
+    if given.json:
+        print(json.dumps(table.to_dict(), indent=1))
+    else:
+        print(f"{table}\nWritten to {path}")
+
+
+def _run_folder(folder: Path) -> tuple[Path, params.Config]:
+    """Return the folder of a run, or of a search's best member, and its parameters.
+
+    Raises:
+        LFADSError: there is no run.
+    """
+    best = folder / "best"
+    if not (folder / "checkpoints").is_dir() and (best / "checkpoints").is_dir():
+        folder = best
+    if not folder.is_dir():
+        raise LFADSError(f"{folder}: no such folder; give the folder of a training run")
+    config = params.read_config(folder)
+    if config is None:
+        raise LFADSError(
+            f"{folder}: holds no run (config.yaml is missing); give the folder that training "
+            "printed last"
+        )
+    return folder, config

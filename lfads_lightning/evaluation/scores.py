@@ -1,0 +1,262 @@
+"""A trained model beside simple methods, in one table of the field's numbers."""
+
+from collections.abc import Callable, Collection, Sequence
+
+import numpy as np
+
+from lfads_lightning import metrics
+from lfads_lightning.config import LFADSError
+from lfads_lightning.data.arrays import listed, nearest
+from lfads_lightning.data.labels import has_condition
+from lfads_lightning.data.sessions import Session, Split
+from lfads_lightning.evaluation.baselines import Given, Guess, baselines
+from lfads_lightning.evaluation.table import LFADS, NOTES, EvaluationTable, Part, Rows
+from lfads_lightning.inference.copying import bits_of_hidden_entries, gains_of_hidden_entries
+from lfads_lightning.inference.posterior import Posterior, push_mean, sample_and_average
+from lfads_lightning.inference.trained import Trained
+
+PSTH_SD_S = 0.05
+FEW_TRIALS = 20
+
+_NEEDS = {
+    "co_bps": "held-out neurons: train with data.held_out_neurons=0.25",
+    "few_shot_co_bps": "held-out neurons: train with data.held_out_neurons=0.25",
+    "fp_bps": "forward bins: train with data.forward_steps=N",
+    "behaviour_r2": "train_behaviour and valid_behaviour in the session",
+    "behaviour_r2_factors": "train_behaviour and valid_behaviour in the session",
+    "psth_r2": "train_condition and valid_condition in the session",
+    "rate_r2": "true rates: train_truth, valid_truth in the session",
+    "rate_r2_pooled": "true rates: train_truth, valid_truth in the session",
+    "bits_per_spike": "counts (model.output_dist=poisson)",
+    "hidden_bits_per_spike": "counts (model.output_dist=poisson)",
+}
+
+
+def evaluate(
+    trained: Trained,
+    sessions: Sequence[Session],
+    *,
+    split: str | None = None,
+    num_samples: int = 0,
+    lag_bins: int = 0,
+    only: Collection[str] | None = None,
+) -> EvaluationTable:
+    """Score a model, and simple methods beside it, on the same trials.
+
+    Args:
+        trained: the model.
+        sessions: data that fit it; the methods beside it learn from their training trials.
+        split: train or valid; by default valid, where there is one.
+        num_samples: posterior samples that are averaged per trial; 0 takes the posterior means.
+        lag_bins: behaviour of bin t + lag is read from the rates of bin t.
+        only: metrics to compute (of ``NOTES``); by default all that the data allow.
+
+    Raises:
+        LFADSError: data do not fit the model, or lack what a metric that was asked for needs.
+    """
+    for name in only or ():
+        if name not in NOTES:
+            raise LFADSError(
+                f"metrics: no metric is named {name!r}{nearest(name, NOTES)}; there are "
+                f"{listed(NOTES, len(NOTES))}"
+            )
+    parts = []
+    for session in trained.fitting(list(sessions)):
+        name = split or ("train" if session.valid is None else "valid")
+        if name not in session.splits:
+            raise LFADSError(f"{session.source}: has no {name}_data to score; it has "
+                             f"{listed(session.splits)}")  # fmt: skip
+        if abs(lag_bins) >= session.n_bins:
+            raise LFADSError(
+                f"{session.source}: a lag of {lag_bins} bins in trials of {session.n_bins}; "
+                "give fewer"
+            )
+        parts.append(_Scorer(trained, session, name, num_samples, lag_bins, only).part())
+    return EvaluationTable(parts)
+
+
+class _Scorer:
+    """Scores one split of one session."""
+
+    def __init__(
+        self,
+        trained: Trained,
+        session: Session,
+        split: str,
+        num_samples: int,
+        lag_bins: int,
+        only: Collection[str] | None,
+    ) -> None:
+        self.trained, self.session, self.split_name = trained, session, split
+        self.num_samples, self.lag_bins, self.only = num_samples, lag_bins, only
+        self.train, self.test = session.train, session.splits[split]
+        spec = trained.sessions[session.name]
+        self.held_out, self.forward = list(spec.held_out), spec.forward_steps
+        self.poisson = trained.model.is_poisson
+        self.n_seen = session.n_bins - self.forward
+        self.held_in = [c for c in range(session.data_dim) if c not in set(self.held_out)]
+        self.n_few = min(FEW_TRIALS, max(len(self.train.data) // 2, 1))
+        has_labels = self.train.condition is not None and self.test.condition is not None
+        self.metrics: dict[str, tuple[bool, Callable[[Guess], float | None]]] = {
+            "co_bps": (self.poisson and bool(self.held_out), self._co_bps),
+            "few_shot_co_bps": (self.poisson and bool(self.held_out), self._few_shot),
+            "fp_bps": (self.poisson and self.forward > 0, self._fp_bps),
+            "hidden_bits_per_spike": (self.poisson, self._hidden),
+            "bits_per_spike": (self.poisson, self._bits),
+            "behaviour_r2": (self._has_behaviour(), self._behaviour),
+            "behaviour_r2_factors": (self._has_behaviour(), self._behaviour_of_factors),
+            "psth_r2": (has_labels, self._psth),
+            "rate_r2": (self.test.truth is not None, lambda g: self._rate_r2(g)[0]),
+            "rate_r2_pooled": (self.test.truth is not None, lambda g: self._rate_r2(g)[1]),
+            "effective_dim": (True, self._dimension),
+        }
+
+    def _has_behaviour(self) -> bool:
+        return self.train.behaviour is not None and self.test.behaviour is not None
+
+    def part(self) -> Part:
+        """Return the scores of all methods."""
+        for name in self.only or ():
+            if not self.metrics[name][0]:
+                raise LFADSError(f"{self.session.source}: {name} needs {_NEEDS[name]}")
+        asked = [n for n, (possible, _) in self.metrics.items()
+                 if possible and (self.only is None or n in self.only)]  # fmt: skip
+        rows: Rows = {}
+        about = {}
+        for guess in self._guesses():
+            values = {name: self.metrics[name][1](guess) for name in asked}
+            rows[guess.name] = {n: float(v) for n, v in values.items() if v is not None}
+            about[guess.name] = guess.about
+        return Part(self.session.name, self.split_name, rows, about, self._data())
+
+    def _guesses(self) -> list[Guess]:
+        given = Given(
+            self.train.data,
+            self.test.data,
+            self.held_out,
+            self.forward,
+            self.train.condition,
+            self.test.condition,
+            self.trained.config.model.factors_dim,
+            self.poisson,
+        )
+        return [self._lfads(), *baselines(given)]
+
+    def _lfads(self) -> Guess:
+        test = self._posterior(self.test)
+        # only read-outs are learned from its training trials
+        needed = self.held_out or self._has_behaviour()
+        train = self._posterior(self.train) if needed and self.split_name != "train" else test
+        n, k = self.n_seen, self.num_samples
+        how = f"mean of {k} posterior samples" if k else "posterior means"
+        return Guess(
+            LFADS,
+            train.rates,
+            test.rates,
+            train_latents=train.factors[:, :n],
+            test_latents=test.factors[:, :n],
+            about=f"{self.trained.step} updates; {how}",
+        )
+
+    def _posterior(self, split: Split) -> Posterior:
+        run, name = self.trained.evaluation(), self.session.name
+        if self.num_samples:
+            return sample_and_average(run, name, split.data, split.ext_input, self.num_samples)
+        return push_mean(run, name, split.data, split.ext_input)
+
+    def _data(self) -> dict[str, float]:
+        counts, n = self.test.data, self.n_seen
+        shape = {"n_trials": len(counts), "n_bins": counts.shape[1], "n_neurons": counts.shape[2]}
+        data: dict[str, float] = shape | {"n_train_trials": len(self.train.data)}
+        if self.poisson:
+            data["n_spikes"] = int(counts[:, :n][..., self.held_in].sum(dtype=np.int64))
+        if self.held_out:
+            data["n_held_out_neurons"] = len(self.held_out)
+            data["few_shot_trials"] = self.n_few
+            data["n_held_out_spikes"] = int(counts[:, :n][..., self.held_out].sum(dtype=np.int64))
+        if self.forward:
+            data["n_forward_bins"] = self.forward
+            data["n_forward_spikes"] = int(counts[:, n:].sum(dtype=np.int64))
+        if self._has_behaviour():
+            data["lag_bins"] = self.lag_bins
+        if self.session.bin_width_s is not None:
+            data["bin_width_s"] = self.session.bin_width_s
+        return data
+
+    def _seen(self, array: np.ndarray) -> np.ndarray:
+        return array[:, : self.n_seen][..., self.held_in]
+
+    def _bits(self, guess: Guess) -> float:
+        return metrics.bits_per_spike(self._seen(guess.test), self._seen(self.test.data))
+
+    def _hidden(self, guess: Guess) -> float | None:
+        if guess.name == LFADS:
+            model, name = self.trained.model, self.session.name
+            never = model.seen.never(name, self.session.n_bins)
+            unseen = None if never is None else never.numpy()
+            gains = gains_of_hidden_entries(self.trained.evaluation(), name, self.test, unseen)
+            return bits_of_hidden_entries([gains])[1]
+        if guess.hidden is None:
+            return None
+        return metrics.bits_per_spike(self._seen(guess.hidden), self._seen(self.test.data))
+
+    def _co_bps(self, guess: Guess) -> float:
+        return metrics.co_bps(guess.test, self.test.data, self.held_out, self.forward)
+
+    def _few_shot(self, guess: Guess) -> float | None:
+        if guess.train_latents is None or guess.test_latents is None:
+            return None
+        n = self.n_seen
+        train, test = (s.data[:, :n][..., self.held_out] for s in (self.train, self.test))
+        return metrics.few_shot_co_bps(
+            guess.train_latents, train, guess.test_latents, test, self.n_few
+        )
+
+    def _fp_bps(self, guess: Guess) -> float | None:
+        if np.isnan(guess.test[:, self.n_seen :]).any():
+            return None
+        return metrics.fp_bps(guess.test, self.test.data, self.forward)
+
+    def _decoded(self, train: np.ndarray, test: np.ndarray) -> float:
+        n = self.n_seen
+        behaviour, true = self.train.behaviour, self.test.behaviour
+        assert behaviour is not None
+        assert true is not None
+        return metrics.velocity_r2(train, behaviour[:, :n], test, true[:, :n], self.lag_bins).r2
+
+    def _behaviour(self, guess: Guess) -> float:
+        train, test = (x[:, : self.n_seen] for x in (guess.train, guess.test))
+        known = ~np.isnan(test).any((0, 1))
+        return self._decoded(train[..., known], test[..., known])
+
+    def _behaviour_of_factors(self, guess: Guess) -> float | None:
+        if guess.train_latents is None or guess.test_latents is None:
+            return None
+        return self._decoded(guess.train_latents, guess.test_latents)
+
+    def _psth(self, guess: Guess) -> float | None:
+        n, width = self.n_seen, self.session.bin_width_s
+        sd = PSTH_SD_S / width if width is not None else self.session.n_bins / 20
+        splits = [s for s in self.session.splits.values() if s.condition is not None]
+        labels = np.concatenate([s.condition for s in splits if s.condition is not None])
+        counts = np.concatenate([s.data for s in splits])[:, :n]
+        has_one, known = has_condition(labels), ~np.isnan(guess.test[:, :n]).any((0, 1))
+        target = metrics.psth(metrics.smooth(counts, sd)[has_one][..., known], labels[has_one])
+        assert self.test.condition is not None
+        mine = has_condition(self.test.condition)
+        if not mine.any():
+            return None
+        rates = guess.test[:, :n][mine][..., known]
+        return metrics.psth_r2(rates, self.test.condition[mine], target)
+
+    def _rate_r2(self, guess: Guess) -> tuple[float, float]:
+        assert self.test.truth is not None
+        rates, n = guess.test[:, : self.n_seen], self.n_seen
+        known = ~np.isnan(rates).any((0, 1))
+        truth = self.test.truth[:, :n] / self.session.conversion_factor
+        return metrics.rate_r2(rates[..., known], truth[..., known])
+
+    def _dimension(self, guess: Guess) -> float | None:
+        if guess.test_latents is None:
+            return None
+        return metrics.effective_dimensionality(guess.test_latents)

@@ -1,0 +1,85 @@
+"""How well rates explain counts: likelihood, and bits per spike above a null model."""
+
+import math
+
+import numpy as np
+from scipy.special import gammaln
+
+BLOCK_ENTRIES = 2**17
+SMALLEST_RATE = 1e-9  # counts per bin; as the Neural Latents Benchmark (2021)
+
+
+def poisson_nll(rates: np.ndarray, counts: np.ndarray) -> float:
+    """Return -log p(counts; rates), summed: sum of r - n log r + log n!.
+
+    Args:
+        rates: expected counts per bin; raised to 1e-9.
+        counts: same shape, or one that ``rates`` broadcasts to; NaN entries do not count.
+    """
+    rates, counts = np.broadcast_arrays(np.atleast_1d(rates), np.atleast_1d(counts))
+    # some rows at a time: in double precision all of them may take more memory than the recording
+    n = max(BLOCK_ENTRIES * len(counts) // max(counts.size, 1), 1)
+    blocks = ((rates[i : i + n], counts[i : i + n]) for i in range(0, len(counts), n))
+    return sum((_nll(*block) for block in blocks), 0.0)
+
+
+def _nll(rates: np.ndarray, counts: np.ndarray) -> float:
+    rates = np.maximum(rates.astype(np.float64), SMALLEST_RATE)
+    counts = counts.astype(np.float64)
+    each = rates - counts * np.log(rates) + gammaln(counts + 1)
+    return float(np.where(np.isnan(counts), 0.0, each).sum())
+
+
+def bits_per_spike(rates: np.ndarray, counts: np.ndarray) -> float:
+    """Return (NLL_null - NLL_model) / spikes / ln 2; NaN without spikes.
+
+    The null model is each neuron's mean over these very counts (Pei et al. 2021, section 4).
+
+    Args:
+        rates: (E, T, D), expected counts per bin.
+        counts: (E, T, D); NaN entries do not count.
+    """
+    counts = np.asarray(counts)
+    if counts.dtype.kind != "f":
+        missing, total, n = False, counts.sum((0, 1), dtype=np.float64), counts[..., 0].size
+    else:
+        missing = np.isnan(counts)
+        total, n = np.nansum(counts, (0, 1)), np.maximum((~missing).sum((0, 1)), 1)
+    if total.sum() == 0:
+        return math.nan
+    null = np.broadcast_to(total / n, counts.shape)
+    rates = np.where(missing, 1.0, rates)  # whatever stands there
+    gain = poisson_nll(null, counts) - poisson_nll(rates, counts)
+    return float(gain / total.sum() / math.log(2))
+
+
+def co_bps(
+    rates: np.ndarray, counts: np.ndarray, held_out: list[int], forward_steps: int = 0
+) -> float:
+    """Return bits per spike of neurons that the encoders never saw (co-smoothing).
+
+    Over the bins that were seen of the other neurons; null as in :func:`bits_per_spike` (Pei et al.
+    2021, section 4; Macke et al. 2011).
+
+    Args:
+        rates: (E, T, D), expected counts per bin.
+        counts: (E, T, D).
+        held_out: columns of these neurons.
+        forward_steps: last bins, which are left out.
+    """
+    seen = slice(None, counts.shape[1] - forward_steps)
+    return bits_per_spike(rates[:, seen][..., held_out], counts[:, seen][..., held_out])
+
+
+def fp_bps(rates: np.ndarray, counts: np.ndarray, forward_steps: int) -> float:
+    """Return bits per spike of all neurons in the last bins, which no encoder saw.
+
+    Null as in :func:`bits_per_spike`, over these bins (Pei et al. 2021, section 4).
+
+    Args:
+        rates: (E, T, D), expected counts per bin.
+        counts: (E, T, D).
+        forward_steps: these bins.
+    """
+    first = counts.shape[1] - forward_steps
+    return bits_per_spike(rates[:, first:], counts[:, first:])

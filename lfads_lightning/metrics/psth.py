@@ -1,0 +1,46 @@
+"""Averages over trials of a condition, and how well rates meet them."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from lfads_lightning.metrics.regression import r2
+
+
+class Psth(NamedTuple):
+    """Peri-stimulus time histograms: means over the trials of each condition."""
+
+    conditions: np.ndarray  # (C,), labels
+    means: np.ndarray  # (C, T, D); NaN bins are not scored
+
+
+def psth(activity: np.ndarray, condition: np.ndarray) -> Psth:
+    """Average trials by condition.
+
+    Args:
+        activity: (E, T, D), smoothed counts or rates.
+        condition: (E,) labels.
+    """
+    labels = np.unique(condition)
+    return Psth(labels, np.stack([activity[condition == label].mean(0) for label in labels]))
+
+
+def psth_r2(rates: np.ndarray, condition: np.ndarray, target: Psth) -> float:
+    """Return R^2 of condition-mean rates against the PSTH, mean over neurons.
+
+    Conditions and bins are pooled for each neuron; conditions without a trial here, and bins whose
+    PSTH is NaN in the first neuron, are left out (Pei et al. 2021, section 4).
+
+    Args:
+        rates: (E, T, D).
+        condition: (E,) labels.
+        target: PSTHs of the smoothed counts.
+    """
+    truth, guess = [], []
+    for label, mean in zip(target.conditions, target.means, strict=True):
+        trials = condition == label
+        if trials.any():
+            known = ~np.isnan(mean[:, 0])
+            truth.append(mean[known])
+            guess.append(rates[trials].mean(0)[known])
+    return float(r2(np.concatenate(truth), np.concatenate(guess)).mean())

@@ -1,0 +1,129 @@
+"""Affine read-outs: R^2, ridge regression with cross-validation, behaviour from rates."""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+NLB_ALPHAS = np.logspace(-4, 0, 9)  # of the Neural Latents Benchmark (2021)
+N_FOLDS = 5
+
+
+class Decoding(NamedTuple):
+    """How well behaviour is read from activity."""
+
+    r2: float  # mean over variables
+    r2_by_variable: np.ndarray  # (K,)
+    alpha: float  # the ridge penalty that cross-validation chose
+
+
+def r2(truth: np.ndarray, guess: np.ndarray) -> np.ndarray:
+    """Return 1 - sum (truth - guess)^2 / sum (truth - its mean)^2 of each column.
+
+    A constant column has 1 where it is met exactly, else 0.
+
+    Args:
+        truth: (..., K).
+        guess: the same shape.
+    """
+    truth, guess = _rows(truth), _rows(guess)
+    residual = np.square(truth - guess).sum(0)
+    spread = np.square(truth - truth.mean(0)).sum(0)
+    constant = spread == 0
+    return np.where(constant, residual == 0, 1 - residual / np.where(constant, 1, spread))
+
+
+def velocity_r2(
+    train_rates: np.ndarray,
+    train_velocity: np.ndarray,
+    test_rates: np.ndarray,
+    test_velocity: np.ndarray,
+    lag_bins: int = 0,
+    alphas: np.ndarray = NLB_ALPHAS,
+) -> Decoding:
+    """Decode behaviour, hand velocity say, from activity, and score it on other trials.
+
+    Ridge regression min |y - x w - b|^2 + alpha |w|^2; alpha by five-fold cross-validation on the
+    training bins, in order (Pei et al. 2021, section 4). Bins whose behaviour is NaN are left out.
+
+    Args:
+        train_rates: (E, T, n) rates, factors or any other predictor.
+        train_velocity: (E, T, K).
+        test_rates: (E', T, n).
+        test_velocity: (E', T, K).
+        lag_bins: behaviour of bin t + lag is read from activity of bin t; may be negative.
+        alphas: to choose from.
+    """
+    x, y = _lagged(train_rates, train_velocity, lag_bins)
+    test_x, test_y = _lagged(test_rates, test_velocity, lag_bins)
+    alpha = float(alphas[np.argmax(_validation_scores(x, y, alphas))])
+    each = r2(test_y, _Ridge(x, y).predict(test_x, np.array([alpha]))[0])
+    return Decoding(float(each.mean()), each, alpha)
+
+
+def affine_r2(
+    x: np.ndarray,
+    y: np.ndarray,
+    train_x: np.ndarray | None = None,
+    train_y: np.ndarray | None = None,
+) -> np.ndarray:
+    """Return R^2 of the best affine map x w + b for y, of each column of y.
+
+    Args:
+        x: (E, T, n).
+        y: (E, T, K).
+        train_x: (E', T, n), what the map is fitted on; None for x itself.
+        train_y: (E', T, K).
+    """
+    fit_x, fit_y = (x, y) if train_x is None or train_y is None else (train_x, train_y)
+    weights = np.linalg.lstsq(_with_one(fit_x), _rows(fit_y), rcond=None)[0]
+    return r2(_rows(y), _with_one(x) @ weights)
+
+
+def _rows(array: np.ndarray) -> np.ndarray:
+    array = np.asarray(array, dtype=np.float64)
+    return array.reshape(-1, array.shape[-1])
+
+
+def _with_one(array: np.ndarray) -> np.ndarray:
+    rows = _rows(array)
+    return np.column_stack([rows, np.ones(len(rows))])
+
+
+def _lagged(x: np.ndarray, y: np.ndarray, lag: int) -> tuple[np.ndarray, np.ndarray]:
+    n_bins = x.shape[1]
+    first, last = max(lag, 0), n_bins + min(lag, 0)
+    x, y = _rows(x[:, first - lag : last - lag]), _rows(y[:, first:last])
+    known = ~np.isnan(y).any(1)
+    return x[known], y[known]
+
+
+class _Ridge:
+    """Ridge regression for many penalties at once, by the eigenvectors of x'x."""
+
+    def __init__(self, x: np.ndarray, y: np.ndarray) -> None:
+        self.x_mean, self.y_mean = x.mean(0), y.mean(0)
+        centred = x - self.x_mean
+        self.values, self.vectors = np.linalg.eigh(centred.T @ centred)
+        self.cross = self.vectors.T @ (centred.T @ (y - self.y_mean))  # (n, K)
+
+    def predict(self, x: np.ndarray, alphas: np.ndarray) -> np.ndarray:
+        """Return predictions (alphas, rows, K)."""
+        rotated = (x - self.x_mean) @ self.vectors
+        values = np.maximum(self.values, 0)
+        return np.stack([rotated @ (self.cross / (values + a)[:, None]) for a in alphas]) + (
+            self.y_mean
+        )
+
+
+def _validation_scores(x: np.ndarray, y: np.ndarray, alphas: np.ndarray) -> np.ndarray:
+    """Return R^2 of each penalty, the mean over folds of consecutive rows and over variables."""
+    if len(x) < 2 * N_FOLDS:
+        return np.full(len(alphas), math.nan)
+    scores = []
+    for fold in np.array_split(np.arange(len(x)), N_FOLDS):
+        rest = np.ones(len(x), dtype=bool)
+        rest[fold] = False
+        guesses = _Ridge(x[rest], y[rest]).predict(x[fold], alphas)
+        scores.append([r2(y[fold], guess).mean() for guess in guesses])
+    return np.mean(scores, axis=0)
