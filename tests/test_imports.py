@@ -50,7 +50,8 @@ def inside(module, *packages):
 
 def test_all_parts_of_the_package_are_looked_at():
     """The rules below say nothing of a folder that was renamed."""
-    for part in ("model/", "data/", "recordings/", "training/", "inference/", "report/"):
+    folders = ("model", "data", "recordings", "training", "inference", "metrics", "report")
+    for part in (f"{folder}/" for folder in folders):
         assert len(of(part)) >= 2
     assert len(of("cli.py", "config.py", "api.py", "runs.py", "interop.py")) == 5
 
@@ -75,11 +76,18 @@ def test_config_imports_the_standard_library_alone():
     assert {m for m in modules if not inside(m, *sys.stdlib_module_names)} == set()
 
 
+@pytest.mark.parametrize("name", of("metrics/"))
+def test_metrics_are_functions_of_arrays(name):
+    allowed = ["numpy", "scipy", "sklearn", f"{OURS}.metrics", *sys.stdlib_module_names]
+    assert {m for m in imported(name) if not inside(m, *allowed)} == set()
+
+
 FORBIDDEN = {
     "recordings/": ("model", "training", "inference", "report", "api", "cli", "runs", "interop"),
     "data/": ("model", "training", "inference", "report", "api", "cli", "runs", "interop"),
     "training/": ("inference", "report", "api", "cli", "runs", "interop"),
-    "inference/": ("report", "api", "cli", "runs"),
+    "inference/": ("report", "api", "cli", "runs", "evaluation"),
+    "evaluation/": ("report", "api", "cli", "runs"),
 }
 
 

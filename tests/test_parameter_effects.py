@@ -1432,6 +1432,56 @@ def test_early_stopping_epochs_without_a_lower_criterion_end_training(train, mon
     assert len(train(max_epochs=15, kl_increase_steps=0).log["epoch"]) == 15
 
 
+# --- what is predicted ---
+
+
+@effect_of("held_out_neurons")
+def test_held_out_neurons_are_predicted_and_never_encoded(train):
+    runs = {out if isinstance(out, str) else tuple(out) if isinstance(out, list) else out:
+            train(held_out_neurons=out, max_epochs=2) for out in ("file", [1, 4], 0.4)}  # fmt: skip
+    specs = {key: run.fitted.model.sessions["a"] for key, run in runs.items()}
+    assert specs["file"].held_out == ()
+    assert specs[1, 4].held_out == (1, 4)
+    assert len(specs[0.4].held_out) == 2
+    assert {key for key, run in runs.items() if "valid/co_bps" in run.log} == {(1, 4), 0.4}
+    model, counts = runs[1, 4].fitted.model, torch.ones(B, T, D)
+    other = counts.clone()
+    other[:, :, [1, 4]] = 7
+    assert torch.equal(model.encode(counts, "a").ic_mean, model.encode(other, "a").ic_mean)
+    assert not torch.equal(*(model.encode(x, "a").ic_mean for x in (counts, counts + 1)))
+    before = runs[1, 4].weights["readout.session_a.weight"]
+    after = train({"a": np.ones((12, T, D), int)}, held_out_neurons=[1, 4], max_epochs=2).weights
+    assert not torch.equal(
+        before[:, 1], after["readout.session_a.weight"][:, 1]
+    )  # they are learned
+
+
+@effect_of("held_out_seed")
+def test_held_out_seed_chooses_the_neurons_of_a_share(train, counts):
+    wide = {"a": np.tile(counts, (1, 1, 8))}
+    drawn = [
+        train(wide, held_out_neurons=0.25, held_out_seed=s, seed=n, **STILL)
+        .fitted.model.sessions["a"].held_out
+        for s, n in ((0, 0), (0, 1), (1, 0))
+    ]  # fmt: skip
+    assert drawn[0] == drawn[1] != drawn[2]
+    assert len(drawn[2]) == 10
+
+
+@effect_of("forward_steps")
+def test_forward_steps_are_bins_that_are_predicted_and_never_encoded(train):
+    run = train(forward_steps=3, max_epochs=2)
+    assert "valid/fp_bps" in run.log
+    model, counts = run.fitted.model, torch.ones(B, T, D)
+    for t, reaches in ((T - 4, True), (T - 3, False), (T - 1, False)):
+        other = counts.clone()
+        other[:, t] = 7
+        same = torch.equal(model.encode(counts, "a").ic_mean, model.encode(other, "a").ic_mean)
+        assert same != reaches
+    assert model(counts, "a").log_rates.shape == (B, T, D)
+    assert "valid/fp_bps" not in train(max_epochs=1).log
+
+
 # --- several devices ---
 
 
@@ -1442,6 +1492,8 @@ def test_num_devices_share_each_batch_and_give_the_same_weights(train, counts, c
         "batch_size": 5,
         "coordinated_dropout_rate": 0.3,
         "sample_validation_rate": 0.2,
+        "held_out_neurons": 0.25,
+        "forward_steps": 2,
         "kl_increase_steps": 2,
         "l2_increase_steps": 2,
         "max_epochs": 3,

@@ -168,6 +168,7 @@ def test_run_writes_the_documented_files(shared):
         "metrics.csv",
         "fitlog.csv",
         "scores.json",
+        "evaluation.json",
         "checkpoints/checkpoint.json",
         "checkpoints/checkpoint_lve.json",
         "checkpoints/lfads_vae-00000002.ckpt",

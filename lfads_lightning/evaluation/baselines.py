@@ -6,13 +6,14 @@ width is chosen by how well a bin is predicted from the others alone: with itsel
 spike would explain itself.
 """
 
+import warnings
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
-from lfads_lightning.metrics import SMALLEST_RATE, poisson_readout, smooth, widths
+from lfads_lightning.metrics import MOST_ROWS, SMALLEST_RATE, poisson_readout, smooth, widths
 
 SHARES = (0.5, 0.7, 0.85, 0.95, 0.99)  # of a local mean; the rest is the neuron's overall mean
 ALPHAS = (1e-3, 1e-2)  # penalties of the read-outs
@@ -63,7 +64,7 @@ def baselines(given: Given) -> Iterator[Guess]:
     yield psth_rates(given)
     smoothed, sd = smoothing(given)
     yield smoothed
-    if given.poisson and len(given.held_in) > 1:
+    if given.poisson and len(_moving(given)) > 1:
         yield factor_analysis(given, sd)
 
 
@@ -149,13 +150,16 @@ def factor_analysis(given: Given, sd: float) -> Guess:
         sd: of the smoothing, bins.
     """
     from sklearn.decomposition import FactorAnalysis
+    from sklearn.exceptions import ConvergenceWarning
 
-    n, held_in = given.n_seen, given.held_in
-    x, test_x = (np.sqrt(smooth(a[:, :n][..., held_in], sd)) for a in (given.train, given.test))
+    n, channels = given.n_seen, _moving(given)
+    x, test_x = (np.sqrt(smooth(a[:, :n][..., channels], sd)) for a in (given.train, given.test))
     rows = x.reshape(-1, x.shape[-1])
-    n_factors = min(given.n_factors, max(len(held_in) - 1, 1))
+    n_factors = min(given.n_factors, len(channels) - 1)
     model = FactorAnalysis(n_factors, svd_method="randomized", random_state=0)
-    model.fit(rows[:: -(-len(rows) // 20_000)])
+    with warnings.catch_warnings(), np.errstate(divide="ignore"):  # neurons that are alike
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(rows[:: -(-len(rows) // MOST_ROWS)])
     latents = [
         model.transform(a.reshape(-1, a.shape[-1])).reshape(*a.shape[:2], -1) for a in (x, test_x)
     ]
@@ -168,6 +172,12 @@ def factor_analysis(given: Given, sd: float) -> Guess:
         guesses.append(rates)
     about = f"{n_factors} factors, sd {sd:g} bins, penalty {alpha:g}"
     return Guess("factor analysis", guesses[0], guesses[1], None, latents[0], latents[1], about)
+
+
+def _moving(given: Given) -> list[int]:
+    """Return the columns that are seen and change."""
+    seen = given.train[:, : given.n_seen]
+    return [c for c in given.held_in if np.ptp(seen[..., c]) > 0]
 
 
 def _cost(given: Given) -> Cost:

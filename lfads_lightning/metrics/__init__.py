@@ -5,6 +5,7 @@ bits per spike, its null model.
 """
 
 from lfads_lightning.metrics.dimension import effective_dimensionality as effective_dimensionality
+from lfads_lightning.metrics.few_shot import MOST_ROWS as MOST_ROWS
 from lfads_lightning.metrics.few_shot import few_shot_co_bps as few_shot_co_bps
 from lfads_lightning.metrics.few_shot import poisson_readout as poisson_readout
 from lfads_lightning.metrics.likelihood import SMALLEST_RATE as SMALLEST_RATE
