@@ -44,7 +44,10 @@ def read_document(content: bytes, where: str) -> Any:
         if text.lstrip().startswith("{"):
             return json.loads(text)
         if "*" in text and any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
-            raise LFADSError(f"{where}: holds YAML aliases (*name); write the values out")
+            raise LFADSError(
+                f"{where}: is neither YAML nor JSON of plain values: it holds aliases (*name); write "
+                "the values out"
+            )
         return yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, OverflowError, RecursionError, TypeError) as error:
         if isinstance(error, LFADSError):

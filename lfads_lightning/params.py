@@ -180,7 +180,7 @@ def from_dict(nested: Mapping[str, Any], where: str = "config") -> Config:
             unknown_group = key not in groups()
             for name, inner in value.items():
                 if unknown_group or dotted_names().get(name) != f"{key}.{name}":
-                    full = shown(f"{key}.{name}")
+                    full = f"{key}.{name}"[:80]
                     raise LFADSError(f"{where}: no parameter is named {full}{nearest(str(name))}")
                 flat[name] = inner
         else:
