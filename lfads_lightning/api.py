@@ -15,6 +15,7 @@ from lfads_lightning.inference.trained import Arrays, Trained, load
 from lfads_lightning.params import from_flat, read_params_file
 from lfads_lightning.report.finish import finish
 from lfads_lightning.report.scored import scored_sessions
+from lfads_lightning.report.tensorboard import Figures
 from lfads_lightning.search.run import run_search
 from lfads_lightning.search.space import drawn_settings
 from lfads_lightning.stores import mirrored, open_run
@@ -154,7 +155,9 @@ def train_sessions(config: Config, sessions: list[Session], folder: Path) -> Tra
     with mirrored(folder):
         if config.search.algorithm is Algorithm.pbt:
             return run_search(config, sessions, folder)
-        fitted = training.fit(config, sessions, folder)
+        every = config.trainer.plot_every_n_epochs
+        figures = [Figures(sessions, every)] if every != 0 else []
+        fitted = training.fit(config, sessions, folder, figures)
         trained = Trained(fitted.model, config, sessions[0].n_bins, fitted.step, folder)
         trained.scores = finish(trained, scored_sessions(sessions), fitted)
         return trained

@@ -317,6 +317,9 @@ class OutputConfig:
     include_optimizer: bool = _p(
         False, "write_model_params also writes the optimiser's moments.", ours=True
     )
+    report: bool = _p(
+        True, "Write report.html and all figures when training, a search or a sweep ends.", ours=True
+    )
 
 
 @dataclass
@@ -381,6 +384,13 @@ class TrainerConfig:
         ours=True,
     )
     num_threads: int = _p(1, "CPU threads; more pay only on idle cores.", ours=True, ge=1)
+    plot_every_n_epochs: int | None = _p(
+        None,
+        "Epochs between figures in TensorBoard; 0: never; null: as often as takes less than 2 % of "
+        "the time.",
+        ours=True,
+        ge=0,
+    )
 
 
 @dataclass

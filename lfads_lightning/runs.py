@@ -16,11 +16,15 @@ from lfads_lightning.inference.trained import Trained, load
 from lfads_lightning.model.names import variable_blocks
 from lfads_lightning.model.recurrences import choose
 from lfads_lightning.report.finish import scores_table
+from lfads_lightning.report.run_report import REPORT
 from lfads_lightning.search.pbt import BEST
 from lfads_lightning.search.run import run_of_best
 from lfads_lightning.stores import mirror_of, mirrored
 from lfads_lightning.training.checkpoints import load_checkpoint, require_checkpoint
 from lfads_lightning.training.loop import one_setting_of_threads
+
+
+SUMMARY = "figures/summary.png"
 
 
 def run_kind(config: Config, folder: Path) -> float | None:
@@ -65,7 +69,8 @@ def _train(config: Config, folder: Path) -> float | None:
     if config.search.algorithm is Algorithm.pbt:
         print(f"Search: {shown} (settings of all members: history.csv, figures/search.png)")
         shown = _shown(folder / BEST)
-    print(f"Run: {shown}\nFigure: {shown}/figures/summary.png\nScores:")
+    what = f"Report: {shown}/{REPORT}" if config.output.report else f"Figure: {shown}/{SUMMARY}"
+    print(f"Run: {shown}\n{what}\nScores:")
     print(scores_table(trained.scores), flush=True)
     if (mirror := mirror_of(folder)) is not None:
         print(f"Copied to: {mirror.store.url}", flush=True)

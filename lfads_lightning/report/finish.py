@@ -1,4 +1,4 @@
-"""What stands at the end of training: scores and the first figure."""
+"""What stands at the end of training: scores, figures, the report."""
 
 import json
 import math
@@ -24,7 +24,12 @@ from lfads_lightning.metrics import (
     poisson_nll,
     rate_r2,
 )
-from lfads_lightning.report.figures import summary_figure
+from lfads_lightning.report import about
+from lfads_lightning.report.figures import one_trial
+from lfads_lightning.report.findings import copying
+from lfads_lightning.report.run_report import FIGURES, Inferred, write_run_report
+from lfads_lightning.report.style import render, save
+from lfads_lightning.report.trials import shown_trials
 from lfads_lightning.training.fit import Fitted
 
 Scores = dict[str, float | str]
@@ -32,12 +37,12 @@ _SCORES_OF_TRAINING = {"valid/total", "valid/recon", "valid/sample_recon"}
 
 
 def finish(trained: Trained, sessions: list[Session], fitted: Fitted) -> Scores:
-    """Score a trained model on held-out trials (else on its training trials), and draw one trial.
+    """Score a trained model on held-out trials (else on its training trials), and report it.
 
-    Writes scores.json, evaluation.json (the model beside simple methods) and figures/summary.png to
-    the run's folder. Rates are posterior means pushed through. Over several sessions, bits per
-    spike are of all spikes together; R^2 of rates is the mean over all neurons, of behaviour and
-    PSTHs over sessions.
+    Writes scores.json, evaluation.json (the model beside simple methods), and report.html with its
+    figures, to the run's folder; without ``output.report``, figures/summary.png alone. Rates are
+    posterior means pushed through. Over several sessions, bits per spike are of all spikes
+    together; R^2 of rates is the mean over all neurons, of behaviour and PSTHs over sessions.
 
     Returns:
         ``criterion`` (lowest eligible epoch's), ``valid/total`` and ``valid/recon`` of that epoch
@@ -58,6 +63,7 @@ def finish(trained: Trained, sessions: list[Session], fitted: Fitted) -> Scores:
     factor = {s.name: s.conversion_factor for s in sessions}
     pairs = [Scored(n, splits[n], results[n], factor[n]) for n in results]
     scores: Scores = {}
+    message: str | None = None
     if fitted.criterion is not None:
         scores["criterion"] = fitted.criterion
     scores |= {k: v for k, v in fitted.valid.items() if k in _SCORES_OF_TRAINING}
@@ -65,7 +71,8 @@ def finish(trained: Trained, sessions: list[Session], fitted: Fitted) -> Scores:
         scores[f"{name}/bits_per_spike"] = _bits_per_spike(pairs)
     scores |= {f"{name}/{key}": value for key, value in _truth_scores(pairs).items()}
     if trained.model.is_poisson:
-        scores |= {f"{name}/{key}": value for key, value in _copying_scores(trained, pairs).items()}
+        more, message = _copying_scores(trained, pairs)
+        scores |= {f"{name}/{key}": value for key, value in more.items()}
     assert trained.folder is not None
     table = evaluate(trained, sessions, split=name)
     table.write(trained.folder)
@@ -82,13 +89,24 @@ def finish(trained: Trained, sessions: list[Session], fitted: Fitted) -> Scores:
             k: None if isinstance(v, float) and math.isnan(v) else v for k, v in scores.items()
         }
         path.write_text(json.dumps(plain, indent=1))
-    first = next(iter(results))
-    _, split, posterior, scale = pairs[0]
-    truth = None if split.truth is None else split.truth / scale
-    summary_figure(
-        trained.folder / "figures" / "summary.png", split.data, posterior, truth, f"{first}, {name}"
-    )
+    _report(trained, scores, Inferred(trained.evaluation(), sessions, name, results), message)
     return scores
+
+
+def _report(trained: Trained, scores: Scores, inferred: Inferred, message: str | None) -> None:
+    assert trained.folder is not None
+    if trained.config.output.report:
+        record = about.Record(about.this_machine(trained.model.factor_weight.device), [])
+        if message is not None:
+            record.findings.append(copying(message))
+        write_run_report(
+            trained.folder, trained.config, scores, trained.step, inferred, record
+        )
+        return
+    first, posterior = next(iter(inferred.posteriors.items()))
+    session = next(s for s in inferred.sessions if s.name == first)
+    drawing = one_trial(shown_trials(inferred.run, session, inferred.split, posterior))
+    save([render(drawing)], trained.folder / FIGURES, kinds=("png",))
 
 
 class Scored(NamedTuple):
@@ -100,8 +118,8 @@ class Scored(NamedTuple):
     conversion_factor: float
 
 
-def _copying_scores(trained: Trained, pairs: list[Scored]) -> Scores:
-    """Score entries hidden from the encoders, beside seen ones, and warn of copying."""
+def _copying_scores(trained: Trained, pairs: list[Scored]) -> tuple[Scores, str | None]:
+    """Score entries hidden from the encoders, beside seen ones; warn of copying, and say so."""
     run, messages, scores = trained.evaluation(), [], Scores()
     gains = []
     for p in pairs:
@@ -121,7 +139,8 @@ def _copying_scores(trained: Trained, pairs: list[Scored]) -> Scores:
         messages.append(message)
     for message in messages:
         warnings.warn(message, stacklevel=2)
-    return scores | {"seen_bits_per_spike": seen, "hidden_bits_per_spike": hidden}
+    scores |= {"seen_bits_per_spike": seen, "hidden_bits_per_spike": hidden}
+    return scores, messages[0] if messages else None
 
 
 def _null(split: Split) -> np.ndarray:

@@ -1,0 +1,112 @@
+"""What was run: the machine and its versions, the settings, the data; as tables."""
+
+import json
+import platform
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from lfads_lightning.config import Config
+from lfads_lightning.data.sessions import Session
+from lfads_lightning.files import whole_file
+from lfads_lightning.params import dotted_names, flat_value
+from lfads_lightning.report.findings import Finding
+from lfads_lightning.report.page import Table
+
+FILE = "report.json"
+_PACKAGES = ("lfads-lightning", "torch", "lightning", "numpy", "matplotlib")
+_NOT_SHOWN = ("kind", "params_file", "lfads_save_dir")
+
+
+class Record(NamedTuple):
+    """What report.json keeps of a run, for reports that are written later.
+
+    Attributes:
+        machine: name to text: versions, device, when it ended.
+        findings: see :mod:`lfads_lightning.report.findings`.
+    """
+
+    machine: dict[str, str]
+    findings: list[Finding]
+
+
+def this_machine(device: torch.device) -> dict[str, str]:
+    """Return what this program runs on."""
+    kind = torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
+    return {
+        "ended (UTC)": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M:%S"),
+        **{name: version(name) for name in _PACKAGES},
+        "Python": platform.python_version(),
+        "system": f"{platform.system()} {platform.release()}, {platform.machine()}",
+        "device": kind,
+    }
+
+
+def write_record(folder: Path, record: Record) -> None:
+    """Write report.json."""
+    findings = [f._asdict() for f in record.findings]
+    with whole_file(folder / FILE) as path:
+        path.write_text(json.dumps({"machine": record.machine, "findings": findings}, indent=1))
+
+
+def read_record(folder: Path) -> Record:
+    """Read report.json; empty where it is not there or not to be read."""
+    try:
+        state = json.loads((folder / FILE).read_text())
+        machine = {str(k): str(v) for k, v in state["machine"].items()}
+        found = [
+            Finding(**{k: str(entry[k]) for k in Finding._fields}) for entry in state["findings"]
+        ]
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return Record({}, [])
+    return Record(machine, found)
+
+
+def settings_table(config: Config) -> Table:
+    """Return the parameters that differ from their defaults."""
+    default, rows = Config(), []
+    for name, dotted in dotted_names().items():
+        value, usual = flat_value(config, name), flat_value(default, name)
+        if value != usual and name not in _NOT_SHOWN:
+            rows.append((dotted, shown(value), shown(usual)))
+    return Table("Parameters that differ from their defaults", ("parameter", "here", "default"), rows)
+
+
+def shown(value: Any) -> str:
+    """Return a parameter's value as it is typed."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) else str(getattr(value, "name", value))
+
+
+def data_table(sessions: Sequence[Session], is_poisson: bool) -> Table:
+    """Return the size of each session, and how much there is in it."""
+    rows = []
+    for s in sessions:
+        data = s.train.data
+        mean = float(data.mean(dtype=np.float64))
+        unit = 1 if s.bin_width_s is None else 1 / s.bin_width_s
+        n_valid = 0 if s.valid is None else len(s.valid.data)
+        row = [s.name, f"{len(data)}", f"{n_valid}", f"{s.n_bins}", f"{s.data_dim}"]
+        if is_poisson:
+            row += [f"{mean * unit:.3g}" + (" / bin" if s.bin_width_s is None else " / s")]
+            row += [str(int((~data.any(axis=(0, 1))).sum()))]
+        row.append("no" if s.train.truth is None else "yes")
+        rows.append(row)
+    counts = ["mean rate", "silent"] if is_poisson else []
+    header = ["session", "training trials", "validation trials", "bins", "neurons", *counts, "truth"]
+    width = {s.bin_width_s for s in sessions} - {None}
+    bins = f"; bins of {1000 * min(width):g} ms" if len(width) == 1 else ""  # type: ignore[type-var,operator]
+    return Table(f"Data{bins}", header, rows)
+
+
+def machine_table(machine: dict[str, str]) -> Table:
+    """Return versions and device."""
+    return Table("Machine and versions", ("what", "which"), list(machine.items()))

@@ -1,0 +1,140 @@
+"""Learning curves of a run, from its metrics.csv."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from lfads_lightning.report.style import (
+    FAINT,
+    OURS,
+    PALETTE,
+    SMOOTHED,
+    TRUE,
+    Drawing,
+    new_figure,
+    styled,
+)
+
+Columns = dict[str, np.ndarray]
+_COLUMNS = 3
+_TITLES = {
+    "total": "total cost",
+    "recon": "reconstruction",
+    "kl_ic": "KL, initial conditions",
+    "kl_co": "KL, inferred inputs",
+    "l2": "L2",
+    "corr": "correlation of inputs",
+    "sample_recon": "reconstruction, entries never shown",
+    "co_bps": "co-smoothing",
+    "fp_bps": "forward prediction",
+}
+_UNITS = {"co_bps": "bits / spike", "fp_bps": "bits / spike"}
+
+
+def read_metrics(path: Path) -> Columns:
+    """Read a run's metrics.csv: name to (epochs,), NaN where a cell is empty; {} without a file."""
+    try:
+        with path.open(newline="") as file:
+            rows = list(csv.DictReader(file))
+    except FileNotFoundError:
+        return {}
+    names = [name for name in (rows[0] if rows else {}) if name]
+    return {name: np.array([_number(row.get(name)) for row in rows]) for name in names}
+
+
+def _number(cell: str | None) -> float:
+    try:
+        return float(cell or "nan")
+    except ValueError:  # a line cut off by a crash
+        return float("nan")
+
+
+@styled
+def learning_curves(columns: Columns, best_epoch: float | None) -> Drawing | None:
+    """Draw each loss term over epochs, the ramps behind them, and the learning rate.
+
+    Args:
+        columns: of metrics.csv.
+        best_epoch: of the weights that are used; None where they are the last.
+    """
+    epochs = columns.get("epoch", np.zeros(0))
+    if len(epochs) == 0:
+        return None
+    terms = [name for name in _TITLES if _says_something(columns, name)]
+    taus = sorted(name for name in columns if name.startswith("prior/ar_tau_"))
+    n = len(terms) + 2 + bool(taus)
+    rows = -(-n // _COLUMNS)
+    figure = new_figure(10, 2.15 * rows + 0.3)
+    axes = figure.subplots(rows, _COLUMNS, sharex=True, squeeze=False).ravel()
+    for ax, term in zip(axes, terms, strict=False):
+        _term(ax, columns, term)
+    _rate(axes[len(terms)], columns)
+    _ramps_and_gradient(axes[len(terms) + 1], columns)
+    if taus:
+        ax = axes[len(terms) + 2]
+        for i, name in enumerate(taus):
+            ax.plot(epochs, columns[name], color=PALETTE[i % len(PALETTE)], lw=1.2)
+        ax.set(title="AR(1) time constants", ylabel="bins", yscale="log")
+    for ax in axes[:n]:
+        _shade_ramp(ax, columns)
+        if best_epoch is not None:
+            ax.axvline(best_epoch, color=TRUE, lw=0.8, ls=":")
+        ax.margins(x=0.01)
+    for ax in axes[n:]:
+        ax.set_axis_off()
+    for ax in axes[max(n - _COLUMNS, 0) : n]:
+        ax.set_xlabel("epoch")
+        ax.tick_params(labelbottom=True)
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4)
+    shown = ", ".join(_TITLES[t] for t in terms)
+    return Drawing(
+        "learning_curves",
+        "Learning curves",
+        figure,
+        f"Over {len(epochs)} epochs: {shown}, learning rate, ramps and gradient norm.",
+        "Grey: the KL ramp is rising, costs before its end cannot be compared with later ones. "
+        "Dotted: the epoch whose weights are used. The terms carry their weights, without ramps.",
+    )
+
+
+def _says_something(columns: Columns, term: str) -> bool:
+    return any(
+        np.nanmax(np.abs(columns[f"{split}/{term}"]), initial=0.0) > 0
+        for split in ("train", "valid")
+        if f"{split}/{term}" in columns and np.isfinite(columns[f"{split}/{term}"]).any()
+    )
+
+
+def _term(ax: Axes, columns: Columns, term: str) -> None:
+    drawn = []
+    for split, colour in (("train", SMOOTHED), ("valid", OURS)):
+        values = columns.get(f"{split}/{term}")
+        if values is not None and np.isfinite(values).any():
+            ax.plot(columns["epoch"], values, color=colour, lw=1.3, label=split)
+            drawn.append(values[np.isfinite(values)])
+    ax.set(title=_TITLES[term], ylabel=_UNITS.get(term, "nats / trial"))
+    whole = np.concatenate(drawn)
+    if term in ("total", "recon", "sample_recon") and len(whole) > 20:
+        # the first epochs are worse by far, and would hide the rest
+        low, high = whole.min(), np.quantile(whole, 0.95)
+        ax.set_ylim(low - 0.05 * (high - low), high + 0.15 * (high - low) + 1e-9)
+
+
+def _rate(ax: Axes, columns: Columns) -> None:
+    ax.plot(columns["epoch"], columns["lr"], color=TRUE, lw=1.3)
+    ax.set(title="learning rate", yscale="log")
+
+
+def _ramps_and_gradient(ax: Axes, columns: Columns) -> None:
+    ax.plot(columns["epoch"], columns["grad_norm"], color=PALETTE[3], lw=1.1)
+    ax.set(title="gradient norm, before clipping", yscale="log")
+
+
+def _shade_ramp(ax: Axes, columns: Columns) -> None:
+    rising = columns["ramp/kl"] < 1
+    if rising.any():
+        end = columns["epoch"][rising].max()
+        ax.axvspan(columns["epoch"][0], end, color=FAINT, alpha=0.25, lw=0, label="KL ramp rising")

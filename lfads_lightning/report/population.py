@@ -1,0 +1,389 @@
+"""Figures of many trials: averages, trajectories, initial conditions, inferred inputs."""
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from lfads_lightning.metrics import SMALLEST_RATE, smooth
+from lfads_lightning.report.figures import lively
+from lfads_lightning.report.style import (
+    FAINT,
+    OURS,
+    PALETTE,
+    SMOOTHED,
+    SPIKES,
+    TRUE,
+    Drawing,
+    colours_of,
+    new_figure,
+    styled,
+)
+from lfads_lightning.report.trials import Trials
+
+N_NEURONS, N_CONDITIONS, N_LINES, N_INPUTS = 4, 3, 12, 4
+
+
+@styled
+def averages(trials: Trials) -> Drawing:
+    """Draw single-trial rates of a few neurons over the average of their spikes (PSTH)."""
+    rates = trials.posterior.rates
+    which = lively(rates.mean(0), N_NEURONS)
+    rows = _conditions(trials)
+    sd = max(trials.counts.shape[1] / 40, 1.0)
+    figure = new_figure(10, 0.5 + 1.75 * len(rows))
+    axes = figure.subplots(len(rows), len(which), squeeze=False, sharex=True, sharey="col")
+    for row, (label, members) in zip(axes, rows, strict=True):
+        psth = smooth(trials.counts[members].mean(0, keepdims=True), sd)[0]
+        for ax, n in zip(row, which, strict=True):
+            for i, k in enumerate(members[:N_LINES]):
+                name = "LFADS, single trials" if i == 0 else None
+                line = trials.per_unit * rates[k, :, n]
+                ax.plot(trials.time, line, color=OURS, lw=0.7, alpha=0.5, label=name)
+            mean = trials.per_unit * rates[members, :, n].mean(0)
+            ax.plot(trials.time, mean, color=OURS, lw=2, label="LFADS, mean")
+            ax.plot(
+                trials.time,
+                trials.per_unit * psth[:, n],
+                color=TRUE,
+                lw=1.6,
+                ls="--",
+                label="average of the spikes" if trials.is_poisson else "average of the data",
+            )
+            ax.margins(x=0)
+            if ax in axes[0]:
+                ax.set_title(f"neuron {n}")
+            if ax in axes[-1]:
+                ax.set_xlabel(trials.time_label)
+        row[0].set_ylabel(f"{label}\n{trials.rate_label}")
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3)
+    by = "by condition" if trials.condition is not None else "over all trials shown"
+    return Drawing(
+        "averages",
+        "Single trials over the average",
+        figure,
+        f"Rates of {len(which)} neurons in single trials of {trials.title}, over their average "
+        f"response, {by}.",
+        f"Rates of single trials (thin) and their mean (thick), over the average of the spikes "
+        f"({by}, smoothed with sd {sd:.1f} bins). The means should agree; single trials should "
+        "scatter around them, not all lie on them.",
+    )
+
+
+def _conditions(trials: Trials) -> list[tuple[str, np.ndarray]]:
+    """Return a few conditions with their trials; all trials where no condition is known."""
+    if trials.condition is None:
+        return [(f"{len(trials.counts)} trials", np.arange(len(trials.counts)))]
+    names, sizes = np.unique(trials.condition, return_counts=True)
+    largest = np.sort(np.argsort(-sizes, kind="stable")[:N_CONDITIONS])
+    return [
+        (f"condition {names[i]}", np.flatnonzero(trials.condition == names[i])) for i in largest
+    ]
+
+
+def components(states: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the first n principal components of (..., N): scores (..., n), axes, variance shares.
+
+    Fewer than n where there are fewer dimensions; the shares are of all components.
+    """
+    flat = states.reshape(-1, states.shape[-1]).astype(np.float64)
+    centred = flat - flat.mean(0)
+    values, axes = np.linalg.eigh(centred.T @ centred)
+    values, axes = np.maximum(values[::-1], 0), axes[:, ::-1]
+    shares = values / max(values.sum(), 1e-300)
+    scores = (centred @ axes[:, :n]).reshape(*states.shape[:-1], -1)
+    return scores, axes[:, :n], shares
+
+
+def _groups(trials: Trials) -> tuple[dict, np.ndarray, str]:
+    """Return colours by group, each trial's group, and what the groups are."""
+    if trials.condition is not None:
+        return colours_of(trials.condition), trials.condition, "condition"
+    # whether neurons or behaviour drift is what one sees without conditions
+    number = np.arange(len(trials.counts))
+    return colours_of(number), number, "order of trials"
+
+
+@styled
+def trajectories(trials: Trials) -> Drawing | None:
+    """Draw the factors' trajectories in their first three principal components."""
+    factors = trials.posterior.factors
+    if factors.shape[2] < 2:
+        return None
+    scores, _, shares = components(factors, 3)
+    colours, group, by = _groups(trials)
+    n = scores.shape[2]
+    figure = new_figure(10, 4.4)
+    left, right = figure.subfigures(1, 2, width_ratios=[1.5, 1])  # type: ignore[misc]
+    ax = left.add_subplot(projection="3d" if n == 3 else None)
+    for k in range(len(scores)):
+        ax.plot(*scores[k].T, color=colours[group[k]], lw=0.5, alpha=0.35)
+    if trials.condition is not None:
+        for name, colour in colours.items():
+            mean = scores[group == name].mean(0)
+            ax.plot(*mean.T, color=colour, lw=2)
+    starts = scores[:, 0]
+    ax.scatter(*starts.T, s=8, c=[colours[g] for g in group], edgecolors="none")
+    labels = [f"PC {i + 1} ({100 * shares[i]:.0f} %)" for i in range(n)]
+    ax.set(xlabel=labels[0], ylabel=labels[1])
+    ax.set_title("factors; a dot at the start of each trial")
+    ax.tick_params(labelsize=7)
+    if n == 3:
+        ax.set_zlabel(labels[2])
+        ax.set_box_aspect(None, zoom=0.9)
+    _variance(right.add_subplot(), trials)
+    what = f"coloured by {by}" + ("; thick: means" if trials.condition is not None else "")
+    return Drawing(
+        "factors",
+        "Trajectories of the factors",
+        figure,
+        f"Factors of {len(scores)} trials of {trials.title} in their first {n} principal "
+        f"components, coloured by {by}; beside it, how much variance the components hold.",
+        f"Each line is a trial, {what}. Right: how many components hold how much of the variance "
+        "of factors and generator states: few means low-dimensional dynamics.",
+    )
+
+
+def _variance(ax: Axes, trials: Trials) -> None:
+    for name, states, colour in (
+        ("factors", trials.posterior.factors, OURS),
+        ("generator states", trials.posterior.gen_states, SMOOTHED),
+    ):
+        shares = components(states, 1)[2]
+        held = 100 * np.cumsum(shares)[:20]
+        effective = 1 / max(np.square(shares).sum(), 1e-300)
+        label = f"{name}: participation ratio {effective:.1f}"
+        ax.plot(np.arange(1, len(held) + 1), held, "o-", ms=3, lw=1.2, color=colour, label=label)
+    ax.set(xlabel="principal components", ylabel="variance held (%)", ylim=(0, 104))
+    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.legend(loc="lower right")
+
+
+@styled
+def initial_conditions(trials: Trials) -> Drawing | None:
+    """Draw the initial conditions in their first principal components, with the posterior's sd."""
+    mean, logvar = trials.posterior.post_g0_mean, trials.posterior.post_g0_logvar
+    if mean is None or logvar is None:
+        return None
+    scores, axes, shares = components(mean, 3)
+    colours, group, by = _groups(trials)
+    pairs = [(0, 1), (2, 1)] if scores.shape[1] > 2 else [(0, min(1, scores.shape[1] - 1))]
+    sd = np.sqrt(np.exp(logvar.astype(np.float64)) @ np.square(axes))  # along the components
+    figure = new_figure(10, 3.6)
+    panels = figure.subplots(1, len(pairs) + 1)
+    for ax, (i, j) in zip(panels, pairs, strict=False):
+        ax.errorbar(
+            scores[:, i],
+            scores[:, j],
+            sd[:, j],
+            sd[:, i],
+            fmt="none",
+            ecolor=FAINT,
+            elinewidth=0.4,
+            zorder=1,
+        )
+        ax.scatter(scores[:, i], scores[:, j], s=14, c=[colours[g] for g in group], zorder=2)
+        ax.set_xlabel(f"PC {i + 1} ({100 * shares[i]:.0f} %)")
+        ax.set_ylabel(f"PC {j + 1} ({100 * shares[j]:.0f} %)")
+    panels[0].set_title(f"coloured by {by}")
+    kl = _kl_per_code(trials)
+    panels[-1].bar(np.arange(len(kl)), np.sort(kl)[::-1], color=SMOOTHED, width=0.9)
+    panels[-1].set(xlabel="dimension of the code, sorted", ylabel="KL (nats per trial)")
+    panels[-1].set_title(f"in use: {(kl > 0.05).sum()} of {len(kl)}")
+    return Drawing(
+        "initial_conditions",
+        "Initial conditions",
+        figure,
+        f"Initial-condition codes of {len(scores)} trials of {trials.title} in their first "
+        f"principal components, coloured by {by}; beside it, the divergence from the prior in each "
+        "dimension.",
+        "Each dot is the mean of a trial's posterior, with its standard deviation (grey). Right: "
+        "the divergence from the prior; a dimension near 0 carries nothing.",
+    )
+
+
+def _kl_per_code(trials: Trials) -> np.ndarray:
+    """Return KL(q || p) of each dimension of the code, averaged over trials, (Z,)."""
+    p = trials.posterior
+    q_mean, q_logvar, p_mean, p_logvar = (
+        np.asarray(a, np.float64)
+        for a in (p.post_g0_mean, p.post_g0_logvar, p.prior_g0_mean, p.prior_g0_logvar)
+    )
+    ratio = (np.exp(q_logvar) + np.square(q_mean - p_mean)) / np.exp(p_logvar)
+    return 0.5 * (p_logvar - q_logvar + ratio - 1).mean(0)
+
+
+@styled
+def inferred_inputs(trials: Trials) -> Drawing | None:
+    """Draw inferred inputs: all trials, a few with the posterior's spread, their correlation."""
+    inputs, spread = trials.posterior.controller_outputs, trials.spread
+    if inputs is None or spread is None or trials.ar_tau is None:
+        return None
+    strongest = np.argsort(-inputs.std((0, 1)), kind="stable")[:N_INPUTS]
+    order = np.arange(len(inputs))
+    if trials.condition is not None:
+        order = np.argsort(trials.condition, kind="stable")
+    figure = new_figure(10, 0.4 + 2.1 * len(strongest))
+    axes = figure.subplots(len(strongest), 3, squeeze=False, width_ratios=[1.2, 1.4, 1])
+    limit = max(np.percentile(np.abs(inputs[..., strongest]), 99.5), 1e-6)
+    half = 0.5 * (trials.bin_width_s or 1)
+    extent = (trials.time[0] - half, trials.time[-1] + half, len(order) - 0.5, -0.5)
+    for row, u in zip(axes, strongest, strict=True):
+        image = row[0].imshow(
+            inputs[order, :, u],
+            aspect="auto",
+            interpolation="none",
+            cmap="PuOr",
+            vmin=-limit,
+            vmax=limit,
+            extent=extent,
+        )
+        row[0].set_ylabel(f"input {u}\ntrial" + ("" if trials.condition is None else ", sorted"))
+        figure.colorbar(image, ax=row[0], shrink=0.8)
+        _with_spread(row[1], trials, inputs, spread, int(u))
+        _correlation(row[2], trials, inputs[..., u], float(trials.ar_tau[u]))
+    axes[0, 0].set_title("posterior means, all trials shown")
+    axes[0, 1].set_title("some trials, ±2 sd of the posterior")
+    for ax in axes[-1, :2]:
+        ax.set_xlabel(trials.time_label)
+    axes[-1, 2].set_xlabel("lag (bins)")
+    return Drawing(
+        "inferred_inputs",
+        "Inferred inputs",
+        figure,
+        f"Inferred inputs of {trials.title}: a map of trials by time, a few trials with the "
+        "spread of their posterior, and autocorrelations.",
+        "Bands that hold 0 throughout say that nothing is inferred. Time is aligned to the start "
+        "of the trials. Right: how long the inputs last, beside the prior's time constant; the "
+        "inputs of spiking noise last a bin.",
+    )
+
+
+def _with_spread(
+    ax: Axes, trials: Trials, inputs: np.ndarray, spread: np.ndarray, u: int
+) -> None:
+    for i in range(min(3, len(spread))):
+        mean, sd = inputs[i, :, u], spread[i, :, u]
+        colour = PALETTE[i]
+        ax.fill_between(trials.time, mean - 2 * sd, mean + 2 * sd, color=colour, alpha=0.2, lw=0)
+        ax.plot(trials.time, mean, color=colour, lw=1.2)
+    ax.plot(trials.time, inputs[..., u].mean(0), color=TRUE, lw=1, ls="--", label="mean")
+    ax.axhline(0, color=FAINT, lw=0.8, zorder=0)
+    ax.margins(x=0)
+    ax.legend(loc="upper right")
+
+
+def _correlation(ax: Axes, trials: Trials, values: np.ndarray, tau: float) -> None:
+    """Draw the autocorrelation of (E, T) beside that of the AR(1) prior."""
+    n_lags = min(values.shape[1], max(int(3 * min(tau, 1e6)), 10), 60)
+    centred = values - values.mean()
+    variance = max(np.square(centred).mean(), 1e-300)
+    found = [
+        (centred[:, lag:] * centred[:, : values.shape[1] - lag]).mean() / variance
+        for lag in range(n_lags)
+    ]
+    lags = np.arange(n_lags)
+    ax.plot(lags, found, color=OURS, lw=1.5, label="inferred")
+    ax.plot(lags, np.exp(-lags / tau), color=SPIKES, ls="--", label=f"prior, tau {tau:.3g} bins")
+    ax.set(ylabel="autocorrelation", ylim=(min(-0.1, *found), 1.05))
+    ax.legend(loc="upper right")
+
+
+@styled
+def generator_states(trials: Trials) -> Drawing:
+    """Draw the generator's units in one trial, and its principal components over time."""
+    states, trial = trials.posterior.gen_states, trials.median_trial
+    one = states[trial].T  # (G, T)
+    order = np.argsort(one.argmax(1), kind="stable")
+    limit = max(np.abs(one).max(), 1e-6)
+    scores, _, shares = components(states, 3)
+    colours, group, by = _groups(trials)
+    figure = new_figure(10, 3.4)
+    axes = figure.subplots(1, 1 + scores.shape[2], width_ratios=[1.3] + [1] * scores.shape[2])
+    half = 0.5 * (trials.bin_width_s or 1)
+    image = axes[0].imshow(
+        one[order],
+        aspect="auto",
+        interpolation="none",
+        cmap="PuOr",
+        vmin=-limit,
+        vmax=limit,
+        extent=(trials.time[0] - half, trials.time[-1] + half, len(order) - 0.5, -0.5),
+    )
+    figure.colorbar(image, ax=axes[0], shrink=0.8)
+    axes[0].set(title=f"all units, trial {trial}", ylabel="unit, by time of peak")
+    for i, ax in enumerate(axes[1:]):
+        for k in range(0, len(scores), max(len(scores) // 40, 1)):
+            ax.plot(trials.time, scores[k, :, i], color=colours[group[k]], lw=0.6, alpha=0.6)
+        ax.set_title(f"PC {i + 1} ({100 * shares[i]:.0f} %)")
+        ax.margins(x=0)
+    for ax in axes:
+        ax.set_xlabel(trials.time_label)
+    return Drawing(
+        "generator",
+        "Generator states",
+        figure,
+        f"States of the generator's units in trial {trial} of {trials.title}, and the first "
+        "principal components of the states in single trials over time.",
+        f"Left: all units of one trial. Right: components of all units, a line for each trial, "
+        f"coloured by {by}.",
+    )
+
+
+@styled
+def neurons(trials: Trials) -> Drawing | None:
+    """Draw how well each neuron's spikes are explained, over its mean rate."""
+    if not trials.is_poisson:
+        return None
+    counts, rates = trials.counts.astype(np.float64), trials.posterior.rates
+    gain = bits_of_neurons(counts, rates)
+    figure = new_figure(10, 3.2)
+    left, right = figure.subplots(1, 2)
+    mean = trials.per_unit * counts.mean((0, 1))
+    left.axhline(0, color=FAINT, lw=1, zorder=0)
+    left.plot(mean, gain, "o", ms=4, color=SMOOTHED, alpha=0.8)
+    left.set(xlabel=f"mean rate ({trials.rate_label})", ylabel="bits / spike")
+    left.set_title("each neuron against its mean rate")
+    _mean_rates(right, trials, mean)
+    return Drawing(
+        "neurons",
+        "Neurons",
+        figure,
+        f"Bits per spike of each neuron of {trials.title} over its mean rate, and the mean "
+        "inferred rates over the mean observed ones.",
+        "Left: what the rates explain of each neuron; below 0 they are worse than its mean rate. "
+        "Right: inferred means should lie on the diagonal.",
+    )
+
+
+def bits_of_neurons(counts: np.ndarray, rates: np.ndarray) -> np.ndarray:
+    """Return each neuron's bits per spike against its mean over these counts; NaN if silent."""
+    mean = np.maximum(counts.mean((0, 1)), SMALLEST_RATE)
+    rates = np.maximum(rates.astype(np.float64), SMALLEST_RATE)
+    nats = (counts * np.log(rates / mean) - rates + mean).sum((0, 1))
+    spikes = counts.sum((0, 1))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(spikes > 0, nats / spikes / np.log(2), np.nan)
+
+
+def _mean_rates(ax: Axes, trials: Trials, mean: np.ndarray) -> None:
+    inferred = trials.per_unit * trials.posterior.rates.mean((0, 1))
+    top = 1.05 * max(mean.max(), inferred.max(), 1e-9)
+    ax.plot([0, top], [0, top], color=FAINT, lw=1, zorder=0)
+    ax.plot(mean, inferred, "o", ms=4, color=OURS, alpha=0.8)
+    ax.set(xlabel=f"observed mean ({trials.rate_label})", ylabel="inferred mean")
+    ax.set_title("mean rates")
+
+
+def of_trials(trials: Trials) -> list[Drawing]:
+    """Draw all figures of many trials that this model has."""
+    drawn = (
+        averages(trials),
+        trajectories(trials),
+        initial_conditions(trials),
+        inferred_inputs(trials),
+        generator_states(trials),
+        neurons(trials),
+    )
+    return [d for d in drawn if d is not None]
+
+

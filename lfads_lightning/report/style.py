@@ -1,0 +1,108 @@
+"""How figures look: colours that everyone can tell apart, sizes, axes; and how they are saved."""
+
+from collections.abc import Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib import colormaps, rc_context
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from lfads_lightning.files import whole_file
+
+# Okabe & Ito 2008: distinct with any kind of colour vision
+PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#444444")
+TRUE, SPIKES, OURS, SMOOTHED = "#222222", "#888888", "#d55e00", "#0072b2"
+FAINT = "#bbbbbb"
+DPI = 110
+STYLE = {
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.labelsize": 9,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "legend.fontsize": 8,
+    "legend.frameon": False,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "lines.solid_capstyle": "round",
+    "pdf.fonttype": 42,  # text that can be edited
+}
+styled = rc_context(STYLE)  # a decorator of what draws
+
+
+class Drawing(NamedTuple):
+    """A figure and what is said of it.
+
+    Attributes:
+        name: of its files.
+        title: a heading.
+        figure: matplotlib's.
+        alt: what is to be seen, for those who do not see it.
+        caption: how to read it.
+    """
+
+    name: str
+    title: str
+    figure: Figure
+    alt: str
+    caption: str
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """Return an empty figure, inches, that is drawn without a screen and without pyplot."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def colours_of(groups: np.ndarray) -> dict[Any, Any]:
+    """Return a colour for each group: the palette's, or where there are many, a scale's."""
+    names = list(dict.fromkeys(groups.tolist()))
+    if len(names) <= len(PALETTE):
+        return dict(zip(names, PALETTE, strict=False))
+    scale = colormaps["viridis"]
+    return {name: scale(i / (len(names) - 1) * 0.92) for i, name in enumerate(sorted(names))}
+
+
+def bare(ax: Axes) -> None:
+    """Leave an axis for lines above one another: no ticks and no frame at the sides."""
+    ax.set_yticks([])
+    ax.margins(x=0)
+    ax.spines[["top", "right", "left"]].set_visible(False)
+
+
+class Picture(NamedTuple):
+    """A drawing as a PNG file's bytes, with its size in pixels."""
+
+    drawing: Drawing
+    png: bytes
+    width: int
+    height: int
+
+
+def render(drawing: Drawing, dpi: int = DPI) -> Picture:
+    """Draw a figure, once for all that show it."""
+    buffer = BytesIO()
+    drawing.figure.savefig(buffer, format="png", dpi=dpi)
+    drawing.figure.set_layout_engine("none")  # it is laid out; that takes as long as drawing
+    png = buffer.getvalue()
+    width, height = (int.from_bytes(png[i : i + 4], "big") for i in (16, 20))  # of the PNG header
+    return Picture(drawing, png, width, height)
+
+
+def save(
+    pictures: Sequence[Picture], folder: Path, kinds: Sequence[str] = ("png", "pdf")
+) -> None:
+    """Write each figure as PNG and as PDF, or as one of them."""
+    for picture in pictures:
+        for kind in kinds:
+            with whole_file(folder / f"{picture.drawing.name}.{kind}") as path:
+                if kind == "png":
+                    path.write_bytes(picture.png)
+                else:  # no date in the file: the same run gives the same bytes
+                    metadata = {"CreationDate": None}
+                    picture.drawing.figure.savefig(path, format=kind, metadata=metadata)

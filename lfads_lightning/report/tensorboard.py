@@ -1,0 +1,157 @@
+"""What a run shows in TensorBoard beside its scalars: figures, and its settings with its scores."""
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.loggers import TensorBoardLogger
+from tensorboard.compat.proto.summary_pb2 import Summary
+from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard.summary import hparams
+
+from lfads_lightning.config import Config
+from lfads_lightning.data.sessions import Session
+from lfads_lightning.inference.posterior import Evaluation
+from lfads_lightning.params import to_dict
+from lfads_lightning.report.figures import one_trial
+from lfads_lightning.report.population import of_trials
+from lfads_lightning.report.style import Drawing, Picture, render
+from lfads_lightning.report.trials import Trials, shown_trials
+from lfads_lightning.training.module import LFADSModule
+
+MOST_TRIALS, DPI = 48, 80
+SHARE_OF_TIME = 0.015  # of training; drawing that is on time stays below 2 %
+FIRST_GUESS_S = 2.0  # of a set of figures, before one has been drawn
+_SUFFIX = ".scores"
+_NOT_SETTINGS = ("kind", "params_file", "lfads_save_dir")
+
+
+class Figures(pl.Callback):
+    """Draw a few trials of the first session while it trains, for both splits.
+
+    The random numbers of training are left alone, so that weights do not depend on it.
+
+    Args:
+        sessions: the data.
+        every_n_epochs: between two sets of figures; None: whenever that takes less than 1.5 % of
+            the time spent so far.
+    """
+
+    def __init__(self, sessions: Sequence[Session], every_n_epochs: int | None) -> None:
+        self.session, self.every_n_epochs = sessions[0], every_n_epochs
+        self.seconds, self.longest = 0.0, 0.0  # spent on drawing; on one set of figures
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the clock."""
+        self.started = time.monotonic()
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Draw, where it is time to."""
+        assert isinstance(pl_module, LFADSModule)
+        if not trainer.is_global_zero or not self._is_time(trainer.current_epoch):
+            return
+        started = time.monotonic()
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger):
+                self._draw(logger.experiment, pl_module)
+        seconds = time.monotonic() - started
+        self.seconds, self.longest = self.seconds + seconds, max(self.longest, seconds)
+
+    def _is_time(self, epoch: int) -> bool:
+        if self.every_n_epochs is not None:
+            return (epoch + 1) % self.every_n_epochs == 0
+        elapsed = time.monotonic() - self.started - self.seconds
+        return self.seconds + (self.longest or FIRST_GUESS_S) < SHARE_OF_TIME * elapsed
+
+    @torch.no_grad()
+    def _draw(self, writer: SummaryWriter, module: LFADSModule) -> None:
+        model = module.model
+        run = Evaluation(
+            model,
+            module.config.loss,
+            module.ramps(),
+            module.step,
+            torch.Generator(model.factor_weight.device).manual_seed(module.config.seed),
+            module.config.sampling.memory_mb,
+        )
+        for split in self.session.splits:
+            trials = shown_trials(run, self.session, split, most=MOST_TRIALS)
+            pictures = [render(d, DPI) for d in drawings_of(trials)]
+            add_pictures(writer, split, pictures, module.step)
+
+
+def drawings_of(trials: Trials) -> list[Drawing]:
+    """Draw the figures of a split."""
+    return [one_trial(trials), *of_trials(trials)]
+
+
+def add_pictures(
+    writer: SummaryWriter, split: str, pictures: Sequence[Picture], step: int
+) -> None:
+    """Write figures as images, ``split/name``."""
+    files = writer._get_file_writer()
+    assert files is not None
+    for p in pictures:
+        image = Summary.Image(
+            height=p.height, width=p.width, colorspace=4, encoded_image_string=p.png
+        )
+        tag = f"{split}/{p.drawing.name}"
+        files.add_summary(Summary(value=[Summary.Value(tag=tag, image=image)]), step)
+
+
+def add_scores(
+    folder: Path,
+    config: Config,
+    scores: Mapping[str, Any],
+    step: int,
+    pictures: Mapping[str, Sequence[Picture]],
+) -> None:
+    """Write what the HParams tab shows, settings and final scores, and the last figures.
+
+    They have an event file of their own, which replaces that of an earlier end of the same run.
+
+    Args:
+        folder: the run's.
+        config: all parameters.
+        scores: by name; those that are no finite numbers are left out.
+        step: updates behind the weights.
+        pictures: by split.
+    """
+    folder = folder / "tensorboard"
+    for old in folder.glob(f"events.out.tfevents.*{_SUFFIX}"):
+        old.unlink()
+    metrics = {
+        f"final/{name.replace('/', '_')}": float(value)
+        for name, value in scores.items()
+        if isinstance(value, int | float) and math.isfinite(value)
+    }
+    writer = SummaryWriter(str(folder), filename_suffix=_SUFFIX)
+    try:
+        files = writer._get_file_writer()
+        assert files is not None
+        # without its first part, which declares the columns, TensorBoard gathers them from all runs
+        # of a sweep, and puts the settings that differ first
+        for part in hparams(_settings(config), metrics)[1:]:
+            files.add_summary(part)
+        for name, value in metrics.items():
+            writer.add_scalar(name, value, step)
+        for split, some in pictures.items():
+            add_pictures(writer, split, some, step)
+    finally:
+        writer.close()
+
+
+def _settings(config: Config) -> dict[str, Any]:
+    """Return all parameters by dotted name, in types that TensorBoard takes."""
+    settings: dict[str, Any] = {}
+    for group, value in to_dict(config).items():
+        entries = value if isinstance(value, dict) else {"": value}
+        for name, entry in entries.items():
+            dotted = f"{group}.{name}".rstrip(".")
+            if dotted.rsplit(".", 1)[-1] not in _NOT_SETTINGS and entry is not None:
+                settings[dotted] = entry
+    return settings

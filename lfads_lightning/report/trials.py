@@ -1,0 +1,137 @@
+"""The trials that figures show, and what a model infers from them."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from lfads_lightning.data.labels import has_condition
+from lfads_lightning.data.sessions import Session, Split
+from lfads_lightning.inference.posterior import (
+    Evaluation,
+    Posterior,
+    push_mean,
+    sample_and_average,
+)
+
+MOST_TRIALS, MOST_CONDITIONS = 120, 7  # more would not be told apart
+N_SPREAD, N_SAMPLES = 6, 24  # trials whose posterior is sampled, and how often
+
+
+class Trials(NamedTuple):
+    """Trials of one split of a session, beside what a model infers from them.
+
+    Attributes:
+        title: session and split.
+        counts: (E, T, D) data.
+        posterior: of these trials, posterior means pushed through.
+        truth: (E, T, D) true rates in the units of ``posterior.rates``, or None.
+        condition: (E,) labels, or None.
+        bin_width_s: or None.
+        spread: (n, T, U) standard deviation of the inferred inputs of the first n trials over
+            posterior samples, or None.
+        ar_tau: (U,) time constants of the prior over inferred inputs, bins, or None.
+        is_poisson: data are counts.
+    """
+
+    title: str
+    counts: np.ndarray
+    posterior: Posterior
+    truth: np.ndarray | None
+    condition: np.ndarray | None
+    bin_width_s: float | None
+    spread: np.ndarray | None
+    ar_tau: np.ndarray | None
+    is_poisson: bool
+
+    @property
+    def time(self) -> np.ndarray:
+        """(T,) the middle of each bin, s, or the bins' numbers."""
+        n_bins = self.counts.shape[1]
+        if self.bin_width_s is None:
+            return np.arange(n_bins)
+        return (np.arange(n_bins) + 0.5) * self.bin_width_s
+
+    @property
+    def time_label(self) -> str:
+        """What stands at the axis of time."""
+        return "time (bins)" if self.bin_width_s is None else "time (s)"
+
+    @property
+    def per_unit(self) -> float:
+        """What turns rates per bin into those that are shown."""
+        return 1.0 if self.bin_width_s is None or not self.is_poisson else 1 / self.bin_width_s
+
+    @property
+    def rate_label(self) -> str:
+        """What stands at the axis of rates."""
+        if not self.is_poisson:
+            return "mean (units of the data)"
+        return "spikes / bin" if self.bin_width_s is None else "spikes / s"
+
+    @property
+    def median_trial(self) -> int:
+        """The trial of median cost: neither the best nor the worst."""
+        return int(np.argsort(self.posterior.costs, kind="stable")[len(self.counts) // 2])
+
+
+def chosen(split: Split, most: int = MOST_TRIALS) -> np.ndarray:
+    """Return the numbers of at most ``most`` trials, of at most seven conditions, evenly spaced."""
+    which = np.arange(len(split.data))
+    if split.condition is not None:
+        labelled = which[has_condition(split.condition)]
+        names = np.unique(split.condition[labelled])
+        if len(names) > 0:
+            names = names[_spaced(len(names), MOST_CONDITIONS)]
+            which = labelled[np.isin(split.condition[labelled], names)]
+    return which[_spaced(len(which), most)]
+
+
+def _spaced(n: int, most: int) -> np.ndarray:
+    return np.arange(n) if n <= most else np.linspace(0, n - 1, most).round().astype(int)
+
+
+def shown_trials(
+    run: Evaluation,
+    session: Session,
+    split_name: str,
+    posterior: Posterior | None = None,
+    most: int = MOST_TRIALS,
+) -> Trials:
+    """Choose trials for figures, and infer what is not there yet.
+
+    Args:
+        run: model and constants; its random numbers are its own.
+        session: whose trials.
+        split_name: train or valid.
+        posterior: of all trials of the split, if it has been computed.
+        most: trials.
+    """
+    split = session.splits[split_name]
+    which = chosen(split, most)
+    data = split.data[which]
+    ext = None if split.ext_input is None else split.ext_input[which]
+    if posterior is None:
+        posterior = push_mean(run, session.name, data, ext)
+    else:
+        posterior = Posterior(*(None if a is None else a[which] for a in posterior))
+    spread = tau = None
+    if run.model.config.co_dim > 0:
+        few = slice(0, N_SPREAD)
+        sampled = sample_and_average(
+            run, session.name, data[few], None if ext is None else ext[few], N_SAMPLES
+        )
+        spread = sampled.controller_outputs_sd
+        tau = run.model.co_prior.log_tau.detach().exp().cpu().numpy()
+    truth = None if split.truth is None else split.truth[which] / session.conversion_factor
+    labelled = split.condition is not None and has_condition(split.condition).any()
+    return Trials(
+        f"{session.name}, {split_name}",
+        data,
+        posterior,
+        truth,
+        split.condition[which] if split.condition is not None and labelled else None,
+        session.bin_width_s,
+        spread,
+        tau,
+        run.model.is_poisson,
+    )
