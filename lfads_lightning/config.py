@@ -318,7 +318,9 @@ class OutputConfig:
         False, "write_model_params also writes the optimiser's moments.", ours=True
     )
     report: bool = _p(
-        True, "Write report.html and all figures when training, a search or a sweep ends.", ours=True
+        True,
+        "Write report.html and all figures when training, a search or a sweep ends.",
+        ours=True,
     )
 
 

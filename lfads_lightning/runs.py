@@ -23,7 +23,6 @@ from lfads_lightning.stores import mirror_of, mirrored
 from lfads_lightning.training.checkpoints import load_checkpoint, require_checkpoint
 from lfads_lightning.training.loop import one_setting_of_threads
 
-
 SUMMARY = "figures/summary.png"
 
 

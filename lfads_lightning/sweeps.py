@@ -21,6 +21,7 @@ from lfads_lightning.documents import read_document
 from lfads_lightning.files import whole_file
 
 COMMAND, JOB, ERROR, RESULTS = "sweep.yaml", "job.yaml", "error.txt", "results.csv"
+REPORT = "report.html"
 _COLUMNS_SHOWN = 6
 
 
@@ -53,6 +54,12 @@ def recorded(folder: Path, argv: Sequence[str]) -> Iterator[None]:
             shown = os.path.relpath(folder)
             shown = str(folder) if shown.startswith("..") else shown
             print(f"Sweep: {shown} ({RESULTS})\n{table(jobs)}")
+            if any((job.folder / REPORT).is_file() for job in jobs):
+                # it draws, and imports what takes a second; --help does not
+                from lfads_lightning.report.search_report import write_sweep_report
+
+                write_sweep_report(folder)
+                print(f"Report: {shown}/{REPORT}")
             if any(job.status == "cut off" for job in jobs):
                 print(f"To go on with it: python train.py resume={shown}")
     if any(job.status == "failed" for job in jobs):

@@ -74,7 +74,9 @@ def settings_table(config: Config) -> Table:
         value, usual = flat_value(config, name), flat_value(default, name)
         if value != usual and name not in _NOT_SHOWN:
             rows.append((dotted, shown(value), shown(usual)))
-    return Table("Parameters that differ from their defaults", ("parameter", "here", "default"), rows)
+    return Table(
+        "Parameters that differ from their defaults", ("parameter", "here", "default"), rows
+    )
 
 
 def shown(value: Any) -> str:
@@ -101,7 +103,15 @@ def data_table(sessions: Sequence[Session], is_poisson: bool) -> Table:
         row.append("no" if s.train.truth is None else "yes")
         rows.append(row)
     counts = ["mean rate", "silent"] if is_poisson else []
-    header = ["session", "training trials", "validation trials", "bins", "neurons", *counts, "truth"]
+    header = [
+        "session",
+        "training trials",
+        "validation trials",
+        "bins",
+        "neurons",
+        *counts,
+        "truth",
+    ]
     width = {s.bin_width_s for s in sessions} - {None}
     bins = f"; bins of {1000 * min(width):g} ms" if len(width) == 1 else ""  # type: ignore[type-var,operator]
     return Table(f"Data{bins}", header, rows)

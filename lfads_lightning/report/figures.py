@@ -29,6 +29,7 @@ def one_trial(trials: Trials) -> Drawing:
     Below, a few lively neurons as lines.
     """
     trial, posterior = trials.median_trial, trials.posterior
+    number = trials.numbers[trial]
     rates = posterior.rates[trial].T * trials.per_unit  # (D, T)
     truth = None if trials.truth is None else trials.truth[trial].T * trials.per_unit
     order = np.argsort(rates.argmax(1), kind="stable")  # neurons by the time of their peak
@@ -45,7 +46,7 @@ def one_trial(trials: Trials) -> Drawing:
         traces.append(("inferred inputs", posterior.controller_outputs[trial]))
 
     figure = new_figure(2.9 * (len(images) + len(traces)), 6.0)
-    figure.suptitle(f"{trials.title}, trial {trial}", fontsize=10)
+    figure.suptitle(f"{trials.title}, trial {number}", fontsize=10)
     top, bottom = figure.subfigures(2, 1, height_ratios=[1.25, 1])  # type: ignore[misc]
     axes = np.atleast_1d(top.subplots(1, len(images) + len(traces)))
     extent = (*_ends(trials), len(order) - 0.5, -0.5)
@@ -71,7 +72,7 @@ def one_trial(trials: Trials) -> Drawing:
         "summary",
         "One trial",
         figure,
-        f"Trial {trial} of {trials.title}: {parts}; below, the rates of a few neurons as lines.",
+        f"Trial {number} of {trials.title}: {parts}; below, the rates of a few neurons as lines.",
         f"The trial of median cost. Above, {parts}; neurons are in the order of their inferred "
         "peaks. Below, neurons that move much.",
     )

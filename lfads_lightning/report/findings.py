@@ -13,7 +13,10 @@ from lfads_lightning.report.curves import Columns
 from lfads_lightning.training.watch import LEAST_SHARE, REMEDY
 
 ALIKE = 0.05  # rates that vary less over trials, as a share of their mean, are those of one trial
-FEW_BITS, LEAST_OF_TRUTH = 0.005, 0.2  # bits/spike of a model that learned nothing; share of truth's
+FEW_BITS, LEAST_OF_TRUTH = (
+    0.005,
+    0.2,
+)  # bits/spike of a model that learned nothing; share of truth's
 USED = 0.05  # of an input's variance must lie in its posterior means
 OF_DATA = ("silent", "few_trials", "few_valid", "underfit", "unused_inputs", "saturated")
 FEW_TRIALS, FEW_VALID = 50, 10
@@ -127,11 +130,12 @@ def of_posterior(
 
 def copying(message: str) -> Finding:
     """Return what the check on hidden entries found, as a finding."""
-    text = message.removesuffix(f"; {REMEDY}").rstrip(".")
+    text = message.removeprefix("the model copies the spikes it sees: ")
+    text = text.removesuffix(f"; {REMEDY}").rstrip(".")
     return Finding(
         "copying",
         "The model copies the spikes it sees",
-        f"{text[0].upper()}{text[1:]}. Its rates follow single spikes: trust neither them nor the "
+        f"{text[:1].upper()}{text[1:]}. The rates follow single spikes: trust neither them nor the "
         "validation cost.",
         f"{REMEDY[0].upper()}{REMEDY[1:]}.",
     )
@@ -246,7 +250,7 @@ def _unused(
 def used_share(means: np.ndarray, sd: np.ndarray) -> np.ndarray:
     """Return the share of each inferred input's variance that lies in its posterior means, (U,).
 
-    var(mean) / (var(mean) + mean of sd^2): 0 where the posterior is the same in all trials and bins.
+    var(mean) / (var(mean) + mean of sd^2): 0 where the posterior is always the same.
 
     Args:
         means: (E, T, U) posterior means.
@@ -290,12 +294,13 @@ def _not_finite(columns: Columns) -> Finding | None:
         "not_finite",
         "The cost was not finite",
         f"In {len(bad)} of {len(costs)} epochs, first in epoch {columns['epoch'][bad[0]]:.0f}.",
-        "A smaller optim.learning_rate_init and optim.max_grad_norm; look for outliers in the data.",
+        "A smaller optim.learning_rate_init and optim.max_grad_norm; look for outliers in the"
+        " data.",
     )
 
 
 def _rate_stopped(config: Config, columns: Columns) -> Finding | None:
-    """Find a training that its learning rate ended too soon: within a ramp, or while it improved."""
+    """Find a training that its learning rate ended within a ramp, or while it improved."""
     if not len(columns.get("lr", ())):
         return None
     optim, rate = config.optim, columns["lr"][-1]
@@ -310,7 +315,8 @@ def _rate_stopped(config: Config, columns: Columns) -> Finding | None:
         "The learning rate ended training early",
         f"It fell to {rate:.2g} after {len(columns['lr'])} epochs, {when}.",
         "A slower decay: optim.learning_rate_decay_factor nearer to 1, a larger "
-        "optim.learning_rate_n_to_compare; a smaller optim.learning_rate_init where the cost jumps.",
+        "optim.learning_rate_n_to_compare; where the cost jumps, a smaller "
+        "optim.learning_rate_init.",
     )
 
 

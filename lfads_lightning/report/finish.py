@@ -99,9 +99,7 @@ def _report(trained: Trained, scores: Scores, inferred: Inferred, message: str |
         record = about.Record(about.this_machine(trained.model.factor_weight.device), [])
         if message is not None:
             record.findings.append(copying(message))
-        write_run_report(
-            trained.folder, trained.config, scores, trained.step, inferred, record
-        )
+        write_run_report(trained.folder, trained.config, scores, trained.step, inferred, record)
         return
     first, posterior = next(iter(inferred.posteriors.items()))
     session = next(s for s in inferred.sessions if s.name == first)

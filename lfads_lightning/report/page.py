@@ -12,18 +12,30 @@ from lfads_lightning.report.findings import Finding
 from lfads_lightning.report.style import Picture
 
 
+class Link(NamedTuple):
+    """A cell that leads somewhere.
+
+    Attributes:
+        text: to be read.
+        href: relative to the page.
+    """
+
+    text: str
+    href: str
+
+
 class Table(NamedTuple):
     """A table; the first cell of each row is its heading.
 
     Attributes:
         caption: what it says.
         header: of the columns.
-        rows: of texts.
+        rows: of texts and links.
     """
 
     caption: str
     header: Sequence[str]
-    rows: Sequence[Sequence[str]]
+    rows: Sequence[Sequence[str | Link]]
 
 
 class Section(NamedTuple):

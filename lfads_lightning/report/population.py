@@ -2,6 +2,7 @@
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from lfads_lightning.metrics import SMALLEST_RATE, smooth
 from lfads_lightning.report.figures import lively
@@ -154,7 +155,7 @@ def _variance(ax: Axes, trials: Trials) -> None:
         label = f"{name}: participation ratio {effective:.1f}"
         ax.plot(np.arange(1, len(held) + 1), held, "o-", ms=3, lw=1.2, color=colour, label=label)
     ax.set(xlabel="principal components", ylabel="variance held (%)", ylim=(0, 104))
-    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.legend(loc="lower right")
 
 
@@ -258,9 +259,7 @@ def inferred_inputs(trials: Trials) -> Drawing | None:
     )
 
 
-def _with_spread(
-    ax: Axes, trials: Trials, inputs: np.ndarray, spread: np.ndarray, u: int
-) -> None:
+def _with_spread(ax: Axes, trials: Trials, inputs: np.ndarray, spread: np.ndarray, u: int) -> None:
     for i in range(min(3, len(spread))):
         mean, sd = inputs[i, :, u], spread[i, :, u]
         colour = PALETTE[i]
@@ -292,6 +291,7 @@ def _correlation(ax: Axes, trials: Trials, values: np.ndarray, tau: float) -> No
 def generator_states(trials: Trials) -> Drawing:
     """Draw the generator's units in one trial, and its principal components over time."""
     states, trial = trials.posterior.gen_states, trials.median_trial
+    number = trials.numbers[trial]
     one = states[trial].T  # (G, T)
     order = np.argsort(one.argmax(1), kind="stable")
     limit = max(np.abs(one).max(), 1e-6)
@@ -310,7 +310,7 @@ def generator_states(trials: Trials) -> Drawing:
         extent=(trials.time[0] - half, trials.time[-1] + half, len(order) - 0.5, -0.5),
     )
     figure.colorbar(image, ax=axes[0], shrink=0.8)
-    axes[0].set(title=f"all units, trial {trial}", ylabel="unit, by time of peak")
+    axes[0].set(title=f"all units, trial {number}", ylabel="unit, by time of peak")
     for i, ax in enumerate(axes[1:]):
         for k in range(0, len(scores), max(len(scores) // 40, 1)):
             ax.plot(trials.time, scores[k, :, i], color=colours[group[k]], lw=0.6, alpha=0.6)
@@ -322,7 +322,7 @@ def generator_states(trials: Trials) -> Drawing:
         "generator",
         "Generator states",
         figure,
-        f"States of the generator's units in trial {trial} of {trials.title}, and the first "
+        f"States of the generator's units in trial {number} of {trials.title}, and the first "
         "principal components of the states in single trials over time.",
         f"Left: all units of one trial. Right: components of all units, a line for each trial, "
         f"coloured by {by}.",
@@ -385,5 +385,3 @@ def of_trials(trials: Trials) -> list[Drawing]:
         neurons(trials),
     )
     return [d for d in drawn if d is not None]
-
-

@@ -73,8 +73,9 @@ def write_run_report(
         pictures["data"] = _pictures(trials, inferred)
     for some in pictures.values():
         save(some, folder / FIGURES)
-    shown = trials is not None and config.trainer.plot_every_n_epochs != 0
-    last = {inferred.split: pictures["data"]} if shown else {}  # type: ignore[union-attr]
+    last: dict[str, list[Picture]] = {}
+    if isinstance(inferred, Inferred) and config.trainer.plot_every_n_epochs != 0:
+        last[inferred.split] = pictures["data"]
     add_scores(folder, config, scores, step, last)
     sections = _sections(folder, config, scores, inferred, found, record, pictures)
     write_page(
@@ -150,16 +151,16 @@ def _sections(
     no_data = [inferred] if isinstance(inferred, str) else []
     tables = [about.settings_table(config)]
     if isinstance(inferred, Inferred):
-        tables.append(about.data_table(inferred.sessions, config.model.output_dist.name == "poisson"))
+        tables.append(
+            about.data_table(inferred.sessions, config.model.output_dist.name == "poisson")
+        )
     if record.machine:
         tables.append(about.machine_table(record.machine))
     where = f"Folder: {folder.resolve()}"
     return [*sections, Section("run", "What was run", [where, *no_data], tables=tables)]
 
 
-def _score_tables(
-    folder: Path, scores: Mapping[str, Any], inferred: Inferred | str
-) -> list[Table]:
+def _score_tables(folder: Path, scores: Mapping[str, Any], inferred: Inferred | str) -> list[Table]:
     tables = _evaluation_tables(folder)
     if not tables and (table := _baselines(scores)) is not None:
         tables.append(table)
@@ -189,7 +190,11 @@ def _evaluation_tables(folder: Path) -> list[Table]:
                 tables.append(Table(f"{session}, {split}", ("model", *metrics), cells))
         if tables and notes:
             tables.append(
-                Table("What the scores mean", ("score", "meaning"), [(k, str(v)) for k, v in notes.items()])
+                Table(
+                    "What the scores mean",
+                    ("score", "meaning"),
+                    [(k, str(v)) for k, v in notes.items()],
+                )
             )
         return tables
     except (OSError, ValueError, AttributeError, TypeError):
@@ -231,8 +236,9 @@ def _per_session(inferred: Inferred) -> Table:
         row = [session.name, str(len(split.data)), str(session.data_dim)]
         poisson = inferred.run.model.is_poisson
         row.append(number(bits_per_spike(posterior.rates, split.data) if poisson else None))
-        known = split.truth is not None
-        r2 = rate_r2(posterior.rates, split.truth / session.conversion_factor) if known else None  # type: ignore[operator]
+        r2 = None
+        if split.truth is not None:
+            r2 = rate_r2(posterior.rates, split.truth / session.conversion_factor)
         rows.append([*row, number(None if r2 is None else r2[0])])
     header = ("session", "trials", "neurons", "bits / spike", "R² of rates")
     return Table("Each session", header, rows)

@@ -31,7 +31,7 @@ STYLE = {
     "lines.solid_capstyle": "round",
     "pdf.fonttype": 42,  # text that can be edited
 }
-styled = rc_context(STYLE)  # a decorator of what draws
+styled = rc_context(STYLE)  # type: ignore[arg-type]  # a decorator of what draws
 
 
 class Drawing(NamedTuple):
@@ -94,9 +94,7 @@ def render(drawing: Drawing, dpi: int = DPI) -> Picture:
     return Picture(drawing, png, width, height)
 
 
-def save(
-    pictures: Sequence[Picture], folder: Path, kinds: Sequence[str] = ("png", "pdf")
-) -> None:
+def save(pictures: Sequence[Picture], folder: Path, kinds: Sequence[str] = ("png", "pdf")) -> None:
     """Write each figure as PNG and as PDF, or as one of them."""
     for picture in pictures:
         for kind in kinds:

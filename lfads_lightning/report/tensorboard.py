@@ -89,9 +89,7 @@ def drawings_of(trials: Trials) -> list[Drawing]:
     return [one_trial(trials), *of_trials(trials)]
 
 
-def add_pictures(
-    writer: SummaryWriter, split: str, pictures: Sequence[Picture], step: int
-) -> None:
+def add_pictures(writer: SummaryWriter, split: str, pictures: Sequence[Picture], step: int) -> None:
     """Write figures as images, ``split/name``."""
     files = writer._get_file_writer()
     assert files is not None

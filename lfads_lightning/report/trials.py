@@ -1,6 +1,6 @@
 """The trials that figures show, and what a model infers from them."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -31,6 +31,7 @@ class Trials(NamedTuple):
             posterior samples, or None.
         ar_tau: (U,) time constants of the prior over inferred inputs, bins, or None.
         is_poisson: data are counts.
+        numbers: (E,) of the trials within their split.
     """
 
     title: str
@@ -42,6 +43,7 @@ class Trials(NamedTuple):
     spread: np.ndarray | None
     ar_tau: np.ndarray | None
     is_poisson: bool
+    numbers: np.ndarray
 
     @property
     def time(self) -> np.ndarray:
@@ -113,7 +115,8 @@ def shown_trials(
     if posterior is None:
         posterior = push_mean(run, session.name, data, ext)
     else:
-        posterior = Posterior(*(None if a is None else a[which] for a in posterior))
+        parts: dict[str, Any] = posterior._asdict()
+        posterior = Posterior(**{k: None if a is None else a[which] for k, a in parts.items()})
     spread = tau = None
     if run.model.config.co_dim > 0:
         few = slice(0, N_SPREAD)
@@ -134,4 +137,5 @@ def shown_trials(
         spread,
         tau,
         run.model.is_poisson,
+        which,
     )

@@ -10,7 +10,7 @@ from lfads_lightning.inference.trained import Trained
 from lfads_lightning.params import check, write_config
 from lfads_lightning.report.finish import finish
 from lfads_lightning.report.scored import scored_sessions
-from lfads_lightning.report.search_figure import search_figure
+from lfads_lightning.report.search_report import write_search_report
 from lfads_lightning.search.members import Task, member_config
 from lfads_lightning.search.pbt import BEST, HISTORY, search
 from lfads_lightning.search.space import find_space, read_space
@@ -21,7 +21,7 @@ from lfads_lightning.training.fit import Fitted
 def run_search(config: Config, sessions: list[Session], folder: Path) -> Trained:
     """Search, and leave the best member in ``folder/best`` as an ordinary run's folder.
 
-    Beside it: ``history.csv`` and ``figures/search.png``.
+    Beside it: ``history.csv`` and, with ``output.report``, ``report.html`` and ``figures``.
 
     Raises:
         LFADSError: the space or the data do not allow a search; what training raises.
@@ -30,8 +30,6 @@ def run_search(config: Config, sessions: list[Session], folder: Path) -> Trained
     space = read_space(find_space(config.search.space))
     write_config(config, folder)
     best = search(config, sessions, folder, space)
-    figure, criterion = folder / "figures" / "search.png", config.trainer.criterion.name
-    search_figure(figure, folder / HISTORY, criterion)
     task = Task(best["member"], best["generation"], best["until_epoch"], best["settings"], None)
     own = member_config(config, folder, task)
     run = folder / BEST
@@ -60,6 +58,8 @@ def run_search(config: Config, sessions: list[Session], folder: Path) -> Trained
         seconds=best["seconds"],
     )
     trained.scores = finish(trained, scored_sessions(sessions), fitted)
+    if config.output.report:
+        write_search_report(folder)
     return trained
 
 

@@ -1,0 +1,127 @@
+"""``lfads-report FOLDER``: write the report of a run, a sweep or a search anew."""
+
+import argparse
+import json
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lfads_lightning import params, sweeps
+from lfads_lightning.config import LFADSError
+
+if TYPE_CHECKING:
+    from lfads_lightning.inference.trained import Trained
+    from lfads_lightning.report.run_report import Inferred
+
+SEARCH_FILES = ("history.csv", "search.json")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run ``lfads-report``; a user's mistake ends with one line."""
+    parser = argparse.ArgumentParser(
+        prog="lfads-report",
+        description="Write report.html and figures/ of a run, a sweep or a search, from its files "
+        "and, where they can still be read, its data.",
+    )
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="its folder")
+    folder = parser.parse_args(argv).folder
+    try:
+        path = write_report(folder)
+    except LFADSError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    print(f"Report: {path}")
+
+
+def write_report(folder: Path) -> Path:
+    """Write the report of whatever lies in a folder; return its path.
+
+    Raises:
+        LFADSError: it holds no run, sweep or search, or one that has not come far enough.
+    """
+    if not folder.is_dir():
+        raise LFADSError(f"{folder}: no such folder; give that of a run, a sweep or a search")
+    if (folder / sweeps.COMMAND).is_file():
+        # torch is imported only now: mistakes are answered at once
+        from lfads_lightning.report.search_report import write_sweep_report
+
+        write_sweep_report(folder)
+    elif any((folder / name).is_file() for name in SEARCH_FILES):
+        from lfads_lightning.report.search_report import write_search_report
+
+        write_search_report(folder)
+    elif (folder / "config.yaml").is_file():
+        _write_run(folder)
+    else:
+        raise LFADSError(
+            f"{folder}: holds no run (config.yaml), sweep ({sweeps.COMMAND}) or search "
+            f"({SEARCH_FILES[0]}); give the folder that was printed when it began"
+        )
+    return folder / "report.html"
+
+
+def _write_run(folder: Path) -> None:
+    config = params.read_config(folder)
+    if config is None:
+        raise LFADSError(f"{folder}: is a run that never began; there is nothing to report")
+    from lfads_lightning.inference.trained import load
+    from lfads_lightning.report import about
+    from lfads_lightning.report.run_report import write_run_report
+    from lfads_lightning.training.checkpoints import LOWEST, PERIODIC, find_checkpoint
+
+    lowest = find_checkpoint(folder, LOWEST) is not None
+    trained = load(folder, LOWEST if lowest else PERIODIC)
+    trained.config.data = config.data
+    write_run_report(
+        folder,
+        config,
+        _scores(folder),
+        trained.step,
+        _inferred(trained),
+        about.read_record(folder),
+    )
+
+
+def _scores(folder: Path) -> dict[str, Any]:
+    try:
+        scores = json.loads((folder / "scores.json").read_text())
+    except FileNotFoundError:
+        return {}  # cut off before its end
+    except ValueError as error:
+        raise LFADSError(
+            f"{folder / 'scores.json'}: is not JSON ({error}); delete it for a report "
+            "without scores"
+        ) from error
+    return scores if isinstance(scores, dict) else {}
+
+
+def _inferred(trained: "Trained") -> "Inferred | str":
+    """Read the data of a run again; or say why that cannot be done."""
+    from lfads_lightning.data.datamodule import load_data
+    from lfads_lightning.inference.posterior import push_mean
+    from lfads_lightning.report.run_report import Inferred
+
+    data = trained.config.data
+    if data.data_dir is None and not data.data_filename_stem:
+        return "The data were given from Python and are in no file: figures of them are left out."
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # they were said at training
+            sessions = trained.fitting(load_data(trained.config))
+    except LFADSError as error:
+        return f"The data could not be read, so that figures of them are left out ({error})."
+    split = "valid" if any(s.valid is not None for s in sessions) else "train"
+    posteriors = {
+        s.name: push_mean(
+            trained.evaluation(), s.name, s.splits[split].data, s.splits[split].ext_input
+        )
+        for s in sessions
+        if split in s.splits
+    }
+    return Inferred(trained.evaluation(), sessions, split, posteriors)
+
+
+if __name__ == "__main__":
+    main()

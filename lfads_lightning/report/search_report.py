@@ -1,0 +1,200 @@
+"""The reports of many runs: a sweep's jobs, a search's members."""
+
+import csv
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lfads_lightning.config import LFADSError
+from lfads_lightning.params import read_config
+from lfads_lightning.report import about
+from lfads_lightning.report.page import Link, Section, Table, Tile, write_page
+from lfads_lightning.report.run_report import FIGURES, REPORT, duration, number
+from lfads_lightning.report.search_figure import (
+    against_settings,
+    parallel_coordinates,
+    search_figure,
+    varied,
+)
+from lfads_lightning.report.style import render, save
+from lfads_lightning.search.pbt import BEST, HISTORY, JOURNAL
+from lfads_lightning.sweeps import COMMAND, Job, ranked
+
+_MOST_ROWS = 200
+
+
+def write_sweep_report(folder: Path) -> None:
+    """Write report.html of a sweep: its jobs by rank, and what the settings did.
+
+    Args:
+        folder: the sweep's.
+
+    Raises:
+        LFADSError: no job of it has begun.
+    """
+    jobs = ranked(folder)
+    if not jobs:
+        raise LFADSError(
+            f"{folder}: is a sweep of which no job has begun; there is nothing to report"
+        )
+    criterion = _criterion_of(jobs)
+    scores = [job.criterion for job in jobs]
+    settings = [job.settings for job in jobs]
+    drawings = [f(settings, scores, criterion) for f in (parallel_coordinates, against_settings)]
+    pictures = [render(d) for d in drawings if d is not None]
+    save(pictures, folder / FIGURES)
+    n = {status: sum(job.status == status for job in jobs) for status in ("finished", "failed")}
+    tiles = [
+        Tile(f"{n['finished']} of {len(jobs)}", "jobs finished"),
+        Tile(str(n["failed"]), "failed"),
+    ]
+    if math.isfinite(scores[0]):
+        tiles.insert(0, Tile(number(scores[0]), f"lowest {criterion}, job {jobs[0].number}"))
+    sections = [
+        Section("ranking", "Ranking", tables=[_ranking(jobs, criterion)]),
+        Section("settings", "What the settings did", pictures=pictures),
+        Section("run", "What was run", _command(folder)),
+    ]
+    write_page(
+        folder / REPORT,
+        f"LFADS sweep {folder.resolve().name}",
+        f"{len(jobs)} runs, ranked by {criterion}; lower is better.",
+        tiles,
+        sections,
+    )
+
+
+def _criterion_of(jobs: Sequence[Job]) -> str:
+    for job in jobs:
+        config = read_config(job.folder)
+        if config is not None:
+            return config.trainer.criterion.name
+    return "criterion"
+
+
+def _ranking(jobs: Sequence[Job], criterion: str) -> Table:
+    names = varied([job.settings for job in jobs])
+    rows: list[list[str | Link]] = []
+    for rank, job in enumerate(jobs[:_MOST_ROWS], 1):
+        there = (job.folder / REPORT).is_file()
+        which = (
+            Link(f"job {job.number}", f"{job.number}/{REPORT}") if there else f"job {job.number}"
+        )
+        found = ", ".join(f.title for f in about.read_record(job.folder).findings)
+        score = number(job.criterion) if job.status == "finished" else job.status
+        values = [about.shown(job.settings.get(n, "")) for n in names]
+        rows.append([str(rank), which, score, *values, found or "–"])
+    header = ["rank", "run", criterion, *names, "to look out for"]
+    return Table("Runs, the best first", header, rows)
+
+
+def _command(folder: Path) -> list[str]:
+    try:
+        argv = yaml.safe_load((folder / COMMAND).read_bytes())["argv"]
+        words = [f"Command: python train.py {' '.join(str(word) for word in argv)}"]
+    except (OSError, yaml.YAMLError, TypeError, KeyError):
+        words = []
+    return [f"Folder: {folder.resolve()}", *words]
+
+
+def write_search_report(folder: Path) -> None:
+    """Write report.html of a population-based search: settings over generations, members by rank.
+
+    Args:
+        folder: the search's.
+
+    Raises:
+        LFADSError: no generation of it has ended.
+    """
+    config = read_config(folder)
+    rows = _history(folder)
+    if config is None or not rows:
+        raise LFADSError(
+            f"{folder}: is a search of which no generation has ended; there is nothing to report"
+        )
+    criterion = config.trainer.criterion.name
+    names = list(rows[0])[5:]
+    last_generation = rows[-1]["generation"]
+    last = sorted(
+        (r for r in rows if r["generation"] == last_generation), key=lambda r: float(r["score"])
+    )
+    settings = [{name: float(r[name]) for name in names} for r in last]
+    scores = [float(r["score"]) for r in last]
+    drawings = [search_figure(rows, criterion), parallel_coordinates(settings, scores, criterion)]
+    pictures = [render(d) for d in drawings if d is not None]
+    save(pictures, folder / FIGURES)
+    journal = _journal(folder)
+    best = journal.get("best") or {}
+    tiles = [
+        Tile(str(int(last_generation) + 1), f"generations of {len(last)} members"),
+        Tile(last[0]["until_epoch"], "epochs"),
+    ]
+    if isinstance(best.get("score"), int | float):
+        where = (
+            f"lowest {criterion}: member {best.get('member')}, generation {best.get('generation')}"
+        )
+        tiles.insert(0, Tile(number(float(best["score"])), where))
+    if isinstance(journal.get("seconds"), int | float):
+        tiles.append(Tile(duration(float(journal["seconds"])), "of training, h:mm:ss"))
+    sections = [
+        Section("settings", "What the settings did", pictures=pictures),
+        Section("ranking", "Last generation", tables=[_members(last, names, criterion)]),
+        Section(
+            "run",
+            "What was run",
+            [f"Folder: {folder.resolve()}"],
+            tables=[*_best_links(folder, best), about.settings_table(config)],
+        ),
+    ]
+    write_page(
+        folder / REPORT,
+        f"LFADS search {folder.resolve().name}",
+        f"Population-based training by {criterion}; lower is better.",
+        tiles,
+        sections,
+    )
+
+
+def _history(folder: Path) -> list[dict[str, str]]:
+    try:
+        with (folder / HISTORY).open(newline="") as file:
+            return list(csv.DictReader(file))
+    except FileNotFoundError:
+        return []
+
+
+def _journal(folder: Path) -> dict[str, Any]:
+    try:
+        state = json.loads((folder / JOURNAL).read_text())
+    except (OSError, ValueError):
+        return {}
+    return state if isinstance(state, dict) else {}
+
+
+def _members(last: Sequence[dict[str, str]], names: Sequence[str], criterion: str) -> Table:
+    rows = [
+        [
+            str(rank),
+            f"member {r['member']}",
+            number(float(r["score"])),
+            r["donor"] if r["donor"] != r["member"] else "–",
+            *(f"{float(r[name]):.3g}" for name in names),
+        ]
+        for rank, r in enumerate(last[:_MOST_ROWS], 1)
+    ]
+    header = ["rank", "member", criterion, "took over", *names]
+    return Table("Members of the last generation, the best first", header, rows)
+
+
+def _best_links(folder: Path, best: dict[str, Any]) -> list[Table]:
+    settings = best.get("settings")
+    if not isinstance(settings, dict):
+        return []
+    rows: list[list[str | Link]] = [[name, about.shown(v)] for name, v in settings.items()]
+    if (folder / BEST / REPORT).is_file():
+        rows.append(["report", Link(f"{BEST}/{REPORT}", f"{BEST}/{REPORT}")])
+    return [Table("The best member", ("setting", "value"), rows)]
