@@ -2,6 +2,7 @@
 
 import importlib.util
 import sys
+import time
 import warnings
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext, suppress
@@ -431,7 +432,11 @@ def _run(cfg: DictConfig) -> float | None:
         named = output_dir if is_job else named
         with nullcontext(named) if named is not None else new_run_folder(output_dir) as folder:
             config.output.lfads_save_dir = str(folder.resolve())
-            return run_kind(config, folder)
+            started = time.monotonic()
+            criterion = run_kind(config, folder, is_job)
+            if is_job:
+                print(sweeps.line(folder, settings, time.monotonic() - started), flush=True)
+            return criterion
     except LFADSError as error:
         if is_job:
             print(f"error: {error}", file=sys.stderr)

@@ -26,14 +26,19 @@ from lfads_lightning.training.loop import one_setting_of_threads
 SUMMARY = "figures/summary.png"
 
 
-def run_kind(config: Config, folder: Path) -> float | None:
+def run_kind(config: Config, folder: Path, is_job: bool = False) -> float | None:
     """Do what ``kind`` says and print where the results are.
+
+    Args:
+        config: all parameters.
+        folder: the run's.
+        is_job: it is one of a sweep's, which tells of each in one line of its own.
 
     Returns:
         The lowest criterion of a training run, a sweep's objective; else None.
     """
     if config.kind is Kind.train:
-        return _train(config, folder)
+        return _train(config, folder, is_job)
     with mirrored(folder):
         _apply(config, run_of_best(folder))
     return None
@@ -54,7 +59,7 @@ def _apply(config: Config, folder: Path) -> None:
         print(f"  {_shown(path)}")
 
 
-def _train(config: Config, folder: Path) -> float | None:
+def _train(config: Config, folder: Path, is_job: bool) -> float | None:
     sessions = load_data(config)
     sizes = ", ".join(
         f"{s.name}: {len(s.train.data)}"
@@ -63,16 +68,25 @@ def _train(config: Config, folder: Path) -> float | None:
         for s in sessions
     )
     shown = _shown(folder)
-    print(f"Data: {sizes}\nRun: {shown} (to watch it: tensorboard --logdir {shown})", flush=True)
+    if not is_job:
+        print(f"Data: {sizes}")
+    print(f"Run: {shown} (to watch it: tensorboard --logdir {shown})", flush=True)
     trained = train_sessions(config, sessions, folder)
+    if is_job:
+        return _criterion(trained)
     if config.search.algorithm is Algorithm.pbt:
-        print(f"Search: {shown} (settings of all members: history.csv, figures/search.png)")
+        more = f", {REPORT}" if config.output.report else ""
+        print(f"Search: {shown} (settings of all members: history.csv{more})")
         shown = _shown(folder / BEST)
     what = f"Report: {shown}/{REPORT}" if config.output.report else f"Figure: {shown}/{SUMMARY}"
     print(f"Run: {shown}\n{what}\nScores:")
     print(scores_table(trained.scores), flush=True)
     if (mirror := mirror_of(folder)) is not None:
         print(f"Copied to: {mirror.store.url}", flush=True)
+    return _criterion(trained)
+
+
+def _criterion(trained: Trained) -> float | None:
     criterion = trained.scores.get("criterion")
     return None if criterion is None else float(criterion)
 

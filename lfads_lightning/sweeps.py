@@ -149,6 +149,14 @@ def ranked(folder: Path) -> list[Job]:
     return sorted(jobs, key=lambda job: (job.criterion, job.number.zfill(8)))
 
 
+def line(folder: Path, settings: dict[str, Any], seconds: float) -> str:
+    """Return what is told of a finished job: its number, time, criterion and settings."""
+    scores = _scores(folder) or {}
+    minutes, s = divmod(round(seconds), 60)
+    took = f"{minutes // 60}:{minutes % 60:02d}:{s:02d}"
+    return f"job {folder.name} | {took} | {_criterion(scores):.4f} | {_words(settings)}"
+
+
 def _scores(folder: Path) -> dict[str, Any] | None:
     for path in (folder / "scores.json", folder / "best" / "scores.json"):
         try:

@@ -33,6 +33,7 @@ TINY = {
     "co_dim": 2,
     "batch_size": 12,
     "device": "cpu:0",
+    "report": False,
 }
 
 
@@ -48,6 +49,18 @@ def pytest_configure(config):
     )
     # without a C++ compiler, every run says that it is slower than it could be
     config.addinivalue_line("filterwarnings", "ignore:the native kernel:UserWarning")
+
+
+@pytest.fixture
+def reports():
+    """Let training end with figures and a report."""
+
+
+@pytest.fixture(autouse=True)
+def _no_reports(request, monkeypatch):
+    """Draw nothing where no one asks for it: figures take longer than a tiny training run."""
+    if "reports" not in request.fixturenames:
+        monkeypatch.setattr("lfads_lightning.report.finish._report", lambda *args: None)
 
 
 class Result(NamedTuple):

@@ -32,6 +32,7 @@ from lfads_lightning.model.lfads import LFADS
 from lfads_lightning.model.loss import compute_loss
 from lfads_lightning.model.recurrences import NATIVE, REFERENCE
 from lfads_lightning.params import check, documented_names, dotted_names, from_flat, read_config
+from lfads_lightning.report import tensorboard
 from lfads_lightning.runs import run_kind
 from lfads_lightning.search import engines
 from lfads_lightning.search.run import run_search
@@ -1183,13 +1184,41 @@ def test_lfads_save_dir_receives_everything_and_a_run_found_there_is_continued(
     assert [p.name for p in tmp_path.iterdir()] == ["mine"]
     assert {p.name for p in (tmp_path / "mine").iterdir()} == {
         *("config.yaml", "fitlog.csv", "metrics.csv", "scores.json"),
-        *("checkpoints", "figures", "tensorboard"),
+        *("checkpoints", "tensorboard"),
     }
     more = lfads.fit(counts, lfads_save_dir="mine", max_epochs=3, **given)
     assert (first.step, more.step) == (1, 3)
     elsewhere = lfads.fit(counts, max_epochs=1, **given)  # none: outputs/DATE/TIME
     assert elsewhere.step == 1
     assert len(list((tmp_path / "outputs").glob("*-*-*/*-*-*/config.yaml"))) == 1
+
+
+@effect_of("report")
+def test_report_is_written_unless_it_is_turned_off(tmp_path, counts, reports):
+    sizes = {"gen_dim": 6, "factors_dim": 3, "ic_dim": 4, "co_dim": 0, "device": "cpu:0"}
+    for report in (True, False):
+        folder = tmp_path / str(report)
+        lfads.fit(counts, lfads_save_dir=str(folder), max_epochs=1, report=report, **sizes)
+        assert (folder / "report.html").exists() == report
+        figures = {p.name for p in (folder / "figures").iterdir()}
+        assert (figures > {"summary.png", "summary.pdf"}) == report
+        assert report or figures == {"summary.png"}
+
+
+@effect_of("plot_every_n_epochs")
+def test_plot_every_n_epochs_is_the_interval_of_figures(tmp_path, counts, monkeypatch):
+    """And by default they wait until they cost little: here, for ever."""
+    steps = {}
+    monkeypatch.setattr(
+        tensorboard.Figures, "_draw", lambda self, writer, module: drawn.append(module.step)
+    )
+    for every in (None, 0, 1, 3):
+        drawn = steps[every] = []
+        sizes = {"gen_dim": 6, "factors_dim": 3, "ic_dim": 4, "co_dim": 0, "device": "cpu:0"}
+        folder = str(tmp_path / str(every))
+        more = {} if every is None else {"plot_every_n_epochs": every}
+        lfads.fit(counts, lfads_save_dir=folder, max_epochs=6, **sizes | more)
+    assert steps == {None: [], 0: [], 1: [1, 2, 3, 4, 5, 6], 3: [3, 6]}
 
 
 @effect_of("output_filename_stem")
@@ -1541,9 +1570,7 @@ def search(tmp_path_factory, new_config, counts):
             ext_input_dim=0,
             factors_dim=config.model.factors_dim,
         )
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("lfads_lightning.report.finish.summary_figure", lambda *args: None)
-            run_search(config, sessions, folder)
+        run_search(config, sessions, folder)
         return json.loads((folder / "search.json").read_text())
 
     return run

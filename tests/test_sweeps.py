@@ -36,7 +36,6 @@ def data(tmp_path_factory):
 @pytest.fixture
 def sweep(call, data, tmp_path, monkeypatch):
     """Call a sweep of tiny runs; return what it printed and its folder."""
-    monkeypatch.setattr("lfads_lightning.report.finish.summary_figure", lambda *args: None)
 
     def run(*words, folder="sweep", epochs=2):
         folder = tmp_path / folder

@@ -76,12 +76,6 @@ def run_process(*argv, cwd, options=()):
     return Result(process.returncode, process.stdout, process.stderr)
 
 
-@pytest.fixture
-def no_figure(monkeypatch):
-    """Draw nothing: the figure takes longer than a tiny training run."""
-    monkeypatch.setattr("lfads_lightning.report.finish.summary_figure", lambda *args: None)
-
-
 class Run(NamedTuple):
     """The run that the tests share."""
 
@@ -139,7 +133,7 @@ def test_folder_and_scores_are_printed_last(shared):
     folder = shared.folder.relative_to(shared.data.parent)
     assert lines[last_run] == f"Run: {folder}"
     assert lines[last_run + 1 : last_run + 3] == [
-        f"Figure: {folder}/figures/summary.png",
+        f"Report: {folder}/report.html",
         "Scores:",
     ]
     printed = dict(line.split()[:2] for line in lines[last_run + 3 :])
@@ -160,10 +154,12 @@ def test_run_writes_the_documented_files(shared):
     assert re.fullmatch(r"\d{4}-\d\d-\d\d/\d\d-\d\d-\d\d", "/".join(shared.folder.parts[-2:]))
     files = tree(shared.folder)
     events = {name for name in files if name.startswith("tensorboard/events.out")}
-    assert len(events) == 1
+    assert len(events) == 2  # of training, and of its end
     lowest = {n for n in files if re.fullmatch(r"checkpoints/lfads_vae_lve-\d{8}\.ckpt", n)}
     assert lowest
-    assert set(files) - events - lowest - {"tensorboard/hparams.yaml"} == {
+    figures = {name for name in files if name.startswith("figures/")}
+    assert {Path(name).suffix for name in figures} == {".png", ".pdf"}
+    assert set(files) - events - lowest - figures - {"tensorboard/hparams.yaml"} == {
         "config.yaml",
         "metrics.csv",
         "fitlog.csv",
@@ -173,7 +169,8 @@ def test_run_writes_the_documented_files(shared):
         "checkpoints/checkpoint_lve.json",
         "checkpoints/lfads_vae-00000002.ckpt",
         "checkpoints/lfads_vae-00000006.ckpt",
-        "figures/summary.png",
+        "report.html",
+        "report.json",
     }
     assert files["figures/summary.png"].read_bytes().startswith(b"\x89PNG")
     for index, kept in (("checkpoint", {2, 6}), ("checkpoint_lve", None)):
@@ -307,7 +304,7 @@ def jobs(folder):
     }
 
 
-def test_multirun_gives_each_job_its_folder(call, shared, no_figure):
+def test_multirun_gives_each_job_its_folder(call, shared):
     args = [*data_args(f"'{shared.data}'"), *SMALL, "trainer.max_epochs=2"]
     result = call("-m", *args, "seed=3,4")
     assert result.code == 0
@@ -324,7 +321,7 @@ def test_multirun_gives_each_job_its_folder(call, shared, no_figure):
     assert not np.allclose(*rates)
 
 
-def test_preset_sweep_goes_through_its_values(call, shared, no_figure, tmp_path):
+def test_preset_sweep_goes_through_its_values(call, shared, tmp_path):
     sweep = tmp_path / "sweep"
     small = [s for s in SMALL if not s.startswith("model.co_dim")]
     args = [*data_args(f"'{shared.data}'"), *small, "trainer.max_steps=1"]
@@ -347,7 +344,7 @@ def config_of(call, *argv):
     return params.from_dict(yaml.safe_load(Path("run/config.yaml").read_text()))
 
 
-def test_command_line_beats_the_file_and_the_file_beats_a_preset(call, shared, no_figure):
+def test_command_line_beats_the_file_and_the_file_beats_a_preset(call, shared):
     Path("mine.yaml").write_text("Ic_dim: 7\nfactors_dim: 4\nco_dim: 3\nl2_gen_scale: 5\n")
     small = [s for s in SMALL if not s.startswith(("model.ic_dim", "model.factors_dim"))]
     sources = ["params_file=mine.yaml", "model=small", *small, "model.co_dim=0"]
@@ -359,7 +356,7 @@ def test_command_line_beats_the_file_and_the_file_beats_a_preset(call, shared, n
     assert lfads.load("run").model_params()["LFADS/gen/gen_2_fac/W:0"].shape == (6, 4)
 
 
-def test_file_can_name_the_data_and_the_folder(call, shared, no_figure):
+def test_file_can_name_the_data_and_the_folder(call, shared):
     small = {name.rsplit(".", 1)[-1]: value for name, value in SIZES.items()}
     small |= {"data_dir": str(shared.data), "data_filename_stem": "toy", "max_steps": 1}
     small |= {"lfads_save_dir": "from_file"}
@@ -381,7 +378,7 @@ def test_file_can_name_the_kind(call, own_copy):
 @pytest.mark.parametrize(
     "name", ["a b", "it's", 'a"b', "x=1", "a,b", "[x]", "$HOME", "ü", "deep/er", "2024"]
 )
-def test_any_folder_can_be_the_runs(call, shared, no_figure, name):
+def test_any_folder_can_be_the_runs(call, shared, name):
     quoted = "'" + name.replace("'", "\\'") + "'"
     args = [*data_args(f"'{shared.data}'"), *SMALL, "trainer.max_steps=1"]
     result = call(*args, f"output.lfads_save_dir={quoted}")
@@ -400,7 +397,7 @@ def newest(folder):
     return torch.load(folder / "checkpoints" / name, weights_only=True)
 
 
-def test_run_is_continued_as_if_it_had_never_stopped(call, shared, no_figure):
+def test_run_is_continued_as_if_it_had_never_stopped(call, shared):
     args = [*data_args(f"'{shared.data}'"), *SMALL]
     call(*args, "trainer.max_epochs=4", "output.lfads_save_dir=whole")
     call(*args, "trainer.max_epochs=2", "output.lfads_save_dir=parts")
@@ -853,7 +850,7 @@ def test_missing_or_damaged_params_file(fails, shared, content, parts):
     fails([*data_args(f"'{shared.data}'"), "params_file=mine.yaml"], *parts)
 
 
-def test_interrupt_ends_with_one_line(call, shared, no_figure, monkeypatch):
+def test_interrupt_ends_with_one_line(call, shared, monkeypatch):
     def press(module, batch):
         raise KeyboardInterrupt
 

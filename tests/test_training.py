@@ -702,7 +702,6 @@ def test_log_can_be_renamed_or_left_out(train, tmp_path):
 
 @pytest.mark.parametrize("eligible", [True, False])
 def test_scores_are_the_numbers_of_the_table(counts, tmp_path, monkeypatch, eligible):
-    monkeypatch.setattr("lfads_lightning.report.finish.summary_figure", lambda *args: None)
     trained = lfads.fit(
         counts,
         valid_data=counts[:5],

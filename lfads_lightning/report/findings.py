@@ -17,7 +17,7 @@ FEW_BITS, LEAST_OF_TRUTH = (
     0.005,
     0.2,
 )  # bits/spike of a model that learned nothing; share of truth's
-USED = 0.05  # of an input's variance must lie in its posterior means
+IDLE_NATS = 0.5  # per trial; an input that says less says nothing
 OF_DATA = ("silent", "few_trials", "few_valid", "underfit", "unused_inputs", "saturated")
 FEW_TRIALS, FEW_VALID = 50, 10
 SATURATED = 0.01  # share of states at the clamp
@@ -212,7 +212,9 @@ def _unused(
     inputs = [p.controller_outputs for p in posteriors.values() if p.controller_outputs is not None]
     if inputs and input_sd is not None:
         used = used_share(np.concatenate(inputs), input_sd)
-        idle = np.flatnonzero(used < USED)
+        # independent bins that each explain this share would say as much, and others less
+        nats = -0.5 * input_sd.shape[1] * np.log1p(-np.minimum(used, 1 - 1e-12))
+        idle = np.flatnonzero(nats < IDLE_NATS)
         if len(idle):
             all_of_them = len(idle) == config.model.co_dim
             fewer = config.model.co_dim - len(idle)
@@ -221,8 +223,8 @@ def _unused(
                     "unused_inputs",
                     f"{len(idle)} of {config.model.co_dim} inferred inputs carry nothing",
                     f"The posterior of input {', '.join(map(str, idle))} has collapsed to the "
-                    "prior: less than "
-                    f"{100 * USED:.0f} % of its variance comes from the data.",
+                    f"prior: {100 * used[idle].max():.1g} % of its variance at most comes from "
+                    "the data.",
                     f"If no input is expected, set model.co_dim={fewer}"
                     + (
                         "; else a smaller loss.kl_co_weight, or a longer ramp."

@@ -115,8 +115,10 @@ def shown_trials(
     if posterior is None:
         posterior = push_mean(run, session.name, data, ext)
     else:
-        parts: dict[str, Any] = posterior._asdict()
-        posterior = Posterior(**{k: None if a is None else a[which] for k, a in parts.items()})
+        parts: dict[str, Any] = {
+            k: None if a is None else a[which] for k, a in posterior._asdict().items()
+        }
+        posterior = Posterior(**parts)
     spread = tau = None
     if run.model.config.co_dim > 0:
         few = slice(0, N_SPREAD)

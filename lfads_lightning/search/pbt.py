@@ -29,6 +29,7 @@ from lfads_lightning.search import engines
 from lfads_lightning.search.members import Task, checkpoint_of, valid_of
 from lfads_lightning.search.space import Range
 from lfads_lightning.stores import push
+from lfads_lightning.training.logs import duration
 
 JOURNAL, HISTORY, BEST = "search.json", "history.csv", "best"
 _NEEDS_INPUTS = ("kl_co_weight", "l2_con_scale", "co_mean_corr_scale")
@@ -71,6 +72,7 @@ def search(
             seconds = time.monotonic() - started
             journal.finish_generation([scores[t.member] for t in tasks], seconds)
             push(folder)
+            journal.tell(seconds)
     except KeyboardInterrupt:
         print(
             f"Interrupted; what has ended is saved. To continue: python train.py "
@@ -182,6 +184,27 @@ class _Journal:
             for path in now.parent.glob("generation-*.ckpt"):
                 if path.name < now.name:
                     path.unlink(missing_ok=True)
+
+    def tell(self, seconds: float) -> None:
+        """Print a line for the generation that has ended."""
+        g, best = len(self.generations) - 1, self.state["best"]
+        last = self.generations[-1]["best_so_far"]
+        before = None if g == 0 else self.generations[-2]["best_so_far"]
+        if best is None:
+            return
+        gain = (
+            ""
+            if before is None
+            else f", {100 * (before - last) / max(abs(before), 1e-9):.2g} % lower"
+        )
+        most = self.config.search.max_generations - g - 1
+        print(
+            f"generation {g} ended after {duration(seconds)} | best so far: {best['score']:.2f}"
+            f"{gain} (member {best['member']:02d}, generation {best['generation']}) | at most "
+            f"{most} more, {duration(most * seconds)}",
+            file=sys.stderr,
+            flush=True,
+        )
 
     def best(self) -> dict[str, Any]:
         """Return the best member of all generations, with the path of its checkpoint."""

@@ -15,6 +15,12 @@ from lfads_lightning.files import whole_file
 from lfads_lightning.training.module import LFADSModule
 
 SECONDS_BETWEEN_LINES = 10.0
+# what says most of a model comes first; at most one of them is shown beside the cost
+_HELD_OUT = {
+    "valid/co_bps": "co-bps {:.3f}",
+    "valid/fp_bps": "fp-bps {:.3f}",
+    "valid/sample_recon": "never shown {:.1f}",
+}
 
 
 class EpochLogs(pl.Callback):
@@ -97,7 +103,9 @@ def _keep_lines(path: Path, keep: Callable[[str], bool]) -> None:
 
 
 class Progress(pl.Callback):
-    """Show epoch, costs, ramps, learning rate and time left: a bar, or lines where no one looks.
+    """Show epoch, costs, held-out score, ramp, learning rate and time left.
+
+    A bar; or, where the output is no terminal, a line every ten seconds.
 
     Args:
         loss: whose ramps are shown.
@@ -125,7 +133,8 @@ class Progress(pl.Callback):
         assert isinstance(pl_module, LFADSModule)
         m = pl_module.metrics
         valid = f" valid {m['valid/total']:.1f}" if "valid/total" in m else ""
-        costs = f"train {m['train/total']:.1f}{valid} | ramp {m['ramp/kl']:.2f} | lr {m['lr']:.2g}"
+        costs = f"train {m['train/total']:.1f}{valid}{held_out(m)}"
+        costs += f" | ramp {m['ramp/kl']:.2f} | lr {m['lr']:.2g}"
         if self.bar is not None:
             self.bar.set_postfix_str(f"{costs}{self._at_least(trainer, pl_module)}", refresh=False)
             self.bar.update()
@@ -173,14 +182,21 @@ class Progress(pl.Callback):
         per_epoch = (now - self.started) / done
         total, by_rate = self._epochs_in_all(trainer), self._fewest_epochs_left(module)
         if total is not None:
-            return f" | {_duration((total - trainer.current_epoch - 1) * per_epoch)} left"
+            return f" | {duration((total - trainer.current_epoch - 1) * per_epoch)} left"
         if by_rate == float("inf"):
             return ""
         # only the learning rate ends training; it cannot fall faster than this
-        return f" | at least {_duration(by_rate * per_epoch)} left"
+        return f" | at least {duration(by_rate * per_epoch)} left"
 
 
-def _duration(seconds: float) -> str:
+def held_out(metrics: dict[str, float]) -> str:
+    """Return the score of what the model was not shown, as ' | co-bps 0.312'; '' without one."""
+    shown = (text.format(metrics[name]) for name, text in _HELD_OUT.items() if name in metrics)
+    return next((f" | {text}" for text in shown), "")
+
+
+def duration(seconds: float) -> str:
+    """Return a time as m:ss or h:mm:ss."""
     minutes, s = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{s:02d}" if hours else f"{minutes}:{s:02d}"

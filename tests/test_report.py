@@ -1,0 +1,466 @@
+"""The report of a run, of a sweep, of a search: what it says, what it warns of, what it needs."""
+
+import html
+import json
+import re
+import time
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+import lfads_lightning as lfads
+from lfads_lightning.api import train_sessions
+from lfads_lightning.config import Config, LFADSError
+from lfads_lightning.data.datamodule import load_data
+from lfads_lightning.data.sessions import Session, Split, sessions_from_arrays
+from lfads_lightning.inference.posterior import Posterior
+from lfads_lightning.metrics import bits_per_spike
+from lfads_lightning.params import dotted_names, from_flat, write_config
+from lfads_lightning.report import about, command, findings
+from lfads_lightning.report.curves import learning_curves, read_metrics
+from lfads_lightning.report.findings import of_data, of_posterior, of_run, used_share, variation
+from lfads_lightning.report.page import Section, Table, write_page
+from lfads_lightning.report.population import bits_of_neurons, components
+from lfads_lightning.report.search_figure import parallel_coordinates, varied
+from lfads_lightning.report.search_report import write_sweep_report
+from lfads_lightning.search.run import run_search
+
+SIZES = {
+    "gen_dim": 6,
+    "factors_dim": 3,
+    "ic_dim": 4,
+    "co_dim": 1,
+    "ic_enc_dim": 5,
+    "ci_enc_dim": 5,
+    "con_dim": 6,
+    "kl_increase_steps": 0,
+    "l2_increase_steps": 0,
+    "device": "cpu:0",
+}
+FIGURES = {
+    "learning_curves",
+    "summary",
+    "averages",
+    "neurons",
+    "factors",
+    "initial_conditions",
+    "generator",
+    "inferred_inputs",
+}
+
+
+class Page(HTMLParser):
+    """The elements of a page, with their attributes and texts."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.elements, self.text = [], path.read_text(encoding="utf-8")
+        self.feed(self.text)
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+
+    def all(self, tag):
+        return [attributes for name, attributes in self.elements if name == tag]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, counts):
+    """A run on two sessions in files, one with a name that is no HTML."""
+    folder = tmp_path_factory.mktemp("work")
+    truth = np.random.default_rng(1).uniform(0.5, 2, counts.shape)
+    for name in ("a", "b<script>"):
+        lfads.write_session(
+            folder / "data" / f"toy_{name}.h5",
+            train_data=counts,
+            valid_data=counts[:6],
+            train_truth=truth,
+            valid_truth=truth[:6],
+            train_condition=np.arange(12) % 3,
+            valid_condition=np.arange(6) % 3,
+            bin_width_s=0.01,
+        )
+    config = {"data_dir": str(folder / "data"), "data_filename_stem": "toy", "max_epochs": 3}
+    made = from_flat(SIZES | config)
+    train_sessions(made, load_data(made), folder / "run")
+    return folder
+
+
+def test_report_holds_all_of_the_run_in_one_file(run):
+    folder = run / "run"
+    page = Page(folder / "report.html")
+    images = page.all("img")
+    assert {i["id"].removeprefix("figure-") for i in images} == FIGURES
+    for image in images:
+        assert image["src"].startswith("data:image/png;base64,")
+        assert len(image["alt"]) > 30
+        assert int(image["width"]) > 400
+    outside = re.findall(r'(?:src|href)="(?!data:|#|figures/)([^"]*)"', page.text)
+    assert outside == []
+    assert not page.all("script")
+    scores = json.loads((folder / "scores.json").read_text())
+    assert f"{scores['valid/bits_per_spike']:.3f}" in page.text
+    for shown in ("model.gen_dim", "best Gaussian smoothing", "true rates", "torch", "10 ms"):
+        assert shown in page.text
+    assert len(page.all("caption")) == len(page.all("table")) >= 6
+    assert [page.all(h) != [] for h in ("h1", "h2", "h3")] == [True] * 3
+    for name in FIGURES:
+        assert (folder / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+        assert (folder / "figures" / f"{name}.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_names_of_the_user_are_escaped(run):
+    text = (run / "run" / "report.html").read_text()
+    assert "<script" not in text
+    assert "b&lt;script&gt;" in text
+
+
+def test_several_sessions_have_their_own_scores(run):
+    text = (run / "run" / "report.html").read_text()
+    table = text[text.index("<caption>Each session") :]
+    table = table[: table.index("</table>")]
+    assert re.findall(r'<th scope="row">(.*?)</th>', table) == ["a", "b&lt;script&gt;"]
+
+
+def test_report_is_written_anew_from_files_and_data(run, capsys):
+    path = run / "run" / "report.html"
+    before = Page(path)
+    path.unlink()
+    command.main([str(run / "run")])
+    assert capsys.readouterr().out == f"Report: {path}\n"
+    after = Page(path)
+    assert [i["id"] for i in after.all("img")] == [i["id"] for i in before.all("img")]
+    # the same numbers, tables and findings; figures of the same trials
+    plain = [re.sub(r"base64,[^\"]*", "", page.text) for page in (before, after)]
+    assert plain[0] == plain[1]
+
+
+def test_report_is_made_without_the_data_and_says_so(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    data = run / "data"
+    data.rename(run / "elsewhere")
+    try:
+        command.main([str(run / "run")])
+        page = Page(run / "run" / "report.html")
+        assert [i["id"] for i in page.all("img")] == ["figure-learning_curves"]
+        assert "The data could not be read" in page.text
+        assert "few_trials" in page.text  # as training found
+    finally:
+        (run / "elsewhere").rename(data)
+        command.main([str(run / "run")])
+
+
+def test_report_of_a_run_from_python_has_no_data_later(tmp_path, counts):
+    lfads.fit(counts, lfads_save_dir=str(tmp_path / "run"), max_epochs=1, report=False, **SIZES)
+    command.main([str(tmp_path / "run")])
+    assert "The data were given from Python" in (tmp_path / "run" / "report.html").read_text()
+
+
+def test_report_of_a_tiny_run_takes_little_time(run):
+    """Processor time of the slowest part, drawing; the machine may be busy."""
+    started = time.process_time()
+    command.main([str(run / "run")])
+    assert time.process_time() - started < 10
+
+
+@pytest.mark.parametrize("what", ["none", "empty", "no_checkpoint", "sweep", "search"])
+def test_folder_without_a_result_is_one_clear_error(tmp_path, capsys, new_config, what):
+    folder = tmp_path / what
+    expected = {
+        "none": "no such folder",
+        "empty": "holds no run",
+        "no_checkpoint": "has no checkpoint",
+        "sweep": "no job has begun",
+        "search": "no generation has ended",
+    }
+    if what != "none":
+        folder.mkdir()
+    if what in ("no_checkpoint", "search"):
+        write_config(new_config(), folder)
+    if what == "sweep":
+        (folder / "sweep.yaml").write_text("argv: []\ncwd: /\n")
+    if what == "search":
+        (folder / "search.json").write_text("{}")
+    with pytest.raises(SystemExit) as end:
+        command.main([str(folder)])
+    error = capsys.readouterr().err
+    assert end.value.code == 2
+    assert error.startswith("error: ")
+    assert expected[what] in error
+    assert error.count("\n") == 1
+
+
+def test_evaluation_is_the_score_table_where_it_is_there(run):
+    folder = run / "run"
+    evaluation = {
+        "a": {"valid": {"LFADS": {"co_bps": 0.125}, "smoothing <5>": {"co_bps": 0.0625}}},
+        "notes": {"co_bps": "bits per spike of held-out neurons"},
+    }
+    (folder / "evaluation.json").write_text(json.dumps(evaluation))
+    try:
+        command.main([str(folder)])
+        text = (folder / "report.html").read_text()
+    finally:
+        (folder / "evaluation.json").unlink()
+    assert "smoothing &lt;5&gt;" in text
+    assert "0.125" in text
+    assert "bits per spike of held-out neurons" in text
+    assert "best Gaussian smoothing" not in text
+
+
+# --- sweeps and searches ---
+
+
+def test_sweep_has_a_report_of_its_jobs(run, call, tmp_path, reports):
+    words = [f"data.data_dir={run / 'data'}", "data.data_filename_stem=toy"]
+    words += [f"{lfads_name(n)}={v}" for n, v in SIZES.items()]
+    result = call("-m", *words, "trainer.max_epochs=1", "seed=0,1", f"hydra.sweep.dir={tmp_path}/s")
+    assert result.code == 0, result.err
+    assert f"Report: {tmp_path}/s/report.html" in result.out
+    lines = [line for line in result.out.splitlines() if line.startswith("job ")]
+    assert [line.split(" | ")[0] for line in lines] == ["job 0", "job 1"]
+    page = Page(tmp_path / "s" / "report.html")
+    assert {i["id"] for i in page.all("img")} == {
+        "figure-parallel_coordinates",
+        "figure-against_settings",
+    }
+    links = {a["href"] for a in page.all("a")}
+    assert {"0/report.html", "1/report.html"} <= links
+    ranks = re.findall(r'<th scope="row">(\d+)</th>', page.text)
+    assert ranks == ["1", "2"]
+    command.main([str(tmp_path / "s")])
+
+
+def lfads_name(flat):
+    return dotted_names()[flat]
+
+
+def test_search_has_a_report_of_its_members(new_config, counts, tmp_path, reports):
+    space = tmp_path / "space.yaml"
+    space.write_text("optim.learning_rate_init: {min: 0.001, max: 0.1}")
+    sizes = {"algorithm": "pbt", "population": 3, "generation_epochs": 1, "burn_in_epochs": 1}
+    config = new_config(space=str(space), max_generations=2, num_workers=1, report=True, **sizes)
+    sessions = sessions_from_arrays(
+        {"a": counts}, {"a": counts[:6]}, output_dist="poisson", ext_input_dim=0, factors_dim=3
+    )
+    run_search(config, sessions, tmp_path / "search")
+    page = Page(tmp_path / "search" / "report.html")
+    assert {i["id"] for i in page.all("img")} == {"figure-search", "figure-parallel_coordinates"}
+    assert "best/report.html" in {a["href"] for a in page.all("a")}
+    assert (tmp_path / "search" / "best" / "report.html").is_file()
+    assert (tmp_path / "search" / "figures" / "search.png").stat().st_size > 10_000
+    for member in range(3):
+        assert f"member {member}" in page.text
+    (tmp_path / "search" / "report.html").unlink()
+    command.main([str(tmp_path / "search")])
+    assert (tmp_path / "search" / "report.html").is_file()
+
+
+def test_settings_that_differ_are_the_axes():
+    settings = [
+        {"a": 1, "b": "x", "c": 5},
+        {"a": 100, "b": "y", "c": 5},
+        {"a": 10, "b": "x", "c": 5},
+    ]
+    assert varied(settings) == ["a", "b"]
+    drawing = parallel_coordinates(settings, [3.0, 1.0, float("inf")], "total")
+    (axes,) = drawing.figure.axes
+    assert [t.get_text() for t in axes.get_xticklabels()] == ["a", "b", "total"]
+    lines = [line.get_ydata() for line in axes.lines if len(line.get_ydata()) == 3]
+    assert len(lines) == 2  # the third has no score
+    assert [list(line) for line in lines] == [[0, 0, 1], [1, 1, 0]]  # best drawn last
+    assert parallel_coordinates(settings[:1], [1.0], "total") is None
+
+
+def test_a_sweep_without_jobs_has_no_report(tmp_path):
+    with pytest.raises(LFADSError, match="no job has begun"):
+        write_sweep_report(tmp_path)
+
+
+# --- findings ---
+
+
+def posterior(**arrays):
+    return Posterior(**dict.fromkeys(Posterior._fields) | arrays)
+
+
+def keys(found):
+    return {f.key for f in found}
+
+
+def columns(n=100, **changed):
+    """A training that went well."""
+    epochs = np.arange(n)
+    base = {"epoch": epochs, "ramp/kl": np.minimum(epochs / 10, 1), "lr": np.full(n, 0.01)}
+    base["ramp/l2"] = base["ramp/kl"]
+    for split in ("train", "valid"):
+        for term in ("total", "recon"):
+            base[f"{split}/{term}"] = 100 + 50 * np.exp(-epochs / 5.0)
+        base |= {f"{split}/kl_ic": np.full(n, 5.0), f"{split}/kl_co": np.full(n, 5.0)}
+    return {k: np.asarray(v, float) for k, v in (base | changed).items()}
+
+
+def test_a_good_run_is_not_spoken_ill_of():
+    rng = np.random.default_rng(0)
+    rates = rng.gamma(2, 0.5, (60, 40, 10))
+    scores = {"valid/bits_per_spike": 0.3, "valid/truth_bits_per_spike": 0.31}
+    scores |= {"valid/seen_bits_per_spike": 0.3, "valid/hidden_bits_per_spike": 0.29}
+    config = Config()
+    made = posterior(
+        rates=rates, gen_states=rng.normal(0, 1, (60, 40, 5)), controller_outputs=rates[..., :1]
+    )
+    sd = np.full((6, 40, 1), 0.1)
+    assert of_run(config, scores, columns()) == []
+    assert of_posterior(config, scores, {"a": made}, columns(), sd) == []
+    assert of_data([Session("a", Split(np.ones((60, 8, 5))), Split(np.ones((20, 8, 5))))]) == []
+
+
+def test_underfit_is_called_so():
+    rng = np.random.default_rng(0)
+    time_course = rng.gamma(2, 0.5, (1, 40, 10))
+    same = posterior(rates=np.repeat(time_course, 30, 0), gen_states=np.zeros((30, 40, 5)))
+    config = Config()
+    config.model.co_dim = 0
+    found = of_posterior(config, {"valid/bits_per_spike": 0.2}, {"a": same}, columns(), None)
+    assert keys(found) == {"underfit"}
+    assert "nearly the same of every trial" in found[0].title
+    alive = posterior(rates=rng.gamma(2, 0.5, (30, 40, 10)), gen_states=np.zeros((30, 40, 5)))
+    poor = {"valid/bits_per_spike": 0.1, "valid/truth_bits_per_spike": 0.9}
+    assert keys(of_posterior(config, poor, {"a": alive}, columns(), None)) == {"underfit"}
+    fair = poor | {"valid/bits_per_spike": 0.5}
+    assert of_posterior(config, fair, {"a": alive}, columns(), None) == []
+
+
+def test_unused_inputs_and_initial_conditions_are_named():
+    rng = np.random.default_rng(0)
+    inputs = np.stack([rng.normal(0, 1, (30, 40)), np.full((30, 40), 0.2)], -1)
+    made = posterior(
+        rates=rng.gamma(2, 0.5, (30, 40, 10)),
+        gen_states=np.zeros((30, 40, 5)),
+        controller_outputs=inputs,
+    )
+    sd = np.full((6, 40, 2), 0.5)
+    np.testing.assert_allclose(used_share(inputs, sd), [0.8, 0], atol=0.02)
+    config = Config()
+    config.model.co_dim = 2
+    still = columns(**{"valid/kl_ic": np.zeros(100)})
+    found = {f.key: f for f in of_posterior(config, {}, {"a": made}, still, sd)}
+    assert found.keys() == {"unused_inputs", "unused_ic"}
+    assert found["unused_inputs"].title.startswith("1 of 2")
+    assert "input 1 " in found["unused_inputs"].text
+    assert "model.co_dim=1" in found["unused_inputs"].remedy
+
+
+@pytest.mark.parametrize("what", ["states", "rates"])
+def test_saturated_clamps_are_seen(what):
+    rng = np.random.default_rng(0)
+    rates, states = rng.gamma(2, 0.5, (30, 40, 10)), rng.normal(0, 1, (30, 40, 5))
+    if what == "states":
+        states[:, :, 0] = -5.0
+    else:
+        rates[0, 0, 0] = np.exp(80)
+    config = Config()
+    config.model.co_dim = 0
+    found = of_posterior(
+        config, {}, {"a": posterior(rates=rates, gen_states=states)}, columns(), None
+    )
+    assert "saturated" in keys(found)
+    assert ("clamped" in found[-1].title) and (what in found[-1].title)
+
+
+def test_copying_is_seen_in_the_scores_and_from_the_message():
+    scores = {"valid/seen_bits_per_spike": 0.5, "valid/hidden_bits_per_spike": 0.1}
+    assert keys(of_run(Config(), scores, columns())) == {"copying"}
+    honest = scores | {"valid/hidden_bits_per_spike": 0.45}
+    assert of_run(Config(), honest, columns()) == []
+    said = findings.copying(f"the model copies the spikes it sees: so it is; {findings.REMEDY}")
+    assert said.text.startswith("So it is. ")
+    assert said.remedy.startswith("Hide entries")
+
+
+def test_training_that_ended_too_soon_is_seen():
+    config = Config()
+    falling = 100 - 0.5 * np.arange(100)
+    costs = {f"{s}/{t}": falling for s in ("train", "valid") for t in ("total", "recon")}
+    assert of_run(config, {}, columns(**costs)) == []  # nothing says that it has ended
+    config.trainer.max_epochs = 100
+    assert keys(of_run(config, {}, columns(**costs))) == {"still_falling"}
+    assert of_run(config, {}, columns()) == []
+    low = {"lr": np.full(100, 1e-5)}
+    assert keys(of_run(Config(), {}, columns(**low, **costs))) == {"rate_stopped"}
+    ramp = {"ramp/kl": np.full(100, 0.5)}
+    assert keys(of_run(Config(), {}, columns(**low, **ramp))) == {"rate_stopped"}
+    assert of_run(Config(), {}, columns(**low)) == []
+    rising = np.concatenate([np.linspace(120, 100, 30), np.linspace(100, 130, 70)])
+    assert keys(of_run(Config(), {}, columns(**{"valid/total": rising}))) == {"overfitted"}
+    bad = np.full(100, 100.0)
+    bad[7] = np.nan
+    found = of_run(Config(), {}, columns(**{"train/total": bad}))
+    assert keys(found) == {"not_finite"}
+    assert "epoch 7" in found[0].text
+
+
+def test_silent_neurons_and_few_trials_are_seen():
+    data = np.ones((20, 8, 5))
+    data[..., 3] = 0
+    found = of_data([Session("a", Split(data), Split(data[:4]))])
+    assert [f.key for f in found] == ["silent", "few_trials", "few_valid"]
+    assert "(3, counted from 0)" in found[0].text
+    assert "20 training trials" in found[1].text
+
+
+# --- numbers behind figures ---
+
+
+def test_components_are_those_of_the_singular_values():
+    states = np.random.default_rng(0).normal(size=(6, 7, 4)) * [3, 2, 1, 0.5]
+    scores, axes, shares = components(states, 2)
+    flat = states.reshape(-1, 4) - states.reshape(-1, 4).mean(0)
+    u, s, vt = np.linalg.svd(flat, full_matrices=False)
+    np.testing.assert_allclose(shares, s**2 / (s**2).sum(), rtol=1e-9)
+    np.testing.assert_allclose(np.abs(axes.T @ vt[:2].T), np.eye(2), atol=1e-8)
+    np.testing.assert_allclose(np.square(scores).sum((0, 1)), s[:2] ** 2, rtol=1e-9)
+
+
+def test_bits_of_neurons_add_up_to_those_of_all(counts):
+    rates = np.random.default_rng(0).gamma(2, 0.5, counts.shape)
+    each = bits_of_neurons(counts.astype(float), rates)
+    spikes = counts.sum((0, 1))
+    assert (each * spikes).sum() / spikes.sum() == pytest.approx(bits_per_spike(rates, counts))
+
+
+def test_variation_is_that_over_trials():
+    rates = np.ones((4, 6, 2)) * np.array([1.0, 2.0])
+    rates[::2, :, 1] = 3.0
+    np.testing.assert_allclose(variation(rates), [0, 0.5 / 2.5])
+
+
+def test_curves_come_from_a_damaged_table_too(tmp_path):
+    (tmp_path / "metrics.csv").write_text(
+        "epoch,train/total,train/recon,ramp/kl,ramp/l2,lr,grad_norm\n"
+        "0,5,4,0,0,0.01,1\n1,4,,1,1,0.01,1\n2,3,2.5,1"
+    )
+    read = read_metrics(tmp_path / "metrics.csv")
+    np.testing.assert_array_equal(read["train/recon"], [4, np.nan, 2.5])
+    assert np.isnan(read["lr"][2])
+    assert learning_curves(read, None) is not None
+    assert learning_curves(read_metrics(tmp_path / "none.csv"), None) is None
+
+
+def test_page_escapes_every_text(tmp_path):
+    bad = '<img src=x onerror="alert(1)">&'
+    finding = findings.Finding(*[bad] * 4)
+    table = Table(bad, (bad,), [(bad,)])
+    write_page(tmp_path / "p.html", bad, bad, [], [Section("a", bad, [bad], [finding], [table])])
+    text = (tmp_path / "p.html").read_text()
+    assert "<img" not in text
+    assert html.escape(bad).replace("&quot;", "&#34;") in text
+
+
+def test_record_of_a_run_comes_back(tmp_path):
+    record = about.Record({"a": "b"}, [findings.Finding("k", "t", "x", "r")])
+    about.write_record(tmp_path, record)
+    assert about.read_record(tmp_path) == record
+    (tmp_path / about.FILE).write_text("[")
+    assert about.read_record(tmp_path) == about.Record({}, [])
