@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import re
 import shutil
 import socket
@@ -9,14 +10,23 @@ import subprocess
 import sys
 import time
 import urllib.request
+import warnings
 from contextlib import suppress
+from pathlib import Path
+from types import SimpleNamespace
 from urllib.error import URLError
 from urllib.parse import urlencode
 
 import pytest
+import torch
 from hydra.core.global_hydra import GlobalHydra
+from lightning.pytorch.loggers import TensorBoardLogger
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+import lfads_lightning as lfads
 from lfads_lightning import cli
+from lfads_lightning.report import tensorboard as figures
+from lfads_lightning.training.module import LFADSModule
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 DRIVER = shutil.which("chromedriver")
@@ -67,7 +77,7 @@ def test_report_is_seen_whole_without_a_network(demo, browser, width, scheme):
     for kind in ("browser", "performance"):
         browser.get_log(kind)  # empties it
     browser.get((demo / "report.html").as_uri())
-    figures = browser.execute_script(
+    seen = browser.execute_script(
         """return [...document.querySelectorAll("figure img")].map(i => {
              i.scrollIntoView();
              const r = i.getBoundingClientRect();
@@ -75,8 +85,8 @@ def test_report_is_seen_whole_without_a_network(demo, browser, width, scheme):
                      right: r.right, height: r.height, alt: i.alt};
            })"""
     )
-    assert len(figures) == 7
-    for figure in figures:
+    assert len(seen) == 7
+    for figure in seen:
         assert figure["complete"], figure
         assert figure["natural"] > 600, figure
         assert figure["height"] > 90, figure
@@ -168,3 +178,105 @@ def test_tensorboard_shows_settings_with_final_scores(tensorboard, demo):
     values = {m["name"]["tag"]: m["value"] for m in group["metricValues"]}
     scores = json.loads((demo / "scores.json").read_text())
     assert values["final/valid_rate_r2"] == pytest.approx(scores["valid/rate_r2"], rel=1e-5)
+
+
+# --- what drawing costs, and what it leaves alone ---
+
+
+class Clock:
+    """Time that passes when it is told to."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def monotonic(self):
+        return self.now
+
+
+@pytest.mark.parametrize("seconds", [0.4, 3.0, 20.0])
+def test_figures_wait_until_they_cost_less_than_a_fiftieth(monkeypatch, seconds):
+    """Sets of figures that take so long, in epochs of a second."""
+    clock, drawn = Clock(), []
+    monkeypatch.setattr(figures, "time", clock)
+
+    def draw(self, writer, module):
+        clock.now += seconds
+        drawn.append(clock.now)
+
+    monkeypatch.setattr(figures.Figures, "_draw", draw)
+    callback = figures.Figures([None], None)
+    logger = TensorBoardLogger.__new__(TensorBoardLogger)
+    monkeypatch.setattr(TensorBoardLogger, "experiment", None)
+    trainer = SimpleNamespace(is_global_zero=True, loggers=[logger], current_epoch=0)
+    module = LFADSModule.__new__(LFADSModule)
+    callback.on_train_start(trainer, module)
+    shares = []
+    for _ in range(10_000):
+        clock.now += 1
+        callback.on_train_epoch_end(trainer, module)
+        shares.append(len(drawn) * seconds / clock.now)
+    assert shares[-1] < 0.02
+    if seconds <= figures.FIRST_GUESS_S:
+        assert max(shares) < 0.02  # at any time
+    # and they are drawn as often as that allows
+    assert len(drawn) > 0.012 * 10_000 / seconds - 1
+
+
+def test_figures_leave_the_weights_alone_to_the_last_bit(counts, tmp_path):
+    sizes = {"gen_dim": 6, "factors_dim": 3, "ic_dim": 4, "co_dim": 1, "device": "cpu:0"}
+    sizes |= {"con_dim": 5, "ci_enc_dim": 5, "ic_enc_dim": 5, "batch_size": 4, "max_epochs": 3}
+    sizes |= {"temporal_spike_jitter_width": 1, "coordinated_dropout_rate": 0.2}
+    weights = []
+    for every in (0, 2):
+        folder = tmp_path / str(every)
+        trained = lfads.fit(counts, lfads_save_dir=str(folder), plot_every_n_epochs=every, **sizes)
+        weights.append(trained.model.state_dict())
+        events = EventAccumulator(str(folder / "tensorboard"))
+        events.Reload()
+        assert (events.Tags()["images"] != []) == (every == 2)
+    for name, value in weights[0].items():
+        assert torch.equal(value, weights[1][name]), name
+
+
+@pytest.mark.slow
+def test_drawing_takes_less_than_a_fiftieth_of_the_demo(tmp_path, monkeypatch):
+    """By the clock, at the default interval; and it is not for nothing."""
+    seen = []
+
+    def keep(self, trainer, module):
+        seen.append((self.seconds, time.monotonic() - self.started))
+
+    monkeypatch.setattr(figures.Figures, "on_train_end", keep)
+    words = ["experiment=lorenz", "trainer.device=cpu:0", f"output.lfads_save_dir={tmp_path}/run"]
+    monkeypatch.setattr(sys, "argv", ["train.py", *words, "trainer.max_epochs=600"])
+    GlobalHydra.instance().clear()
+    cli.main()
+    ((drawing, training),) = seen
+    assert 0 < drawing < 0.02 * training
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("what", ["copying", "underfit", "good"])
+def test_canonical_runs_are_called_what_they_are(tmp_path, monkeypatch, what):
+    data = Path(os.environ.get("LFADS_DATA", Path(__file__).parents[2] / "shared" / "data"))
+    if not (data / "lorenz_canonical.h5").is_file():
+        pytest.skip("lorenz_canonical.h5 is not here; LFADS_DATA names its folder")
+    given = {
+        "copying": ["data.coordinated_dropout_rate=0", "model.co_dim=6", "trainer.max_epochs=300"],
+        "underfit": ["loss.kl_ic_weight=1000", "trainer.max_epochs=150"],
+        "good": ["trainer.max_epochs=250"],
+    }
+    words = ["experiment=lorenz_canonical", f"data.data_dir={data}", "trainer.device=cpu:0"]
+    words += [*given[what], f"output.lfads_save_dir={tmp_path}/run"]
+    monkeypatch.setattr(sys, "argv", ["train.py", *words])
+    GlobalHydra.instance().clear()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        cli.main()
+    found = {
+        f["key"] for f in json.loads((tmp_path / "run" / "report.json").read_text())["findings"]
+    }
+    assert ("copying" in found) == (what == "copying")
+    assert ("underfit" in found) == (what == "underfit")
+    text = (tmp_path / "run" / "report.html").read_text()
+    assert ('data-finding="copying"' in text) == (what == "copying")
