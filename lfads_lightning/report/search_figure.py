@@ -102,8 +102,17 @@ def parallel_coordinates(
         places, ticks = _places(column)
         heights.append(places)
         ax.axvline(x, color=FAINT, lw=1, zorder=0)
-        for place, text in ticks:
-            ax.annotate(text, (x, place), (4, 0), textcoords="offset points", va="center", size=7.5)
+        for place, text in _apart(ticks):
+            ax.annotate(
+                text,
+                (x, place),
+                (5, 0),
+                textcoords="offset points",
+                va="center",
+                size=8,
+                zorder=4,
+                bbox={"boxstyle": "round,pad=0.15", "fc": "white", "ec": "none", "alpha": 0.85},
+            )
     lines = np.array(heights).T  # (runs, axes)
     for i in np.argsort(-ranks, kind="stable"):  # the best on top
         best = ranks[i] == 0
@@ -157,6 +166,15 @@ def _places(column: Sequence[Any]) -> tuple[np.ndarray, list[tuple[float, str]]]
     return (moved - moved.min()) / span, labels
 
 
+def _apart(ticks: Sequence[tuple[float, str]]) -> list[tuple[float, str]]:
+    """Leave out labels that would lie on the one below."""
+    kept: list[tuple[float, str]] = []
+    for place, text in sorted(ticks):
+        if not kept or place - kept[-1][0] > 0.05:
+            kept.append((place, text))
+    return kept
+
+
 @styled
 def against_settings(
     settings: Sequence[Mapping[str, Any]], scores: Sequence[float], criterion: str
@@ -166,16 +184,17 @@ def against_settings(
     names = varied([settings[i] for i in finite])[: 2 * _COLUMNS]
     if len(finite) < 2 or not names:
         return None
-    height = -(-len(names) // _COLUMNS)
+    width = min(len(names), _COLUMNS)
+    height = -(-len(names) // width)
     figure = new_figure(10, 2.4 * height + 0.2)
-    axes = figure.subplots(height, _COLUMNS, squeeze=False, sharey=True).ravel()
+    axes = figure.subplots(height, width, squeeze=False, sharey=True).ravel()
     for ax, name in zip(axes, names, strict=False):
         _against(ax, [settings[i].get(name) for i in finite], [scores[i] for i in finite])
         ax.set_xlabel(name)
     for ax in axes[len(names) :]:
         ax.set_axis_off()
     for row in range(height):
-        axes[row * _COLUMNS].set_ylabel(criterion)
+        axes[row * width].set_ylabel(criterion)
     return Drawing(
         "against_settings",
         "Score against each setting",
@@ -190,6 +209,9 @@ def _against(ax: Axes, column: Sequence[Any], scores: Sequence[float]) -> None:
         x = np.array(column, dtype=np.float64)
         if x.min() > 0 and x.max() > 5 * x.min():
             ax.set_xscale("log")
+        if len(np.unique(x)) <= 6:
+            ax.set_xticks(np.unique(x), [f"{v:g}" for v in np.unique(x)])
+            ax.set_xticks([], minor=True)
     else:
         kinds = sorted({str(v) for v in column})
         x = np.array([kinds.index(str(v)) for v in column], dtype=np.float64)

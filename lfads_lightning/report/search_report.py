@@ -62,7 +62,7 @@ def write_sweep_report(folder: Path) -> None:
     write_page(
         folder / REPORT,
         f"LFADS sweep {folder.resolve().name}",
-        f"{len(jobs)} runs, ranked by {criterion}; lower is better.",
+        f"{len(jobs)} runs, ranked by their trainer.criterion, {criterion}; lower is better.",
         tiles,
         sections,
     )
@@ -84,7 +84,7 @@ def _ranking(jobs: Sequence[Job], criterion: str) -> Table:
         which = (
             Link(f"job {job.number}", f"{job.number}/{REPORT}") if there else f"job {job.number}"
         )
-        found = ", ".join(f.title for f in about.read_record(job.folder).findings)
+        found = ", ".join(f.key.replace("_", " ") for f in about.read_record(job.folder).findings)
         score = number(job.criterion) if job.status == "finished" else job.status
         values = [about.shown(job.settings.get(n, "")) for n in names]
         rows.append([str(rank), which, score, *values, found or "–"])
