@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from lfads_lightning import params, sweeps
 from lfads_lightning.config import LFADSError
+from lfads_lightning.stores import mirrored, open_run
 
 if TYPE_CHECKING:
     from lfads_lightning.inference.trained import Trained
@@ -25,10 +26,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         description="Write report.html and figures/ of a run, a sweep or a search, from its files "
         "and, where they can still be read, its data.",
     )
-    parser.add_argument("folder", type=Path, metavar="FOLDER", help="its folder")
-    folder = parser.parse_args(argv).folder
+    parser.add_argument("folder", metavar="FOLDER", help="its folder, or its address in a bucket")
+    given = parser.parse_args(argv).folder
     try:
-        path = write_report(folder)
+        folder = open_run(given)
+        with mirrored(folder):
+            path = write_report(folder)
     except LFADSError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
@@ -102,6 +105,7 @@ def _inferred(trained: "Trained") -> "Inferred | str":
     from lfads_lightning.data.datamodule import load_data
     from lfads_lightning.inference.posterior import push_mean
     from lfads_lightning.report.run_report import Inferred
+    from lfads_lightning.report.scored import scored_sessions
 
     data = trained.config.data
     if data.data_dir is None and not data.data_filename_stem:
@@ -109,7 +113,7 @@ def _inferred(trained: "Trained") -> "Inferred | str":
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # they were said at training
-            sessions = trained.fitting(load_data(trained.config))
+            sessions = scored_sessions(trained.fitting(load_data(trained.config)))
     except LFADSError as error:
         return f"The data could not be read, so that figures of them are left out ({error})."
     split = "valid" if any(s.valid is not None for s in sessions) else "train"

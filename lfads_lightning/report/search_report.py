@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from lfads_lightning.config import LFADSError
+from lfads_lightning.documents import read_document
 from lfads_lightning.params import read_config
 from lfads_lightning.report import about
 from lfads_lightning.report.page import Link, Section, Table, Tile, write_page
@@ -94,9 +93,10 @@ def _ranking(jobs: Sequence[Job], criterion: str) -> Table:
 
 def _command(folder: Path) -> list[str]:
     try:
-        argv = yaml.safe_load((folder / COMMAND).read_bytes())["argv"]
+        path = folder / COMMAND
+        argv = read_document(path.read_bytes(), str(path))["argv"]
         words = [f"Command: python train.py {' '.join(str(word) for word in argv)}"]
-    except (OSError, yaml.YAMLError, TypeError, KeyError):
+    except (OSError, LFADSError, TypeError, KeyError):
         words = []
     return [f"Folder: {folder.resolve()}", *words]
 
