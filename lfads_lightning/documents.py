@@ -45,8 +45,8 @@ def read_document(content: bytes, where: str) -> Any:
             return json.loads(text)
         if "*" in text and any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
             raise LFADSError(
-                f"{where}: is neither YAML nor JSON of plain values: it holds aliases (*name); write "
-                "the values out"
+                f"{where}: is neither YAML nor JSON of plain values: it holds aliases (*name); "
+                "write the values out"
             )
         return yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, OverflowError, RecursionError, TypeError) as error:
