@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-slow test-ray fuzz lint table clean
+.PHONY: demo test test-slow test-ray test-crash fuzz lint table clean
 
 demo: .venv/installed            ## train on the embedded Lorenz data, print scores, draw a figure
 	$(BIN)/python train.py experiment=lorenz trainer.device=cpu:0
@@ -21,6 +21,9 @@ fuzz: .venv/installed-dev        ## ten minutes of fuzzing the readers
 	for target in session params; do \
 	  $(BIN)/python tests/fuzz/fuzz.py $$target tests/fuzz/corpus/$$target -max_total_time=300 || exit 1; \
 	done
+
+test-crash: .venv/installed-dev  ## kill 52 runs, continue them, compare: about ten minutes
+	$(BIN)/python -m benchmarks.crash --kills 52
 
 lint: .venv/installed-dev        ## what CI asks of the code's form
 	$(BIN)/ruff format --check .

@@ -12,6 +12,7 @@ from lfads_lightning.config import Algorithm, Config, Kind, LFADSError
 from lfads_lightning.data.sessions import Session, sessions_from_arrays
 from lfads_lightning.files import new_run_folder
 from lfads_lightning.inference.trained import Arrays, Trained, load
+from lfads_lightning.lock import run_lock
 from lfads_lightning.params import from_flat, read_params_file
 from lfads_lightning.report.finish import finish
 from lfads_lightning.report.scored import scored_sessions
@@ -75,6 +76,9 @@ def fit(
 
     Raises:
         LFADSError: data or parameters are wrong; the message says which and how to mend it.
+        KeyboardInterrupt: Ctrl-C. What was done is saved; the same call with ``lfads_save_dir`` set
+            to the run's folder goes on.
+        Preempted: SIGTERM or SIGUSR1; the same. Uncaught, it ends the program with the code 75.
     """
     file = parameters.get("params_file")
     from_file = read_params_file(file) if file is not None else {}
@@ -127,7 +131,8 @@ def fit(
     now = Path("outputs") / datetime.now().strftime("%Y-%m-%d/%H-%M-%S")
     with nullcontext(named) if named is not None else new_run_folder(now) as folder:
         config.output.lfads_save_dir = str(folder.resolve())
-        return train_sessions(config, sessions, folder)
+        with run_lock(folder):
+            return train_sessions(config, sessions, folder)
 
 
 def _hold_out(by_key: dict[str, dict[str, Any]], fraction: float) -> None:

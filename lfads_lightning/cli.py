@@ -1,6 +1,7 @@
 """The command line: overrides -> config -> kind -> run. The only place that knows Hydra."""
 
 import importlib.util
+import os
 import sys
 import time
 import warnings
@@ -20,9 +21,10 @@ from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from lfads_lightning import params, sweeps
+from lfads_lightning import params, signals, sweeps
 from lfads_lightning.config import Config, Kind, LFADSError
 from lfads_lightning.files import new_run_folder, presets_dir
+from lfads_lightning.lock import run_lock
 from lfads_lightning.search.space import drawn_settings, find_space, read_space
 from lfads_lightning.stores import is_url, local_run, open_run
 from lfads_lightning.training.start import with_model_of_start
@@ -62,8 +64,13 @@ def main() -> None:
         _fail(error)
     if folder is not None:
         sys.argv[1:] = _insert(sys.argv[1:], given.overrides, [sweeps.dir_word(folder)])
-    with nullcontext() if folder is None else sweeps.recorded(folder, sys.argv[1:]):
-        hydra.main(version_base="1.3", config_path=str(presets_dir()), config_name="config")(_run)()
+    run = hydra.main(version_base="1.3", config_path=str(presets_dir()), config_name="config")(_run)
+    try:
+        with signals.end_the_program():
+            with nullcontext() if folder is None else sweeps.recorded(folder, sys.argv[1:]):
+                run()
+    except LFADSError as error:  # of the sweep; a run says its own
+        _fail(error)
 
 
 def _fail(error: LFADSError) -> None:
@@ -295,6 +302,7 @@ def _implied(values: dict[str, Any], keys: set[str], is_sweep: bool) -> list[str
         )
         extra.append(f"experiment={DEFAULT_EXPERIMENT}")
     if folder is not None and not is_sweep:
+        _check_writable(Path(_text(folder)))
         extra.append("hydra.run.dir='" + _text(folder).replace("'", "\\'") + "'")
     elif folder is not None and kind == "train":
         raise LFADSError(
@@ -302,6 +310,22 @@ def _implied(values: dict[str, Any], keys: set[str], is_sweep: bool) -> list[str
             "name the sweep's folder by hydra.sweep.dir=FOLDER"
         )
     return extra
+
+
+def _check_writable(folder: Path) -> None:
+    """Check a run's folder, or where it is to be made, before Hydra makes it with a traceback.
+
+    Raises:
+        LFADSError: nothing can be written there.
+    """
+    there = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
+    if not there.is_dir():
+        raise LFADSError(f"output.lfads_save_dir={folder}: {there} is a file; give a folder")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise LFADSError(
+            f"output.lfads_save_dir={folder}: {there} cannot be written; choose another folder, or "
+            "have it opened to you"
+        )
 
 
 def _text(value: Any) -> str:
@@ -426,11 +450,14 @@ def _run(cfg: DictConfig) -> float | None:
             if done is not None:
                 return done
         params.check(config)  # its warnings are for training, which gives them
-        # torch and Lightning are imported only now: help and mistakes take 0.3 s
-        from lfads_lightning.runs import run_kind
-
         named = output_dir if is_job else named
-        with nullcontext(named) if named is not None else new_run_folder(output_dir) as folder:
+        with (
+            nullcontext(named) if named is not None else new_run_folder(output_dir) as folder,
+            run_lock(folder) if config.kind is Kind.train else nullcontext(),
+        ):
+            # torch and Lightning are imported only now: help and mistakes take 0.3 s
+            from lfads_lightning.runs import run_kind
+
             config.output.lfads_save_dir = str(folder.resolve())
             started = time.monotonic()
             criterion = run_kind(config, folder, is_job)
@@ -447,4 +474,6 @@ def _run(cfg: DictConfig) -> float | None:
         _fail(error)
         return None
     except KeyboardInterrupt:
-        raise SystemExit(130) from None  # training has saved, and said how to go on
+        raise SystemExit(
+            signals.EXIT_INTERRUPTED
+        ) from None  # training has saved, and said how to go on

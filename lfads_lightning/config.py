@@ -378,6 +378,19 @@ class TrainerConfig:
         ours=True,
         ge=1,
     )
+    max_recoveries: int = _p(
+        3,
+        "After three non-finite updates in a row, training goes back to its newest checkpoint with "
+        "half the learning rate; so many times, then it ends with an error. 0: at once.",
+        ours=True,
+        ge=0,
+    )
+    deterministic: bool = _p(
+        False,
+        "Use deterministic algorithms alone (cuDNN, cuBLAS, scatter); an operation without one is "
+        "an error. On the CPU training is bit-reproducible either way.",
+        ours=True,
+    )
     precision: Precision = _p(Precision.float32, "float32 or float64.", ours=True)
     recurrence: Recurrence = _p(
         Recurrence.auto,

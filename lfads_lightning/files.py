@@ -3,9 +3,13 @@
 import itertools
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from lfads_lightning.config import LFADSError
+
+_TEMPORARY = ".tmp"  # the end of a temporary file's name
 
 
 def presets_dir() -> Path:
@@ -23,12 +27,13 @@ def new_run_folder(path: str | Path) -> Iterator[Path]:
     """
     for n in itertools.count(1):
         folder = Path(path) if n == 1 else Path(f"{path}-{n}")
-        folder.mkdir(parents=True, exist_ok=True)
         config = folder / "config.yaml"
-        try:
-            config.open("x").close()
-        except FileExistsError:
-            continue
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            try:
+                config.open("x").close()
+            except FileExistsError:
+                continue
         break
     try:
         yield folder
@@ -41,23 +46,68 @@ def new_run_folder(path: str | Path) -> Iterator[Path]:
 
 
 @contextmanager
+def writing(path: str | Path) -> Iterator[None]:
+    """Say in one line why ``path`` could not be written.
+
+    Raises:
+        LFADSError: in place of the system's error.
+    """
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or " ".join(str(error).split())[-200:]  # h5py says it last
+        about = error.filename
+        if about is not None and Path(about).parent != Path(path).parent:
+            reason += f": {about}"
+        raise LFADSError(
+            f"{path}: cannot be written ({reason}); make room or choose another folder. What was "
+            "written before is as it was"
+        ) from error
+
+
+@contextmanager
 def whole_file(path: str | Path) -> Iterator[Path]:
     """Give a temporary path beside ``path``; what is written there takes its place at the end.
 
-    On an error the old file, if any, stays as it was.
+    It is on the disk before it takes the place, so that not even a power cut leaves half of it. On
+    an error the old file, if any, stays as it was.
+
+    Raises:
+        LFADSError: the disk is full or the folder cannot be written.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(_TEMPORARY, f".{path.name}.", path.parent)
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            yield temporary
+            # mkstemp makes files that only their owner reads; follow the umask as open() does
+            umask = os.umask(0)
+            os.umask(umask)
+            temporary.chmod(0o666 & ~umask)
+            sync(temporary)
+            os.replace(temporary, path)
+            sync(path.parent)
+        finally:
+            with suppress(FileNotFoundError):
+                temporary.unlink()
+
+
+def sync(path: Path) -> None:
+    """Have the system write a file, or the names in a folder, to the disk itself."""
+    if path.is_dir() and os.name == "nt":
+        return  # Windows opens no folders
+    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
     try:
-        yield temporary
-        # mkstemp makes files that only their owner reads; follow the umask as open() does
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
-        os.replace(temporary, path)
+        os.fsync(handle)
     finally:
-        with suppress(FileNotFoundError):
-            temporary.unlink()
+        os.close(handle)
+
+
+def remove_leftovers(folder: Path, names: Iterable[str] = ("*",)) -> None:
+    """Remove what processes that were killed while they wrote these files left of them."""
+    for name in names:
+        for path in folder.glob(f".{name}.*{_TEMPORARY}"):
+            path.unlink(missing_ok=True)

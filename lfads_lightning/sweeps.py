@@ -9,6 +9,7 @@ import csv
 import json
 import math
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,8 @@ import yaml
 from lfads_lightning.config import LFADSError
 from lfads_lightning.documents import read_document
 from lfads_lightning.files import whole_file
+from lfads_lightning.lock import run_lock
+from lfads_lightning.signals import Preempted
 
 COMMAND, JOB, ERROR, RESULTS = "sweep.yaml", "job.yaml", "error.txt", "results.csv"
 REPORT = "report.html"
@@ -41,27 +44,29 @@ def recorded(folder: Path, argv: Sequence[str]) -> Iterator[None]:
 
     Raises:
         SystemExit: jobs have failed.
+        LFADSError: another process runs a sweep there.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with whole_file(folder / COMMAND) as path:
-        path.write_text(yaml.safe_dump({"argv": list(argv), "cwd": str(Path.cwd())}))
-    try:
-        yield
-    finally:
-        jobs = ranked(folder)
-        if jobs:
-            write_results(folder, jobs)
-            shown = os.path.relpath(folder)
-            shown = str(folder) if shown.startswith("..") else shown
-            print(f"Sweep: {shown} ({RESULTS})\n{table(jobs)}")
-            if any((job.folder / REPORT).is_file() for job in jobs):
-                # it draws, and imports what takes a second; --help does not
-                from lfads_lightning.report.search_report import write_sweep_report
+    with run_lock(folder):
+        with whole_file(folder / COMMAND) as path:
+            path.write_text(yaml.safe_dump({"argv": list(argv), "cwd": str(Path.cwd())}))
+        try:
+            yield
+        finally:
+            jobs = ranked(folder)
+            if jobs:
+                write_results(folder, jobs)
+                shown = os.path.relpath(folder)
+                shown = str(folder) if shown.startswith("..") else shown
+                print(f"Sweep: {shown} ({RESULTS})\n{table(jobs)}")
+                hurries = sys.exc_info()[0] is Preempted
+                if not hurries and any((job.folder / REPORT).is_file() for job in jobs):
+                    # it draws, and imports what takes a second; --help does not
+                    from lfads_lightning.report.search_report import write_sweep_report
 
-                write_sweep_report(folder)
-                print(f"Report: {shown}/{REPORT}")
-            if any(job.status == "cut off" for job in jobs):
-                print(f"To go on with it: python train.py resume={shown}")
+                    write_sweep_report(folder)
+                    print(f"Report: {shown}/{REPORT}")
+                if any(job.status == "cut off" for job in jobs):
+                    print(f"To go on with it: python train.py resume={shown}")
     if any(job.status == "failed" for job in jobs):
         raise SystemExit(1)
 

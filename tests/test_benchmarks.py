@@ -1,12 +1,16 @@
 """The benchmarks run, and their rows hold what the README says."""
 
 import json
+import math
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
+
+from benchmarks import crash, endurance
 
 ROOT = Path(__file__).parent.parent
 
@@ -31,6 +35,33 @@ def test_step_measures_the_named_bodies_at_the_named_sizes(tmp_path):
     assert 0 < made[0]["gflops"] < made[0]["sgemm_gflops"]
     assert made[0]["step_ms"] > 0
     assert made[0]["load"] >= 0
+
+
+def test_killed_runs_continue_bit_for_bit(tmp_path):
+    """A kill in each of the four places; `make test-crash` makes 52."""
+    made = crash.crash(4, seed=1, folder=tmp_path)
+    assert made["kills"] == dict.fromkeys(crash.PLACES, 1)
+    assert (made["lost"], made["different"]) == ([], [])
+
+
+def test_crash_harness_sees_what_is_lost_and_what_differs():
+    before = {"checkpoint": 20, "scores.json": 1}
+    assert crash.lost(before, before | {"checkpoint": 30}) == []
+    assert crash.lost(before, before | {"checkpoint": 10}) == ["checkpoint"]
+    assert crash.lost(before, {"checkpoint": 20}) == ["scores.json"]
+    tree = {"w": torch.zeros(2), "n": [1, math.nan], "log": "a"}
+    assert crash.different(tree, tree) == []
+    assert crash.different(tree, tree | {"w": torch.tensor([0.0, 1e-45])}) == ["/w"]
+    assert crash.different(tree, tree | {"n": [1, 2.0]}) == ["/n"]
+    assert crash.different(tree, tree | {"log": "b"}) == ["/log"]
+    assert crash.different(tree, {"w": torch.zeros(2)}) != []
+
+
+def test_short_endurance_run_is_bounded(tmp_path):
+    made = endurance.endure(600, tmp_path)
+    assert made["checkpoints"] <= endurance.KEPT
+    assert made["checkpoints_lve"] <= endurance.KEPT_LVE
+    assert made["most_memory_mb_later"] > 0
 
 
 @pytest.mark.slow

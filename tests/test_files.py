@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 import lfads_lightning as lfads
+from lfads_lightning.config import LFADSError
 from lfads_lightning.files import new_run_folder, whole_file
 
 
@@ -46,7 +47,7 @@ def test_file_is_replaced_whole_or_left(tmp_path):
     path = tmp_path / "deep" / "file"
     with whole_file(path) as new:
         new.write_text("old")
-    with pytest.raises(OSError, match="disk"), whole_file(path) as new:
+    with pytest.raises(LFADSError, match="file: cannot be written .disk."), whole_file(path) as new:
         new.write_text("half")
         raise OSError("disk")
     assert path.read_text() == "old"

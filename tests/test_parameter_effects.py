@@ -8,6 +8,7 @@ import contextlib
 import csv
 import functools
 import json
+import math
 import shutil
 import sys
 import types
@@ -1701,6 +1702,42 @@ def test_num_workers_is_the_number_of_processes(search, monkeypatch):
             search(num_workers=n)
     search(num_workers=1)  # in this process
     assert started == [2, 3]
+
+
+# --- faults ---
+
+
+@effect_of("max_recoveries")
+@pytest.mark.parametrize("most", [0, 2])
+@pytest.mark.filterwarnings("ignore:.*(left out|back to the weights):UserWarning")
+def test_max_recoveries_bounds_the_returns_to_a_checkpoint(train, monkeypatch, most):
+    """Three updates in a row that are not finite make one return."""
+    original, updates = module.compute_loss, []
+
+    def never_finite(*args):
+        updates.append(torch.is_grad_enabled())
+        terms = original(*args)
+        return terms._replace(total=terms.total * math.nan)
+
+    monkeypatch.setattr(module, "compute_loss", never_finite)
+    with pytest.raises(LFADSError, match=rf"after {most} returns to a checkpoint"):
+        train(max_recoveries=most, batch_size=2, max_epochs=9)
+    assert sum(updates) == 3 * (most + 1)
+
+
+@effect_of("deterministic")
+def test_deterministic_holds_while_training(train, monkeypatch):
+    seen, original = [], LFADSModule.training_step
+
+    def look(self, batch):
+        seen.append(torch.are_deterministic_algorithms_enabled())
+        return original(self, batch)
+
+    monkeypatch.setattr(LFADSModule, "training_step", look)
+    train(max_steps=1)
+    train(max_steps=1, deterministic=True)
+    assert seen == [False, True]
+    assert not torch.are_deterministic_algorithms_enabled()
 
 
 # --- completeness ---

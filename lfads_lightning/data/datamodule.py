@@ -116,13 +116,19 @@ class TrainingBatches(Sampler):
         batch_size: cut to a session's number of trials.
         seed: of the order.
         part: (i, n): serve the i-th of n parts of each batch, each device its own.
+        first_batch: where the first epoch begins, when a run is continued in the middle of it.
     """
 
     def __init__(
-        self, n_trials: dict[str, int], batch_size: int, seed: int, part: tuple[int, int] = (0, 1)
+        self,
+        n_trials: dict[str, int],
+        batch_size: int,
+        seed: int,
+        part: tuple[int, int] = (0, 1),
+        first_batch: int = 0,
     ) -> None:
         self.n_trials, self.batch_size, self.seed, self.epoch = n_trials, batch_size, seed, 0
-        self.part = part
+        self.part, self.first_batch = part, first_batch
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch's order; Lightning calls it."""
@@ -134,6 +140,11 @@ class TrainingBatches(Sampler):
 
     def __iter__(self) -> Iterator[TrialIndex]:
         """Yield the epoch's batches."""
+        # now, whether or not a batch is taken; the epoch is set later, before the first one is
+        skipped, self.first_batch = self.first_batch, 0
+        return self._batches(skipped)
+
+    def _batches(self, skipped: int) -> Iterator[TrialIndex]:
         rng = np.random.default_rng([self.seed, self.epoch])
         batches = []
         for name, n in self.n_trials.items():
@@ -143,6 +154,8 @@ class TrainingBatches(Sampler):
             batches += [(name, trials) for trials in order.reshape(-1, size)]
         i, n = self.part
         for number, k in enumerate(rng.permutation(len(batches))):
+            if number < skipped:
+                continue
             name, trials = batches[k]
             first, end = i * len(trials) // n, (i + 1) * len(trials) // n
             yield TrialIndex(name, trials[first:end], number, first, len(trials))
@@ -176,7 +189,7 @@ class OrderedBatches(Sampler):
         return iter(self.batches)
 
 
-def jitter_spikes(counts: Tensor, width: int) -> Tensor:
+def jitter_spikes(counts: Tensor, width: int, rng: torch.Generator | None = None) -> Tensor:
     """Move every single spike in time, at random.
 
     A count of k is k spikes; each moves by an integer uniform on [-width, width-1], as in the
@@ -186,6 +199,7 @@ def jitter_spikes(counts: Tensor, width: int) -> Tensor:
     Args:
         counts: (B, T, D), any integer or floating type.
         width: bins; 0 returns the input. At most T - 1 is used, where one reflection is enough.
+        rng: of the moves; None: torch's own.
 
     Returns:
         (B, T, D) float32.
@@ -197,7 +211,7 @@ def jitter_spikes(counts: Tensor, width: int) -> Tensor:
     where = counts.nonzero()
     copies = counts[tuple(where.T)].long()
     trial, t, channel = where.repeat_interleave(copies, dim=0).T
-    t = (t + torch.randint(-width, width, t.shape, device=t.device)).abs()
+    t = (t + torch.randint(-width, width, t.shape, device=t.device, generator=rng)).abs()
     t = torch.where(t > n_bins - 1, 2 * (n_bins - 1) - t, t)
     jittered = torch.zeros_like(counts, dtype=torch.float32)
     one = torch.ones((), device=counts.device)
@@ -230,11 +244,15 @@ class LFADSDataModule(pl.LightningDataModule):
         self.jitter_width, self.seed = jitter_width, seed
         self.sample_validation_rate = sample_validation_rate
         self.sample_validation_seed = sample_validation_seed
+        self.first_batch = 0  # of the first epoch; the module sets it when it takes a run up
 
     def train_dataloader(self) -> DataLoader:
         """Return the training batches."""
         splits = {s.name: s.train for s in self.sessions}
-        sampler = TrainingBatches(_n_trials(splits), self.batch_size, self.seed, self._part())
+        sampler = TrainingBatches(
+            _n_trials(splits), self.batch_size, self.seed, self._part(), self.first_batch
+        )
+        self.first_batch = 0
         return self._loader(splits, sampler, "train")
 
     def val_dataloader(self) -> DataLoader | list:
@@ -258,16 +276,24 @@ class LFADSDataModule(pl.LightningDataModule):
                 name: entries_never_shown(held.data.shape, rate, seed, name, split)
                 for name, held in splits.items()
             }
-        return DataLoader(Trials(splits, never_shown), batch_size=None, sampler=sampler)
+        # each pass draws a number; of torch's own generator a continued run would draw one more
+        rng = torch.Generator().manual_seed(self.seed)
+        trials = Trials(splits, never_shown)
+        return DataLoader(trials, batch_size=None, sampler=sampler, generator=rng)
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Batch:
         """Jitter training batches, on the device."""
         if self.jitter_width > 0 and self.trainer is not None and self.trainer.training:
             data, hidden = batch.data, batch.never_shown
+            # of this seed, update and device alone: a run that is continued draws the same
+            mixed = np.random.SeedSequence(
+                [self.seed, 2, self.trainer.global_step, batch.first]
+            ).generate_state(1, np.uint32)
+            rng = torch.Generator(data.device).manual_seed(int(mixed[0]))
             if hidden is None:
-                data = jitter_spikes(data, self.jitter_width)
+                data = jitter_spikes(data, self.jitter_width, rng)
             else:  # no spike moves out of the entries that are never shown
-                moved = jitter_spikes(data * ~hidden, self.jitter_width)
+                moved = jitter_spikes(data * ~hidden, self.jitter_width, rng)
                 data = torch.where(hidden, data, moved)
             batch = batch._replace(data=data)
         return batch

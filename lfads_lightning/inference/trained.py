@@ -31,6 +31,7 @@ from lfads_lightning.training.checkpoints import (
     PERIODIC,
     load_checkpoint,
     require_checkpoint,
+    write_checkpoint,
     write_index,
 )
 from lfads_lightning.training.format import rebuilt
@@ -168,8 +169,7 @@ class Trained:
         name = f"{self.config.output.checkpoint_name}-{self.step:08d}.ckpt"
         state = {f"model.{k}": v.cpu() for k, v in self.model.state_dict().items()}
         record = model_record(self.model, self.config, self.n_bins, self.step)
-        with whole_file(folder / FOLDER / name) as path:
-            torch.save({"state_dict": state, "lfads": record}, path)
+        write_checkpoint({"state_dict": state, "lfads": record}, folder / FOLDER / name)
         write_index(folder / FOLDER, PERIODIC, [name])
         write_config(self.config, folder)
         if self.scores:

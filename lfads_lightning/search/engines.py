@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import signal
 import sys
 import threading
 import time
@@ -16,6 +17,7 @@ from lfads_lightning.config import Config, Engine, LFADSError
 from lfads_lightning.data.sessions import Session
 from lfads_lightning.params import from_dict, to_dict
 from lfads_lightning.search.members import Task, train_member
+from lfads_lightning.signals import PREEMPTIONS, Preempted
 from lfads_lightning.training.loop import resolve_device
 
 SECONDS_BETWEEN_LOOKS = 0.5
@@ -73,11 +75,13 @@ class _Processes:
     """Members in worker processes; each worker holds the data."""
 
     def __init__(self, config: Config, sessions: Sequence[Session], folder: Path, n: int) -> None:
+        context = get_context("spawn")
+        self.told = context.Event()
         self.pool = ProcessPoolExecutor(
             n,
-            get_context("spawn"),
+            context,
             _begin_worker,
-            (to_dict(config), list(sessions), folder, os.getpid()),
+            (to_dict(config), list(sessions), folder, os.getpid(), self.told),
         )
 
     def train(self, tasks: Sequence[Task]) -> Iterator[tuple[Task, float]]:
@@ -86,28 +90,38 @@ class _Processes:
             yield futures[future], future.result()
 
     def close(self) -> None:
+        self.told.set()  # those that still train save, and end
         self.pool.shutdown(wait=True, cancel_futures=True)
 
 
-_worker: list[Any] = []  # of this process: config, sessions, folder
+_worker: list[Any] = []  # of this process: config, sessions, folder, the event that ends it
 
 
 def _begin_worker(
-    config: dict[str, Any], sessions: list[Session], folder: Path, parent: int
+    config: dict[str, Any], sessions: list[Session], folder: Path, parent: int, told: Any
 ) -> None:
-    _worker[:] = [from_dict(config), sessions, folder]
+    _worker[:] = [from_dict(config), sessions, folder, told]
     warnings.simplefilter("ignore")  # the search has said it
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    for number in (signal.SIGINT, *PREEMPTIONS):
+        # a terminal or a cluster signals every process; between two members the search decides
+        signal.signal(number, lambda *_: None)
+    threading.Thread(target=_watch, args=(parent, told), daemon=True).start()
 
 
-def _end_with(parent: int) -> None:
-    """End this process when the one that started it is gone, killed perhaps."""
+def _watch(parent: int, told: Any) -> None:
+    """End this process with the one that started it; stop training when that says so."""
+    has_stopped = False
     while os.getppid() == parent:
         time.sleep(SECONDS_BETWEEN_LOOKS)
+        if told.is_set() and not has_stopped:
+            has_stopped = True
+            signal.raise_signal(signal.SIGTERM)  # the main thread gets it
     os._exit(1)
 
 
 def _train_in_worker(task: Task) -> float:
+    if _worker[3].is_set():
+        raise Preempted
     return train_member(_worker[0], _worker[1], _worker[2], task)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -10,9 +11,13 @@ import lightning.pytorch as pl
 
 from lfads_lightning.config import Algorithm, Config, LFADSError
 from lfads_lightning.data.sessions import Session
-from lfads_lightning.files import whole_file
+from lfads_lightning.files import remove_leftovers, whole_file
+from lfads_lightning.lock import SECONDS_OF_SILENCE, run_lock
 from lfads_lightning.params import from_flat
+from lfads_lightning.signals import Preempted, Request
 from lfads_lightning.training import loop
+from lfads_lightning.training.checkpoints import damage
+from lfads_lightning.training.faults import Diverged
 from lfads_lightning.training.logs import EpochLogs
 
 
@@ -50,15 +55,30 @@ def member_config(config: Config, search: Path, task: Task) -> Config:
 
 
 class _KeepResult(pl.Callback):
-    """Save the state at the end of the generation."""
+    """Save the state at the end of the generation, or where it was told to stop."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.request: Request | None = None  # to stop, of this run
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save it, whole or not at all."""
-        with whole_file(self.path) as path:
-            trainer.save_checkpoint(path)
+        trainer.save_checkpoint(self.path)
+
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        """Save what goes on later; or, of a member that diverged, what its generation ends with."""
+        at_once = self.request is not None and self.request.at_once
+        if isinstance(exception, KeyboardInterrupt | Preempted) and not at_once:
+            trainer.save_checkpoint(cut_off(self.path))
+        elif isinstance(exception, Diverged):
+            trainer.save_checkpoint(self.path)
+
+
+def cut_off(result: Path) -> Path:
+    """Return where a generation that was told to stop is saved, beside its result to be."""
+    return result.with_suffix(".cut")
 
 
 def train_member(config: Config, sessions: Sequence[Session], search: Path, task: Task) -> float:
@@ -79,11 +99,23 @@ def train_member(config: Config, sessions: Sequence[Session], search: Path, task
     folder = member_folder(search, task.member)
     result = checkpoint_of(search, task.member, task.generation)
     logs = EpochLogs(folder, own.output.csv_log)
-    ended = loop.train(own, sessions, folder, [logs, _KeepResult(result)], task.start)
-    score = ended.valid.get(f"valid/{own.trainer.criterion.name}", math.inf)
-    score = score if math.isfinite(score) else math.inf
-    with whole_file(result.with_suffix(".json")) as path:
-        path.write_text(json.dumps({"score": score, "valid": ended.valid}))
+    # a worker whose search was killed may take a moment to end
+    with run_lock(folder, wait_s=SECONDS_OF_SILENCE):
+        remove_leftovers(folder)
+        start, cut = task.start, cut_off(result)
+        if cut.is_file() and damage(cut) is None:  # its learning rate has moved on
+            start, own.optim.do_reset_learning_rate = cut, False
+        try:
+            ended = loop.train(own, sessions, folder, [logs, _KeepResult(result)], start)
+            valid = ended.valid
+        except Diverged as error:
+            warnings.warn(str(error), stacklevel=2)
+            valid = {}
+        score = valid.get(f"valid/{own.trainer.criterion.name}", math.inf)
+        score = score if math.isfinite(score) else math.inf
+        with whole_file(result.with_suffix(".json")) as path:
+            path.write_text(json.dumps({"score": score, "valid": valid}))
+        cut.unlink(missing_ok=True)
     return score
 
 
@@ -99,7 +131,8 @@ def score_of(search: Path, task: Task) -> float | None:
             f"{result.with_suffix('.json')}: is no score of a member ({error}); delete it to train "
             "this generation of the member again"
         ) from error
-    return float(score) if result.is_file() else None
+    # a checkpoint that does not hold what it held is made again
+    return float(score) if damage(result) is None else None
 
 
 def valid_of(search: Path, member: int, generation: int) -> dict[str, float]:

@@ -28,6 +28,7 @@ from lfads_lightning.files import whole_file
 from lfads_lightning.search import engines
 from lfads_lightning.search.members import Task, checkpoint_of, valid_of
 from lfads_lightning.search.space import Range
+from lfads_lightning.signals import Preempted
 from lfads_lightning.stores import push
 from lfads_lightning.training.logs import duration
 
@@ -73,10 +74,9 @@ def search(
             journal.finish_generation([scores[t.member] for t in tasks], seconds)
             push(folder)
             journal.tell(seconds)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Preempted):
         print(
-            f"Interrupted; what has ended is saved. To continue: python train.py "
-            f"output.lfads_save_dir={folder}",
+            f"Interrupted and saved. To continue: python train.py output.lfads_save_dir={folder}",
             file=sys.stderr,
         )
         raise

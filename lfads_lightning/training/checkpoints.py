@@ -1,20 +1,28 @@
 """Checkpoints of a run: periodic and lowest validation error, each with an index file.
 
 ``checkpoints/checkpoint.json`` and ``checkpoints/checkpoint_lve.json`` list the files kept, oldest
-first; ``output.checkpoint_pb_load_name`` names the index to load from.
+first; ``output.checkpoint_pb_load_name`` names the index to load from. A checkpoint is a zip
+archive, in which every record has its checksum; they are looked at before a file is used.
 """
 
 import difflib
+import io
 import json
+import re
 import sys
+import warnings
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+import torch
+from lightning.fabric.plugins import CheckpointIO
 from lightning.pytorch.callbacks import Checkpoint
 
 from lfads_lightning.config import LFADSError, OutputConfig
-from lfads_lightning.files import whole_file
+from lfads_lightning.files import remove_leftovers, whole_file
+from lfads_lightning.signals import Preempted, Request
 from lfads_lightning.stores import push
 from lfads_lightning.training.format import read_checkpoint
 from lfads_lightning.training.module import LFADSModule
@@ -25,7 +33,7 @@ EVERY_N_EPOCHS = 10  # as the original, from its first epoch on
 
 
 class Checkpoints(Checkpoint):
-    """Save every tenth epoch, at the end, on an interrupt, and at the lowest validation cost.
+    """Save every tenth epoch, at the end, when told to stop, and at the lowest validation cost.
 
     The lowest validation cost (``trainer.criterion``) counts only where all hold (the original's
     rule): KL and L2 ramps are 1 (or both L2 scales 0), this is at least the second validation, and
@@ -50,6 +58,8 @@ class Checkpoints(Checkpoint):
         self.criterion, self.patience = criterion, patience
         self.n_validations, self.since_lowest = 0, 0
         self.best: dict[str, float] = {}  # validation metrics of the lowest epoch
+        self.best_name = ""  # its file
+        self.request: Request | None = None  # to stop, of this run
 
     @property
     def lowest(self) -> float:
@@ -63,6 +73,7 @@ class Checkpoints(Checkpoint):
             "since_lowest": self.since_lowest,
             "criterion": self.criterion,
             "best": self.best,
+            "best_name": self.best_name,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -70,6 +81,24 @@ class Checkpoints(Checkpoint):
         self.n_validations = state_dict["n_validations"]
         if state_dict["criterion"] == self.criterion:
             self.since_lowest, self.best = state_dict["since_lowest"], state_dict["best"]
+            self.best_name = state_dict.get("best_name", "")
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Tidy up after a run that was killed, and show where to go back to after a fault."""
+        assert isinstance(pl_module, LFADSModule)
+        pl_module.faults.newest = lambda: find_checkpoint(self.folder.parent, PERIODIC)
+        if not trainer.is_global_zero:
+            return
+        remove_leftovers(self.folder)
+        listed = {i: read_index(self.folder, i) for i in (PERIODIC, LOWEST)}
+        if self.best_name in listed[LOWEST][:-1]:  # those behind it are of a future that was lost
+            listed[LOWEST].remove(self.best_name)
+            listed[LOWEST].append(self.best_name)
+            write_index(self.folder, LOWEST, listed[LOWEST])
+        ours = re.compile(re.escape(self.output.checkpoint_name) + r"(_lve)?-\d{8,}\.ckpt")
+        for path in self.folder.glob("*.ckpt"):  # of a save that was killed before its last step
+            if ours.fullmatch(path.name) and path.name not in listed[PERIODIC] + listed[LOWEST]:
+                path.unlink(missing_ok=True)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save what this epoch asks for."""
@@ -81,6 +110,7 @@ class Checkpoints(Checkpoint):
             if metrics[self.criterion] < self.lowest:
                 self.since_lowest = 0
                 self.best = {k: v for k, v in metrics.items() if k.startswith("valid/")}
+                self.best_name = self._name(pl_module, LOWEST)
                 self._save(trainer, pl_module, LOWEST, self.output.max_ckpt_to_keep_lve)
             if self.patience is not None and self.since_lowest >= self.patience:
                 trainer.should_stop = True
@@ -96,32 +126,99 @@ class Checkpoints(Checkpoint):
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
     ) -> None:
-        """Save on Ctrl-C."""
-        if isinstance(exception, KeyboardInterrupt):
+        """Save when told to stop: KeyboardInterrupt and Preempted come between two updates."""
+        if not isinstance(exception, KeyboardInterrupt | Preempted):
+            return
+        at_once = self.request is not None and self.request.at_once
+        if not at_once:
             self._save(trainer, pl_module, PERIODIC, self.output.max_ckpt_to_keep)
-            if not trainer.is_global_zero:
-                return
-            run = self.folder.parent
-            print(
-                f"Interrupted and saved. To continue: python train.py output.lfads_save_dir={run}",
-                file=sys.stderr,
-            )
+        if trainer.is_global_zero:
+            done = "Interrupted, and not saved" if at_once else "Interrupted and saved"
+            tell_to_continue(self.folder.parent, done)
+
+    def _name(self, module: LFADSModule, index: str) -> str:
+        lve = "_lve" if index == LOWEST else ""
+        return f"{self.output.checkpoint_name}{lve}-{module.step:08d}.ckpt"
 
     def _save(
         self, trainer: pl.Trainer, module: pl.LightningModule, index: str, n_kept: int
     ) -> None:
         assert isinstance(module, LFADSModule)
-        lve = "_lve" if index == LOWEST else ""
-        name = f"{self.output.checkpoint_name}{lve}-{module.step:08d}.ckpt"
+        name = self._name(module, index)
+        trainer.save_checkpoint(self.folder / name)  # all processes take part, the first writes
         if not trainer.is_global_zero:
-            trainer.save_checkpoint(self.folder / name)  # takes part, and writes nothing
             return
-        with whole_file(self.folder / name) as path:
-            trainer.save_checkpoint(path)
         kept = [n for n in read_index(self.folder, index) if n != name] + [name]
         write_index(self.folder, index, kept[-n_kept:])
         for old in kept[:-n_kept]:
             (self.folder / old).unlink(missing_ok=True)
+
+
+def tell_to_continue(run: Path, done: str) -> None:
+    """Say how a run that was told to stop is continued."""
+    print(f"{done}. To continue: python train.py output.lfads_save_dir={run}", file=sys.stderr)
+
+
+class WholeCheckpoints(CheckpointIO):
+    """Lets Lightning write checkpoints whole or not at all, and read those that are intact."""
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
+    ) -> None:
+        """Write a checkpoint."""
+        write_checkpoint(checkpoint, Path(path))
+
+    def load_checkpoint(
+        self, path: Any, map_location: Any = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        """Read a checkpoint; its code, if any, never runs."""
+        return load_checkpoint(Path(path))
+
+    def remove_checkpoint(self, path: Any) -> None:
+        """Remove a checkpoint."""
+        Path(path).unlink(missing_ok=True)
+
+
+def write_checkpoint(checkpoint: dict[str, Any], path: Path) -> None:
+    """Write a checkpoint whole.
+
+    Raises:
+        LFADSError: the disk is full or the folder cannot be written.
+    """
+    buffer = io.BytesIO()  # torch's own errors about a full disk say nothing of it
+    torch.save(checkpoint, buffer)
+    with whole_file(path) as temporary:
+        temporary.write_bytes(buffer.getbuffer())
+
+
+def damage(path: Path) -> str | None:
+    """Say what is wrong with a checkpoint file; None where it is whole and readable."""
+    if (problem := _checksums(path)) is not None:
+        return problem
+    try:
+        torch.load(path, map_location="meta", weights_only=True)  # reads headers that zipfile skips
+    except Exception as error:  # torch raises half a dozen types
+        return _damaged(error)
+    return None
+
+
+def _checksums(path: Path) -> str | None:
+    try:
+        size = path.stat().st_size
+        with zipfile.ZipFile(path) as archive:
+            # what torch writes is not compressed; a file that claims to hold more is a trap
+            if sum(record.file_size for record in archive.infolist()) > size:
+                return "claims to hold more than it does"
+            bad = archive.testzip()
+    except FileNotFoundError:
+        return "is missing"
+    except Exception as error:  # zipfile raises half a dozen types
+        return _damaged(error)
+    return None if bad is None else f"is damaged (the checksum of its record {bad} does not hold)"
+
+
+def _damaged(error: Exception) -> str:
+    return f"is damaged ({' '.join(str(error).split())[:200] or type(error).__name__})"
 
 
 def ramps_complete(module: LFADSModule) -> bool:
@@ -151,22 +248,32 @@ def write_index(folder: Path, index: str, names: list[str]) -> None:
 
 
 def find_checkpoint(run: Path, index: str) -> Path | None:
-    """Return the newest checkpoint of an index of a run's folder; None where it has no index.
+    """Return the newest intact checkpoint of an index of a run's folder; None without an index.
 
     Args:
         run: the run's folder.
         index: ``checkpoint``, ``checkpoint_lve``, or empty for the first.
 
     Raises:
-        LFADSError: the index names files that are not there.
+        LFADSError: none that the index names is there and intact.
     """
-    folder = run / FOLDER
-    names = read_index(folder, index or PERIODIC)
-    for name in reversed(names):
-        if (folder / name).is_file():
+    folder, bad = run / FOLDER, list[str]()
+    for name in reversed(read_index(folder, index or PERIODIC)):
+        problem = damage(folder / name)
+        if problem is None:
+            if bad:
+                warnings.warn(
+                    f"{folder}: {'; '.join(bad)}: using {name}, which was written before",
+                    stacklevel=2,
+                )
             return folder / name
-    if names:
-        raise LFADSError(f"{folder}: {names[-1]}, named by {index}.json, is missing")
+        bad.append(f"{name} {problem}")
+    if bad:
+        raise LFADSError(
+            f"{folder}: no checkpoint of {index or PERIODIC}.json can be used: {'; '.join(bad)}; "
+            "restore one of them, use the other index (output.checkpoint_pb_load_name), or begin "
+            "in another output.lfads_save_dir"
+        )
     return None
 
 
@@ -204,4 +311,10 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     Raises:
         LFADSError: not a checkpoint of ours, damaged, or of a newer format.
     """
-    return read_checkpoint(path)
+    checkpoint = read_checkpoint(path)
+    if (problem := _checksums(path)) is not None:
+        raise LFADSError(
+            f"{path}: {problem}; an older one of the same run can be put last in the index file "
+            "beside it"
+        )
+    return checkpoint

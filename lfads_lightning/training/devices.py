@@ -12,6 +12,7 @@ import lightning.pytorch as pl
 import torch
 from torch import multiprocessing
 
+from lfads_lightning import signals
 from lfads_lightning.config import Config, LFADSError
 from lfads_lightning.data.sessions import Session
 from lfads_lightning.params import from_dict, to_dict
@@ -55,14 +56,19 @@ def train(
     workers = multiprocessing.start_processes(
         _one_of_them, arguments, nprocs=n, join=False, start_method="spawn"
     )
-    try:
-        while not workers.join():
-            pass
-    except KeyboardInterrupt:
-        for process in workers.processes:  # they save, and end
-            process.join()
-        raise
+    with signals.noted() as request:
+        told = False
+        while not workers.join(timeout=0.2):
+            if request.signal is not None and not told:
+                told = True
+                for process in workers.processes:  # they save, and end; one request is enough
+                    if process.is_alive():
+                        process.terminate()
+    if request.signal is not None:
+        raise request.error()
     outcome = results.get()
+    if outcome is None:  # a process was told to stop, this one was not
+        raise signals.Preempted
     if isinstance(outcome, str):
         raise LFADSError(outcome)
     return loop.Ended(*outcome)
@@ -89,12 +95,13 @@ def _one_of_them(
     }
     if rank > 0:
         warnings.simplefilter("ignore")  # the first process says it
-    with suppress(KeyboardInterrupt):
+    outcome: Any = None
+    with suppress(KeyboardInterrupt, signals.Preempted):
         try:
-            outcome: Any = tuple(loop.train(from_dict(config), sessions, folder, callbacks, start))
+            outcome = tuple(loop.train(from_dict(config), sessions, folder, callbacks, start))
         except LFADSError as error:  # the same in all of them
             outcome = str(error)
-        if rank == 0:
-            results.put(outcome)
+    if rank == 0:
+        results.put(outcome)
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()

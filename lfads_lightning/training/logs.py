@@ -5,13 +5,14 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import lightning.pytorch as pl
 from lightning.pytorch.loggers import TensorBoardLogger
 from tqdm import tqdm
 
 from lfads_lightning.config import LossConfig
-from lfads_lightning.files import whole_file
+from lfads_lightning.files import remove_leftovers, sync, whole_file, writing
 from lfads_lightning.training.module import LFADSModule
 
 SECONDS_BETWEEN_LINES = 10.0
@@ -41,6 +42,7 @@ class EpochLogs(pl.Callback):
         """Cut both logs back to the epoch at which training starts."""
         if not trainer.is_global_zero:
             return
+        remove_leftovers(self.table.parent, self._names())
         epoch = trainer.current_epoch
         _keep_lines(self.table, lambda line: line.startswith("epoch,") or _int(line, 0) < epoch)
         if self.fitlog is not None:
@@ -53,18 +55,38 @@ class EpochLogs(pl.Callback):
         if not metrics or not trainer.is_global_zero:
             return
         row = {"epoch": trainer.current_epoch, "step": step} | metrics
-        is_new = not self.table.exists()
-        with self.table.open("a", newline="") as file:
-            writer = csv.DictWriter(file, row.keys())
-            if is_new:
-                writer.writeheader()
-            writer.writerow(row)
+        with writing(self.table):
+            is_new = not self.table.exists()
+            with self.table.open("a", newline="") as file:
+                writer = csv.DictWriter(file, row.keys())
+                if is_new:
+                    writer.writeheader()
+                writer.writerow(row)
         if self.fitlog is not None:
-            with self.fitlog.open("a") as file:
+            with writing(self.fitlog), self.fitlog.open("a") as file:
                 file.write(fitlog_line(trainer.current_epoch, step, metrics))
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
-                logger.log_metrics(metrics, step)
+                with writing(self.table.parent / "tensorboard"):
+                    logger.log_metrics(metrics, step)
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Have on the disk what the logs say of the epochs before the checkpoint."""
+        if not trainer.is_global_zero:
+            return
+        for name in self._names():
+            path = self.table.parent / name
+            if path.exists():
+                with writing(path):
+                    sync(path)
+        for logger in trainer.loggers:
+            with writing(self.table.parent / "tensorboard"):
+                logger.save()
+
+    def _names(self) -> list[str]:
+        return [path.name for path in (self.table, self.fitlog) if path is not None]
 
 
 def fitlog_line(epoch: int, step: int, metrics: dict[str, float]) -> str:
@@ -96,7 +118,7 @@ def _keep_lines(path: Path, keep: Callable[[str], bool]) -> None:
     if not path.exists():
         return
     lines = path.read_text().splitlines(keepends=True)
-    kept = [line for line in lines if keep(line)]
+    kept = [line for line in lines if line.endswith("\n") and keep(line)]
     if len(kept) < len(lines):
         with whole_file(path) as new:
             new.write_text("".join(kept))

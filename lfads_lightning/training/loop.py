@@ -1,7 +1,7 @@
 """Training in one process: model, data and Lightning's trainer put together."""
 
 import logging
-import signal
+import os
 import time
 import warnings
 from collections.abc import Iterator, Sequence
@@ -16,6 +16,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.plugins.environments import LightningEnvironment
 from lightning.pytorch.strategies import DDPStrategy
 
+from lfads_lightning import signals
 from lfads_lightning.config import Config, LFADSError, Precision, SessionSpec
 from lfads_lightning.data.arrays import listed
 from lfads_lightning.data.datamodule import LFADSDataModule
@@ -28,10 +29,13 @@ from lfads_lightning.training.checkpoints import (
     LOWEST,
     PERIODIC,
     Checkpoints,
+    WholeCheckpoints,
     find_checkpoint,
     load_checkpoint,
     require_checkpoint,
+    tell_to_continue,
 )
+from lfads_lightning.training.interrupts import StopWhenTold
 from lfads_lightning.training.module import EpochEnd, LFADSModule
 from lfads_lightning.training.predictions import nulls
 from lfads_lightning.training.start import (
@@ -70,10 +74,18 @@ def train(
         start: checkpoint to continue from.
 
     Raises:
-        LFADSError: the checkpoint does not fit data or parameters.
+        LFADSError: the checkpoint does not fit data or parameters; the disk is full; no loss is
+            finite any more.
+        KeyboardInterrupt: Ctrl-C; what was done is saved.
+        Preempted: SIGTERM or SIGUSR1; the same.
     """
     device = resolve_device(config.trainer.device)
-    with one_setting_of_threads(config.trainer.num_threads), _quiet_lightning():
+    with (
+        signals.noted() as request,
+        one_setting_of_threads(config.trainer.num_threads),
+        _deterministic(config.trainer.deterministic),
+        _quiet_lightning(),
+    ):
         pl.seed_everything(config.seed, verbose=False)
         data = LFADSDataModule(
             sessions,
@@ -90,12 +102,20 @@ def train(
             module.start_step = _start_from(model, config)
             warn_of_kept([s.name for s in sessions], model, config)
         continues = start is not None and _take_up(module, start)
-        trainer = _trainer(config, device, folder, callbacks)
+        step = load_checkpoint(start)["lfads"]["step"] if start is not None and continues else None
+        stop = StopWhenTold(request)
+        for keeper in callbacks:  # those that save when told to stop
+            if hasattr(keeper, "request"):
+                keeper.request = request
+        trainer = _trainer(config, device, folder, [stop, *callbacks], step)
         if trainer.is_global_zero:
             write_config(config, folder)
         started = time.monotonic()
         with _interrupts_raise():
             trainer.fit(module, data, ckpt_path=start if continues else None, weights_only=True)
+        if request.signal is not None:  # it came after the last update; scoring waits for a resume
+            tell_to_continue(folder, "Interrupted; all updates are done and saved")
+            raise request.error()
     keepers = [c for c in callbacks if isinstance(c, Checkpoints)]
     return Ended(
         {k: v for k, v in module.metrics.items() if k.startswith("valid/")},
@@ -236,13 +256,21 @@ def resolve_device(name: str) -> torch.device:
 
 
 def _trainer(
-    config: Config, device: torch.device, folder: Path, callbacks: Sequence[pl.Callback]
+    config: Config,
+    device: torch.device,
+    folder: Path,
+    callbacks: Sequence[pl.Callback],
+    step: int | None,
 ) -> pl.Trainer:
+    """Make the trainer of a run that continues after ``step`` updates; None: begins."""
     cfg = config.trainer
-    several: dict[str, Any] = {}
+    # inside a SLURM job too: Lightning would take its signals, and requeue it
+    environment = LightningEnvironment()
+    several: dict[str, Any] = {"plugins": [environment, WholeCheckpoints()]}
     if cfg.num_devices > 1:
         strategy = DDPStrategy(
-            cluster_environment=LightningEnvironment(),  # also inside a SLURM job
+            cluster_environment=environment,
+            checkpoint_io=WholeCheckpoints(),
             process_group_backend="nccl" if device.type == "cuda" else "gloo",
             find_unused_parameters=True,  # sessions that are not in a batch
         )
@@ -254,7 +282,10 @@ def _trainer(
         precision="64-true" if cfg.precision is Precision.float64 else "32-true",
         max_epochs=-1 if cfg.max_epochs is None else cfg.max_epochs,
         max_steps=-1 if cfg.max_steps is None else cfg.max_steps,
-        logger=TensorBoardLogger(folder, name="tensorboard", version=""),
+        # events behind this step are of a run that was cut off; readers forget them
+        logger=TensorBoardLogger(
+            folder, name="tensorboard", version="", purge_step=0 if step is None else step + 1
+        ),
         callbacks=[EpochEnd(), *callbacks],
         num_sanity_val_steps=0,
         enable_progress_bar=False,
@@ -276,14 +307,38 @@ def one_setting_of_threads(n: int) -> Iterator[None]:
 
 
 @contextmanager
+def _deterministic(asked: bool) -> Iterator[None]:
+    """Let torch use deterministic algorithms alone inside, if asked; afterwards as before."""
+    if not asked:
+        yield
+        return
+    cudnn = torch.backends.cudnn
+    before = (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+        cudnn.deterministic,
+        cudnn.benchmark,
+        os.environ.get("CUBLAS_WORKSPACE_CONFIG"),
+    )
+    torch.use_deterministic_algorithms(True)
+    cudnn.deterministic, cudnn.benchmark = True, False
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # torch demands it
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+        cudnn.deterministic, cudnn.benchmark = before[2:4]
+        if before[4] is None:
+            del os.environ["CUBLAS_WORKSPACE_CONFIG"]
+
+
+@contextmanager
 def _interrupts_raise() -> Iterator[None]:
     """Let Ctrl-C arrive as KeyboardInterrupt: Lightning would end the process, a notebook's too."""
-    handler = signal.getsignal(signal.SIGINT)
     try:
         yield
     except SystemExit as end:
         if isinstance(end.__context__, KeyboardInterrupt):
-            signal.signal(signal.SIGINT, handler)  # Lightning has switched it off
             raise KeyboardInterrupt from None
         raise
 
@@ -300,6 +355,8 @@ def _quiet_lightning() -> Iterator[None]:
         warnings.filterwarnings("ignore", ".*number of training batches.*")
         warnings.filterwarnings("ignore", ".*have no `val_dataloader`.*")
         warnings.filterwarnings("ignore", "Total length of `list` across ranks is zero.*")
+        # our sampler is wound on by the module
+        warnings.filterwarnings("ignore", ".*resuming from a checkpoint that ended before.*")
         warnings.filterwarnings("ignore", ".*LeafSpec.*")  # Lightning's use of torch
         for logger in loggers:
             logger.setLevel(logging.ERROR)

@@ -1,5 +1,6 @@
 """Training as a LightningModule: the loss of a step, the optimiser, the learning-rate rule."""
 
+import math
 from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any
@@ -17,6 +18,7 @@ from lfads_lightning.model.lfads import LFADS
 from lfads_lightning.model.loss import LossTerms, compute_loss, reconstruction
 from lfads_lightning.model.records import NO_DROPOUT, LFADSOutput, Masks, Noise
 from lfads_lightning.params import to_dict
+from lfads_lightning.training import faults, random_states
 from lfads_lightning.training.format import VERSION
 from lfads_lightning.training.optimizer import TFAdam
 from lfads_lightning.training.predictions import Null, bits_per_spike, log_likelihoods
@@ -36,6 +38,9 @@ class LFADSModule(pl.LightningModule):
 
     The random numbers of an update come from a generator seeded by (seed, update), and are drawn
     for all devices together: a resumed run and one on more devices draw the same.
+
+    An update whose loss or gradient is not finite is left out, of weights and logs alike; see
+    :mod:`lfads_lightning.training.faults`.
 
     Args:
         model: to train.
@@ -62,6 +67,8 @@ class LFADSModule(pl.LightningModule):
         self.metrics: dict[str, float] = {}
         self.smoothed: dict[str, float] = {}
         self.resumed = False
+        self.n_batches = 0  # of this epoch, behind us
+        self.faults = faults.Faults(config.trainer.max_recoveries)
         self._terms = list(LossTerms._fields)
         if config.data.sample_validation_rate > 0:
             self._terms.append("sample_recon")
@@ -69,6 +76,7 @@ class LFADSModule(pl.LightningModule):
         # sums of an epoch; they stay on the device until its end
         self._valid_sum, self._n_valid = torch.zeros(len(self._terms)), 0
         self._predicted_sum = torch.zeros(len(self._nulls))
+        self._this_batch: tuple[Batch, Tensor] | None = None
         self._empty_sums()
         restrict_training(model, config)
         # a device may have no validation batch, where the others have
@@ -86,6 +94,7 @@ class LFADSModule(pl.LightningModule):
     def _empty_sums(self) -> None:
         self._train_sum = torch.zeros(len(self._terms), device=self.device)
         self._norm_sum, self._n_updates = torch.zeros((), device=self.device), 0
+        self.n_batches = 0
 
     def training_step(self, batch: Batch) -> Tensor:
         """Return the loss of a batch, dropout on; of several devices, this one's share of it."""
@@ -108,10 +117,7 @@ class LFADSModule(pl.LightningModule):
             view = coordinated(view, kept, rate, unseen)
         output = self._look(batch, view, noise, masks)
         terms = compute_loss(model, output, batch.data, self.config.loss, *self.ramps(), view)
-        self._train_sum = self._train_sum + self._with_sample(terms, output, batch, never) * (
-            n_here / n
-        )
-        self._n_updates += 1
+        self._this_batch = batch, self._with_sample(terms, output, batch, never) * (n_here / n)
         # gradients are averaged over devices
         return terms.total * (n_here / n * self.trainer.world_size) if n > n_here else terms.total
 
@@ -168,6 +174,9 @@ class LFADSModule(pl.LightningModule):
         """Begin with the learning rate that the user asks for, also after loading."""
         self._train_sum = self._train_sum.to(self.device)
         self._norm_sum = self._norm_sum.to(self.device)
+        self._valid_sum = self._valid_sum.to(self.device)
+        self._predicted_sum = self._predicted_sum.to(self.device)
+        self.faults.begin(self)
         if self.resumed and self.config.optim.do_reset_learning_rate:
             for group in self.trainer.optimizers[0].param_groups:
                 group["lr"] = self.config.optim.learning_rate_init
@@ -181,7 +190,8 @@ class LFADSModule(pl.LightningModule):
         """Gather the epoch's numbers, then decay the learning rate or stop."""
         last_update = self.ramps(self.step - 1)
         train, valid, predicted, n_valid = self._on_all_devices()
-        metrics = self._named("train", train / max(self._n_updates, 1))
+        mean_of = self._n_updates or math.nan  # an epoch may have no finite update
+        metrics = self._named("train", train / mean_of)
         if n_valid:
             metrics |= self._named("valid", valid / n_valid)
             for (name, null), value in zip(self._nulls.items(), predicted.tolist(), strict=True):
@@ -189,15 +199,17 @@ class LFADSModule(pl.LightningModule):
             self._smooth(metrics)
         group = self.trainer.optimizers[0].param_groups[0]
         metrics |= {"ramp/kl": last_update[0], "ramp/l2": last_update[1], "lr": group["lr"]}
-        metrics["grad_norm"] = float(self._norm_sum / max(self._n_updates, 1))
+        metrics["grad_norm"] = float(self._norm_sum / mean_of)
         if self.model.config.co_dim > 0:
             prior = self.model.co_prior
             tau, var = prior.log_tau.exp().tolist(), prior.process_logvar().exp().tolist()
             metrics |= {f"prior/ar_tau_{k}": value for k, value in enumerate(tau)}
             metrics |= {f"prior/ar_var_{k}": value for k, value in enumerate(var)}
         self.metrics = metrics
+        rate = group["lr"]
+        if self._n_updates:
+            rate = self.rule(rate, metrics["train/total"])
         self._empty_sums()
-        rate = self.rule(group["lr"], metrics["train/total"])
         for each in self.trainer.optimizers[0].param_groups:
             each["lr"] = rate
         if rate < self.config.optim.learning_rate_stop:
@@ -236,30 +248,77 @@ class LFADSModule(pl.LightningModule):
     ) -> None:
         """Clip the global norm to max_grad_norm, and keep the norm before it for the logs."""
         trained = [p for p in self.model.parameters() if p.requires_grad]
-        norm = torch.nn.utils.clip_grad_norm_(trained, self.config.optim.max_grad_norm)
+        norm = torch.nn.utils.get_total_norm([p.grad for p in trained if p.grad is not None])
+        assert self._this_batch is not None
+        batch, terms = self._this_batch
+        # the norm is of all gradients, those of all devices: the one number to look at
+        if not math.isfinite(norm):
+            named = dict(zip(self._terms, terms.tolist(), strict=True))
+            self.faults.skip_update(self, batch, named)
+            return
+        self.faults.in_a_row = 0
+        torch.nn.utils.clip_grads_with_norm_(trained, self.config.optim.max_grad_norm, norm)
         self._norm_sum = self._norm_sum + norm.detach()
+        self._train_sum = self._train_sum + terms
+        self._n_updates += 1
+
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        """Count the batch: a run that is continued begins after it."""
+        self.n_batches += 1
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what rebuilds the model without its data, and what continues training."""
         checkpoint["lfads"] = model_record(self.model, self.config, self.n_bins, self.step)
         checkpoint["lfads"] |= {"costs": self.rule.costs, "start_step": self.start_step}
         checkpoint["lfads"]["smoothed"] = self.smoothed
-        # an interrupt may come in the middle of an epoch
-        checkpoint["lfads"]["sums"] = [self._train_sum.tolist(), float(self._norm_sum)]
+        checkpoint["lfads"]["metrics"] = self.metrics  # for the scores of a run that has ended
+        # an interrupt may come in the middle of an epoch, and one that max_steps cuts off shows the
+        # validation before it
+        checkpoint["lfads"]["sums"] = self._sums_of_each_device()
         checkpoint["lfads"]["n_updates"] = self._n_updates
-        checkpoint["rng"] = torch.get_rng_state()
+        checkpoint["lfads"]["n_batches"] = self.n_batches
+        checkpoint["lfads"]["faults"] = self.faults.state()
+        checkpoint["rng"] = random_states.get(self.device)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take up the learning-rate rule and the random state where they were."""
         record = checkpoint["lfads"]
         self.rule.costs, self.start_step = list(record["costs"]), record["start_step"]
         self.smoothed = dict(record["smoothed"])
-        sums, norm = (torch.tensor(s) for s in record["sums"])
-        if len(sums) == len(self._terms):  # sample validation may be new
-            self._train_sum, self._norm_sum = sums, norm
-            self._n_updates = record["n_updates"]
-        torch.set_rng_state(checkpoint["rng"].cpu())
+        self.metrics = dict(record.get("metrics", {}))
+        self._take_up_sums(record["sums"], record["n_updates"])
+        self.n_batches = record.get("n_batches", 0)
+        self.trainer.datamodule.first_batch = self.n_batches  # type: ignore[attr-defined]
+        self.faults.take_up(record.get("faults", {}))
+        random_states.put(checkpoint["rng"], self.device)
         self.resumed = True
+
+    def _sums_of_each_device(self) -> list[Tensor]:
+        """Return sums of training, validation, predictions, trials and norms, a row per device."""
+        n = torch.tensor(float(self._n_valid))
+        sums = self._train_sum, self._valid_sum, self._predicted_sum, n, self._norm_sum
+        rows = []
+        for mine in (s.to(self.device).reshape(-1) for s in sums):
+            each = [torch.empty_like(mine) for _ in range(self.trainer.world_size)]
+            if len(each) == 1:
+                each = [mine]
+            else:
+                torch.distributed.all_gather(each, mine)
+            rows.append(torch.stack(each).cpu())
+        return rows
+
+    def _take_up_sums(self, rows: list[Any], n_updates: int) -> None:
+        sizes = [len(self._terms)] * 2 + [len(self._nulls), 1, 1]
+        # what is validated may be new; older checkpoints hold other sums
+        if [r.shape[-1] if isinstance(r, Tensor) and r.ndim == 2 else 0 for r in rows] != sizes:
+            return
+        rank = self.trainer.global_rank
+        if len(rows[0]) == self.trainer.world_size:
+            mine = [r[rank] for r in rows]
+        else:  # the first device takes all
+            mine = [*(r.sum(0) * (rank == 0) for r in rows[:-1]), rows[-1][0]]
+        self._train_sum, self._valid_sum, self._predicted_sum = mine[:3]
+        self._n_valid, self._norm_sum, self._n_updates = int(mine[3]), mine[4][0], n_updates
 
 
 class EpochEnd(pl.Callback):

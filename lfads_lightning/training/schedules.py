@@ -32,9 +32,8 @@ class LearningRateRule:
         """Take an epoch's mean training cost; return the learning rate of the next epoch."""
         n = self.n_to_compare
         if len(self.costs) > n and cost > max(self.costs[-n:]):
-            self.costs.append(float("inf"))
-            return rate * self.decay_factor
-        self.costs.append(cost)
+            cost, rate = float("inf"), rate * self.decay_factor
+        self.costs = [*self.costs, cost][-n - 1 :]  # more is never looked at
         return rate
 
     def epochs_until(self, rate: float, stop: float) -> float:

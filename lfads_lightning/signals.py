@@ -1,0 +1,100 @@
+"""Being told to stop: Ctrl-C, SIGTERM, and SIGUSR1, by which SLURM warns before it preempts.
+
+Training stops at the next point where its state is whole, saves, and raises KeyboardInterrupt or
+:class:`Preempted`; outside training there is nothing to save, and the program ends at once.
+"""
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+EXIT_RESUME = 75  # EX_TEMPFAIL of sysexits.h: try again; for us, resume me
+EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+
+# Windows has no SIGUSR1
+PREEMPTIONS = tuple(
+    s for s in (getattr(signal, name, None) for name in ("SIGTERM", "SIGUSR1")) if s is not None
+)
+
+
+class Preempted(SystemExit):
+    """The program was told to make way; if no one catches it, it ends with the code 75."""
+
+    def __init__(self) -> None:
+        super().__init__(EXIT_RESUME)
+
+
+class Request:
+    """Whether this process was told to stop.
+
+    Attributes:
+        signal: the first that came; None so far.
+        at_once: Ctrl-C came again: stop without saving.
+    """
+
+    def __init__(self) -> None:
+        self.signal: int | None = None
+        self.at_once = False
+
+    def error(self) -> BaseException:
+        """Return what is raised where the state is whole."""
+        return KeyboardInterrupt() if self.signal == signal.SIGINT else Preempted()
+
+    def on_signal(self, number: int, frame: FrameType | None = None) -> None:
+        """Keep the request; on the second Ctrl-C raise KeyboardInterrupt."""
+        if number == signal.SIGINT and self.signal is not None:
+            self.at_once = True
+            raise KeyboardInterrupt
+        self.signal = self.signal or number
+        if number == signal.SIGINT:
+            # not by print, which may be at work at this moment
+            os.write(2, b"\nCtrl-C: stops after this update and saves; again: stops at once\n")
+
+
+@contextmanager
+def noted() -> Iterator[Request]:
+    """Note signals inside, in the main thread, without acting on them; later as it was before.
+
+    A signal that is ignored outside (``nohup``, a background job's Ctrl-C) stays ignored.
+    """
+    request = Request()
+    with _handled((signal.SIGINT, *PREEMPTIONS), request.on_signal):
+        yield request
+
+
+def install(request: Request) -> None:
+    """Take the signals again, inside :func:`noted`, where someone else has taken them since."""
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, *PREEMPTIONS):
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, request.on_signal)
+
+
+@contextmanager
+def end_the_program() -> Iterator[None]:
+    """Let SIGTERM and SIGUSR1 raise :class:`Preempted` inside, wherever the program is."""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        raise Preempted
+
+    with _handled(PREEMPTIONS, end):
+        yield
+
+
+@contextmanager
+def _handled(numbers: tuple[int, ...], handler: object) -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield  # Python gives signals to the main thread alone
+        return
+    before = {number: signal.getsignal(number) for number in numbers}
+    taken = {n: h for n, h in before.items() if h is not signal.SIG_IGN and h is not None}
+    for number in taken:
+        signal.signal(number, handler)  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        for number, old in taken.items():
+            signal.signal(number, old)
