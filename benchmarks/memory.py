@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lfads_lightning.report.scored import MOST_ENTRIES
+from lfads_lightning.data.scored import MOST_ENTRIES
 
 N_BINS, N_NEURONS, BIN_WIDTH_S = 50, 50, 0.01
 SPIKES_PER_BIN = 0.02
@@ -53,7 +53,7 @@ def work(what: str, name: str, folder: Path, most_entries: int) -> dict:
     """Prepare or train in this process, a small recording first; return its memory."""
     import torch
 
-    from lfads_lightning.report import scored
+    from lfads_lightning.data import scored
 
     torch.set_num_threads(1)
     do = {"prepare": _prepare, "train": _train}[what]

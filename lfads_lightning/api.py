@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 
 from lfads_lightning.config import Algorithm, Config, Kind, LFADSError
+from lfads_lightning.data.scored import scored_sessions
 from lfads_lightning.data.sessions import Session, sessions_from_arrays
 from lfads_lightning.files import new_run_folder
 from lfads_lightning.inference.trained import Arrays, Trained, load
 from lfads_lightning.lock import run_lock
 from lfads_lightning.params import from_flat, read_params_file
 from lfads_lightning.report.finish import finish
-from lfads_lightning.report.scored import scored_sessions
 from lfads_lightning.report.tensorboard import Figures
 from lfads_lightning.search.run import run_search
 from lfads_lightning.search.space import drawn_settings

@@ -210,10 +210,12 @@ def test_trials_of_no_condition_and_no_conditions_at_all():
     assert (guess.test == guess.test[0]).all()
     assert "no conditions" in guess.about
     labels = test["condition"].copy()
-    labels[0] = 77  # not among the training trials
+    labels[:2] = 77, -1  # not among the training trials; none
     guess = baselines.psth_rates(given._replace(train_condition=train["condition"],
                                                 test_condition=labels))  # fmt: skip
-    np.testing.assert_allclose(guess.test[0], np.broadcast_to(train["data"].mean((0, 1)), (T, D)))
+    mean = np.broadcast_to(train["data"].mean((0, 1)), (2, T, D))
+    np.testing.assert_allclose(guess.test[:2], mean, rtol=1e-6)
+    assert np.ptp(guess.test[2:], axis=1).min() > 0
 
 
 @pytest.mark.parametrize(

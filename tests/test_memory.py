@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lfads_lightning.data import scored
 from lfads_lightning.data.sessions import sessions_from_arrays
 from lfads_lightning.metrics import poisson_nll
-from lfads_lightning.report import scored
 
 ROOT = Path(__file__).parents[1]
 
@@ -55,7 +55,7 @@ def test_likelihood_in_blocks_is_that_of_the_whole(monkeypatch):
     rates, counts = rng.gamma(1, 1, (7, 11, 3)), rng.poisson(1.0, (7, 11, 3))
     whole = poisson_nll(rates, counts)
     for entries in (1, 33, 34, 10**6):
-        monkeypatch.setattr("lfads_lightning.metrics.BLOCK_ENTRIES", entries)
+        monkeypatch.setattr("lfads_lightning.metrics.likelihood.BLOCK_ENTRIES", entries)
         assert poisson_nll(rates, counts) == pytest.approx(whole, rel=1e-12)
         assert poisson_nll(rates.mean((0, 1)), counts) == pytest.approx(
             sum(poisson_nll(rates.mean((0, 1)), c) for c in counts)

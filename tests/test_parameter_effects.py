@@ -1184,7 +1184,7 @@ def test_lfads_save_dir_receives_everything_and_a_run_found_there_is_continued(
     first = lfads.fit(counts, lfads_save_dir="mine", max_epochs=1, **given)
     assert [p.name for p in tmp_path.iterdir()] == ["mine"]
     assert {p.name for p in (tmp_path / "mine").iterdir()} == {
-        *("config.yaml", "fitlog.csv", "metrics.csv", "scores.json"),
+        *("config.yaml", "evaluation.json", "fitlog.csv", "metrics.csv", "scores.json"),
         *("checkpoints", "tensorboard"),
     }
     more = lfads.fit(counts, lfads_save_dir="mine", max_epochs=3, **given)
@@ -1359,7 +1359,7 @@ def views(monkeypatch):
 @pytest.mark.parametrize("rate", [0.25, 0.7])
 def test_coordinated_dropout_rate_hides_what_it_scores_in_training_only(train, views, rate):
     train(coordinated_dropout_rate=rate, max_epochs=20)
-    assert all(view == (None, None, 1.0) for view in views["validation"])
+    assert all(view == (None, None, 1.0, None) for view in views["validation"])
     scored = torch.stack([view.scored for view in views["training"]])
     shown = torch.stack([view.shown for view in views["training"]])
     assert torch.equal(scored, shown == 0)  # each entry is shown or scored, never both

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
+from lfads_lightning.data.labels import has_condition
 from lfads_lightning.metrics import MOST_ROWS, SMALLEST_RATE, poisson_readout, smooth, widths
 
 SHARES = (0.5, 0.7, 0.85, 0.95, 0.99)  # of a local mean; the rest is the neuron's overall mean
@@ -78,33 +79,32 @@ def constant_rate(given: Given) -> Guess:
 def psth_rates(given: Given) -> Guess:
     """Predict the mean of a condition's training trials, smoothed; the method is told conditions.
 
-    Without conditions the mean of all trials. Width, and the share of the overall mean, are those
-    that predict each training trial best from the others.
+    Without conditions the mean of all trials; for a trial of none the constant rate. Width, and
+    the share of the overall mean, are those that predict each training trial best from the others.
     """
-    train, mean, cost = given.train.astype(np.float64), given.train.mean((0, 1)), _cost(given)
+    train, mean, cost = given.train, given.train.mean((0, 1)), _cost(given)
     known = given.train_condition is not None and given.test_condition is not None
     labels = given.train_condition if known else np.zeros(len(train), int)
     test_labels = given.test_condition if known else np.zeros(len(given.test), int)
     assert labels is not None
     assert test_labels is not None
-    sums = {k: train[labels == k].sum(0) for k in np.unique(labels)}
+    there = np.unique(labels[has_condition(labels)])
+    sums = {k: train[labels == k].sum(0, dtype=np.float64) for k in there}
     n = {k: int((labels == k).sum()) for k in sums}
     some = _some(len(train))
     # of the trial itself nothing; of a condition with one trial nothing at all
     others = np.stack([
-        (sums[k] - x) / (n[k] - 1) if n[k] > 1 else np.broadcast_to(mean, x.shape)
+        (sums[k] - x) / (n[k] - 1) if n.get(k, 0) > 1 else np.broadcast_to(mean, x.shape)
         for x, k in zip(train[some], labels[some], strict=True)
     ])  # fmt: skip
     tried = widths(train.shape[1])
     sd, share = _best(lambda sd: smooth(others, sd), train[some], mean, tried, cost)
+    means = {k: share * smooth((sums[k] / n[k])[None], sd)[0] + (1 - share) * mean for k in sums}
     overall = np.broadcast_to(mean, train.shape[1:])
-
-    def of(label: object) -> np.ndarray:
-        if label not in sums:
-            return overall
-        return share * smooth((sums[label] / n[label])[None], sd)[0] + (1 - share) * overall
-
-    guess, test = (np.stack([of(k) for k in each]) for each in (labels, test_labels))
+    guess, test = (
+        np.stack([means.get(k, overall) for k in each], dtype=np.float32)
+        for each in (labels, test_labels)
+    )
     about = f"sd {sd:g} bins" + ("" if known else "; no conditions: the mean of all trials")
     return Guess("PSTH", guess, test, hidden=test, about=about)
 
@@ -122,7 +122,7 @@ def smoothing(given: Given) -> tuple[Guess, float]:
     sd, share = _best(lambda sd: _without_own(some, sd), some, mean, widths(n), _cost(given))
 
     def whole(local: np.ndarray) -> np.ndarray:
-        rates = np.full((len(local), *given.train.shape[1:]), np.nan)
+        rates = np.full((len(local), *given.train.shape[1:]), np.nan, np.float32)
         rates[np.ix_(range(len(rates)), range(n), held_in)] = share * local + (1 - share) * mean
         return rates
 
@@ -167,7 +167,7 @@ def factor_analysis(given: Given, sd: float) -> Guess:
     alpha = _best_penalty(latents[0], counts[..., _tried(counts)])
     guesses = []
     for whole, z in zip((given.train, given.test), latents, strict=True):
-        rates = np.full(whole.shape, np.nan)
+        rates = np.full(whole.shape, np.nan, np.float32)
         rates[:, :n] = poisson_readout(latents[0], counts, z, alpha)
         guesses.append(rates)
     about = f"{n_factors} factors, sd {sd:g} bins, penalty {alpha:g}"

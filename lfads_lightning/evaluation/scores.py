@@ -1,6 +1,6 @@
 """A trained model beside simple methods, in one table of the field's numbers."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 import numpy as np
 
@@ -8,6 +8,7 @@ from lfads_lightning import metrics
 from lfads_lightning.config import LFADSError
 from lfads_lightning.data.arrays import listed, nearest
 from lfads_lightning.data.labels import has_condition
+from lfads_lightning.data.scored import fewer
 from lfads_lightning.data.sessions import Session, Split
 from lfads_lightning.evaluation.baselines import Given, Guess, baselines
 from lfads_lightning.evaluation.table import LFADS, NOTES, EvaluationTable, Part, Rows
@@ -16,6 +17,7 @@ from lfads_lightning.inference.posterior import Posterior, push_mean, sample_and
 from lfads_lightning.inference.trained import Trained
 
 PSTH_SD_S = 0.05
+MOST_FITTED = 2**22  # entries of the training trials that methods and read-outs learn from
 FEW_TRIALS = 20
 
 _NEEDS = {
@@ -89,7 +91,7 @@ class _Scorer:
     ) -> None:
         self.trained, self.session, self.split_name = trained, session, split
         self.num_samples, self.lag_bins, self.only = num_samples, lag_bins, only
-        self.train, self.test = session.train, session.splits[split]
+        self.train, self.test = fewer(session.train, MOST_FITTED), session.splits[split]
         spec = trained.sessions[session.name]
         self.held_out, self.forward = list(spec.held_out), spec.forward_steps
         self.poisson = trained.model.is_poisson
@@ -129,7 +131,7 @@ class _Scorer:
             about[guess.name] = guess.about
         return Part(self.session.name, self.split_name, rows, about, self._data())
 
-    def _guesses(self) -> list[Guess]:
+    def _guesses(self) -> Iterator[Guess]:
         given = Given(
             self.train.data,
             self.test.data,
@@ -140,13 +142,15 @@ class _Scorer:
             self.trained.config.model.factors_dim,
             self.poisson,
         )
-        return [self._lfads(), *baselines(given)]
+        yield self._lfads()  # one at a time: each holds rates of all entries
+        yield from baselines(given)
 
     def _lfads(self) -> Guess:
         test = self._posterior(self.test)
         # only read-outs are learned from its training trials
         needed = self.held_out or self._has_behaviour()
-        train = self._posterior(self.train) if needed and self.split_name != "train" else test
+        same = self.train is self.test
+        train = self._posterior(self.train) if needed and not same else test
         n, k = self.n_seen, self.num_samples
         how = f"mean of {k} posterior samples" if k else "posterior means"
         return Guess(

@@ -103,9 +103,9 @@ def _scores(folder: Path) -> dict[str, Any]:
 def _inferred(trained: "Trained") -> "Inferred | str":
     """Read the data of a run again; or say why that cannot be done."""
     from lfads_lightning.data.datamodule import load_data
+    from lfads_lightning.data.scored import scored_sessions
     from lfads_lightning.inference.posterior import push_mean
     from lfads_lightning.report.run_report import Inferred
-    from lfads_lightning.report.scored import scored_sessions
 
     data = trained.config.data
     if data.data_dir is None and not data.data_filename_stem:

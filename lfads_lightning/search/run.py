@@ -4,12 +4,12 @@ import shutil
 from pathlib import Path
 
 from lfads_lightning.config import Config, LFADSError
+from lfads_lightning.data.scored import scored_sessions
 from lfads_lightning.data.sessions import Session
 from lfads_lightning.files import whole_file
 from lfads_lightning.inference.trained import Trained
 from lfads_lightning.params import check, write_config
 from lfads_lightning.report.finish import finish
-from lfads_lightning.report.scored import scored_sessions
 from lfads_lightning.report.search_report import write_search_report
 from lfads_lightning.search.members import Task, member_config
 from lfads_lightning.search.pbt import BEST, HISTORY, search

@@ -20,7 +20,7 @@ def scored_sessions(sessions: Sequence[Session]) -> list[Session]:
     """
     cut = []
     for session in sessions:
-        splits = {name: _fewer(split) for name, split in session.splits.items()}
+        splits = {name: fewer(split, MOST_ENTRIES) for name, split in session.splits.items()}
         n = {name: len(split.data) for name, split in splits.items()}
         were = {name: len(split.data) for name, split in session.splits.items()}
         if n == were:
@@ -36,9 +36,10 @@ def scored_sessions(sessions: Sequence[Session]) -> list[Session]:
     return cut
 
 
-def _fewer(split: Split) -> Split:
+def fewer(split: Split, most_entries: int) -> Split:
+    """Return a split with as many evenly spaced trials as have so many entries of data."""
     n_trials = len(split.data)
-    most = max(MOST_ENTRIES * n_trials // split.data.size, 1)
+    most = max(most_entries * n_trials // split.data.size, 1)
     if most >= n_trials:
         return split
     rows = np.linspace(0, n_trials - 1, most).round().astype(int)
