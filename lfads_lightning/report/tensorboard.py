@@ -151,5 +151,5 @@ def _settings(config: Config) -> dict[str, Any]:
         for name, entry in entries.items():
             dotted = f"{group}.{name}".rstrip(".")
             if dotted.rsplit(".", 1)[-1] not in _NOT_SETTINGS and entry is not None:
-                settings[dotted] = entry
+                settings[dotted] = str(entry) if isinstance(entry, list) else entry
     return settings
