@@ -8,7 +8,7 @@ demo: .venv/installed            ## train on the embedded Lorenz data, print sco
 	$(BIN)/python train.py experiment=lorenz trainer.device=cpu:0
 
 test: .venv/installed-dev        ## the ordinary tests
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n auto --dist loadfile
 
 test-slow: .venv/installed-dev   ## those that train for minutes
 	$(BIN)/python -m pytest -q -m slow
