@@ -224,6 +224,23 @@ def test_search_starts_from_a_run(known, tmp_path):
     assert list(again.sessions) == ["c", "a", "b"]
 
 
+def test_forward_bins_come_along_and_held_out_neurons_must_match(counts, tmp_path):
+    """The bins are one for all sessions of a model; a known session's neurons are its own."""
+    run = str(tmp_path / "run")
+    settings = TINY | {"forward_steps": 2, "held_out_neurons": [1]}
+    lfads.fit({"a": counts, "b": counts}, **settings, max_epochs=1, lfads_save_dir=run)
+    new = {"do_train_io_only": True, "device": "cpu:0", "max_epochs": 1, "start_from": run}
+    after = lfads.fit({"c": counts}, **new, lfads_save_dir=str(tmp_path / "c"))
+    assert after.sessions["c"].forward_steps == 2
+    assert after.sessions["c"].held_out == ()
+    assert after.sessions["a"].held_out == (1,)
+    with pytest.raises(lfads.LFADSError, match="'a' has 2 forward bins and held out 1, now 2 and"):
+        lfads.fit({"a": counts}, **new, lfads_save_dir=str(tmp_path / "x"))
+    with pytest.raises(lfads.LFADSError, match="forward bins and held out 1, now 0 and 1; give"):
+        lfads.fit({"a": counts}, **new, forward_steps=0, held_out_neurons=[1],
+                  lfads_save_dir=str(tmp_path / "y"))  # fmt: skip
+
+
 def test_mistakes(known, counts, tmp_path):
     folder = known[0]
     new = {

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lfads_lightning.config import Config, LFADSError, SessionSpec
+from lfads_lightning.data.arrays import listed
 from lfads_lightning.params import from_dict, from_flat, read_config
 from lfads_lightning.stores import open_run
 
@@ -56,6 +57,7 @@ def with_model_of_start(config: Config, explicit: Mapping[str, Any]) -> Config:
     saved = read_config(start_run(config))
     assert saved is not None
     config.model, config.data.ext_input_dim = saved.model, saved.data.ext_input_dim
+    config.data.forward_steps = saved.data.forward_steps  # one for all sessions of a model
     return from_flat(dict(explicit) | {"start_from": config.optim.start_from}, base=config)
 
 
@@ -68,7 +70,7 @@ def all_specs(specs: Sequence[SessionSpec], record: Mapping[str, Any]) -> list[S
     """
     theirs = {spec[0]: SessionSpec(*spec) for spec in record["sessions"]}
     # a known session's read-in exists or not as it did there, whatever matrix comes with the data
-    mine = [theirs[s.name] if s[:3] == theirs.get(s.name, ())[:3] else s for s in specs]
+    mine = [s._replace(aligned=theirs.get(s.name, s).aligned) for s in specs]
     return mine + [s for name, s in theirs.items() if name not in {m.name for m in mine}]
 
 
@@ -99,6 +101,12 @@ def take_weights(
             raise LFADSError(
                 f"{where}: its session {name!r} has {was} {what}, that of the data has {found}; "
                 "another recording needs another name: rename the file, or give {name: array}"
+            )
+        if now.forward_steps != spec.forward_steps or now.held_out != spec.held_out:
+            raise LFADSError(
+                f"{where}: its session {name!r} has {spec.forward_steps} forward bins and held out "
+                f"{listed(spec.held_out)}, now {now.forward_steps} and {listed(now.held_out)}; "
+                "give data.forward_steps, held_out_neurons and held_out_seed as there"
             )
     has_readin = any(name.startswith("readin.") for name in weights)
     if has_readin != bool(model.readin):
