@@ -13,12 +13,13 @@ import pytest
 import lfads_lightning as lfads
 from lfads_lightning.api import train_sessions
 from lfads_lightning.config import Config, LFADSError
+from lfads_lightning.data.alignment import carried_alignment
 from lfads_lightning.data.datamodule import load_data
 from lfads_lightning.data.sessions import Session, Split, sessions_from_arrays
 from lfads_lightning.inference.posterior import Posterior
 from lfads_lightning.metrics import bits_per_spike
 from lfads_lightning.params import dotted_names, from_flat, write_config
-from lfads_lightning.report import about, command, findings
+from lfads_lightning.report import about, command, findings, run_report
 from lfads_lightning.report.curves import learning_curves, read_metrics
 from lfads_lightning.report.findings import of_data, of_posterior, of_run, used_share, variation
 from lfads_lightning.report.page import Section, Table, write_page
@@ -102,7 +103,7 @@ def test_report_holds_all_of_the_run_in_one_file(run):
     assert not page.all("script")
     scores = json.loads((folder / "scores.json").read_text())
     assert f"{scores['valid/bits_per_spike']:.3f}" in page.text
-    for shown in ("model.gen_dim", "best Gaussian smoothing", "true rates", "torch", "10 ms"):
+    for shown in ("model.gen_dim", "constant rate", "smoothing", "torch", "10 ms"):
         assert shown in page.text
     assert len(page.all("caption")) == len(page.all("table")) >= 6
     assert [page.all(h) != [] for h in ("h1", "h2", "h3")] == [True] * 3
@@ -122,6 +123,31 @@ def test_several_sessions_have_their_own_scores(run):
     table = text[text.index("<caption>Each session") :]
     table = table[: table.index("</table>")]
     assert re.findall(r'<th scope="row">(.*?)</th>', table) == ["a", "b&lt;script&gt;"]
+
+
+def test_aligned_sessions_have_the_check_of_their_alignment():
+    """Of matrices that fit, the bars are high; of random ones they are not."""
+    rng = np.random.default_rng(0)
+    course = rng.normal(size=(3, 8, 2)).cumsum(1)  # conditions, bins, components
+    course -= course.mean((0, 1))
+    sessions, bad = [], []
+    for name in ("a", "b"):
+        mixing = np.linalg.qr(rng.normal(size=(6, 2)))[0]
+        rates = np.repeat(course @ mixing.T + 20, 4, axis=0)
+        split = Split(rates, condition=np.repeat(np.arange(3), 4))
+        sessions.append(Session(name, split, None, mixing, rates.mean((0, 1))))
+        other = np.linalg.qr(rng.normal(size=(6, 2)))[0]
+        bad.append(Session(name, split, None, other, rates.mean((0, 1))))
+    good = carried_alignment(sessions, smoothing_bins=0)
+    assert min(good.components_r2.values()) == pytest.approx(1)
+    np.testing.assert_allclose(good.components, course, atol=1e-6)
+    np.testing.assert_allclose(good.projections["b"], course, atol=1e-6)
+    assert max(carried_alignment(bad, smoothing_bins=0).components_r2.values()) < 0.9
+    (drawing,) = run_report._alignment(sessions)
+    assert drawing.name == "alignment"
+    assert run_report._alignment(sessions[:1]) == []
+    without = [Session(s.name, s.train._replace(condition=None)) for s in sessions]
+    assert run_report._alignment(without) == []
 
 
 def test_report_is_written_anew_from_files_and_data(run, tmp_path, capsys):

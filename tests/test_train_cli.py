@@ -316,7 +316,7 @@ def test_multirun_gives_each_job_its_folder(call, shared):
         assert {"scores.json", "metrics.csv", "checkpoints/checkpoint.json"} < set(
             tree(sweep / name)
         )
-        assert f"Run: {sweep / name}\n" in result.out
+        assert f"\njob {name} | " in result.out
     rates = [lfads.load(sweep / name).posterior_push_mean(counts_of()).rates for name in found]
     assert not np.allclose(*rates)
 

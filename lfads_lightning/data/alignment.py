@@ -88,6 +88,32 @@ def align_sessions(
     return _assembled(sessions, flat, found, conditions, shape, n_trials)
 
 
+def carried_alignment(
+    sessions: Sequence[Session], *, smoothing_bins: float = SMOOTHING_BINS
+) -> Alignment:
+    """Return what the matrices that sessions carry make of their averages, to be looked at.
+
+    Args:
+        sessions: with ``train_condition`` and ``alignment_matrix_cxf``; Z is the mean of their
+            projections.
+        smoothing_bins: as above.
+
+    Raises:
+        LFADSError: labels, shared conditions or matrices are missing.
+    """
+    conditions = _shared_conditions(sessions)
+    averages = {s.name: _averages(s, conditions, smoothing_bins) for s in sessions}
+    first = sessions[0].alignment_matrix_cxf
+    shape = (len(conditions), sessions[0].n_bins, 0 if first is None else first.shape[1])
+    flat = [averages[s.name].reshape(-1, s.data_dim) for s in sessions]
+    common = _mean_projection(sessions, averages, shape)
+    found = components_regression(flat, shape[2], 0.0, common)
+    matrices = [np.asarray(s.alignment_matrix_cxf, np.float64) for s in sessions]
+    n_trials = {s.name: int(np.isin(_labels(s), conditions).sum()) for s in sessions}
+    carried = found._replace(matrices=matrices)
+    return _assembled(sessions, flat, carried, conditions, shape, n_trials)
+
+
 def align_same_neurons(
     sessions: Sequence[Session], factors_dim: int, *, smoothing_bins: float = SMOOTHING_BINS
 ) -> Alignment:

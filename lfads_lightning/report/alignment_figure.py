@@ -4,25 +4,42 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
+from matplotlib.figure import SubFigure
 
 from lfads_lightning.data.alignment import Alignment
 from lfads_lightning.files import whole_file
+from lfads_lightning.report.style import (
+    FAINT,
+    OURS,
+    PALETTE,
+    SMOOTHED,
+    SPIKES,
+    TRUE,
+    Drawing,
+    new_figure,
+    render,
+    styled,
+)
 
-COMMON, OF_Z, OF_X = "#222222", "#c8442b", "#4a7fb0"
+COMMON, OF_Z, OF_X = TRUE, OURS, SMOOTHED
 N_COMPONENTS_SHOWN, N_CONDITIONS_SHOWN, N_SESSIONS_SHOWN, MOST_BARS = 3, 4, 6, 40
 
 
 def alignment_figure(path: Path, found: Alignment) -> Path:
+    """Write the figure of an alignment as a PNG file; arguments as below."""
+    with whole_file(path) as temporary:
+        temporary.write_bytes(render(alignment_drawing(found)).png)
+    return path
+
+
+@styled
+def alignment_drawing(found: Alignment) -> Drawing:
     """Draw variance per component, R^2 per session, and components as each session has them.
 
     Args:
-        path: of the PNG.
         found: the alignment.
     """
-    figure = Figure(figsize=(12, 9), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(10, 7.8)
     top, bottom = figure.subfigures(2, 1, height_ratios=[1, 1.7])  # type: ignore[misc]
     dim = found.components.shape[2]
     what = "trials of the same neurons" if found.same_neurons else "shared conditions"
@@ -34,14 +51,20 @@ def alignment_figure(path: Path, found: Alignment) -> Path:
     _variance(left, found.variance, dim)
     _bars(right, found)
     _traces(bottom, found)
-    with whole_file(path) as temporary:
-        figure.savefig(temporary, dpi=120, format="png")
-    return path
+    return Drawing(
+        "alignment",
+        "Check of the alignment",
+        figure,
+        f"Variance of the components common to {len(found.n_trials)} sessions, how well each "
+        "session reproduces them, and their course in some conditions.",
+        "Each session's averages, brought to common components by its alignment matrix. The lines "
+        "of the sessions should lie on the common ones (grey, below), and the bars be high.",
+    )
 
 
 def _variance(ax: Axes, share: np.ndarray, dim: int) -> None:
     n = min(len(share), max(3 * dim, 10))
-    ax.bar(np.arange(1, n + 1), 100 * share[:n], color=["#888888"] * dim + ["#dddddd"] * (n - dim))
+    ax.bar(np.arange(1, n + 1), 100 * share[:n], color=[SPIKES] * dim + [FAINT] * (n - dim))
     ax.plot(np.arange(1, n + 1), 100 * share[:n].cumsum(), color=COMMON, marker=".", lw=1)
     kept = 100 * share[:dim].sum()
     ax.axvline(dim + 0.5, color=COMMON, lw=0.8, ls="--")
@@ -73,7 +96,7 @@ def _bars(ax: Axes, found: Alignment) -> None:
     ax.spines[["top", "right"]].set_visible(False)
 
 
-def _traces(figure, found: Alignment) -> None:  # type: ignore[no-untyped-def]
+def _traces(figure: SubFigure, found: Alignment) -> None:
     """Draw leading components of some conditions: of all sessions, and as each one has them."""
     together = not found.same_neurons
     n_conditions = min(N_CONDITIONS_SHOWN, len(found.conditions))
@@ -85,7 +108,7 @@ def _traces(figure, found: Alignment) -> None:  # type: ignore[no-untyped-def]
         for ax, c in zip(row, chosen, strict=True):
             ax.plot(found.components[c, :, k], color=COMMON, lw=3, alpha=0.35, label="common")
             for i, name in enumerate(names if together else []):
-                ax.plot(found.projections[name][c, :, k], color=f"C{i}", lw=1, label=name)
+                ax.plot(found.projections[name][c, :, k], color=PALETTE[i], lw=1, label=name)
             ax.spines[["top", "right"]].set_visible(False)
             if k == 0:
                 kind = "condition" if together else "trial"

@@ -31,11 +31,13 @@ class Table(NamedTuple):
         caption: what it says.
         header: of the columns.
         rows: of texts and links.
+        prose: the last column holds sentences.
     """
 
     caption: str
     header: Sequence[str]
     rows: Sequence[Sequence[str | Link]]
+    prose: bool = False
 
 
 class Section(NamedTuple):

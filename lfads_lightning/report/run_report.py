@@ -2,22 +2,25 @@
 
 import json
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from lfads_lightning.config import Config
+from lfads_lightning.config import Config, LFADSError
+from lfads_lightning.data.alignment import carried_alignment
 from lfads_lightning.data.sessions import Session
 from lfads_lightning.inference.posterior import Evaluation, Posterior
 from lfads_lightning.metrics import bits_per_spike, rate_r2
 from lfads_lightning.report import about, findings
+from lfads_lightning.report.alignment_figure import alignment_drawing
 from lfads_lightning.report.curves import Columns, learning_curves, read_metrics
 from lfads_lightning.report.figures import one_trial
 from lfads_lightning.report.page import Section, Table, Tile, write_page
 from lfads_lightning.report.population import neurons, of_trials
-from lfads_lightning.report.style import Picture, render, save
+from lfads_lightning.report.style import Drawing, Picture, render, save
 from lfads_lightning.report.tensorboard import add_scores
 from lfads_lightning.report.trials import Trials, shown_trials
 
@@ -71,6 +74,7 @@ def write_run_report(
     pictures = {"learning": [render(d) for d in curves]}
     if trials is not None and isinstance(inferred, Inferred):
         pictures["data"] = _pictures(trials, inferred)
+        pictures["alignment"] = [render(d) for d in _alignment(inferred.sessions)]
     for some in pictures.values():
         save(some, folder / FIGURES)
     last: dict[str, list[Picture]] = {}
@@ -107,6 +111,18 @@ def _findings(
     spread = None if trials is None else trials.spread
     seen = findings.of_posterior(config, scores, inferred.posteriors, columns, spread)
     return [*found, *seen, *findings.of_data(inferred.sessions)]
+
+
+def _alignment(sessions: Sequence[Session]) -> list[Drawing]:
+    """Draw how well stitched sessions agree; none where there are no matrices or conditions."""
+    if len(sessions) < 2 or any(s.alignment_matrix_cxf is None for s in sessions):
+        return []
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of trials left out; that is no fault of a run
+            return [alignment_drawing(carried_alignment(sessions))]
+    except LFADSError:  # no conditions that all of them have
+        return []
 
 
 def _pictures(trials: Trials, inferred: Inferred) -> list[Picture]:
@@ -148,6 +164,7 @@ def _sections(
     for (key, title), names in groups.items():
         here = [by_name[n] for n in names if n in by_name]
         sections.append(Section(key, title, pictures=here))
+    sections.append(Section("alignment", "Alignment", pictures=pictures.get("alignment", ())))
     no_data = [inferred] if isinstance(inferred, str) else []
     tables = [about.settings_table(config)]
     if isinstance(inferred, Inferred):
@@ -194,6 +211,7 @@ def _evaluation_tables(folder: Path) -> list[Table]:
                     "What the scores mean",
                     ("score", "meaning"),
                     [(k, str(v)) for k, v in notes.items()],
+                    True,
                 )
             )
         return tables
@@ -249,7 +267,7 @@ def number(value: Any) -> str:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return "–"
     if isinstance(value, float):
-        return f"{value:.3f}" if 1e-3 <= abs(value) < 10 else f"{value:.4g}"
+        return f"{value:.3f}" if abs(value) < 10 else f"{value:.4g}"
     return str(value)
 
 
