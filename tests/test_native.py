@@ -87,7 +87,7 @@ def test_native_equals_reference(native_passes, switches, use_means):
     assert our_grads.keys() == their_grads.keys()
     for name, grad in their_grads.items():
         scale = float(grad.abs().max())
-        torch.testing.assert_close(our_grads[name], grad, rtol=0, atol=1e-5 * scale + 1e-7)
+        torch.testing.assert_close(our_grads[name], grad, rtol=0, atol=2e-5 * scale + 1e-7)
 
 
 def test_the_kernel_itself_runs(native_passes, monkeypatch):

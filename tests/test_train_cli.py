@@ -801,16 +801,16 @@ def test_truncated_checkpoint(fails, own_copy, n_bytes):
 @pytest.mark.parametrize(
     ("content", "parts"),
     [
-        (b"{: [", ["is not YAML"]),
-        (b"model: {co_dim: 3", ["is not YAML"]),
-        (b"\x00\x01", ["is not YAML"]),
+        (b"{: [", ["is neither YAML nor JSON"]),
+        (b"model: {co_dim: 3", ["is neither YAML nor JSON"]),
+        (b"\x00\x01", ["is neither YAML nor JSON"]),
         (b"", ["holds no parameters"]),
         (b"just a text", ["holds no parameters"]),
         (b"- 1\n- 2\n", ["holds no parameters"]),
         (b"model: 3\n", ["'model'"]),
         (b"model:\n  co_dimm: 3\n", ["model.co_dimm", "did you mean model.co_dim?"]),
         (b"model:\n  co_dim: many\n", ["model.co_dim is 'many'", "an integer"]),
-        (b"\xff\xfe\x80", ["is not YAML"]),
+        (b"\xff\xfe\x80", ["is neither YAML nor JSON"]),
     ],
 )
 def test_damaged_config_of_a_run(fails, own_copy, content, parts):
