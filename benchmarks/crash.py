@@ -214,7 +214,7 @@ def contents(run: Path) -> dict[str, Any]:
             told[path.name] = {name: file[name][()] for name in file}
     if (run / "tensorboard").is_dir():
         events = EventAccumulator(str(run / "tensorboard")).Reload()
-        tags = events.Tags()["scalars"]
+        tags = [t for t in events.Tags()["scalars"] if not t.endswith("/seconds")]
         told["events"] = {t: [(e.step, e.value) for e in events.Scalars(t)] for t in tags}
     return told
 
