@@ -372,7 +372,8 @@ def test_terminated_search_stops_its_members_and_goes_on_bit_for_bit(program, tm
     (tmp_path / "space.yaml").write_text(yaml.safe_dump(space))
     words = (*WORDS, "search=pbt", "data.batch_size=6", "search.space=space.yaml",
              "search.population=2",
-             "search.burn_in_epochs=3", "search.generation_epochs=3", "search.max_generations=2",
+             f"search.burn_in_epochs={3 if workers == 1 else 60}",
+             "search.generation_epochs=3", "search.max_generations=2",
              "optim.learning_rate_n_to_compare=1", "search.stop_gain=0",
              f"search.num_workers={workers}")  # fmt: skip
     whole = program(*words, "output.lfads_save_dir=whole")
