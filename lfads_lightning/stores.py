@@ -20,7 +20,7 @@ import time
 import uuid
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
@@ -115,12 +115,12 @@ class Store:
         """Copy a file of ``size`` bytes from the store; ``to`` is written whole or not at all."""
 
         def copy() -> None:
-            with whole_file(to) as path:
-                self.fs.get_file(f"{self.path}/{name}", str(path))
-                if path.stat().st_size != size:
-                    raise ConnectionError(f"{path.stat().st_size} of {size} bytes arrived")
+            self.fs.get_file(f"{self.path}/{name}", str(path))
+            if path.stat().st_size != size:
+                raise ConnectionError(f"{path.stat().st_size} of {size} bytes arrived")
 
-        self._persistently(f"read {name} from", copy)
+        with whole_file(to) as path:  # around all tries: it takes a lost connection for a bad disk
+            self._persistently(f"read {name} from", copy)
 
     def put(self, file: Path, name: str) -> None:
         """Copy a file to the store, and look whether it has arrived."""
@@ -145,10 +145,8 @@ class Store:
         """Remove a file."""
 
         def remove() -> None:
-            try:
+            with suppress(FileNotFoundError):
                 self.fs.rm_file(f"{self.path}/{name}")
-            except FileNotFoundError:
-                pass
 
         self._persistently(f"remove {name} from", remove)
 

@@ -245,6 +245,22 @@ def test_lost_connection_is_tried_again(bucket, hasty, tmp_path, monkeypatch, ca
     assert "connection reset; next try" in capsys.readouterr().err
 
 
+def test_lost_connection_while_reading_is_tried_again(bucket, hasty, tmp_path, monkeypatch, capsys):
+    bucket.pipe_file("lab/x/a.bin", b"abc")
+    store = stores.Store("s3://lab/x")
+    get, failures = store.fs.get_file, [ConnectionResetError("connection reset")]
+
+    def unsteady(*args, **kwargs):
+        if failures:
+            raise failures.pop()
+        return get(*args, **kwargs)
+
+    monkeypatch.setattr(store.fs, "get_file", unsteady)
+    store.fetch("a.bin", 3, tmp_path / "a.bin")
+    assert (tmp_path / "a.bin").read_bytes() == b"abc"
+    assert "connection reset; next try" in capsys.readouterr().err
+
+
 def test_copy_that_arrives_cut_short_is_no_copy(bucket, hasty, tmp_path, monkeypatch):
     bucket.pipe_file("lab/x/a.bin", b"abcdef")
     store = stores.Store("s3://lab/x")
@@ -256,7 +272,9 @@ def test_copy_that_arrives_cut_short_is_no_copy(bucket, hasty, tmp_path, monkeyp
             file.write(b"abc")
 
     monkeypatch.setattr(store.fs, "get_file", cut)
-    with pytest.raises(LFADSError, match="3 of 6 bytes arrived"):
+    with pytest.raises(
+        LFADSError, match=r"s3://lab/x: no answer .* after 3 tries \(3 of 6 bytes arrived\)"
+    ):
         store.fetch("a.bin", 6, target)
     assert target.read_bytes() == b"before"
     assert [p.name for p in tmp_path.iterdir()] == ["a.bin"]
