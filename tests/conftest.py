@@ -1,6 +1,7 @@
 """Shared by the tests: one thread, tiny data, tiny models."""
 
 import os
+import signal
 import sys
 import warnings
 from contextlib import suppress
@@ -40,6 +41,10 @@ TINY = {
 def pytest_configure(config):
     """Use one thread; let pass the deprecations that only other packages can mend."""
     torch.set_num_threads(1)
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # started in the background by a shell; what is ignored outside stays ignored, and Ctrl-C is
+        # what some tests are about
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     with suppress(native.NativeUnavailable):
         native.library()  # builds it, and says so, before a test looks at what is printed
     # lightning 2.6 (pytorch/utilities/_pytree.py, at each set-up of data loaders) asks torch's

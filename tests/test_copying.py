@@ -77,7 +77,7 @@ def test_jitter_moves_no_spike_out_of_entries_never_shown():
     data = LFADSDataModule(sessions, 6, jitter_width=4, sample_validation_rate=0.3)
 
     class Training:
-        training = True
+        training, global_step = True, 0
 
     bits = entries_never_shown(counts.shape, 0.3, 0, "a", "train")
     never = torch.from_numpy(np.unpackbits(bits, axis=2, count=3).view(bool))
