@@ -38,6 +38,11 @@ class SessionSpec(NamedTuple):
     held_out: tuple[int, ...] = ()
     forward_steps: int = 0
 
+    @property
+    def held_in_dim(self) -> int:
+        """Channels that are encoded."""
+        return self.data_dim - len(self.held_out)
+
 
 class Kind(Enum):
     """What a run does."""

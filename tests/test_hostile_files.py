@@ -128,6 +128,10 @@ def change(path, act):
     [
         (lambda s: s["lfads"]["config"]["model"].update(gen_dim=10**8), "do not fit"),
         (lambda s: s["lfads"].update(sessions=[["a", 10**12]]), "do not fit"),
+        (
+            lambda s: s["lfads"].update(sessions=[["a", 10**12, 0, False, (1,)]]),
+            "sessions are no names",
+        ),
         (lambda s: s["lfads"].update(sessions=[["../../a", 5]]), "sessions are no names"),
         (lambda s: s["lfads"].update(step=-1), "no count"),
         (lambda s: s["lfads"].update(config=3), "states no parameters"),

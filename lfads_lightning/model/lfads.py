@@ -74,12 +74,10 @@ class LFADS(nn.Module):
         factors, first = cfg.factors_dim, specs[0]
         reads_in = not single or first.aligned
         self.readin = nn.ModuleDict(
-            {session_key(s.name): Affine(len(held_in(s)), factors) for s in specs}
-            if reads_in
-            else {}
+            {session_key(s.name): Affine(s.held_in_dim, factors) for s in specs} if reads_in else {}
         )
         self.readin.requires_grad_(cfg.do_train_readin)
-        self.encoder_input_dim = factors if reads_in else len(held_in(first))
+        self.encoder_input_dim = factors if reads_in else first.held_in_dim
         if not cfg.inject_ext_input_to_gen:
             self.encoder_input_dim += self.ext_input_dim
         identity = single and self.is_poisson and first.data_dim == factors

@@ -89,7 +89,8 @@ class Seen(nn.Module):
 
 def held_in(session: SessionSpec) -> list[int]:
     """Return the channels of a session that are encoded."""
-    return [c for c in range(session.data_dim) if c not in set(session.held_out)]
+    held_out = set(session.held_out)
+    return [c for c in range(session.data_dim) if c not in held_out]
 
 
 def forecast(

@@ -6,10 +6,11 @@ from typing import Any
 
 import torch
 
-from lfads_lightning.config import LFADSError, SessionSpec
+from lfads_lightning.config import Config, LFADSError, SessionSpec
 from lfads_lightning.model.lfads import LFADS
 from lfads_lightning.params import from_dict
 
+MOST_CHANNELS = 2**20
 VERSION = 1  # of what stands under "lfads" in a checkpoint
 
 
@@ -67,7 +68,11 @@ def _is_session(spec: Any) -> bool:
         return False
     name, *sizes = spec
     named = isinstance(name, str) and not set(name) & set("/\\\0")
-    return named and all(_is_count(n) for n in sizes[:2])
+    if not named or not all(_is_count(n) for n in sizes[:2]):
+        return False
+    held_out = sizes[3] if len(sizes) > 3 else ()
+    # channels that are not held out are listed: there must be as few as a recording has
+    return not held_out or sizes[0] <= MOST_CHANNELS
 
 
 def _is_weight(item: tuple[Any, Any]) -> bool:
@@ -79,8 +84,13 @@ def _is_weight(item: tuple[Any, Any]) -> bool:
     return value.layout is torch.strided and n_bytes <= value.untyped_storage().nbytes()
 
 
-def rebuilt(checkpoint: dict[str, Any], path: Path) -> LFADS:
-    """Build the model of a checkpoint that :func:`read_checkpoint` has read.
+def state_of(checkpoint: dict[str, Any]) -> dict[str, torch.Tensor]:
+    """Return the network's weights from a checkpoint."""
+    return {k.removeprefix("model."): v for k, v in checkpoint["state_dict"].items()}
+
+
+def rebuilt(checkpoint: dict[str, Any], path: Path) -> tuple[LFADS, Config]:
+    """Build the model of a checkpoint that :func:`read_checkpoint` has read; beside its parameters.
 
     Raises:
         LFADSError: its weights are not those of the parameters it states.
@@ -88,7 +98,7 @@ def rebuilt(checkpoint: dict[str, Any], path: Path) -> LFADS:
     record = checkpoint["lfads"]
     config = from_dict(record["config"], str(path))
     sessions = [SessionSpec(*spec) for spec in record["sessions"]]
-    weights = {k.removeprefix("model."): v for k, v in checkpoint["state_dict"].items()}
+    weights = state_of(checkpoint)
     try:
         with torch.device("meta"):  # the parameters may ask for more than there is memory
             shapes = {k: v.shape for k, v in LFADS(config.model, sessions).state_dict().items()}
@@ -103,4 +113,4 @@ def rebuilt(checkpoint: dict[str, Any], path: Path) -> LFADS:
             f"{path}: its weights do not fit the parameters it states; the file is damaged or was "
             "changed by hand; use another checkpoint"
         ) from error
-    return model
+    return model, config
