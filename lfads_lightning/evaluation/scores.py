@@ -1,6 +1,6 @@
 """A trained model beside simple methods, in one table of the field's numbers."""
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -12,9 +12,14 @@ from lfads_lightning.data.scored import fewer
 from lfads_lightning.data.sessions import Session, Split
 from lfads_lightning.evaluation.baselines import Given, Guess, baselines
 from lfads_lightning.evaluation.table import LFADS, NOTES, EvaluationTable, Part, Rows
-from lfads_lightning.inference.copying import bits_of_hidden_entries, gains_of_hidden_entries
+from lfads_lightning.inference.copying import (
+    Gains,
+    bits_of_hidden_entries,
+    gains_of_hidden_entries,
+)
 from lfads_lightning.inference.posterior import Posterior, push_mean, sample_and_average
 from lfads_lightning.inference.trained import Trained
+from lfads_lightning.model.seen import held_in
 
 PSTH_SD_S = 0.05
 MOST_FITTED = 2**22  # entries of the training trials that methods and read-outs learn from
@@ -42,6 +47,8 @@ def evaluate(
     num_samples: int = 0,
     lag_bins: int = 0,
     only: Collection[str] | None = None,
+    posteriors: Mapping[str, Posterior] | None = None,
+    gains: Mapping[str, Gains] | None = None,
 ) -> EvaluationTable:
     """Score a model, and simple methods beside it, on the same trials.
 
@@ -52,6 +59,8 @@ def evaluate(
         num_samples: posterior samples that are averaged per trial; 0 takes the posterior means.
         lag_bins: behaviour of bin t + lag is read from the rates of bin t.
         only: metrics to compute (of ``NOTES``); by default all that the data allow.
+        posteriors: by session, of the scored trials, where they have been inferred already.
+        gains: the same of :func:`hidden_gains`.
 
     Raises:
         LFADSError: data do not fit the model, or lack what a metric that was asked for needs.
@@ -73,8 +82,18 @@ def evaluate(
                 f"{session.source}: a lag of {lag_bins} bins in trials of {session.n_bins}; "
                 "give fewer"
             )
-        parts.append(_Scorer(trained, session, name, num_samples, lag_bins, only).part())
+        scorer = _Scorer(trained, session, name, num_samples, lag_bins, only)
+        scorer.posterior = (posteriors or {}).get(session.name)
+        scorer.gains = (gains or {}).get(session.name)
+        parts.append(scorer.part())
     return EvaluationTable(parts)
+
+
+def hidden_gains(trained: Trained, session: str, split: Split) -> Gains:
+    """Return what a model's rates gain on entries hidden from it, held-out ones left aside."""
+    never = trained.model.seen.never(session, split.data.shape[1])
+    unseen = None if never is None else never.numpy()
+    return gains_of_hidden_entries(trained.evaluation(), session, split, unseen)
 
 
 class _Scorer:
@@ -91,12 +110,15 @@ class _Scorer:
     ) -> None:
         self.trained, self.session, self.split_name = trained, session, split
         self.num_samples, self.lag_bins, self.only = num_samples, lag_bins, only
+        # what is known of the scored trials, if anything
+        self.posterior: Posterior | None = None
+        self.gains: Gains | None = None
         self.train, self.test = fewer(session.train, MOST_FITTED), session.splits[split]
         spec = trained.sessions[session.name]
         self.held_out, self.forward = list(spec.held_out), spec.forward_steps
         self.poisson = trained.model.is_poisson
         self.n_seen = session.n_bins - self.forward
-        self.held_in = [c for c in range(session.data_dim) if c not in set(self.held_out)]
+        self.held_in = held_in(spec)
         self.n_few = min(FEW_TRIALS, max(len(self.train.data) // 2, 1))
         has_labels = self.train.condition is not None and self.test.condition is not None
         self.metrics: dict[str, tuple[bool, Callable[[Guess], float | None]]] = {
@@ -146,11 +168,11 @@ class _Scorer:
         yield from baselines(given)
 
     def _lfads(self) -> Guess:
-        test = self._posterior(self.test)
+        test = self.posterior or self._infer(self.test)
         # only read-outs are learned from its training trials
         needed = self.held_out or self._has_behaviour()
         same = self.train is self.test
-        train = self._posterior(self.train) if needed and not same else test
+        train = self._infer(self.train) if needed and not same else test
         n, k = self.n_seen, self.num_samples
         how = f"mean of {k} posterior samples" if k else "posterior means"
         return Guess(
@@ -162,7 +184,7 @@ class _Scorer:
             about=f"{self.trained.step} updates; {how}",
         )
 
-    def _posterior(self, split: Split) -> Posterior:
+    def _infer(self, split: Split) -> Posterior:
         run, name = self.trained.evaluation(), self.session.name
         if self.num_samples:
             return sample_and_average(run, name, split.data, split.ext_input, self.num_samples)
@@ -195,10 +217,7 @@ class _Scorer:
 
     def _hidden(self, guess: Guess) -> float | None:
         if guess.name == LFADS:
-            model, name = self.trained.model, self.session.name
-            never = model.seen.never(name, self.session.n_bins)
-            unseen = None if never is None else never.numpy()
-            gains = gains_of_hidden_entries(self.trained.evaluation(), name, self.test, unseen)
+            gains = self.gains or hidden_gains(self.trained, self.session.name, self.test)
             return bits_of_hidden_entries([gains])[1]
         if guess.hidden is None:
             return None

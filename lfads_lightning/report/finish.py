@@ -8,13 +8,13 @@ from typing import NamedTuple
 import numpy as np
 
 from lfads_lightning.data.sessions import Session, Split
-from lfads_lightning.evaluation.scores import evaluate
+from lfads_lightning.evaluation.scores import evaluate, hidden_gains
 from lfads_lightning.evaluation.table import NOTES
 from lfads_lightning.files import whole_file
 from lfads_lightning.inference.copying import (
+    Gains,
     better_than_truth_message,
     bits_of_hidden_entries,
-    gains_of_hidden_entries,
     hidden_entries_message,
 )
 from lfads_lightning.inference.posterior import Posterior, push_mean
@@ -70,11 +70,13 @@ def finish(trained: Trained, sessions: list[Session], fitted: Fitted) -> Scores:
     if trained.model.is_poisson:
         scores[f"{name}/bits_per_spike"] = _bits_per_spike(pairs)
     scores |= {f"{name}/{key}": value for key, value in _truth_scores(pairs).items()}
+    gains: dict[str, Gains] = {}
     if trained.model.is_poisson:
-        more, message = _copying_scores(trained, pairs)
+        gains = {p.session: hidden_gains(trained, p.session, p.split) for p in pairs}
+        more, message = _copying_scores(pairs, list(gains.values()))
         scores |= {f"{name}/{key}": value for key, value in more.items()}
     assert trained.folder is not None
-    table = evaluate(trained, sessions, split=name)
+    table = evaluate(trained, sessions, split=name, posteriors=results, gains=gains)
     table.write(trained.folder)
     scores |= {key: value for key, value in table.summary().items() if key not in scores}
     scores |= {
@@ -116,14 +118,9 @@ class Scored(NamedTuple):
     conversion_factor: float
 
 
-def _copying_scores(trained: Trained, pairs: list[Scored]) -> tuple[Scores, str | None]:
+def _copying_scores(pairs: list[Scored], gains: list[Gains]) -> tuple[Scores, str | None]:
     """Score entries hidden from the encoders, beside seen ones; warn of copying, and say so."""
-    run, messages, scores = trained.evaluation(), [], Scores()
-    gains = []
-    for p in pairs:
-        never = trained.model.seen.never(p.session, p.split.data.shape[1])
-        unseen = None if never is None else never.numpy()
-        gains.append(gains_of_hidden_entries(run, p.session, p.split, unseen))
+    messages, scores = [], Scores()
     seen, hidden = bits_of_hidden_entries(gains)
     known = [(p, p.split.truth / p.conversion_factor) for p in pairs if p.split.truth is not None]
     if known:
