@@ -14,12 +14,12 @@ from lfads_lightning.data.sessions import Session, sessions_from_arrays
 from lfads_lightning.files import new_run_folder
 from lfads_lightning.inference.trained import Arrays, Trained, load
 from lfads_lightning.lock import run_lock
+from lfads_lightning.mirrors import mirrored, open_run
 from lfads_lightning.params import from_flat, read_params_file
 from lfads_lightning.report.finish import finish
 from lfads_lightning.report.tensorboard import Figures
 from lfads_lightning.search.run import run_search
 from lfads_lightning.search.space import drawn_settings
-from lfads_lightning.stores import mirrored, open_run
 from lfads_lightning.training import fit as training
 from lfads_lightning.training.start import with_model_of_start
 

@@ -22,11 +22,13 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from lfads_lightning import params, signals, sweeps
+from lfads_lightning.commands import fail, show_warning
 from lfads_lightning.config import Config, Kind, LFADSError
 from lfads_lightning.files import new_run_folder, presets_dir
 from lfads_lightning.lock import run_lock
+from lfads_lightning.mirrors import local_run, open_run
 from lfads_lightning.search.space import drawn_settings, find_space, read_space
-from lfads_lightning.stores import is_url, local_run, open_run
+from lfads_lightning.stores import is_url
 from lfads_lightning.training.start import with_model_of_start
 
 DEFAULT_EXPERIMENT = "lorenz"
@@ -47,7 +49,7 @@ ConfigStore.instance().store(name="schema", node=Config)
 
 def main() -> None:
     """Run ``python train.py ...`` and ``lfads-train ...``; a user's mistake ends with one line."""
-    warnings.showwarning = _show_warning
+    warnings.showwarning = show_warning
     given, _ = get_args_parser().parse_known_args()
     if given.help:
         with suppress(BrokenPipeError):  # --help | head
@@ -61,7 +63,7 @@ def main() -> None:
         folder = sweep_folder(sys.argv[1:])
         given, _ = get_args_parser().parse_known_args()
     except LFADSError as error:
-        _fail(error)
+        fail(error)
     if folder is not None:
         sys.argv[1:] = _insert(sys.argv[1:], given.overrides, [sweeps.dir_word(folder)])
     run = hydra.main(version_base="1.3", config_path=str(presets_dir()), config_name="config")(_run)
@@ -70,24 +72,7 @@ def main() -> None:
             with nullcontext() if folder is None else sweeps.recorded(folder, sys.argv[1:]):
                 run()
     except LFADSError as error:  # of the sweep; a run says its own
-        _fail(error)
-
-
-def _fail(error: LFADSError) -> None:
-    print(f"error: {error}", file=sys.stderr)
-    raise SystemExit(2)
-
-
-def _show_warning(
-    message: Warning | str,
-    category: type[Warning],
-    filename: str,
-    lineno: int,
-    file: Any = None,
-    line: str | None = None,
-) -> None:
-    if issubclass(category, UserWarning):  # the libraries' deprecations are not the user's
-        print(f"warning: {message}", file=sys.stderr)
+        fail(error)
 
 
 def help_text(config_dir: str | None = None) -> str:
@@ -471,9 +456,7 @@ def _run(cfg: DictConfig) -> float | None:
         if not any(o.startswith("hydra.run.dir=") for o in hydra_cfg.overrides.hydra):
             with suppress(OSError):
                 output_dir.rmdir()  # Hydra made it; leave none that is empty
-        _fail(error)
-        return None
+        fail(error)
     except KeyboardInterrupt:
-        raise SystemExit(
-            signals.EXIT_INTERRUPTED
-        ) from None  # training has saved, and said how to go on
+        # training has saved, and said how to go on
+        raise SystemExit(signals.EXIT_INTERRUPTED) from None

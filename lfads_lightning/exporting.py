@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import sys
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -11,10 +10,11 @@ from typing import Any
 import h5py
 import numpy as np
 
+from lfads_lightning.commands import fail
 from lfads_lightning.config import Kind, LFADSError
 from lfads_lightning.files import whole_file
+from lfads_lightning.mirrors import open_run
 from lfads_lightning.nwb_export import RunFile, write_nwb
-from lfads_lightning.stores import open_run
 
 FORMATS = ("nwb", "mat", "npz")
 MOST_MAT_BYTES = 2**31 - 1  # of one variable, in MATLAB's v5 format
@@ -175,8 +175,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         paths = export(given.run, given.to, out=given.out, nwb=given.nwb,
                        session_start_time=given.session_start)  # fmt: skip
     except LFADSError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
+        fail(error)
     for path in paths:
         print(path)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from lfads_lightning.config import LFADSError
 
+BEST = "best"  # of a search's folder: the run of its best member
 _TEMPORARY = ".tmp"  # the end of a temporary file's name
 
 
@@ -16,6 +17,12 @@ def presets_dir() -> Path:
     """Return the folder of presets: inside the installed package, or beside it in a checkout."""
     inside = Path(__file__).parent / "conf"
     return inside if inside.is_dir() else Path(__file__).parents[1] / "conf"
+
+
+def run_in(folder: Path) -> Path:
+    """Return the run's folder of a search's best member; of any other folder, itself."""
+    best = folder / BEST
+    return best if (best / "config.yaml").is_file() else folder
 
 
 @contextmanager

@@ -67,7 +67,7 @@ def run_lock(folder: Path, wait_s: float = 0.0) -> Iterator[None]:
 
 
 class _InUse(Exception):
-    pass
+    """Another process is at work in the folder."""
 
 
 def _taken(folder: Path) -> int:

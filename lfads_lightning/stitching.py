@@ -2,18 +2,17 @@
 
 import argparse
 import shutil
-import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
 from numpy.typing import ArrayLike
 
+from lfads_lightning.commands import fail, show_warning
 from lfads_lightning.config import LFADSError
 from lfads_lightning.data.alignment import (
     SMOOTHING_BINS,
@@ -126,20 +125,14 @@ def _write(
     for i, target in enumerate(targets):
         if target in targets[:i]:
             raise LFADSError(f"{target}: two of the files would be written there; rename one")
-    try:
-        with ExitStack() as stack:
-            for (path, sessions), target in zip(by_path, targets, strict=True):
-                unfinished = stack.enter_context(whole_file(target))
-                shutil.copyfile(path, unfinished)
-                for s in sessions:
-                    group = s.source.removeprefix(str(path)).removeprefix(":")
-                    matrix, bias = (getattr(found, key)[s.name] for key in ALIGNMENT_KEYS)
-                    _put(unfinished, group, matrix, bias, made_by)
-    except OSError as error:
-        raise LFADSError(
-            f"{error.filename or targets[0]}: cannot be written ({error.strerror or error}); the "
-            "files are as they were; give another folder by --out"
-        ) from error
+    with ExitStack() as stack:
+        for (path, sessions), target in zip(by_path, targets, strict=True):
+            unfinished = stack.enter_context(whole_file(target))
+            shutil.copyfile(path, unfinished)
+            for s in sessions:
+                group = s.source.removeprefix(str(path)).removeprefix(":")
+                matrix, bias = (getattr(found, key)[s.name] for key in ALIGNMENT_KEYS)
+                _put(unfinished, group, matrix, bias, made_by)
 
 
 def target_of(path: Path, out: Path | None) -> Path:
@@ -166,7 +159,7 @@ def _put(path: Path, group: str, matrix: np.ndarray, bias: np.ndarray, made_by: 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run ``lfads-align``; a user's mistake ends with one line."""
     given = _parser().parse_args(argv)
-    warnings.showwarning = _show_warning
+    warnings.showwarning = show_warning
     folder = given.out or given.files[0].parent
     figure = given.figure or folder / FIGURE
     try:
@@ -181,8 +174,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             figure=figure,
         )
     except LFADSError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
+        fail(error)
     print(table(found))
     for path in given.files:
         print(f"  {target_of(path, given.out)}")
@@ -239,11 +231,6 @@ def _parser() -> argparse.ArgumentParser:
 
 def _ridge(text: str) -> float | str:
     return text if text == "cv" else float(text)
-
-
-def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
-    if issubclass(category, UserWarning):
-        print(f"warning: {message}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ import yaml
 
 from lfads_lightning.config import LFADSError
 from lfads_lightning.documents import read_document
-from lfads_lightning.files import whole_file
+from lfads_lightning.files import BEST, whole_file
 from lfads_lightning.lock import run_lock
 from lfads_lightning.signals import Preempted
 
@@ -157,13 +157,19 @@ def ranked(folder: Path) -> list[Job]:
 def line(folder: Path, settings: dict[str, Any], seconds: float) -> str:
     """Return what is told of a finished job: its number, time, criterion and settings."""
     scores = _scores(folder) or {}
+    return (
+        f"job {folder.name} | {duration(seconds)} | {_criterion(scores):.4f} | {_words(settings)}"
+    )
+
+
+def duration(seconds: float) -> str:
+    """Return a time as h:mm:ss."""
     minutes, s = divmod(round(seconds), 60)
-    took = f"{minutes // 60}:{minutes % 60:02d}:{s:02d}"
-    return f"job {folder.name} | {took} | {_criterion(scores):.4f} | {_words(settings)}"
+    return f"{minutes // 60}:{minutes % 60:02d}:{s:02d}"
 
 
 def _scores(folder: Path) -> dict[str, Any] | None:
-    for path in (folder / "scores.json", folder / "best" / "scores.json"):
+    for path in (folder / "scores.json", folder / BEST / "scores.json"):
         try:
             return json.loads(path.read_text())
         except FileNotFoundError:

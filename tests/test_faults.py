@@ -283,17 +283,23 @@ def test_vanished_data_are_one_error_and_the_run_stays(call, counts, tmp_path):
 # --- two processes ---
 
 
-def test_second_process_is_refused_at_once_and_says_by_whom(tmp_path):
-    started = tmp_path / "started"
+def at_work(folder, seconds):
+    """Return the process that has a folder for so long, once it has it."""
+    started = folder.with_name("started")
 
     def work():
-        with run_lock(tmp_path / "run"):
+        with run_lock(folder):
             started.touch()
-            time.sleep(60)
+            time.sleep(seconds)
 
     pid = child(work)
     while not started.exists():
         time.sleep(0.01)
+    return pid
+
+
+def test_second_process_is_refused_at_once_and_says_by_whom(tmp_path):
+    pid = at_work(tmp_path / "run", 60)
     began = time.monotonic()
     with pytest.raises(
         LFADSError, match=rf"run: is in use by process {pid} on {socket.gethostname()}"
@@ -311,16 +317,7 @@ def test_second_process_is_refused_at_once_and_says_by_whom(tmp_path):
 
 
 def test_waiting_process_gets_in_when_the_other_ends(tmp_path):
-    started = tmp_path / "started"
-
-    def work():
-        with run_lock(tmp_path / "run"):
-            started.touch()
-            time.sleep(0.5)
-
-    pid = child(work)
-    while not started.exists():
-        time.sleep(0.01)
+    pid = at_work(tmp_path / "run", 0.5)
     with run_lock(tmp_path / "run", wait_s=20):
         pass
     assert ended(pid, block=True) == 0

@@ -19,7 +19,7 @@ import pytest
 from test_train_cli import SMALL, TRAIN, counts_of
 
 import lfads_lightning as lfads
-from lfads_lightning import stores
+from lfads_lightning import mirrors, stores
 from lfads_lightning.config import LFADSError
 
 
@@ -115,7 +115,7 @@ DATA = ["data.data_dir=s3://lab/data", "data.data_filename_stem=toy"]
 RUN = "output.lfads_save_dir=s3://lab/runs/first"
 
 
-def test_data_parameters_and_results_live_in_a_bucket(with_data, call):
+def test_data_parameters_and_results_live_in_a_bucket(with_data, call, reports):
     flat = {"ic_dim": 4, "factors_dim": 3, "gen_dim": 7, "csv_log": "from_the_bucket"}
     with_data.pipe_file("lab/mine.yaml", json.dumps(flat).encode())
     sizes = [word for word in SMALL if "factors_dim" not in word and "gen_dim" not in word]
@@ -127,8 +127,8 @@ def test_data_parameters_and_results_live_in_a_bucket(with_data, call):
     assert {"config.yaml", "scores.json", "metrics.csv", "from_the_bucket.csv"} <= there
     assert "figures/summary.png" in there
     visible = {p.relative_to(here).as_posix() for p in here.rglob("*") if p.is_file()}
-    assert there - {stores.WRITER} == {n for n in visible if not n.startswith(".")}
-    for name in there - {stores.WRITER}:
+    assert there - {mirrors.WRITER} == {n for n in visible if not n.startswith(".")}
+    for name in there - {mirrors.WRITER}:
         assert with_data.cat_file(f"lab/runs/first/{name}") == (here / name).read_bytes(), name
 
     # another machine has no local folder: it works from the bucket alone
@@ -282,7 +282,7 @@ def test_copy_that_arrives_cut_short_is_no_copy(bucket, hasty, tmp_path, monkeyp
 
 @pytest.fixture
 def mirror(bucket, tmp_path):
-    mirror = stores.Mirror(tmp_path / "here", "s3://lab/run")
+    mirror = mirrors.Mirror(tmp_path / "here", "s3://lab/run")
     mirror.pull()
     (mirror.folder / "checkpoints").mkdir()
     (mirror.folder / "checkpoints/a.ckpt").write_bytes(b"weights")
@@ -294,7 +294,7 @@ def mirror(bucket, tmp_path):
 
 
 def names(fs):
-    return {p.removeprefix("lab/run/") for p in fs.find("lab/run")} - {stores.WRITER}
+    return {p.removeprefix("lab/run/") for p in fs.find("lab/run")} - {mirrors.WRITER}
 
 
 ALL = {"checkpoints/a.ckpt", "checkpoints/checkpoint.json", "config.yaml"}
@@ -334,7 +334,7 @@ def test_only_what_has_changed_is_copied(mirror, monkeypatch):
 
 
 def test_second_machine_takes_a_run_over_and_the_first_is_told(mirror, bucket, tmp_path):
-    second = stores.Mirror(tmp_path / "there", "s3://lab/run")
+    second = mirrors.Mirror(tmp_path / "there", "s3://lab/run")
     second.pull()
     assert (second.folder / "checkpoints/a.ckpt").read_bytes() == b"weights"
     (second.folder / "config.yaml").write_text("seed: 2")
@@ -343,18 +343,18 @@ def test_second_machine_takes_a_run_over_and_the_first_is_told(mirror, bucket, t
     with pytest.raises(LFADSError, match=f"{socket.gethostname()} has been writing this run since"):
         mirror.push()
     with pytest.raises(LFADSError, match="was written to from elsewhere"):
-        stores.Mirror(mirror.folder).pull()
+        mirrors.Mirror(mirror.folder).pull()
     assert (mirror.folder / "config.yaml").read_text() == "seed: 1"
     assert bucket.cat_file("lab/run/config.yaml") == b"seed: 2"
 
 
 def test_first_machine_goes_on_from_what_the_second_wrote(mirror, tmp_path):
-    second = stores.Mirror(tmp_path / "there", "s3://lab/run")
+    second = mirrors.Mirror(tmp_path / "there", "s3://lab/run")
     second.pull()
     (second.folder / "config.yaml").write_text("seed: 2")
     (second.folder / "checkpoints/a.ckpt").unlink()
     second.push()
-    back = stores.Mirror(mirror.folder)
+    back = mirrors.Mirror(mirror.folder)
     back.pull()
     assert (mirror.folder / "config.yaml").read_text() == "seed: 2"
     assert not (mirror.folder / "checkpoints/a.ckpt").exists()
@@ -365,7 +365,7 @@ def test_first_machine_goes_on_from_what_the_second_wrote(mirror, tmp_path):
 def test_store_that_was_emptied_takes_nothing_from_here(mirror, bucket):
     for path in bucket.find("lab/run"):
         bucket.rm_file(path)
-    back = stores.Mirror(mirror.folder)
+    back = mirrors.Mirror(mirror.folder)
     back.pull()
     assert (mirror.folder / "checkpoints/a.ckpt").read_bytes() == b"weights"
     back.push()
@@ -373,7 +373,7 @@ def test_store_that_was_emptied_takes_nothing_from_here(mirror, bucket):
 
 
 def test_run_that_fails_is_copied_too(mirror, bucket):
-    with pytest.raises(KeyboardInterrupt), stores.mirrored(mirror.folder):
+    with pytest.raises(KeyboardInterrupt), mirrors.mirrored(mirror.folder):
         (mirror.folder / "log.csv").write_text("epoch")
         raise KeyboardInterrupt
     assert "log.csv" in names(bucket)
@@ -381,14 +381,14 @@ def test_run_that_fails_is_copied_too(mirror, bucket):
 
 def test_other_stores_follow(tmp_path, monkeypatch):
     """A store without whole-object writes gets a copy under another name first."""
-    mirror = stores.Mirror(tmp_path / "here", f"file://{tmp_path}/disk/run")
+    mirror = mirrors.Mirror(tmp_path / "here", f"file://{tmp_path}/disk/run")
     mirror.pull()
     (mirror.folder / "figures").mkdir()
     (mirror.folder / "figures/a.png").write_bytes(b"png")
     mirror.push()
     disk = tmp_path / "disk/run"
-    assert sorted(p.name for p in disk.rglob("*") if p.is_file()) == [stores.WRITER, "a.png"]
-    second = stores.Mirror(tmp_path / "there", f"file://{tmp_path}/disk/run")
+    assert sorted(p.name for p in disk.rglob("*") if p.is_file()) == [mirrors.WRITER, "a.png"]
+    second = mirrors.Mirror(tmp_path / "there", f"file://{tmp_path}/disk/run")
     second.pull()
     assert (second.folder / "figures/a.png").read_bytes() == b"png"
 
@@ -449,7 +449,7 @@ def test_missing_extra_and_unknown_protocol(call, monkeypatch):
 def test_name_that_leads_out_of_the_folder_is_refused(bucket, tmp_path):
     bucket.pipe_file("lab/run/../../../evil.txt", b"x")
     with pytest.raises(LFADSError, match="remove or rename it"):
-        stores.Mirror(tmp_path / "here", "s3://lab/run").pull()
+        mirrors.Mirror(tmp_path / "here", "s3://lab/run").pull()
     assert not list(tmp_path.rglob("evil.txt"))
 
 
@@ -457,5 +457,5 @@ def test_plain_paths_are_no_addresses():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert not any(map(stores.is_url, ["a/b", "/a/b", "C:\\data", "C:/data", "~/x"]))
-    assert stores.open_run("a/b") == Path("a/b")
-    assert stores.local_run("s3://lab/runs/x/") == Path("outputs/s3/lab/runs/x")
+    assert mirrors.open_run("a/b") == Path("a/b")
+    assert mirrors.local_run("s3://lab/runs/x/") == Path("outputs/s3/lab/runs/x")

@@ -229,14 +229,31 @@ def opened(path: Path) -> Iterator[h5py.File]:
         yield file
 
 
+def check_declared(where: str, shape: tuple[int, ...], itemsize: int) -> int:
+    """Refuse an array that is larger than any recording, before memory is asked for.
+
+    Returns:
+        Its size in bytes.
+    """
+    n_bytes = math.prod(shape) * itemsize
+    if n_bytes > MAX_BYTES:
+        raise LFADSError(
+            f"{where} declares {sizes(shape)} values, {n_bytes / 2**30:.0f} GiB; the limit is "
+            f"{MAX_BYTES / 2**30:.0f} GiB; split the recording into several sessions"
+        )
+    return n_bytes
+
+
 @contextmanager
-def damage_explained(where: str) -> Iterator[None]:
-    """Turn what h5py raises on a damaged file into one line."""
+def damage_explained(where: str, *more: type[Exception]) -> Iterator[None]:
+    """Turn what h5py raises on a damaged file, and ``more`` that others do, into one line."""
+    mistakes: tuple[type[Exception], ...] = (OSError, RuntimeError, KeyError, TypeError, ValueError)
+    mistakes += more
     try:
         yield
     except LFADSError:
         raise
-    except (OSError, RuntimeError, KeyError, TypeError, ValueError) as error:
+    except mistakes as error:
         raise LFADSError(
             f"{where}: cannot be read ({' '.join(str(error).split())}); the file is damaged or was "
             "not written to its end; copy or write it again"
@@ -313,12 +330,7 @@ def read_array(group: h5py.Group, key: str, where: str, matlab: bool) -> np.ndar
     is_text = takes_text(key.lower()) and h5py.check_string_dtype(dataset.dtype) is not None
     if not is_text:
         check_dtype(where, dataset.dtype)
-    n_bytes = math.prod(dataset.shape) * dataset.dtype.itemsize
-    if n_bytes > MAX_BYTES:
-        raise LFADSError(
-            f"{where} declares {sizes(dataset.shape)} values, {n_bytes / 2**30:.0f} GiB; the limit "
-            f"is {MAX_BYTES / 2**30:.0f} GiB; split the recording into several sessions"
-        )
+    n_bytes = check_declared(where, dataset.shape, dataset.dtype.itemsize)
     n_stored = dataset.id.get_storage_size()
     if n_bytes > FREE_BYTES and n_bytes > MAX_RATIO * n_stored:
         raise LFADSError(

@@ -130,12 +130,9 @@ def write_session(
             counts = as_counts(arrays[key])
             arrays[key] = arrays[key] if counts is None else counts
     stored = {**arrays, **{key: value for key, value in extra.items() if value is not None}}
-    try:
-        with whole_file(path) as unfinished, h5py.File(unfinished, "w") as file:
-            for key, value in stored.items():
-                _write_array(file, key, value, f"{path}: {key}")
-    except OSError as error:
-        raise LFADSError(f"{path}: cannot be written ({error})") from error
+    with whole_file(path) as unfinished, h5py.File(unfinished, "w") as file:
+        for key, value in stored.items():
+            _write_array(file, key, value, f"{path}: {key}")
     return path
 
 

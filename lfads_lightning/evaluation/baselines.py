@@ -39,7 +39,7 @@ class Given(NamedTuple):
     @property
     def held_in(self) -> list[int]:
         """The columns that are seen."""
-        return [c for c in range(self.train.shape[2]) if c not in set(self.held_out)]
+        return np.setdiff1d(np.arange(self.train.shape[2]), self.held_out).tolist()
 
     @property
     def n_seen(self) -> int:

@@ -2,14 +2,15 @@
 
 import argparse
 import json
-import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 from lfads_lightning import params
+from lfads_lightning.commands import fail, show_warning
 from lfads_lightning.config import LFADSError
 from lfads_lightning.evaluation.table import FILE, NOTES
+from lfads_lightning.files import run_in
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -18,8 +19,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         run(given)
     except LFADSError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
+        fail(error)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -84,7 +84,7 @@ def run(given: argparse.Namespace) -> None:
     if given.stem is not None:
         config.data.data_filename_stem = given.stem
     with warnings.catch_warnings():
-        warnings.showwarning = lambda message, *_: print(f"warning: {message}", file=sys.stderr)
+        warnings.showwarning = show_warning
         sessions = load_data(config)
         if given.session:
             there = {s.name: s for s in sessions}
@@ -115,9 +115,7 @@ def _run_folder(folder: Path) -> tuple[Path, params.Config]:
     Raises:
         LFADSError: there is no run.
     """
-    best = folder / "best"
-    if not (folder / "checkpoints").is_dir() and (best / "checkpoints").is_dir():
-        folder = best
+    folder = run_in(folder)
     if not folder.is_dir():
         raise LFADSError(f"{folder}: no such folder; give the folder of a training run")
     config = params.read_config(folder)

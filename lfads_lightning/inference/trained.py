@@ -21,11 +21,11 @@ from lfads_lightning.inference.posterior import (
     push_mean,
     sample_and_average,
 )
+from lfads_lightning.mirrors import open_run
 from lfads_lightning.model.lfads import LFADS
 from lfads_lightning.model.names import to_original
 from lfads_lightning.model.recurrences import choose
-from lfads_lightning.params import from_dict, write_config
-from lfads_lightning.stores import open_run
+from lfads_lightning.params import write_config
 from lfads_lightning.training.checkpoints import (
     FOLDER,
     PERIODIC,
@@ -198,7 +198,7 @@ class Trained:
             LFADSError: unknown session, or another number of neurons.
         """
         if len(self.sessions) == len(sessions) == 1:
-            sessions = [_renamed(sessions[0], next(iter(self.sessions)))]
+            sessions = [replace(sessions[0], name=next(iter(self.sessions)))]
         for s in sessions:
             spec = self.sessions.get(s.name)
             if spec is None:
@@ -253,10 +253,6 @@ class Trained:
         return self.fitting(sessions)
 
 
-def _renamed(session: Session, name: str) -> Session:
-    return replace(session, name=name)
-
-
 def _as_given(data: Arrays, results: dict[str, Result]) -> Result | dict[str, Result]:
     if not isinstance(data, Mapping):
         return next(iter(results.values()))
@@ -282,8 +278,7 @@ def load(
     folder = open_run(folder)
     path = require_checkpoint(folder, checkpoint_pb_load_name)
     checkpoint = load_checkpoint(path)
-    model, record = rebuilt(checkpoint, path), checkpoint["lfads"]
-    config = from_dict(record["config"], str(path))
+    (model, config), record = rebuilt(checkpoint, path), checkpoint["lfads"]
     return Trained(
         model.to(resolve_device(device)), config, record["n_bins"], record["step"], folder
     )

@@ -1,7 +1,7 @@
 """What a prepared session file holds beside the counts: the one table of these keys.
 
 ``SPLIT`` stands for train, valid and test. E trials, T bins, D neurons, K behaviours. The reader of
-sessions leaves these keys aside, `test_data` among them; scores and figures read them from here.
+sessions takes those that `data/sessions.py` lists, and leaves the others aside.
 """
 
 KEYS = {

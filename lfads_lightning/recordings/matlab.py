@@ -1,8 +1,6 @@
 """Variables of a .mat file, v5 or v7.3: numbers, texts and cells of them; nothing else."""
 
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,8 +9,12 @@ import numpy as np
 
 from lfads_lightning.config import LFADSError
 from lfads_lightning.data.arrays import sizes
-from lfads_lightning.data.session_files import opened, read_array
-from lfads_lightning.recordings.npz import check_declared
+from lfads_lightning.data.session_files import (
+    check_declared,
+    damage_explained,
+    opened,
+    read_array,
+)
 
 
 class Cells(NamedTuple):
@@ -69,29 +71,13 @@ def _flatten(found: dict[str, Any], name: str, value: Any) -> None:
 def _read_v5(path: Path) -> dict[str, Any]:
     from scipy.io import loadmat, whosmat
 
-    with _damage_explained(path):
+    # scipy's reader raises these too on broken files
+    with damage_explained(str(path), MemoryError, zlib.error, IndexError, EOFError):
         for name, shape, kind in whosmat(path):
             smallest = {"cell": 8, "struct": 8, "sparse": 0}.get(kind, 1)
             check_declared(f"{path}: {name}", shape, smallest)
         found = loadmat(path, chars_as_strings=True)
     return {name: value for name, value in found.items() if not name.startswith("__")}
-
-
-@contextmanager
-def _damage_explained(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except LFADSError:
-        raise
-    except (MemoryError, zlib.error, *_MISTAKES) as error:
-        raise LFADSError(
-            f"{path}: cannot be read ({' '.join(str(error).split())}); the file is damaged or was "
-            "not written to its end; copy or write it again"
-        ) from error
-
-
-# scipy's reader raises these on broken files
-_MISTAKES = (OSError, ValueError, TypeError, KeyError, IndexError, EOFError, NotImplementedError)
 
 
 def _plain(value: Any) -> Any:

@@ -10,7 +10,7 @@ import numpy as np
 
 from lfads_lightning.config import LFADSError
 from lfads_lightning.data.arrays import sizes
-from lfads_lightning.data.session_files import MAX_BYTES
+from lfads_lightning.data.session_files import check_declared
 
 _HEADERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
@@ -68,13 +68,3 @@ def _header(version: tuple[int, int], stream: Any) -> tuple[tuple[int, ...], boo
     if version not in _HEADERS:
         raise ValueError(f"format version {version}")
     return _HEADERS[version](stream)
-
-
-def check_declared(where: str, shape: tuple[int, ...], itemsize: int) -> None:
-    """Refuse an array that is larger than any recording."""
-    n_bytes = math.prod(shape) * itemsize
-    if n_bytes > MAX_BYTES:
-        raise LFADSError(
-            f"{where} declares {sizes(shape)} values, {n_bytes / 2**30:.0f} GiB; the limit is "
-            f"{MAX_BYTES / 2**30:.0f} GiB; split the recording into several"
-        )

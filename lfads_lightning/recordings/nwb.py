@@ -9,9 +9,8 @@ import numpy as np
 
 from lfads_lightning.config import LFADSError
 from lfads_lightning.data.arrays import listed, nearest
-from lfads_lightning.data.session_files import damage_explained, opened
+from lfads_lightning.data.session_files import check_declared, damage_explained, opened
 from lfads_lightning.recordings import names
-from lfads_lightning.recordings.npz import check_declared
 from lfads_lightning.recordings.records import Signal, Spikes
 from lfads_lightning.recordings.settings import Settings
 from lfads_lightning.recordings.spike_tables import checked_signal, flags

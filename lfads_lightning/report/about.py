@@ -20,7 +20,7 @@ from lfads_lightning.report.page import Table
 
 FILE = "report.json"
 _PACKAGES = ("lfads-lightning", "torch", "lightning", "numpy", "matplotlib")
-_NOT_SHOWN = ("kind", "params_file", "lfads_save_dir")
+NO_SETTINGS = ("kind", "params_file", "lfads_save_dir")  # what is done, and where
 
 
 class Record(NamedTuple):
@@ -72,7 +72,7 @@ def settings_table(config: Config) -> Table:
     default, rows = Config(), []
     for name, dotted in dotted_names().items():
         value, usual = flat_value(config, name), flat_value(default, name)
-        if value != usual and name not in _NOT_SHOWN:
+        if value != usual and name not in NO_SETTINGS:
             rows.append((dotted, shown(value), shown(usual)))
     return Table(
         "Parameters that differ from their defaults", ("parameter", "here", "default"), rows

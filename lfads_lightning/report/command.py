@@ -2,15 +2,15 @@
 
 import argparse
 import json
-import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lfads_lightning import params, sweeps
+from lfads_lightning.commands import fail
 from lfads_lightning.config import LFADSError
-from lfads_lightning.stores import mirrored, open_run
+from lfads_lightning.mirrors import mirrored, open_run
 
 if TYPE_CHECKING:
     from lfads_lightning.inference.trained import Trained
@@ -33,8 +33,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         with mirrored(folder):
             path = write_report(folder)
     except LFADSError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
+        fail(error)
     print(f"Report: {path}")
 
 
@@ -62,7 +61,7 @@ def write_report(folder: Path) -> Path:
             f"{folder}: holds no run (config.yaml), sweep ({sweeps.COMMAND}) or search "
             f"({SEARCH_FILES[0]}); give the folder that was printed when it began"
         )
-    return folder / "report.html"
+    return folder / sweeps.REPORT
 
 
 def _write_run(folder: Path) -> None:

@@ -13,10 +13,8 @@ from lfads_lightning.report.curves import Columns
 from lfads_lightning.training.watch import LEAST_SHARE, REMEDY
 
 ALIKE = 0.05  # rates that vary less over trials, as a share of their mean, are those of one trial
-FEW_BITS, LEAST_OF_TRUTH = (
-    0.005,
-    0.2,
-)  # bits/spike of a model that learned nothing; share of truth's
+FEW_BITS = 0.005  # bits/spike of a model that learned nothing
+LEAST_OF_TRUTH = 0.2  # share of the true rates' bits/spike
 IDLE_NATS = 0.5  # per trial; an input that says less says nothing
 OF_DATA = ("silent", "few_trials", "few_valid", "underfit", "unused_inputs", "saturated")
 FEW_TRIALS, FEW_VALID = 50, 10

@@ -4,7 +4,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from lfads_lightning.metrics import SMALLEST_RATE, smooth
+from lfads_lightning.metrics import SMALLEST_RATE, effective_dimensionality, smooth
 from lfads_lightning.report.figures import lively
 from lfads_lightning.report.style import (
     FAINT,
@@ -151,8 +151,7 @@ def _variance(ax: Axes, trials: Trials) -> None:
     ):
         shares = components(states, 1)[2]
         held = 100 * np.cumsum(shares)[:20]
-        effective = 1 / max(np.square(shares).sum(), 1e-300)
-        label = f"{name}: participation ratio {effective:.1f}"
+        label = f"{name}: participation ratio {effective_dimensionality(states):.1f}"
         ax.plot(np.arange(1, len(held) + 1), held, "o-", ms=3, lw=1.2, color=colour, label=label)
     ax.set(xlabel="principal components", ylabel="variance held (%)", ylim=(0, 104))
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))

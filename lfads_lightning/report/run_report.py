@@ -12,19 +12,20 @@ import numpy as np
 from lfads_lightning.config import Config, LFADSError
 from lfads_lightning.data.alignment import carried_alignment
 from lfads_lightning.data.sessions import Session
+from lfads_lightning.evaluation.table import FILE as EVALUATION_FILE
 from lfads_lightning.inference.posterior import Evaluation, Posterior
 from lfads_lightning.metrics import bits_per_spike, rate_r2
 from lfads_lightning.report import about, findings
 from lfads_lightning.report.alignment_figure import alignment_drawing
 from lfads_lightning.report.curves import Columns, learning_curves, read_metrics
-from lfads_lightning.report.figures import one_trial
 from lfads_lightning.report.page import Section, Table, Tile, write_page
-from lfads_lightning.report.population import neurons, of_trials
+from lfads_lightning.report.population import neurons
 from lfads_lightning.report.style import Drawing, Picture, render, save
-from lfads_lightning.report.tensorboard import add_scores
+from lfads_lightning.report.tensorboard import add_scores, drawings_of
 from lfads_lightning.report.trials import Trials, shown_trials
+from lfads_lightning.sweeps import REPORT, duration
 
-REPORT, FIGURES, EVALUATION = "report.html", "figures", "evaluation.json"
+FIGURES = "figures"
 NOTHING = (
     "Nothing suspicious was found. Looked for: copied spikes, underfitting, inferred inputs or "
     "initial conditions without content, clamped states, costs that are not finite, training that "
@@ -128,9 +129,11 @@ def _alignment(sessions: Sequence[Session]) -> list[Drawing]:
 def _pictures(trials: Trials, inferred: Inferred) -> list[Picture]:
     name = next(iter(inferred.posteriors))
     split = next(s for s in inferred.sessions if s.name == name).splits[inferred.split]
-    drawings = [one_trial(trials), *of_trials(trials)]
     whole = neurons(trials._replace(counts=split.data, posterior=inferred.posteriors[name]))
-    return [render(whole if whole is not None and d.name == whole.name else d) for d in drawings]
+    return [
+        render(whole if whole is not None and d.name == whole.name else d)
+        for d in drawings_of(trials)
+    ]
 
 
 def _best_epoch(scores: Mapping[str, Any], columns: Columns) -> float | None:
@@ -193,7 +196,7 @@ def _score_tables(folder: Path, scores: Mapping[str, Any], inferred: Inferred | 
 def _evaluation_tables(folder: Path) -> list[Table]:
     """Return the tables of evaluation.json, models against metrics; none without it."""
     try:
-        evaluation = json.loads((folder / EVALUATION).read_text())
+        evaluation = json.loads((folder / EVALUATION_FILE).read_text())
         tables = []
         notes = evaluation.get("notes", {})
         for session, splits in evaluation.items():
@@ -306,9 +309,3 @@ def _tiles(scores: Mapping[str, Any]) -> list[Tile]:
     if isinstance(scores.get("seconds"), int | float):
         tiles.append(Tile(duration(float(scores["seconds"])), "of training, h:mm:ss"))
     return tiles
-
-
-def duration(seconds: float) -> str:
-    """Return a time as h:mm:ss."""
-    minutes, s = divmod(round(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02d}:{s:02d}"

@@ -9,10 +9,11 @@ from typing import Any
 
 from lfads_lightning.config import LFADSError
 from lfads_lightning.documents import read_document
+from lfads_lightning.files import BEST
 from lfads_lightning.params import read_config
 from lfads_lightning.report import about
 from lfads_lightning.report.page import Link, Section, Table, Tile, write_page
-from lfads_lightning.report.run_report import FIGURES, REPORT, duration, number
+from lfads_lightning.report.run_report import FIGURES, number
 from lfads_lightning.report.search_figure import (
     against_settings,
     parallel_coordinates,
@@ -20,8 +21,8 @@ from lfads_lightning.report.search_figure import (
     varied,
 )
 from lfads_lightning.report.style import render, save
-from lfads_lightning.search.pbt import BEST, HISTORY, JOURNAL
-from lfads_lightning.sweeps import COMMAND, Job, ranked
+from lfads_lightning.search.pbt import HISTORY, JOURNAL
+from lfads_lightning.sweeps import COMMAND, REPORT, Job, duration, ranked
 
 _MOST_ROWS = 200
 

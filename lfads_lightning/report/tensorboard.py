@@ -17,6 +17,7 @@ from lfads_lightning.config import Config
 from lfads_lightning.data.sessions import Session
 from lfads_lightning.inference.posterior import Evaluation
 from lfads_lightning.params import to_dict
+from lfads_lightning.report.about import NO_SETTINGS
 from lfads_lightning.report.figures import one_trial
 from lfads_lightning.report.population import of_trials
 from lfads_lightning.report.style import Drawing, Picture, render
@@ -27,7 +28,6 @@ MOST_TRIALS, DPI = 48, 80
 SHARE_OF_TIME = 0.015  # of training; drawing that is on time stays below 2 %
 FIRST_GUESS_S = 2.0  # of a set of figures, before one has been drawn
 _SUFFIX = ".scores"
-_NOT_SETTINGS = ("kind", "params_file", "lfads_save_dir")
 
 
 class Figures(pl.Callback):
@@ -150,6 +150,6 @@ def _settings(config: Config) -> dict[str, Any]:
         entries = value if isinstance(value, dict) else {"": value}
         for name, entry in entries.items():
             dotted = f"{group}.{name}".rstrip(".")
-            if dotted.rsplit(".", 1)[-1] not in _NOT_SETTINGS and entry is not None:
+            if dotted.rsplit(".", 1)[-1] not in NO_SETTINGS and entry is not None:
                 settings[dotted] = str(entry) if isinstance(entry, list) else entry
     return settings

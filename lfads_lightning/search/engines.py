@@ -68,7 +68,7 @@ class _Here:
             yield task, train_member(*self.arguments, task)
 
     def close(self) -> None:
-        pass
+        """Do nothing: no other process is at work."""
 
 
 class _Processes:

@@ -25,14 +25,14 @@ from lfads_lightning.config import Config, LFADSError
 from lfads_lightning.data.datamodule import TrainingBatches
 from lfads_lightning.data.sessions import Session
 from lfads_lightning.files import whole_file
+from lfads_lightning.mirrors import push
 from lfads_lightning.search import engines
 from lfads_lightning.search.members import Task, checkpoint_of, valid_of
 from lfads_lightning.search.space import Range
 from lfads_lightning.signals import Preempted
-from lfads_lightning.stores import push
 from lfads_lightning.training.logs import duration
 
-JOURNAL, HISTORY, BEST = "search.json", "history.csv", "best"
+JOURNAL, HISTORY = "search.json", "history.csv"
 _NEEDS_INPUTS = ("kl_co_weight", "l2_con_scale", "co_mean_corr_scale")
 
 

@@ -6,16 +6,17 @@ from pathlib import Path
 from lfads_lightning.config import Config, LFADSError
 from lfads_lightning.data.scored import scored_sessions
 from lfads_lightning.data.sessions import Session
-from lfads_lightning.files import whole_file
+from lfads_lightning.files import BEST, run_in, whole_file
 from lfads_lightning.inference.trained import Trained
 from lfads_lightning.params import check, write_config
 from lfads_lightning.report.finish import finish
 from lfads_lightning.report.search_report import write_search_report
 from lfads_lightning.search.members import Task, member_config
-from lfads_lightning.search.pbt import BEST, HISTORY, search
+from lfads_lightning.search.pbt import HISTORY, search
 from lfads_lightning.search.space import find_space, read_space
 from lfads_lightning.training import checkpoints, loop
 from lfads_lightning.training.fit import Fitted
+from lfads_lightning.training.format import state_of
 
 
 def run_search(config: Config, sessions: list[Session], folder: Path) -> Trained:
@@ -42,7 +43,7 @@ def run_search(config: Config, sessions: list[Session], folder: Path) -> Trained
         checkpoints.write_index(run / checkpoints.FOLDER, index, [name])
     write_config(own, run)
     model = loop.new_model(own, sessions, Path(best["checkpoint"]))
-    model.load_state_dict(loop.state_of(saved))
+    model.load_state_dict(state_of(saved))
     step = saved["lfads"]["step"]
     trained = Trained(
         model.to(loop.resolve_device(own.trainer.device)), own, sessions[0].n_bins, step, run
@@ -71,9 +72,10 @@ def run_of_best(folder: Path) -> Path:
     """
     if not (folder / HISTORY).is_file():
         return folder
-    if not (folder / BEST / "config.yaml").is_file():
+    best = run_in(folder)
+    if best == folder:
         raise LFADSError(
             f"{folder}: is a search that has not ended; python train.py output.lfads_save_dir="
             f"{folder} goes on with it"
         )
-    return folder / BEST
+    return best

@@ -22,8 +22,8 @@ from lightning.pytorch.callbacks import Checkpoint
 
 from lfads_lightning.config import LFADSError, OutputConfig
 from lfads_lightning.files import remove_leftovers, whole_file
+from lfads_lightning.mirrors import push
 from lfads_lightning.signals import Preempted, Request
-from lfads_lightning.stores import push
 from lfads_lightning.training.format import read_checkpoint
 from lfads_lightning.training.module import LFADSModule
 

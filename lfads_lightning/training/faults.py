@@ -16,6 +16,7 @@ import torch
 
 from lfads_lightning.config import LFADSError
 from lfads_lightning.data.datamodule import Batch, TrainingBatches
+from lfads_lightning.training.format import read_checkpoint, state_of
 
 if TYPE_CHECKING:
     from lfads_lightning.training.module import LFADSModule
@@ -102,9 +103,8 @@ class Faults:
             weights, moments = self._first
             where = "the start"
         else:
-            saved = torch.load(path, map_location="cpu", weights_only=True)
-            weights = {k.removeprefix("model."): v for k, v in saved["state_dict"].items()}
-            moments, where = saved["optimizer_states"][0], path.name
+            saved = read_checkpoint(path)
+            weights, moments, where = state_of(saved), saved["optimizer_states"][0], path.name
         module.model.load_state_dict(weights)
         module.trainer.optimizers[0].load_state_dict(_copied(moments))
         return where

@@ -21,6 +21,7 @@ from lfads_lightning.training.checkpoints import (
     load_checkpoint,
     require_checkpoint,
 )
+from lfads_lightning.training.format import state_of
 from lfads_lightning.training.logs import EpochLogs, Progress
 from lfads_lightning.training.watch import CopyingWatch
 
@@ -74,7 +75,7 @@ def fit(
     saved = load_checkpoint(path)
     device = loop.resolve_device(cfg.device)
     model = loop.new_model(config, sessions, path)
-    model.load_state_dict(loop.state_of(saved))
+    model.load_state_dict(state_of(saved))
     model.passes = choose(cfg.recurrence, device.type)
     valid = ended.best or ended.valid
     return Fitted(

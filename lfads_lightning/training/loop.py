@@ -35,6 +35,7 @@ from lfads_lightning.training.checkpoints import (
     require_checkpoint,
     tell_to_continue,
 )
+from lfads_lightning.training.format import state_of
 from lfads_lightning.training.interrupts import StopWhenTold
 from lfads_lightning.training.module import EpochEnd, LFADSModule
 from lfads_lightning.training.predictions import nulls
@@ -101,8 +102,7 @@ def train(
         if start is None and config.optim.start_from is not None:
             module.start_step = _start_from(model, config)
             warn_of_kept([s.name for s in sessions], model, config)
-        continues = start is not None and _take_up(module, start)
-        step = load_checkpoint(start)["lfads"]["step"] if start is not None and continues else None
+        step = None if start is None else _take_up(module, start)
         stop = StopWhenTold(request)
         for keeper in callbacks:  # those that save when told to stop
             if hasattr(keeper, "request"):
@@ -112,7 +112,8 @@ def train(
             write_config(config, folder)
         started = time.monotonic()
         with _interrupts_raise():
-            trainer.fit(module, data, ckpt_path=start if continues else None, weights_only=True)
+            ckpt_path = None if step is None else start
+            trainer.fit(module, data, ckpt_path=ckpt_path, weights_only=True)
         if request.signal is not None:  # it came after the last update; scoring waits for a resume
             tell_to_continue(folder, "Interrupted; all updates are done and saved")
             raise request.error()
@@ -160,10 +161,11 @@ def _start_from(model: LFADS, config: Config) -> int:
     return take_weights(model, state_of(checkpoint), checkpoint["lfads"], config)
 
 
-def _take_up(module: LFADSModule, path: Path) -> bool:
-    """Check a checkpoint against data and parameters; return whether it can be continued as is.
+def _take_up(module: LFADSModule, path: Path) -> int | None:
+    """Check a checkpoint against data and parameters; return the updates behind it.
 
-    One without optimiser state (saved from Python, or imported) gives its weights and its step.
+    One without optimiser state (saved from Python, or imported) gives its weights and its step
+    now, and cannot be continued as it is: None.
     """
     checkpoint = load_checkpoint(path)
     record, model = checkpoint["lfads"], module.model
@@ -203,10 +205,10 @@ def _take_up(module: LFADSModule, path: Path) -> bool:
             if done > wanted:  # what is asked for cannot be had
                 raise LFADSError(message)
             warnings.warn(message, stacklevel=2)
-        return True
+        return record["step"]
     model.load_state_dict(weights)
     module.start_step = record["step"]
-    return False
+    return None
 
 
 def describe(sessions: dict[str, SessionSpec]) -> str:
@@ -220,11 +222,6 @@ def describe(sessions: dict[str, SessionSpec]) -> str:
         for s in list(sessions.values())[:4]
     ]
     return ", ".join(shown) + (f" and {len(sessions) - 4} more" if len(sessions) > 4 else "")
-
-
-def state_of(checkpoint: dict[str, Any]) -> dict[str, torch.Tensor]:
-    """Return the network's weights from a checkpoint."""
-    return {k.removeprefix("model."): v for k, v in checkpoint["state_dict"].items()}
 
 
 def resolve_device(name: str) -> torch.device:

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from lfads_lightning.config import Config, LFADSError, SessionSpec
 from lfads_lightning.data.arrays import listed
+from lfads_lightning.files import run_in
+from lfads_lightning.mirrors import open_run
 from lfads_lightning.params import from_dict, from_flat, read_config
-from lfads_lightning.stores import open_run
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,10 +32,7 @@ def start_run(config: Config) -> Path:
     Raises:
         LFADSError: there is no run.
     """
-    run = Path(config.optim.start_from or "")
-    best = run / "best"
-    if (best / "config.yaml").is_file():
-        return best
+    run = run_in(Path(config.optim.start_from or ""))
     if not (run / "config.yaml").is_file():
         found = "holds no run (config.yaml)" if run.is_dir() else "no such folder"
         raise LFADSError(f"optim.start_from={run}: {found}; give the folder of a training run")
