@@ -69,10 +69,21 @@ def main() -> None:
     run = hydra.main(version_base="1.3", config_path=str(presets_dir()), config_name="config")(_run)
     try:
         with signals.end_the_program():
-            with nullcontext() if folder is None else sweeps.recorded(folder, sys.argv[1:]):
+            with (
+                nullcontext()
+                if folder is None
+                else sweeps.recorded(folder, sys.argv[1:], _report_sweep)
+            ):
                 run()
     except LFADSError as error:  # of the sweep; a run says its own
         fail(error)
+
+
+def _report_sweep(folder: Path) -> None:
+    # it draws, and imports what takes a second; --help does not
+    from lfads_lightning.report.search_report import write_sweep_report
+
+    write_sweep_report(folder)
 
 
 def help_text(config_dir: str | None = None) -> str:

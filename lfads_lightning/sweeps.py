@@ -10,7 +10,7 @@ import json
 import math
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -39,8 +39,13 @@ class Job(NamedTuple):
 
 
 @contextmanager
-def recorded(folder: Path, argv: Sequence[str]) -> Iterator[None]:
+def recorded(folder: Path, argv: Sequence[str], report: Callable[[Path], None]) -> Iterator[None]:
     """Write a sweep's command to its folder, and when the sweep is over, however, its table.
+
+    Args:
+        folder: the sweep's.
+        argv: its command line.
+        report: writes its report.html, where jobs have theirs.
 
     Raises:
         SystemExit: jobs have failed.
@@ -60,10 +65,7 @@ def recorded(folder: Path, argv: Sequence[str]) -> Iterator[None]:
                 print(f"Sweep: {shown} ({RESULTS})\n{table(jobs)}")
                 hurries = sys.exc_info()[0] is Preempted
                 if not hurries and any((job.folder / REPORT).is_file() for job in jobs):
-                    # it draws, and imports what takes a second; --help does not
-                    from lfads_lightning.report.search_report import write_sweep_report
-
-                    write_sweep_report(folder)
+                    report(folder)
                     print(f"Report: {shown}/{REPORT}")
                 if any(job.status == "cut off" for job in jobs):
                     print(f"To go on with it: python train.py resume={shown}")
