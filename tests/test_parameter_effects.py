@@ -24,6 +24,7 @@ import yaml
 
 import lfads_lightning as lfads
 from lfads_lightning import api, cli
+from lfads_lightning.cli.settings import settings_text
 from lfads_lightning.config import Kind, LFADSError, LossConfig
 from lfads_lightning.data import datamodule
 from lfads_lightning.data.datamodule import LFADSDataModule, load_data
@@ -1605,7 +1606,7 @@ def test_draw_takes_the_settings_of_the_nth_random_draw(tmp_path, new_config):
     assert drawn[0]["learning_rate_init"] != drawn[1]["learning_rate_init"]
     assert isinstance(drawn[0]["gen_dim"], int)
     base = ["trainer.device=cpu", "data.data_filename_stem=lorenz"]
-    shown = yaml.safe_load(cli.settings_text([*base, f"search.space={space}", "search.draw=1"]))
+    shown = yaml.safe_load(settings_text([*base, f"search.space={space}", "search.draw=1"]))
     assert shown["model"]["gen_dim"] == drawn[1]["gen_dim"]
 
 

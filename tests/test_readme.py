@@ -10,7 +10,9 @@ import pytest
 from hydra.core.global_hydra import GlobalHydra
 
 import lfads_lightning as lfads
-from lfads_lightning import cli, params
+from lfads_lightning import params
+from lfads_lightning.cli.overrides import prepare
+from lfads_lightning.cli.settings import settings_text
 from lfads_lightning.recordings import check_command, keys, prepare_command
 from lfads_lightning.recordings.settings import Settings
 
@@ -46,7 +48,7 @@ def test_command_is_understood(command, tmp_path, monkeypatch, new_config):
     if is_sweep:  # one job of it
         assert any("," in a for a in argv)
         argv = [a.split(",")[0] for a in argv]
-    cli.settings_text(cli.prepare(argv))
+    settings_text(prepare(argv))
 
 
 def test_table_of_prepared_keys_is_that_of_the_program():

@@ -18,7 +18,8 @@ import yaml
 from conftest import Result
 
 import lfads_lightning as lfads
-from lfads_lightning import cli, interop, params
+from lfads_lightning import interop, params
+from lfads_lightning.files import presets_dir
 
 TRAIN = Path(__file__).parents[1] / "train.py"
 SIZES = {
@@ -464,7 +465,7 @@ def test_settings_are_shown_without_a_run(tmp_path):
     shown = params.from_dict(yaml.safe_load(result.out))
     assert shown.model.co_dim == 3
     assert shown.data.data_filename_stem == "lorenz"
-    preset = yaml.safe_load((cli.presets_dir() / "experiment" / "lorenz.yaml").read_text())
+    preset = yaml.safe_load((presets_dir() / "experiment" / "lorenz.yaml").read_text())
     assert shown.trainer.max_epochs == preset["trainer"]["max_epochs"]
     assert shown.optim == params.from_flat({}).optim
 

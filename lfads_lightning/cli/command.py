@@ -1,0 +1,126 @@
+"""``python train.py`` and ``lfads-train``: words -> settings -> kind -> run."""
+
+import sys
+import time
+import warnings
+from contextlib import nullcontext, suppress
+from pathlib import Path
+
+import hydra
+from hydra._internal.utils import get_args_parser
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from lfads_lightning import params, signals, sweeps
+from lfads_lightning.cli.overrides import parsed, prepare, presets_of, with_overrides
+from lfads_lightning.cli.settings import resolve, settings_text, sweep_folder
+from lfads_lightning.commands import fail, show_warning
+from lfads_lightning.config import Kind, LFADSError
+from lfads_lightning.files import new_run_folder, presets_dir
+from lfads_lightning.lock import run_lock
+from lfads_lightning.search.space import drawn_settings
+
+
+def main() -> None:
+    """Run ``python train.py ...`` and ``lfads-train ...``; a user's mistake ends with one line."""
+    warnings.showwarning = show_warning
+    given, _ = get_args_parser().parse_known_args()
+    if given.help:
+        with suppress(BrokenPipeError):  # --help | head
+            print(help_text(given.config_dir), flush=True)
+        return
+    try:
+        sys.argv[1:] = prepare(sys.argv[1:])
+        if given.cfg == "job" and given.package is None:
+            print(settings_text(sys.argv[1:]), end="")
+            return
+        folder = sweep_folder(sys.argv[1:])
+        given, _ = get_args_parser().parse_known_args()
+    except LFADSError as error:
+        fail(error)
+    if folder is not None:
+        sys.argv[1:] = with_overrides(sys.argv[1:], given.overrides, [sweeps.dir_word(folder)])
+    run = hydra.main(version_base="1.3", config_path=str(presets_dir()), config_name="config")(_run)
+    try:
+        with signals.end_the_program():
+            with (
+                nullcontext()
+                if folder is None
+                else sweeps.recorded(folder, sys.argv[1:], _report_sweep)
+            ):
+                run()
+    except LFADSError as error:  # of the sweep; a run says its own
+        fail(error)
+
+
+def _report_sweep(folder: Path) -> None:
+    # it draws, and imports what takes a second; --help does not
+    from lfads_lightning.report.search_report import write_sweep_report
+
+    write_sweep_report(folder)
+
+
+def help_text(config_dir: str | None = None) -> str:
+    """Return what ``--help`` prints: how to call, the presets, all parameters."""
+    groups = sorted({path.parent.name for path in presets_dir().glob("*/*.yaml")} - {"space"})
+    presets = "\n".join(f"  {g}: {', '.join(presets_of(g, config_dir))}" for g in groups)
+    return f"""\
+LFADS: denoised firing rates, factors, initial conditions and inferred inputs from spike counts.
+
+  python train.py [group=preset] [group.name=value ...]        train (lfads-train, once installed)
+  python train.py data.data_dir=FOLDER data.data_filename_stem=STEM model.co_dim=4
+  python train.py params_file=my_params.yaml                   a flat file of parameter names
+  python train.py kind=posterior_sample_and_average output.lfads_save_dir=RUN
+  python train.py -m model.co_dim=0,1,2,4 seed=0,1,2           a sweep: every combination, in turn
+  python train.py ... --cfg job                                show the settings and do nothing
+  python train.py ... --config-dir FOLDER                      presets of your own
+
+Presets (group=preset):
+{presets}
+
+Parameters (group.name=default):
+
+{params.help_text()}"""
+
+
+def _run(cfg: DictConfig) -> float | None:
+    hydra_cfg = HydraConfig.get()
+    output_dir, is_job = Path(hydra_cfg.runtime.output_dir), hydra_cfg.mode is RunMode.MULTIRUN
+    settings = {o.key_or_group: o.value() for o in parsed(hydra_cfg.overrides.task)}
+    try:
+        choices = dict(hydra_cfg.runtime.choices)
+        config, named = resolve(cfg, hydra_cfg.overrides.task, choices)
+        is_job = is_job and named is None
+        if is_job:
+            drawn = drawn_settings(config)
+            settings |= {params.dotted_names()[name]: value for name, value in drawn.items()}
+            done = sweeps.begin_job(output_dir, settings)
+            if done is not None:
+                return done
+        params.check(config)  # its warnings are for training, which gives them
+        named = output_dir if is_job else named
+        with (
+            nullcontext(named) if named is not None else new_run_folder(output_dir) as folder,
+            run_lock(folder) if config.kind is Kind.train else nullcontext(),
+        ):
+            # torch and Lightning are imported only now: help and mistakes take 0.3 s
+            from lfads_lightning.runs import run_kind
+
+            config.output.lfads_save_dir = str(folder.resolve())
+            started = time.monotonic()
+            criterion = run_kind(config, folder, is_job)
+            if is_job:
+                print(sweeps.line(folder, settings, time.monotonic() - started), flush=True)
+            return criterion
+    except LFADSError as error:
+        if is_job:
+            print(f"error: {error}", file=sys.stderr)
+            return sweeps.fail_job(output_dir, settings, error)
+        if not any(o.startswith("hydra.run.dir=") for o in hydra_cfg.overrides.hydra):
+            with suppress(OSError):
+                output_dir.rmdir()  # Hydra made it; leave none that is empty
+        fail(error)
+    except KeyboardInterrupt:
+        # training has saved, and said how to go on
+        raise SystemExit(signals.EXIT_INTERRUPTED) from None

@@ -1,0 +1,247 @@
+"""What stands on the command line: checked before anything is made, and what follows from it."""
+
+import importlib.util
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra._internal.utils import get_args_parser
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import IntervalSweep, Override, QuotedString
+from hydra.errors import HydraException
+
+from lfads_lightning import params, sweeps
+from lfads_lightning.config import Kind, LFADSError
+from lfads_lightning.files import presets_dir
+from lfads_lightning.mirrors import open_run
+from lfads_lightning.search.space import find_space, read_space
+
+DEFAULT_EXPERIMENT = "lorenz"
+_DATA_CHOICES = {"data.data_dir", "data.data_filename_stem", "params_file", "experiment", "data"}
+_PRESET_GROUPS = ("experiment", "sweep", "launcher")
+# what a preset needs beside the core, and the extra that brings it
+_PLUGINS = {
+    "launcher=joblib": ("hydra_joblib_launcher", "joblib"),
+    "launcher=submitit": ("hydra_submitit_launcher", "slurm"),
+    "launcher=submitit_local": ("hydra_submitit_launcher", "slurm"),
+    "launcher=ray": ("hydra_ray_launcher", "ray"),
+    "sweep=optuna": ("hydra_optuna_sweeper", "optuna"),
+}
+
+
+def presets_of(group: str, config_dir: str | None) -> list[str]:
+    """List the presets of a group, ours and those of ``--config-dir``."""
+    folders = [presets_dir() / group] + ([Path(config_dir) / group] if config_dir else [])
+    return sorted(file.stem for folder in folders for file in folder.glob("*.yaml"))
+
+
+def prepare(argv: Sequence[str]) -> list[str]:
+    """Check the overrides of a command line, and add what follows from them.
+
+    Adds the embedded Lorenz experiment where no data are named, and puts Hydra's folder where the
+    run's folder is asked to be.
+
+    Raises:
+        LFADSError: unknown parameter, wrong value, or a kind without a run.
+    """
+    given, _ = get_args_parser().parse_known_args(list(argv))
+    if given.hydra_help or given.info or given.shell_completion:
+        return list(argv)
+    resumed = [word for word in given.overrides if word.startswith("resume=")]
+    if resumed:
+        return prepare(_resumed(list(argv), resumed[-1]))
+    overrides = parsed(given.overrides)
+    is_sweep = is_sweep_of(given.multirun, overrides)
+    values = {}
+    for override in overrides:
+        key, name = override.key_or_group, parameter_of(override)
+        if override.is_sweep_override() and not is_sweep:
+            raise LFADSError(
+                f"command line: {override.input_line} names several values; add -m to try each in "
+                "turn, or quote the value if the comma belongs to it"
+            )
+        if name is None:
+            _check_presets(override, given.config_dir)
+            continue
+        values[key] = override.value()
+        for value in _choices(override):
+            params.check_value(name, value, "command line")
+        _check_interval(override)
+    if "search.space" in values:
+        read_space(find_space(_text(values["search.space"])), of_any_parameter=True)
+    extra = _implied(values, {o.key_or_group for o in overrides}, is_sweep)
+    return with_overrides(list(argv), given.overrides, extra)
+
+
+def is_sweep_of(multirun: bool, overrides: Sequence[Override]) -> bool:
+    """Tell whether a command line asks for a sweep: by ``-m``, or by ``sweep=NAME``."""
+    return multirun or any(o.key_or_group == "sweep" for o in overrides)
+
+
+def _resumed(argv: list[str], word: str) -> list[str]:
+    """Return the command line that continues a sweep, a search or a run.
+
+    Raises:
+        LFADSError: the folder holds none of them.
+    """
+    folder = open_run(word.removeprefix("resume=").strip("'\""))
+    others = [w for w in argv if not w.startswith("resume=")]
+    if (folder / sweeps.COMMAND).is_file():
+        if others:
+            raise LFADSError(
+                f"resume={folder}: a sweep goes on as it was started; leave out {' '.join(others)}"
+            )
+        return sweeps.command_of(folder)
+    if (folder / "config.yaml").is_file():
+        return [*others, "output.lfads_save_dir='" + str(folder).replace("'", "\\'") + "'"]
+    raise LFADSError(
+        f"resume={folder}: holds neither a run (config.yaml) nor a sweep ({sweeps.COMMAND}); give "
+        "the folder that was printed when it began"
+    )
+
+
+def parsed(overrides: Sequence[str]) -> list[Override]:
+    """Parse overrides by Hydra's grammar.
+
+    Raises:
+        LFADSError: one of them is not of it.
+    """
+    try:
+        return OverridesParser.create().parse_overrides(list(overrides))
+    except HydraException as error:
+        reason = str(error).split("\n")[0]
+        raise LFADSError(
+            f"command line: {reason}; expected group.name=value (quote spaces and special "
+            "characters: 'data.data_dir=\"/my data\"')"
+        ) from error
+
+
+def parameter_of(override: Override) -> str | None:
+    """Return the flat name of the parameter that an override sets; None for presets and Hydra's.
+
+    Raises:
+        LFADSError: no such parameter.
+    """
+    key = override.key_or_group
+    if key.split(".")[0].split("/")[0] == "hydra":
+        return None
+    flat = key.rsplit(".", 1)[-1]
+    if params.dotted_names().get(flat) == key and not override.is_delete():
+        return flat
+    if key in params.groups() or key in _PRESET_GROUPS:
+        return None
+    if override.is_delete():
+        raise LFADSError(f"command line: ~{key} takes nothing away; parameters keep their defaults")
+    raise LFADSError(f"command line: no parameter is named {key!r}{params.nearest(key)}")
+
+
+def _check_presets(override: Override, config_dir: str | None) -> None:
+    group = override.key_or_group
+    if group.split("/")[0] == "hydra" or "." in group or override.is_delete():
+        return
+    known = presets_of(group, config_dir)
+    for choice in _choices(override):
+        _check_plugin(group, choice)
+        if choice is not None and str(choice) not in known:
+            listed = f"there are {', '.join(known)}" if known else "the group has none"
+            raise LFADSError(f"command line: {group}={choice}: no such preset; {listed}")
+
+
+def _check_plugin(group: str, choice: Any) -> None:
+    preset = f"{group}={choice}"
+    plugin, extra = _PLUGINS.get(preset, (None, None))
+    if plugin is not None and importlib.util.find_spec(f"hydra_plugins.{plugin}") is None:
+        raise LFADSError(
+            f'command line: {preset} needs an extra: pip install "lfads-lightning[{extra}]"'
+        )
+
+
+def _check_interval(override: Override) -> None:
+    """Check what Optuna would draw from; Hydra's own message is a traceback."""
+    if not override.is_interval_sweep():
+        return
+    value, name = override.value(), override.key_or_group
+    assert isinstance(value, IntervalSweep)
+    low, high = float(value.start or 0), float(value.end or 0)
+    if low >= high:
+        raise LFADSError(f"command line: {name}: {low:g} is not below {high:g}; swap them")
+    if "log" in value.tags and low <= 0:
+        raise LFADSError(f"command line: {name}: no logarithm starts at {low:g}")
+    flat = name.rsplit(".", 1)[-1]
+    for bound in (value.start, value.end):
+        params.check_value(flat, bound, "command line")
+
+
+def _choices(override: Override) -> Iterable[Any]:
+    """Return the values of an override, one for each job of a sweep."""
+    values: Iterable[Any]
+    if override.is_sweep_override():
+        values = override.sweep_iterator() if override.is_discrete_sweep() else ()
+    else:
+        values = (override.value(),)
+    return [v.text if isinstance(v, QuotedString) else v for v in values]
+
+
+def _implied(values: dict[str, Any], keys: set[str], is_sweep: bool) -> list[str]:
+    folder = values.get("output.lfads_save_dir")
+    file = values.get("params_file")
+    from_file = params.read_params_file(_text(file)) if isinstance(file, str | QuotedString) else {}
+    folder = folder or from_file.get("lfads_save_dir")
+    if folder is not None and not is_sweep:
+        folder = str(open_run(_text(folder)))
+    kind = values.get("kind") or from_file.get("kind", Kind.train)
+    kind = kind.name if isinstance(kind, Kind) else _text(kind)
+    extra = []
+    if kind != "train":
+        if folder is None or not Path(_text(folder)).is_dir():
+            found = "" if folder is None else f"; {_text(folder)} is no folder"
+            raise LFADSError(
+                f"kind={kind} works on a trained model; say which: output.lfads_save_dir=RUN, the "
+                f"folder that training printed last{found}"
+            )
+    elif not keys & _DATA_CHOICES and not (
+        folder and (Path(_text(folder)) / "config.yaml").is_file()
+    ):
+        print(
+            f"No data named: this run uses experiment={DEFAULT_EXPERIMENT} (embedded data, sizes "
+            "that suit it). For your own, give data.data_dir=FOLDER data.data_filename_stem=STEM",
+            file=sys.stderr,
+        )
+        extra.append(f"experiment={DEFAULT_EXPERIMENT}")
+    if folder is not None and not is_sweep:
+        _check_writable(Path(_text(folder)))
+        extra.append("hydra.run.dir='" + _text(folder).replace("'", "\\'") + "'")
+    elif folder is not None and kind == "train":
+        raise LFADSError(
+            f"output.lfads_save_dir={_text(folder)} in a sweep: its jobs would share one folder; "
+            "name the sweep's folder by hydra.sweep.dir=FOLDER"
+        )
+    return extra
+
+
+def _check_writable(folder: Path) -> None:
+    """Check a run's folder, or where it is to be made, before Hydra makes it with a traceback.
+
+    Raises:
+        LFADSError: nothing can be written there.
+    """
+    there = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
+    if not there.is_dir():
+        raise LFADSError(f"output.lfads_save_dir={folder}: {there} is a file; give a folder")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise LFADSError(
+            f"output.lfads_save_dir={folder}: {there} cannot be written; choose another folder, or "
+            "have it opened to you"
+        )
+
+
+def _text(value: Any) -> str:
+    return value.text if isinstance(value, QuotedString) else str(value)
+
+
+def with_overrides(argv: list[str], overrides: list[str], extra: list[str]) -> list[str]:
+    """Put ``extra`` beside the other overrides; argparse wants them in one row."""
+    at = argv.index(overrides[0]) if overrides else len(argv)
+    return argv[:at] + extra + argv[at:]

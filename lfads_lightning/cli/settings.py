@@ -1,0 +1,139 @@
+"""The settings of a run: defaults, presets, a run's own, its file of parameters, command line."""
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import hydra
+import yaml
+from hydra._internal.utils import get_args_parser
+from hydra.core.config_store import ConfigStore
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from lfads_lightning import params
+from lfads_lightning.cli.overrides import is_sweep_of, parameter_of, parsed
+from lfads_lightning.config import Config, Kind, LFADSError
+from lfads_lightning.files import presets_dir
+from lfads_lightning.mirrors import local_run
+from lfads_lightning.search.space import drawn_settings
+from lfads_lightning.stores import is_url
+from lfads_lightning.training.start import with_model_of_start
+
+# groups whose presets still count when a run's own config is the base
+_PRESETS_OVER_A_RUN = ("data", "trainer")
+ConfigStore.instance().store(name="schema", node=Config)
+
+
+def sweep_folder(argv: Sequence[str]) -> Path | None:
+    """Return the folder that a sweep's jobs go to; None where the command line is no sweep.
+
+    Raises:
+        LFADSError: the settings cannot be composed.
+    """
+    given, _ = get_args_parser().parse_known_args(list(argv))
+    if given.hydra_help or given.info or given.shell_completion or given.cfg:
+        return None
+    overrides = parsed(given.overrides)
+    if not is_sweep_of(given.multirun, overrides):
+        return None
+    fixed = [o.input_line for o in overrides if not o.is_sweep_override() and o.input_line]
+    return Path(_composed(fixed, given.config_dir).hydra.sweep.dir).absolute()
+
+
+def settings_text(argv: Sequence[str]) -> str:
+    """Return what ``--cfg job`` prints: the settings that a run would have, as YAML."""
+    given, _ = get_args_parser().parse_known_args(list(argv))
+    cfg = _composed(given.overrides, given.config_dir)
+    choices, tasks = dict(cfg.hydra.runtime.choices), list(cfg.hydra.overrides.task)
+    with open_dict(cfg):
+        del cfg["hydra"]
+    config, _ = resolve(cfg, tasks, choices)
+    params.check(config)
+    return yaml.safe_dump(params.to_dict(config), sort_keys=False)
+
+
+def _composed(overrides: Sequence[str], config_dir: str | None) -> DictConfig:
+    words = list(overrides)
+    if config_dir:
+        words.append(f"hydra.searchpath=['file://{Path(config_dir).resolve()}']")
+    try:
+        with hydra.initialize_config_dir(str(presets_dir().resolve()), version_base="1.3"):
+            return hydra.compose("config", words, return_hydra_config=True)
+    except HydraException as error:
+        raise LFADSError(f"command line: {' '.join(str(error).split())}") from error
+
+
+def resolve(
+    cfg: DictConfig, overrides: Sequence[str], choices: dict[str, str]
+) -> tuple[Config, Path | None]:
+    """Make the run's config: defaults, presets or the run's own, params_file, command line.
+
+    Args:
+        cfg: as Hydra composed it.
+        overrides: of this job's command line.
+        choices: Hydra's chosen presets, by group.
+
+    Returns:
+        The config, and the run's folder where the parameters name one.
+    """
+    composed = params.from_dict(
+        OmegaConf.to_container(cfg, resolve=True, enum_to_str=True),  # type: ignore[arg-type]
+        "presets",
+    )
+    explicit = {}
+    for override in parsed(overrides):
+        name = parameter_of(override)
+        if name is not None:
+            explicit[name] = params.flat_value(composed, name)
+    from_file = params.read_params_file(composed.params_file) if composed.params_file else {}
+    settings = from_file | explicit
+    config = params.from_flat(settings, base=composed)
+    if drawn := drawn_settings(config):
+        settings = drawn | settings
+        config = params.from_flat(settings, base=composed)
+    given = config.output.lfads_save_dir
+    folder = None if given is None else local_run(given)
+    saved = None if folder is None else params.read_config(folder)
+    if saved is None:
+        config = with_model_of_start(config, settings)
+    if folder is not None and saved is not None:
+        chosen = [g for g in _PRESETS_OVER_A_RUN if choices.get(g) is not None]
+        if choices.get("experiment") is not None:
+            warnings.warn(
+                f"{folder} holds a run: it is used with its own settings, not with experiment="
+                f"{choices['experiment']}",
+                stacklevel=1,
+            )
+        config = _over_a_run(saved, config, settings, chosen, folder)
+    if folder is not None:
+        config.output.lfads_save_dir = str(folder.resolve())
+    if config.data.data_dir is not None and not is_url(config.data.data_dir):
+        # so that the run's folder alone says where its data are, from any working folder
+        config.data.data_dir = str(Path(config.data.data_dir).resolve())
+    return config, folder
+
+
+def _over_a_run(
+    saved: Config,
+    asked: Config,
+    settings: dict[str, Any],
+    chosen: list[str],
+    folder: Path,
+) -> Config:
+    saved.optim.do_reset_learning_rate = False  # asked for once, done once
+    if asked.kind is not Kind.train:
+        changed = [
+            f"{params.dotted_names()[n]}={v}"
+            for n, v in settings.items()
+            if params.dotted_names()[n].startswith("model.") and v != params.flat_value(saved, n)
+        ]
+        if changed:
+            raise LFADSError(
+                f"{folder}: the model was trained with other values than {', '.join(changed)}; a "
+                "trained model's structure cannot be changed; leave model.* out"
+            )
+    for group in chosen:
+        setattr(saved, group, getattr(asked, group))
+    return params.from_flat(settings | {"kind": asked.kind.name}, base=saved)
