@@ -212,10 +212,10 @@ def test_native_kernels_give_the_same(new, spikes, switches):
 
 
 def test_triton_kernels_give_the_same(new, spikes):
-    triton_kernels = pytest.importorskip("lfads_lightning.model.triton_kernels")
+    triton_passes = pytest.importorskip("lfads_lightning.model.triton_passes")
     model = new()
     noise, rates = noise_of(model), []
-    for passes in (REFERENCE, triton_kernels.PASSES):
+    for passes in (REFERENCE, triton_passes.PASSES):
         model.passes = model.passes._replace(
             encoder_pass=passes.encoder_pass, decoder_pass=passes.decoder_pass
         )

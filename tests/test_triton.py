@@ -123,8 +123,8 @@ def test_kernel_compiles_for_a_gpu_that_is_not_here(kernel):
     code = f"""
 import triton
 from triton.backends.compiler import GPUTarget
-from lfads_lightning.model import triton_kernels as k
-kernel, types, values = k._{kernel}_kernel, {{}}, {{}}
+from lfads_lightning.model import triton_kernels, triton_passes as k
+kernel, types, values = triton_kernels.{kernel}_kernel, {{}}, {{}}
 for p in kernel.params:
     if p.is_constexpr:
         types[p.name] = "constexpr"

@@ -1,6 +1,6 @@
 """Recurrences whose backward pass is written by hand: autograd around kernels.
 
-The kernels (native.py, triton_kernels.py) run over all bins; here is what they have in common.
+The kernels (native.py, triton_passes.py) run over all bins; here is what they have in common.
 Arrays are time-major, (T, B, n). A GRU's buffer (T, B, 3n) holds [reset | update | candidate]:
 activations after the forward pass, gradients of the projected inputs after the backward pass. What
 kernels do not cover goes to cells.py.

@@ -74,12 +74,12 @@ def _native(device: str) -> Passes:
 
 def _triton(device: str) -> Passes:
     try:
-        from lfads_lightning.model import triton_kernels
+        from lfads_lightning.model import triton_passes
     except ImportError as error:
         raise Unavailable("Triton is not installed (pip install triton)") from error
-    if device != "cuda" and not triton_kernels.INTERPRETED:
+    if device != "cuda" and not triton_passes.INTERPRETED:
         raise Unavailable(f"it is for CUDA, the device is {device}; set trainer.device=gpu:0")
-    passes = triton_kernels.PASSES
+    passes = triton_passes.PASSES
     return Passes(passes.encoder_pass, passes.decoder_pass, distributions.poisson_nll)
 
 

@@ -1,0 +1,158 @@
+"""The Triton kernels behind the interface of ``fused``: buffers, launches, weight gradients.
+
+Imported only where they are used; Triton comes with torch's CUDA builds on Linux.
+"""
+
+from typing import Any
+
+import torch
+import triton
+from torch import Tensor
+
+from lfads_lightning.model.fused import (
+    DecoderSizes,
+    FusedPasses,
+    Kernels,
+    Tensors,
+    outer_product,
+)
+from lfads_lightning.model.triton_kernels import (
+    decoder_backward_kernel,
+    decoder_forward_kernel,
+    gru_backward_kernel,
+    gru_forward_kernel,
+)
+
+BLOCK = 16  # trials of a program; the least that tl.dot takes
+TILE = 32  # columns computed, and inner products summed, at a time
+WARPS = 8  # with 4, the decoder's kernels spill registers
+INTERPRETED = triton.knobs.runtime.interpret
+
+
+def _covers(tensor: Tensor) -> bool:
+    can_run = tensor.device.type == "cuda" or (INTERPRETED and tensor.device.type == "cpu")
+    return can_run and tensor.dtype == torch.float32 and tensor.numel() > 0
+
+
+def _grid(n_trials: int) -> tuple[int]:
+    return (triton.cdiv(n_trials, BLOCK),)
+
+
+def _project(into: Tensor, bias: Tensor, *parts: tuple[Tensor | None, Tensor | None]) -> None:
+    """Fill a buffer (T, B, 3n) with the bias and the projections of inputs, all bins at once."""
+    into.copy_(bias.expand_as(into))
+    for x, matrix in parts:
+        if x is not None and matrix is not None:
+            into.view(-1, into.shape[2]).addmm_(x.flatten(0, 1), matrix)
+
+
+def _gru_forward(
+    x: Tensor | None,
+    matrix: Tensor | None,
+    start: Tensor,
+    gates: Tensor,
+    candidate: Tensor,
+    bias: Tensor,
+    h: Tensor,
+    clip: float,
+    reverse: bool,
+    keep: bool,
+) -> tuple[Tensor, ...]:
+    n_bins, n_trials, n = h.shape
+    buffer, rh = h.new_empty(n_bins, n_trials, 3 * n), torch.empty_like(h)
+    _project(buffer, bias, (x, matrix))
+    gru_forward_kernel[_grid(n_trials)](
+        *(buffer, start, gates.contiguous(), candidate.contiguous(), h, rh),
+        *(clip, n_bins, n_trials, n, reverse, BLOCK, TILE),
+        num_warps=WARPS,
+    )
+    return buffer, rh
+
+
+def _gru_backward(
+    held: tuple[Tensor, Tensor],
+    start: Tensor,
+    gates: Tensor,
+    candidate: Tensor,
+    h: Tensor,
+    d_h: Tensor | None,
+    d_start: Tensor,
+    clip: float,
+    reverse: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    (buffer, rh), (n_bins, n_trials, n) = held, h.shape
+    gru_backward_kernel[_grid(n_trials)](
+        *(buffer, start, gates.contiguous(), candidate.contiguous(), h),
+        *(d_start if d_h is None else d_h, d_start),
+        *(clip, n_bins, n_trials, n, d_h is not None, reverse, BLOCK, TILE),
+        num_warps=WARPS,
+    )
+    return _weight_gradients(start, h, rh, buffer, reverse)
+
+
+def _weight_gradients(
+    start: Tensor, states: Tensor, rh: Tensor, grads: Tensor, reverse: bool = False
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the gradients of gates, candidate and bias: large products over all bins."""
+    n = states.shape[2]
+    gates, candidates = grads[..., : 2 * n], grads[..., 2 * n :]
+    if reverse:
+        d_gates = outer_product(states[1:], gates[:-1]) + start.T @ gates[-1]
+    else:
+        d_gates = outer_product(states[:-1], gates[1:]) + start.T @ gates[0]
+    return d_gates, outer_product(rh, candidates), grads.sum((0, 1))
+
+
+_FORWARD = (
+    "con_g c0 con_gates con_candidate w_feed w_post b_post noise gen_g g0 gen_gates gen_candidate "
+    "w_u w_fac feed_mask gen_mask con_h con_rh post u gen_h gen_rh fac fed read fac0"
+).split()
+_BACKWARD = (
+    "con_g c0 con_gates con_candidate w_feed w_post noise gen_g g0 gen_gates gen_candidate w_u "
+    "w_fac feed_mask gen_mask con_h post gen_h d_con_h d_post d_u d_gen_h d_fac d_c0 d_g0 d_fac0 "
+    "d_read d_drive d_fed"
+).split()
+
+
+def _launch(kernel: Any, names: list[str], sizes: DecoderSizes, clip: float, t: Tensors) -> None:
+    s, nothing = sizes, t["c0"]  # a kernel wants a pointer where nothing is read
+    kernel[_grid(s.B)](
+        *(nothing if t.get(name) is None else t[name] for name in names),
+        *(clip, s.T, s.B, s.K, s.U, s.G, s.F, bool(s.use_means), bool(s.feed)),
+        *(t["feed_mask"] is not None, t["gen_mask"] is not None, BLOCK, TILE),
+        num_warps=WARPS,
+    )
+
+
+def _decoder_forward(sizes: DecoderSizes, clip: float, t: Tensors) -> None:
+    if not sizes.keep:
+        for name in ("fed", "read", "con_g", "gen_g"):  # the kernel knows no shorter ones
+            t[name] = t[name].new_empty(sizes.T, *t[name].shape[1:])
+    encodings = t["encodings"]
+    if sizes.N < sizes.B:
+        encodings = encodings.repeat(1, sizes.B // sizes.N, 1)
+    t |= {"con_rh": torch.empty_like(t["con_h"]), "gen_rh": torch.empty_like(t["gen_h"])}
+    _project(t["con_g"], t["con_b"], (encodings, t["w_enc"]))
+    _project(t["gen_g"], t["gen_b"], (t["ext"], t["w_ext"]))
+    torch.mm(t["g0"], t["w_fac"], out=t["fac0"])
+    _launch(decoder_forward_kernel, _FORWARD, sizes, clip, t)
+
+
+def _decoder_backward(sizes: DecoderSizes, clip: float, t: Tensors) -> None:
+    for name in ("c0", "g0", "fac0"):
+        t[f"d_{name}"].zero_()
+    t |= {
+        f"d_{name}": t["c0"].new_empty(sizes.B, n)
+        for name, n in (("read", sizes.G), ("drive", sizes.U), ("fed", sizes.F))
+    }
+    _launch(decoder_backward_kernel, _BACKWARD, sizes, clip, t)
+    for cell, start in (("con", "c0"), ("gen", "g0")):
+        arrays = (t[start], t[f"{cell}_h"], t[f"{cell}_rh"], t[f"{cell}_g"])
+        names = ("gates", "candidate", "b")
+        parts = zip(names, _weight_gradients(*arrays), strict=True)
+        t |= {f"d_{cell}_{name}": part for name, part in parts}
+
+
+PASSES = FusedPasses(
+    Kernels(_covers, _gru_forward, _gru_backward, _decoder_forward, _decoder_backward)
+)
