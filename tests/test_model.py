@@ -19,6 +19,7 @@ from lfads_lightning.data.datamodule import (
     jitter_spikes,
 )
 from lfads_lightning.data.sessions import Split, sessions_from_arrays
+from lfads_lightning.model.alignment import align
 from lfads_lightning.model.layers import dropout_mask
 from lfads_lightning.model.names import to_original
 from lfads_lightning.model.records import Masks
@@ -155,7 +156,7 @@ def test_alignment_starts_readin_and_readout(new_model):
     model = new_model({"a": 5, "b": 3}, aligned=True, fresh=True)
     matrix, bias = torch.randn(5, 3), torch.rand(5)
     before = {k: v.clone() for k, v in model.state_dict().items() if "session_b" in k}
-    model.align("a", matrix, bias)
+    align(model, "a", matrix, bias)
     x = torch.randn(2, 5)
     torch.testing.assert_close(model.readin["session_a"](x), (x - bias) @ matrix)
     torch.testing.assert_close(model.readout["session_a"].weight, matrix.T)

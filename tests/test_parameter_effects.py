@@ -30,6 +30,7 @@ from lfads_lightning.data import datamodule
 from lfads_lightning.data.datamodule import LFADSDataModule, load_data
 from lfads_lightning.data.sessions import sessions_from_arrays
 from lfads_lightning.model import native
+from lfads_lightning.model.alignment import align
 from lfads_lightning.model.lfads import LFADS
 from lfads_lightning.model.loss import compute_loss
 from lfads_lightning.model.recurrences import NATIVE, REFERENCE
@@ -788,7 +789,7 @@ def test_do_log_readout_bias_starts_at_the_mean_rates(new_model):
         for is_log in (False, True):
             parameters = {"output_dist": dist, "do_log_readout_bias": is_log}
             model = new_model({"a": 5, "b": 4}, fresh=True, **parameters)
-            model.align("a", matrix, bias)
+            align(model, "a", matrix, bias)
             start = model.readout["session_a"]
             assert torch.equal(start.weight, matrix.T)
             if is_log and dist == "poisson":  # a silent neuron has a rate, too

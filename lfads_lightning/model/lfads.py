@@ -5,7 +5,6 @@ Sussillo, Jozefowicz, Abbott & Pandarinath 2016 (arXiv:1608.06315); Pandarinath 
 """
 
 import math
-import warnings
 from collections.abc import Sequence
 
 import torch
@@ -30,9 +29,7 @@ from lfads_lightning.model.layers import (
 from lfads_lightning.model.layout import time_major
 from lfads_lightning.model.records import NO_DROPOUT, Encoding, LFADSOutput, Masks, Noise
 from lfads_lightning.model.recurrences import REFERENCE
-from lfads_lightning.model.seen import Seen, held_in
-
-LEAST_RATE = 0.001  # counts per bin, where a neuron's mean is taken the logarithm of
+from lfads_lightning.model.seen import Seen
 
 
 class LFADS(nn.Module):
@@ -141,38 +138,6 @@ class LFADS(nn.Module):
         self.factor_weight = nn.Parameter(
             torch.randn(cfg.gen_dim, cfg.factors_dim) / math.sqrt(cfg.gen_dim)
         )
-
-    @torch.no_grad()
-    def align(self, session: str, matrix: Tensor | None, bias: Tensor | None) -> None:
-        """Start a session's read-in at (x - bias) A and its read-out at f A^T + bias.
-
-        With ``do_log_readout_bias`` at f A^T + log(bias), for Poisson: at the mean rates.
-        The read-in takes the rows of the held-in channels.
-
-        Args:
-            session: its name.
-            matrix: A = ``alignment_matrix_cxf`` (D, F); None leaves the random start.
-            bias: ``alignment_bias_c`` (D,), mean counts per channel; None is 0.
-        """
-        readin, readout = session_layer(self.readin, session), session_layer(self.readout, session)
-        if matrix is not None and readin is not None:
-            shown = held_in(self.sessions[session])
-            readin.weight.copy_(matrix[shown])
-            if bias is not None:
-                readin.bias.copy_(-bias.to(matrix)[shown] @ matrix[shown])
-        if readout is not None:
-            if matrix is not None:
-                readout.weight.copy_(matrix.T)
-            if bias is not None:
-                is_log = self.is_poisson and self.config.do_log_readout_bias
-                readout.bias.copy_(bias.clamp(min=LEAST_RATE).log() if is_log else bias)
-        elif matrix is not None or bias is not None:
-            warnings.warn(
-                f"session {session!r}: with one session whose neurons are as many as factors_dim, "
-                f"{self.config.factors_dim}, the factors are the log-rates: the alignment does not "
-                "reach the read-out; another factors_dim uses it",
-                stacklevel=2,
-            )
 
     @property
     def feedback_dim(self) -> int:

@@ -22,6 +22,7 @@ from lfads_lightning.data.arrays import listed
 from lfads_lightning.data.datamodule import LFADSDataModule
 from lfads_lightning.data.held_out import session_spec
 from lfads_lightning.data.sessions import Session
+from lfads_lightning.model.alignment import align
 from lfads_lightning.model.lfads import LFADS
 from lfads_lightning.model.recurrences import choose
 from lfads_lightning.params import from_dict, write_config
@@ -146,7 +147,7 @@ def new_model(config: Config, sessions: Sequence[Session], own: Path | None = No
             for array in (s.alignment_matrix_cxf, s.alignment_bias_c)
         )
         if matrix is not None or bias is not None:
-            model.align(s.name, matrix, bias)
+            align(model, s.name, matrix, bias)
     return model.double() if config.trainer.precision is Precision.float64 else model
 
 

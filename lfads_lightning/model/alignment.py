@@ -1,0 +1,46 @@
+"""Where a stitched session's read-in and read-out start (Pandarinath et al. 2018, Methods)."""
+
+import warnings
+
+import torch
+from torch import Tensor
+
+from lfads_lightning.model.layers import session_layer
+from lfads_lightning.model.lfads import LFADS
+from lfads_lightning.model.seen import held_in
+
+LEAST_RATE = 0.001  # counts per bin, where a neuron's mean is taken the logarithm of
+
+
+@torch.no_grad()
+def align(model: LFADS, session: str, matrix: Tensor | None, bias: Tensor | None) -> None:
+    """Start a session's read-in at (x - bias) A and its read-out at f A^T + bias.
+
+    With ``do_log_readout_bias`` at f A^T + log(bias), for Poisson: at the mean rates.
+    The read-in takes the rows of the held-in channels.
+
+    Args:
+        model: with fresh weights.
+        session: one of its sessions.
+        matrix: A = ``alignment_matrix_cxf`` (D, F); None leaves the random start.
+        bias: ``alignment_bias_c`` (D,), mean counts per channel; None is 0.
+    """
+    readin, readout = session_layer(model.readin, session), session_layer(model.readout, session)
+    if matrix is not None and readin is not None:
+        shown = held_in(model.sessions[session])
+        readin.weight.copy_(matrix[shown])
+        if bias is not None:
+            readin.bias.copy_(-bias.to(matrix)[shown] @ matrix[shown])
+    if readout is not None:
+        if matrix is not None:
+            readout.weight.copy_(matrix.T)
+        if bias is not None:
+            is_log = model.is_poisson and model.config.do_log_readout_bias
+            readout.bias.copy_(bias.clamp(min=LEAST_RATE).log() if is_log else bias)
+    elif matrix is not None or bias is not None:
+        warnings.warn(
+            f"session {session!r}: with one session whose neurons are as many as factors_dim, "
+            f"{model.config.factors_dim}, the factors are the log-rates: the alignment does not "
+            "reach the read-out; another factors_dim uses it",
+            stacklevel=2,
+        )
