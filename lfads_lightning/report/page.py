@@ -32,12 +32,14 @@ class Table(NamedTuple):
         header: of the columns.
         rows: of texts and links.
         prose: the last column holds sentences.
+        folded: its caption alone is seen until it is opened.
     """
 
     caption: str
     header: Sequence[str]
     rows: Sequence[Sequence[str | Link]]
     prose: bool = False
+    folded: bool = False
 
 
 class Section(NamedTuple):

@@ -187,9 +187,8 @@ def _score_tables(folder: Path, scores: Mapping[str, Any], inferred: Inferred | 
     if isinstance(inferred, Inferred) and len(inferred.posteriors) > 1:
         tables.append(_per_session(inferred))
     names = [k for k in scores if not isinstance(scores[k], dict | list)]
-    tables.append(
-        Table("All scores of the run", ("score", "value"), [(k, number(scores[k])) for k in names])
-    )
+    rows = [(k, number(scores[k])) for k in names]
+    tables.append(Table("All scores of the run", ("score", "value"), rows, folded=bool(tables)))
     return tables
 
 
@@ -214,7 +213,8 @@ def _evaluation_tables(folder: Path) -> list[Table]:
                     "What the scores mean",
                     ("score", "meaning"),
                     [(k, str(v)) for k, v in notes.items()],
-                    True,
+                    prose=True,
+                    folded=True,
                 )
             )
         return tables
