@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from lfads_lightning.config import LFADSError
+from lfads_lightning.copies import expanded
 from lfads_lightning.recordings.settings import Settings
+from lfads_lightning.stores import path_or_address
 
 DESCRIPTION = """\
 Make session files of recordings: NWB, MATLAB (v5, v7.3), .npz, or spike times in CSV or parquet
-tables. Each recording becomes NAME.h5 in the folder OUT. All times are in seconds."""
+tables. Each recording becomes NAME.h5 in the folder OUT. All times are in seconds. Files and OUT
+may lie in a bucket (s3://bucket/folder; in file names * and ? are filled in)."""
 EPILOGUE = """\
 examples:
   lfads-prepare day1.nwb --out data --bin-width-s 0.01 --align-to go_cue_time --window-s -0.2 0.5
@@ -29,6 +32,7 @@ def main(argv: list[str] | None = None) -> int:
     recordings, out = given.pop("recordings"), given.pop("out")
     try:
         settings = Settings(**given)
+        recordings = expanded(recordings)
         _check_names(recordings)
     except LFADSError as error:
         reader.exit(2, f"error: {_as_options(error)}\n")
@@ -57,8 +61,10 @@ def parser() -> argparse.ArgumentParser:
         epilog=EPILOGUE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    reader.add_argument("recordings", nargs="+", type=Path, metavar="RECORDING")
-    reader.add_argument("--out", type=Path, required=True, help="folder for the session files")
+    reader.add_argument("recordings", nargs="+", type=path_or_address, metavar="RECORDING")
+    reader.add_argument(
+        "--out", type=path_or_address, required=True, help="folder for the session files"
+    )
     for f in dataclasses.fields(Settings):
         reader.add_argument(_option(f.name), dest=f.name, default=f.default, **_words(f))
     return reader
@@ -83,14 +89,15 @@ def _words(f: dataclasses.Field) -> dict[str, Any]:
     return words | {k: f.metadata[k] for k in ("nargs", "choices") if k in f.metadata}
 
 
-def _check_names(recordings: list[Path]) -> None:
+def _check_names(recordings: list[str | Path]) -> None:
     """Refuse two recordings that would become one file."""
-    stems: dict[str, Path] = {}
+    stems: dict[str, str | Path] = {}
     for path in recordings:
-        other = stems.setdefault(path.stem, path)
+        stem = Path(path).stem
+        other = stems.setdefault(stem, path)
         if other is not path:
             raise LFADSError(
-                f"{other} and {path} would both become {path.stem}.h5; expected unlike names; "
+                f"{other} and {path} would both become {stem}.h5; expected unlike names; "
                 "prepare them into two folders"
             )
 
