@@ -16,7 +16,7 @@ from lfads_lightning.copies import local_copies, within
 from lfads_lightning.data.arrays import MAX_COUNT, listed, nearest
 from lfads_lightning.data.session_writer import Blocks, write_session
 from lfads_lightning.recordings import names
-from lfads_lightning.recordings.arrays import recording_from_arrays
+from lfads_lightning.recordings.arrays import from_memory, recording_from_arrays
 from lfads_lightning.recordings.binned import cut_binned
 from lfads_lightning.recordings.binning import block_size
 from lfads_lightning.recordings.matlab import read_mat
@@ -30,6 +30,11 @@ from lfads_lightning.recordings.tables import TABLES, columns_of_frame, read_tab
 from lfads_lightning.recordings.trials import cut_spikes
 from lfads_lightning.stores import is_url
 
+_HINTS = {
+    ".h5": "; HDF5 files with train_data need no preparation: lfads-check looks at them",
+    ".npy": "; write the array with numpy.savez",
+    ".xlsx": "; save the table as CSV",
+}
 FORMATS = (".nwb", ".mat", ".npz", *TABLES)
 
 
@@ -124,11 +129,12 @@ def _read_recording(recording: Any, source: str, name: str, settings: Settings) 
     if hasattr(recording, "columns"):
         return spikes_from_rows(columns_of_frame(recording, source), source, settings, name)
     if isinstance(recording, Mapping):
-        arrays = {str(key): np.asarray(value) for key, value in recording.items()}
+        arrays = {str(key): from_memory(str(key), value) for key, value in recording.items()}
         return recording_from_arrays(arrays, source, settings, name)
     path = Path(recording)
     if not path.is_file():
-        raise LFADSError(f"{path}: no such file; expected a recording ({', '.join(FORMATS)})")
+        found = "is a folder" if path.is_dir() else "no such file"
+        raise LFADSError(f"{path}: {found}; expected a recording ({', '.join(FORMATS)})")
     match path.suffix.lower():
         case ".nwb":
             return read_nwb(path, settings)
@@ -140,7 +146,7 @@ def _read_recording(recording: Any, source: str, name: str, settings: Settings) 
             return spikes_from_rows(read_table(path), source, settings, name)
     raise LFADSError(
         f"{path}: {path.suffix or 'no extension'} is no known format; expected one of "
-        f"{', '.join(FORMATS)}"
+        f"{', '.join(FORMATS)}{_HINTS.get(path.suffix.lower(), '')}"
     )
 
 

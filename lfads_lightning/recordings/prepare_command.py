@@ -4,9 +4,11 @@ import argparse
 import dataclasses
 import re
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
+from lfads_lightning.commands import show_warning
 from lfads_lightning.config import LFADSError
 from lfads_lightning.copies import expanded
 from lfads_lightning.recordings.settings import Settings
@@ -40,6 +42,7 @@ def main(argv: list[str] | None = None) -> int:
     from lfads_lightning.recordings.prepare import prepare_recording
 
     failed = 0
+    warnings.showwarning = _show_warning
     for path in recordings:
         try:
             made = prepare_recording(path, out, None, settings)
@@ -51,6 +54,10 @@ def main(argv: list[str] | None = None) -> int:
         for note in made.notes:
             print(f"  left out: {note}")
     return failed
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
+    show_warning(_as_options(str(message)), category)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -102,7 +109,7 @@ def _check_names(recordings: list[str | Path]) -> None:
             )
 
 
-def _as_options(error: LFADSError) -> str:
+def _as_options(error: LFADSError | str) -> str:
     """Write options as they are typed: window_s=(0, 0.5) as --window-s 0 0.5."""
     fields = sorted((f.name for f in dataclasses.fields(Settings)), key=len, reverse=True)
 
