@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from datetime import datetime
@@ -11,12 +12,12 @@ from typing import Any
 import h5py
 import numpy as np
 
-from lfads_lightning.commands import fail
+from lfads_lightning.commands import fail, show_warning
 from lfads_lightning.config import Kind, LFADSError
 from lfads_lightning.copies import local_copies, within
 from lfads_lightning.files import whole_file
 from lfads_lightning.mirrors import mirrored, open_run
-from lfads_lightning.nwb_export import RunFile, write_nwb
+from lfads_lightning.nwb_export import MERGED, RunFile, write_nwb
 from lfads_lightning.stores import is_url, path_or_address
 
 FORMATS = ("nwb", "mat", "npz")
@@ -36,8 +37,9 @@ def export(
 
     Args:
         source: a run's folder, or one of the HDF5 files there (``s3://…`` too, as all paths here).
-        to: ``nwb`` (one file per session and kind: a processing module ``lfads`` with both splits),
-            ``mat`` (MATLAB v5) or ``npz``, one file for each.
+        to: ``nwb`` (one file per session and kind: a processing module ``lfads`` with both splits,
+            or with what ``lfads-merge`` made of them), ``mat`` (MATLAB v5) or ``npz``, one file for
+            each.
         out: folder; by default that of the source.
         nwb: the recording's NWB file; a copy of it gets the module beside its units. Otherwise the
             NWB file is a new one.
@@ -84,6 +86,8 @@ def _export(
             groups.setdefault((file.attributes["session"], file.attributes["kind"]), []).append(
                 file
             )
+    for key, parts in groups.items():  # overlapping chops give one bin several times
+        groups[key] = [f for f in parts if f.attributes["split"] == MERGED] or parts
     if not groups:
         raise LFADSError(f"{source}: NWB takes the results of a posterior kind; run one first")
     if nwb is not None and len(groups) > 1:
@@ -195,6 +199,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         help="of a new NWB file: 2026-01-31T14:00:00+00:00",
     )
     given = parser.parse_args(argv)
+    warnings.showwarning = show_warning
     try:
         paths = export(given.run, given.to, out=given.out, nwb=given.nwb,
                        session_start_time=given.session_start)  # fmt: skip

@@ -24,6 +24,7 @@ from lfads_lightning.recordings.chops import Places, merge_chops, read_places
 from lfads_lightning.recordings.keys import SPLITS
 from lfads_lightning.stores import fetched, is_url, path_or_address
 
+SAID = ("config", "checkpoint", "train_step", "version", "num_samples")  # is true of the whole
 KINDS = ("posterior_sample_and_average", "posterior_push_mean")
 
 
@@ -132,6 +133,9 @@ def _merge(run: Path, session: str, kind: str, files: dict[str, Path], session_f
             dataset = out.create_dataset(name, data=merged, compression="gzip")
             dataset.attrs.update(dims)
         missing = set(places.starts) - set(files)
+        with opened(next(iter(files.values()))) as file:
+            said = {name: file.attrs[name] for name in SAID if name in file.attrs}
+        out.attrs.update(said)
         _describe(out, session, kind, session_file, places)
         out.attrs["splits"] = ", ".join(files)
         out.attrs["missing_splits"] = ", ".join(sorted(missing))
