@@ -264,8 +264,8 @@ def damage_explained(where: str, *more: type[Exception]) -> Iterator[None]:
         raise
     except mistakes as error:
         raise LFADSError(
-            f"{where}: cannot be read ({' '.join(str(error).split())[:300]}); the file is damaged or was "
-            "not written to its end; copy or write it again"
+            f"{where}: cannot be read ({' '.join(str(error).split())[:300]}); the file is damaged "
+            "or was not written to its end; copy or write it again"
         ) from error
 
 

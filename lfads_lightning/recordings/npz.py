@@ -42,8 +42,8 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
         raise
     except _DAMAGE as error:
         raise LFADSError(
-            f"{path}: cannot be read ({' '.join(str(error).split())[:200]}); expected a .npz file as "
-            "numpy.savez writes it; copy or write it again"
+            f"{path}: cannot be read ({' '.join(str(error).split())[:200]}); expected a .npz file "
+            "as numpy.savez writes it; copy or write it again"
         ) from error
 
 

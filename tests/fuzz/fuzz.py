@@ -2,9 +2,10 @@
 
     python tests/fuzz/fuzz.py session 300
 
-Begins with tests/fuzz/corpus/TARGET and fresh seeds, and goes on for so many seconds. An input fails
-that ends in any exception but LFADSError, in an error of several lines, takes over 5 s, or over 1 GB
-more than before; libFuzzer then keeps it in the current folder. Needs Linux and the extra [dev].
+Begins with tests/fuzz/corpus/TARGET and fresh seeds, and goes on for so many seconds. An input
+fails that ends in any exception but LFADSError, in an error of several lines, takes over 5 s, or
+over 1 GB more than before; libFuzzer then keeps it in the current folder. Needs Linux and the extra
+[dev].
 """
 
 import resource
@@ -63,8 +64,9 @@ def main() -> None:
             one(content)
     # besides what libFuzzer itself comes to need
     allowed[0] = peak_bytes() + BYTES
-    words = ["-timeout=5", "-rss_limit_mb=4000", "-max_len=262144", f"-max_total_time={seconds}",
-             "-print_final_stats=1", str(new), *([str(corpus)] if corpus.is_dir() else [])]  # fmt: skip
+    words = ["-timeout=5", "-rss_limit_mb=4000", "-max_len=262144", "-print_final_stats=1"]
+    words += [f"-max_total_time={seconds}", str(new)]
+    words += [str(corpus)] if corpus.is_dir() else []
     atheris.Setup([sys.argv[0], *words], one)
     atheris.Fuzz()
 

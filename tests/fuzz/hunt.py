@@ -2,8 +2,9 @@
 
     python tests/fuzz/hunt.py session --files 200 --seed 0
 
-Those of the corpus first, then as many damaged at random. Prints JSON. Fails on any other exception, on a file that takes over 5 s, and on over 1 GB of
-memory; the file that did it is kept.
+Reads those of the corpus first, then as many damaged at random. Prints JSON.
+Fails on any other exception, on a file that takes over 5 s, and on over 1 GB of memory; the file
+that did it is kept.
 """
 
 import argparse

@@ -305,8 +305,9 @@ def _set(choices: Choices, place: Any, key: Any) -> None:
             )
         )
         return
-    odd = (None, -1, 10**12, 2**70, 1.5, float("nan"), float("inf"), "", "../../x", "a" * 5000, [],
-           {}, [[["a", 1]]], True, (1, 2), torch.zeros(3), b"x", [["a", 4]], {"a": {"b": 1}})  # fmt: skip
+    odd: tuple[Any, ...] = (None, -1, 10**12, 2**70, 1.5, float("nan"), float("inf"), True, (1, 2))
+    odd += ("", "../../x", "a" * 5000, b"x", [], {}, [[["a", 1]]], [["a", 4]], {"a": {"b": 1}})
+    odd += (torch.zeros(3),)
     match choices.number(4):
         case 0 if isinstance(place, dict):
             del place[key]
