@@ -18,7 +18,6 @@ test-ray: .venv/installed-dev    ## those of the Ray engine
 	$(BIN)/python -m pytest -q -m ray
 
 fuzz: .venv/installed-dev        ## ten minutes of fuzzing the readers, each for its share
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[nwb]'
 	for target in session params config space checkpoint npz mat5 mat73 nwb; do \
 	  $(BIN)/python tests/fuzz/fuzz.py $$target 67 || exit 1; \
 	done

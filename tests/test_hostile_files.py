@@ -66,6 +66,40 @@ def test_fuzzer_finds_nothing_in_a_short_run(target, tmp_path):
     assert "Done" in done.stderr
 
 
+@pytest.mark.parametrize("number", [1, 2])
+def test_mat_file_that_takes_scipy_down_is_refused(number):
+    """In a process of its own: should it be read all the same, this one lives on."""
+    path = FUZZ / "corpus" / "mat5" / f"crash-scipy-{number}"
+    code = "import sys; from pathlib import Path; from lfads_lightning.recordings import matlab"
+    code += "; matlab.read_mat(Path(sys.argv[1]))"
+    done = subprocess.run(
+        [sys.executable, "-c", code, path], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert f"LFADSError: {path}: cannot be read (" in done.stderr
+
+
+def test_groups_in_circles_and_empty_giants_in_nwb_are_refused(tmp_path):
+    pytest.importorskip("pynwb", reason="needs the extra [nwb]")
+    path = tmp_path / "a.nwb"
+    with h5py.File(path, "w") as file:
+        file.create_group("general")["again"] = file["/"]
+    with pytest.raises(LFADSError, match="again is a group that lies elsewhere too"):
+        lfads.prepare(path, tmp_path, bin_width_s=0.01)
+    with h5py.File(path, "w") as file:
+        file.create_dataset("specifications/x", (10**9,), h5py.string_dtype(), chunks=(64,))
+    with pytest.raises(LFADSError, match="a recording is not so empty"):
+        lfads.prepare(path, tmp_path, bin_width_s=0.01)
+
+
+@pytest.mark.parametrize("width", [np.nan, np.inf, 0.0, -1.0, 1e-320, "0.01", [0.01, 0.02]])
+def test_bin_width_that_is_none_is_refused(width, tmp_path):
+    counts = np.ones((6, 10, 3))
+    np.savez(tmp_path / "a.npz", counts=counts, bin_width_s=np.array(width))
+    with pytest.raises(LFADSError, match="expected the width of a bin, one positive number"):
+        lfads.prepare(tmp_path / "a.npz", tmp_path, bin_width_s=0.05)
+
+
 class Payload:
     """Makes a file when it is unpickled."""
 
