@@ -100,6 +100,15 @@ def test_bin_width_that_is_none_is_refused(width, tmp_path):
         lfads.prepare(tmp_path / "a.npz", tmp_path, bin_width_s=0.05)
 
 
+@pytest.mark.parametrize("shape", [(0, 0), (3, 0), (0, 5)])
+def test_spike_times_without_cells_are_refused(shape, tmp_path):
+    from scipy.io import savemat
+
+    savemat(tmp_path / "a.mat", {"spike_times": np.empty(shape, object)})
+    with pytest.raises(LFADSError, match="spike_times has no cells"):
+        lfads.prepare(tmp_path / "a.mat", tmp_path, bin_width_s=0.05)
+
+
 class Payload:
     """Makes a file when it is unpickled."""
 

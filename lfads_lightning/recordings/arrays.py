@@ -219,6 +219,8 @@ def _is_empty(item: Any) -> bool:
 def _from_cells(arrays: Arrays, key: str, source: str, settings: Settings) -> Spikes:
     """Read cells of spike times: neurons, or neurons × trials."""
     cells = arrays[key]
+    if not cells.items:
+        raise LFADSError(f"{source}: {key} has no cells; expected the spike times of neurons")
     vectors = [
         np.zeros(0) if _is_empty(item) else as_vector(item, f"{source}: {key}{{{i}}}")
         for i, item in enumerate(cells.items)
