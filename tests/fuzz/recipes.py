@@ -288,7 +288,9 @@ def _set(choices: Choices, place: Any, key: Any) -> None:
     import torch
 
     old = place[key]
-    if isinstance(old, torch.Tensor) and old.ndim and choices.number(4):
+    # once changed, it may be sparse, or claim more than there is memory
+    plain = isinstance(old, torch.Tensor) and old.layout is torch.strided and old.numel() < 10**6
+    if plain and old.ndim and choices.number(4):
         place[key] = choices.one(
             (
                 old[:0],
