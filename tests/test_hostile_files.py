@@ -21,6 +21,7 @@ from lfads_lightning.config import Config, LFADSError
 from lfads_lightning.data import session_files
 from lfads_lightning.data.session_files import read_sessions, write_session
 from lfads_lightning.documents import MAX_BYTES, read_document
+from lfads_lightning.recordings import probe
 from lfads_lightning.search.space import read_space
 
 FUZZ = Path(__file__).parent / "fuzz"
@@ -90,6 +91,17 @@ def test_groups_in_circles_and_empty_giants_in_nwb_are_refused(tmp_path):
         file.create_dataset("specifications/x", (10**9,), h5py.string_dtype(), chunks=(64,))
     with pytest.raises(LFADSError, match="a recording is not so empty"):
         lfads.prepare(path, tmp_path, bin_width_s=0.01)
+
+
+@pytest.mark.parametrize("end", ["while True: pass", "import os; os.kill(os.getpid(), 11)"])
+def test_file_that_takes_the_hdf5_library_down_is_refused(end, tmp_path, monkeypatch):
+    path = tmp_path / "a.nwb"
+    with h5py.File(path, "w") as file:
+        file["x"] = 1
+    probe.try_out(path)
+    monkeypatch.setattr(probe, "_TRIAL", probe._TRIAL.replace("import h5py", end))
+    with pytest.raises(LFADSError, match="a.nwb: the HDF5 library hangs or crashes on it"):
+        probe.try_out(path)
 
 
 @pytest.mark.parametrize("width", [np.nan, np.inf, 0.0, -1.0, 1e-320, "0.01", [0.01, 0.02]])

@@ -16,6 +16,7 @@ from lfads_lightning.data.session_files import (
     opened,
 )
 from lfads_lightning.recordings import names
+from lfads_lightning.recordings.probe import try_out
 from lfads_lightning.recordings.records import Signal, Spikes
 from lfads_lightning.recordings.settings import Settings
 from lfads_lightning.recordings.spike_tables import checked_signal, flags
@@ -36,6 +37,7 @@ def read_nwb(path: Path, settings: Settings) -> Spikes:
         ) from error
     if not h5py.is_hdf5(path):
         raise LFADSError(f"{path}: not an NWB file (it is no HDF5 inside); copy or write it again")
+    try_out(path)
     _look_at(path)
     # reading a column raises these too on broken files
     damage = (AttributeError, IndexError, AssertionError, MemoryError)

@@ -97,7 +97,7 @@ def npz(choices: Choices, arrays: dict[str, Any], path: Path) -> None:
             member = io.BytesIO()
             np.lib.format.write_array(member, np.asarray(array), allow_pickle=True)
             content = member.getvalue()
-            match choices.number(8):
+            match choices.number(32):
                 case 1:
                     shape = choices.one(HUGE_SHAPES)
                     member = io.BytesIO()
