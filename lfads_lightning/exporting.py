@@ -2,7 +2,9 @@
 
 import argparse
 import json
+import warnings
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -10,11 +12,13 @@ from typing import Any
 import h5py
 import numpy as np
 
-from lfads_lightning.commands import fail
+from lfads_lightning.commands import fail, show_warning
 from lfads_lightning.config import Kind, LFADSError
+from lfads_lightning.copies import local_copies, within
 from lfads_lightning.files import whole_file
-from lfads_lightning.mirrors import open_run
-from lfads_lightning.nwb_export import RunFile, write_nwb
+from lfads_lightning.mirrors import mirrored, open_run
+from lfads_lightning.nwb_export import MERGED, RunFile, write_nwb
+from lfads_lightning.stores import is_url, path_or_address
 
 FORMATS = ("nwb", "mat", "npz")
 MOST_MAT_BYTES = 2**31 - 1  # of one variable, in MATLAB's v5 format
@@ -28,13 +32,14 @@ def export(
     out: str | Path | None = None,
     nwb: str | Path | None = None,
     session_start_time: datetime | None = None,
-) -> list[Path]:
+) -> list[str | Path]:
     """Write what a run's kinds have written as files of another format.
 
     Args:
-        source: a run's folder, or one of the HDF5 files there.
-        to: ``nwb`` (one file per session and kind: a processing module ``lfads`` with both splits),
-            ``mat`` (MATLAB v5) or ``npz``, one file for each.
+        source: a run's folder, or one of the HDF5 files there (``s3://…`` too, as all paths here).
+        to: ``nwb`` (one file per session and kind: a processing module ``lfads`` with both splits,
+            or with what ``lfads-merge`` made of them), ``mat`` (MATLAB v5) or ``npz``, one file for
+            each.
         out: folder; by default that of the source.
         nwb: the recording's NWB file; a copy of it gets the module beside its units. Otherwise the
             NWB file is a new one.
@@ -50,9 +55,28 @@ def export(
         raise LFADSError(f"export: to={to!r}; expected one of {', '.join(FORMATS)}")
     if to != "nwb" and (nwb is not None or session_start_time is not None):
         raise LFADSError(f"export: nwb and session_start_time are for to='nwb', not {to!r}")
-    source = open_run(source)
+    with local_copies() as copies:
+        if is_url(source) and Path(source).suffix == ".h5":
+            url, _, _ = str(source).rpartition("/")
+            out, source = out or url, copies.get(source)
+        run = open_run(source)
+        target = out if out is not None else (run if run.is_dir() else run.parent)
+        recording = None if nwb is None else copies.get(nwb)
+        with mirrored(run) if out is None else nullcontext():
+            made = _export(run, to, copies.folder(target), recording, session_start_time)
+        copies.outputs += made
+        copies.send()
+    return [*made] if out is None else [within(out, path.name) for path in made]
+
+
+def _export(
+    source: Path,
+    to: str,
+    folder: Path,
+    nwb: Path | None,
+    session_start_time: datetime | None,
+) -> list[Path]:
     files = _results(source)
-    folder = Path(out) if out is not None else (source if source.is_dir() else source.parent)
     if to != "nwb":
         write = {"mat": _write_mat, "npz": _write_npz}[to]
         return [_written(folder / f"{f.path.stem}.{to}", f, write) for f in files]
@@ -62,6 +86,8 @@ def export(
             groups.setdefault((file.attributes["session"], file.attributes["kind"]), []).append(
                 file
             )
+    for key, parts in groups.items():  # overlapping chops give one bin several times
+        groups[key] = [f for f in parts if f.attributes["split"] == MERGED] or parts
     if not groups:
         raise LFADSError(f"{source}: NWB takes the results of a posterior kind; run one first")
     if nwb is not None and len(groups) > 1:
@@ -73,7 +99,7 @@ def export(
     paths = []
     for (session, kind), parts in groups.items():
         path = folder / f"model_runs_{session}_{kind}.nwb"
-        write_nwb(path, parts, None if nwb is None else Path(nwb), session_start_time)
+        write_nwb(path, parts, nwb, session_start_time)
         paths.append(path)
     return paths
 
@@ -159,11 +185,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         prog="lfads-export",
         description="Write a run's results (model_runs_*.h5) as NWB, MATLAB or NumPy files.",
     )
-    parser.add_argument("run", type=Path, help="a run's folder, or one of the files there")
-    parser.add_argument("--to", required=True, choices=FORMATS)
-    parser.add_argument("--out", type=Path, help="folder (default: the run's)")
     parser.add_argument(
-        "--nwb", type=Path, help="the recording: a copy of it gets the processing module"
+        "run", type=path_or_address, help="a run's folder, or one of the files there"
+    )
+    parser.add_argument("--to", required=True, choices=FORMATS)
+    parser.add_argument("--out", type=path_or_address, help="folder (default: the run's)")
+    parser.add_argument(
+        "--nwb", type=path_or_address, help="the recording: a copy of it gets the processing module"
     )
     parser.add_argument(
         "--session-start",
@@ -171,6 +199,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         help="of a new NWB file: 2026-01-31T14:00:00+00:00",
     )
     given = parser.parse_args(argv)
+    warnings.showwarning = show_warning
     try:
         paths = export(given.run, given.to, out=given.out, nwb=given.nwb,
                        session_start_time=given.session_start)  # fmt: skip

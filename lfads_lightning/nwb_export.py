@@ -14,6 +14,7 @@ from lfads_lightning.documents import read_document
 from lfads_lightning.files import whole_file
 
 MODULE = "lfads"
+MERGED = "merged"  # the split of what lfads-merge writes
 _PER_BIN = ("output_dist_params", "factors", "gen_states", "controller_outputs")
 
 
@@ -27,12 +28,13 @@ class RunFile(NamedTuple):
 
 
 class Trials(NamedTuple):
-    """The trials of all splits, by the time they begin."""
+    """The trials of all splits, by the time they begin; or one merged recording."""
 
-    starts_s: np.ndarray  # (n,)
+    starts_s: np.ndarray  # (n,); merged: none
+    bins_s: np.ndarray  # (rows,), when each bin begins
     split: np.ndarray  # (n,)
     bin_width_s: float
-    arrays: dict[str, np.ndarray]  # one row per trial
+    arrays: dict[str, np.ndarray]  # one row per trial; merged: per bin
     clock: str  # what the times are
 
 
@@ -103,6 +105,8 @@ def _joined(parts: list[RunFile], base: Path | None) -> Trials:
             "into the session file (or fit(bin_width_s=...)) and run the kind again"
         )
     width, n_bins = float(first.arrays["bin_width_s"]), first.arrays["factors"].shape[1]
+    if first.attributes["split"] == MERGED:
+        return _continuous(first, base, width)
     arrays = {
         name: np.concatenate([p.arrays[name] for p in parts])
         for name in first.arrays
@@ -123,7 +127,32 @@ def _joined(parts: list[RunFile], base: Path | None) -> Trials:
         starts, clock = number * n_bins * width, "trials laid end to end by their number"
     order = np.argsort(starts, kind="stable")
     ordered = {name: array[order] for name, array in arrays.items()}
-    return Trials(starts[order], split[order], width, ordered, clock)
+    bins = (starts[order][:, None] + width * np.arange(n_bins)).ravel()
+    if (np.diff(bins) <= 0).any():
+        warnings.warn(
+            f"{first.path}: trials overlap, so that times of the series go back; results of chops: "
+            "run lfads-merge first",
+            stacklevel=2,
+        )
+    return Trials(starts[order], bins, split[order], width, ordered, clock)
+
+
+def _continuous(merged: RunFile, base: Path | None, width: float) -> Trials:
+    """Lay the pieces of a recording that lfads-merge has put together on its clock."""
+    arrays = {name: a for name, a in merged.arrays.items() if name.removesuffix("_sd") in _PER_BIN}
+    begins = merged.arrays["segment_starts"]
+    begins_s, clock = merged.arrays.get("segment_starts_s"), "the recording's clock"
+    if begins_s is None:
+        if base is not None:
+            raise LFADSError(
+                f"{merged.path}: does not say when its pieces begin (segment_starts_s), so its "
+                f"place in {base} is not known; leave nwb out for a file of its own"
+            )
+        begins_s, clock = begins * width, "the recording's pieces laid end to end"
+    within = np.arange(len(arrays["factors"]))
+    piece = np.searchsorted(begins, within, side="right") - 1
+    bins = begins_s[piece] + width * (within - begins[piece])
+    return Trials(np.zeros(0), bins, np.zeros(0, str), width, arrays, clock)
 
 
 def _add_module(file: Any, trials: Trials, first: RunFile) -> None:
@@ -136,9 +165,7 @@ def _add_module(file: Any, trials: Trials, first: RunFile) -> None:
         f"LFADS (lfads-lightning {said['version']}), session {said['session']}, {said['kind']}, "
         f"{said['checkpoint']} after {said['train_step']} updates; times: {trials.clock}",
     )
-    n_bins = trials.arrays["factors"].shape[1]
-    within = trials.bin_width_s * np.arange(n_bins)
-    timestamps: Any = (trials.starts_s[:, None] + within).ravel()
+    timestamps: Any = trials.bins_s
     for name, array in trials.arrays.items():
         of = name.removesuffix("_sd")
         if of not in _PER_BIN:
@@ -147,7 +174,7 @@ def _add_module(file: Any, trials: Trials, first: RunFile) -> None:
         to_hz = about.get("to_hz", 1.0)
         series = TimeSeries(
             name=name.replace("output_dist_params", "rates"),
-            data=H5DataIO(array.reshape(-1, array.shape[2]), compression="gzip"),
+            data=H5DataIO(array.reshape(-1, array.shape[-1]), compression="gzip"),
             unit="Hz" if "to_hz" in about else "n.a.",
             conversion=to_hz,
             timestamps=timestamps,
@@ -158,7 +185,9 @@ def _add_module(file: Any, trials: Trials, first: RunFile) -> None:
         module.add(series)
         if not isinstance(timestamps, TimeSeries):
             timestamps = series  # the others refer to its times
-    module.add(_trials_table(trials, within[-1] + trials.bin_width_s, first))
+    if len(trials.starts_s):
+        duration_s = trials.bin_width_s * trials.arrays["factors"].shape[1]
+        module.add(_trials_table(trials, duration_s, first))
     module.add(_neurons_table(trials, first))
     module.add(_parameters_table(said["config"]))
 
@@ -189,7 +218,7 @@ def _neurons_table(trials: Trials, first: RunFile) -> Any:
 
     ids = first.arrays.get("neuron_ids")
     if ids is None:
-        n = trials.arrays["output_dist_params"].shape[2]
+        n = trials.arrays["output_dist_params"].shape[-1]
         column = VectorData("channel", "columns of rates, counted from 0", data=np.arange(n))
     else:
         column = VectorData("neuron_id", "names of the columns of rates", data=ids.tolist())

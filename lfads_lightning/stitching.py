@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 
 from lfads_lightning.commands import fail, show_warning
 from lfads_lightning.config import LFADSError
+from lfads_lightning.copies import Paths, beside, expanded, local_copies, within
 from lfads_lightning.data.alignment import (
     SMOOTHING_BINS,
     Alignment,
@@ -24,8 +25,8 @@ from lfads_lightning.data.arrays import as_array, check_finite
 from lfads_lightning.data.session_files import read_sessions
 from lfads_lightning.data.sessions import ALIGNMENT_KEYS, Session, assemble
 from lfads_lightning.files import whole_file
+from lfads_lightning.stores import is_url, path_or_address
 
-Paths = str | Path | Sequence[str | Path]
 FIGURE = "alignment.png"
 
 
@@ -44,9 +45,9 @@ def align(
     """Align sessions by principal-components regression; put the matrices into their files.
 
     Args:
-        data: session files, which get the matrices, or {session: (E, T, D) training counts}, whose
-            matrices go into ``fit(..., alignment_matrix_cxf=a.alignment_matrix_cxf,
-            alignment_bias_c=a.alignment_bias_c)``.
+        data: session files (``s3://…`` too), which get the matrices, or {session: (E, T, D)
+            training counts}, whose matrices go into ``fit(...,
+            alignment_matrix_cxf=a.alignment_matrix_cxf, alignment_bias_c=a.alignment_bias_c)``.
         condition: {session: (E,) labels} for arrays; files hold theirs as ``train_condition``.
         factors_dim: F, as ``model.factors_dim`` will be.
         smoothing_bins: standard deviation of the Gaussian over the averages' time; 0: none.
@@ -65,48 +66,61 @@ def align(
         LFADSError: labels or shared conditions are missing, F is too large, a file cannot be
             written. No file is changed then.
     """
-    paths: list[Path] = []
-    if isinstance(data, Mapping):
-        if out is not None:
-            raise LFADSError("align: out is for files; the arrays' matrices are what it returns")
-        sessions = [_from_arrays(n, d, (condition or {}).get(n)) for n, d in data.items()]
-        by_path: list[tuple[Path, list[Session]]] = []
-    else:
-        if condition is not None:
-            raise LFADSError("align: condition is for arrays; files hold train_condition")
-        paths = _paths(data)
-        by_path = [(path, read_sessions(path)) for path in paths]
-        sessions = [s for _, found in by_path for s in found]
-    fixed = [s for path in _paths(to) for s in read_sessions(path)]
+    if not isinstance(data, Mapping) and condition is not None:
+        raise LFADSError("align: condition is for arrays; files hold train_condition")
+    with local_copies() as copies:
+        sessions, files = [], []
+        if isinstance(data, Mapping):
+            if out is not None:
+                raise LFADSError(
+                    "align: out is for files; the arrays' matrices are what it returns"
+                )
+            sessions = [_from_arrays(n, d, (condition or {}).get(n)) for n, d in data.items()]
+        else:
+            files = expanded(data)
+        by_path = [(path, read_sessions(path)) for path in map(copies.get, files)]
+        sessions += [s for _, found in by_path for s in found]
+        fixed = [s for path in expanded(to) for s in read_sessions(copies.get(path))]
+        found = _found(sessions, fixed, factors_dim, smoothing_bins, ridge, same_neurons)
+        made_by = (
+            f"lfads-align {version('lfads-lightning')}: {len(sessions)} sessions, factors_dim="
+            f"{factors_dim}, smoothing_bins={smoothing_bins:g}, ridge={ridge}, "
+            + ("same neurons" if same_neurons else f"{len(found.conditions)} shared conditions")
+        )
+        targets = [target_of(path, out) for path in files]
+        for i, target in enumerate(targets):
+            if target in targets[:i]:
+                raise LFADSError(f"{target}: two of the files would be written there; rename one")
+        _write(by_path, list(map(copies.output, targets)), found, made_by)
+        if figure is not None:
+            # matplotlib takes a second to import
+            from lfads_lightning.report.alignment_figure import alignment_figure
+
+            alignment_figure(copies.output(figure), found)
+        copies.send()
+    return found
+
+
+def _found(
+    sessions: list[Session],
+    fixed: list[Session],
+    factors_dim: int,
+    smoothing_bins: float,
+    ridge: float | str,
+    same_neurons: bool,
+) -> Alignment:
     if not sessions:
         raise LFADSError("align: no sessions are given")
     for s in [*sessions, *fixed]:
         if s.train.data.dtype.kind == "f":
             check_finite(f"{s.source}: train_data", s.train.data)
-    if same_neurons:
-        if fixed or ridge:
-            raise LFADSError("align: same_neurons takes no regression: leave out ridge and to")
-        found = align_same_neurons(sessions, factors_dim, smoothing_bins=smoothing_bins)
-    else:
-        found = align_sessions(
+    if not same_neurons:
+        return align_sessions(
             sessions, factors_dim, smoothing_bins=smoothing_bins, ridge=ridge, to=fixed
         )
-    made_by = (
-        f"lfads-align {version('lfads-lightning')}: {len(sessions)} sessions, factors_dim="
-        f"{factors_dim}, smoothing_bins={smoothing_bins:g}, ridge={ridge}, "
-        + ("same neurons" if same_neurons else f"{len(found.conditions)} shared conditions")
-    )
-    _write(by_path, found, None if out is None else Path(out), made_by)
-    if figure is not None:
-        # matplotlib takes a second to import
-        from lfads_lightning.report.alignment_figure import alignment_figure
-
-        alignment_figure(Path(figure), found)
-    return found
-
-
-def _paths(given: Paths) -> list[Path]:
-    return [Path(given)] if isinstance(given, str | Path) else [Path(p) for p in given]
+    if fixed or ridge:
+        raise LFADSError("align: same_neurons takes no regression: leave out ridge and to")
+    return align_same_neurons(sessions, factors_dim, smoothing_bins=smoothing_bins)
 
 
 def _from_arrays(name: str, data: ArrayLike, condition: ArrayLike | None) -> Session:
@@ -118,13 +132,9 @@ def _from_arrays(name: str, data: ArrayLike, condition: ArrayLike | None) -> Ses
 
 
 def _write(
-    by_path: list[tuple[Path, list[Session]]], found: Alignment, out: Path | None, made_by: str
+    by_path: list[tuple[Path, list[Session]]], targets: list[Path], found: Alignment, made_by: str
 ) -> None:
     """Write every file under a temporary name, and rename them when all are whole."""
-    targets = [target_of(path, out) for path, _ in by_path]
-    for i, target in enumerate(targets):
-        if target in targets[:i]:
-            raise LFADSError(f"{target}: two of the files would be written there; rename one")
     with ExitStack() as stack:
         for (path, sessions), target in zip(by_path, targets, strict=True):
             unfinished = stack.enter_context(whole_file(target))
@@ -135,9 +145,11 @@ def _write(
                 _put(unfinished, group, matrix, bias, made_by)
 
 
-def target_of(path: Path, out: Path | None) -> Path:
+def target_of(path: str | Path, out: str | Path | None) -> str | Path:
     """Return where a session file goes: into ``out``, else where it is."""
-    return path.resolve() if out is None else out / path.name
+    if out is not None:
+        return within(out, Path(path).name)
+    return path if is_url(path) else Path(path).resolve()
 
 
 def _put(path: Path, group: str, matrix: np.ndarray, bias: np.ndarray, made_by: str) -> None:
@@ -160,11 +172,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run ``lfads-align``; a user's mistake ends with one line."""
     given = _parser().parse_args(argv)
     warnings.showwarning = show_warning
-    folder = given.out or given.files[0].parent
-    figure = given.figure or folder / FIGURE
     try:
+        files = expanded(given.files)
+        near = beside(files[0], FIGURE) if given.out is None else within(given.out, FIGURE)
+        figure = given.figure or near
         found = align(
-            given.files,
+            files,
             factors_dim=given.factors_dim,
             smoothing_bins=given.smoothing_bins,
             ridge=given.ridge,
@@ -176,7 +189,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     except LFADSError as error:
         fail(error)
     print(table(found))
-    for path in given.files:
+    for path in files:
         print(f"  {target_of(path, given.out)}")
     print(f"Figure: {figure}\nTrain with model.factors_dim={given.factors_dim}")
 
@@ -205,9 +218,11 @@ def _parser() -> argparse.ArgumentParser:
         "their condition averages (train_condition), and write alignment_matrix_cxf and "
         "alignment_bias_c into the files: all of them, or none.",
     )
-    parser.add_argument("files", nargs="+", type=Path, help="session files (HDF5)")
+    parser.add_argument("files", nargs="+", type=path_or_address, help="session files (HDF5)")
     parser.add_argument("--factors-dim", type=int, required=True, help="as model.factors_dim")
-    parser.add_argument("--out", type=Path, help="folder for copies; default: change the files")
+    parser.add_argument(
+        "--out", type=path_or_address, help="folder for copies; default: change the files"
+    )
     parser.add_argument(
         "--smoothing-bins",
         type=float,
@@ -223,9 +238,15 @@ def _parser() -> argparse.ArgumentParser:
         help="the sessions have the same neurons: one matrix for all, no conditions needed",
     )
     parser.add_argument(
-        "--to", nargs="+", type=Path, default=[], help="aligned files that stay as they are"
+        "--to",
+        nargs="+",
+        type=path_or_address,
+        default=[],
+        help="aligned files that stay as they are",
     )
-    parser.add_argument("--figure", type=Path, help=f"PNG (default: {FIGURE} beside the files)")
+    parser.add_argument(
+        "--figure", type=path_or_address, help=f"PNG (default: {FIGURE} beside the files)"
+    )
     return parser
 
 

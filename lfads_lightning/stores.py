@@ -9,8 +9,9 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
@@ -38,6 +39,11 @@ class StoreError(LFADSError):
 def is_url(path: object) -> bool:
     """Return whether a path lies in a store."""
     return re.match(r"[a-z][a-z0-9+.-]+://", str(path)) is not None
+
+
+def path_or_address(given: str | Path) -> str | Path:
+    """Return an address as it is, all else as a path; for command lines (a path loses a ``/``)."""
+    return str(given) if is_url(given) else Path(given)
 
 
 class Store:
@@ -130,6 +136,23 @@ class Store:
 
         self._persistently(f"write {name} to", copy)
 
+    def put_together(self, files: Mapping[str, Path]) -> None:
+        """Copy files to the store under other names; they get theirs when all have arrived."""
+        if len(files) == 1:
+            return self.put(*next((file, name) for name, file in files.items()))
+        parts = {name: f"{name.rpartition('/')[0]}/.{file.name}.part".lstrip("/")
+                 for name, file in files.items()}  # fmt: skip
+        try:
+            for name, file in files.items():
+                self.put(file, parts[name])
+            for name, part in parts.items():
+                source, target = f"{self.path}/{part}", f"{self.path}/{name}"
+                self._persistently(f"write {name} to", partial(self.fs.copy, source, target))
+        finally:
+            with suppress(LFADSError):
+                for part in parts.values():
+                    self.remove(part)
+
     def remove(self, name: str) -> None:
         """Remove a file."""
 
@@ -211,13 +234,31 @@ def fetched(url: str, is_wanted: Callable[[str], bool]) -> Iterator[Path]:
                 store.fetch(name, size, Path(folder) / name)
             else:
                 (Path(folder) / name).touch()
-        caught: list[warnings.WarningMessage] = []
-        try:
-            with warnings.catch_warnings(record=True) as caught:
-                yield Path(folder)
-        except LFADSError as error:
-            raise LFADSError(str(error).replace(folder, store.url)) from error
-        finally:
-            for warning in caught:
-                said = str(warning.message).replace(folder, store.url)
-                warnings.warn(said, warning.category, stacklevel=2)
+        with naming({folder: store.url}):
+            yield Path(folder)
+
+
+@contextmanager
+def naming(addresses: Mapping[str, str]) -> Iterator[None]:
+    """Let errors and warnings that come up inside say addresses, where files' copies have paths.
+
+    Args:
+        addresses: by the path of the local folder, in whatever order they are to be looked for.
+    """
+    caught: list[warnings.WarningMessage] = []
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            yield
+    except LFADSError as error:
+        raise type(error)(with_addresses(str(error), addresses)) from error
+    finally:
+        for warning in caught:
+            said = with_addresses(str(warning.message), addresses)
+            warnings.warn(said, warning.category, stacklevel=2)
+
+
+def with_addresses(text: str, addresses: Mapping[str, str]) -> str:
+    """Return a text with addresses in place of the local folders that they are listed under."""
+    for local, url in addresses.items():
+        text = text.replace(local, url)
+    return text

@@ -63,7 +63,10 @@ def test_silent_copied_and_shared_channels_are_named(tmp_path, capsys):
     assert main([str(path)]) == 0
     out = capsys.readouterr().out
     assert "  note: 1 silent neurons (102)" in out
-    assert "  note: 1 neurons are copies of others (105)" in out
+    assert (
+        "  note: 1 neurons are copies of others: leave them out (lfads-prepare --leave-out 105)"
+        in out
+    )
     assert "  note: 1 pairs of neurons share spikes (the most: 106 and 107" in out
     assert "  note: 1 trials without any" in out
     assert main([str(path), "--strict"]) == 1

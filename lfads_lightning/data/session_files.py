@@ -22,6 +22,7 @@ import h5py
 import numpy as np
 
 from lfads_lightning.config import LFADSError
+from lfads_lightning.copies import local_copies
 from lfads_lightning.data.arrays import (
     check_dtype,
     listed,
@@ -71,7 +72,7 @@ def load_sessions(
         check_session, output_dist=output_dist, ext_input_dim=ext_input_dim, factors_dim=factors_dim
     )
     if is_url(data_dir):
-        with fetched(str(data_dir), partial(_may_be_session, stem=data_filename_stem)) as folder:
+        with fetched(str(data_dir), partial(may_be_session, stem=data_filename_stem)) as folder:
             sessions = load_sessions(
                 folder,
                 data_filename_stem,
@@ -120,7 +121,7 @@ def find_sessions(data_dir: str | Path, data_filename_stem: str) -> list[tuple[s
     return sorted(sessions.items())
 
 
-def _may_be_session(filename: str, stem: str) -> bool:
+def may_be_session(filename: str, stem: str) -> bool:
     """Return whether a file is worth fetching."""
     if filename.startswith((".", *OUTPUT_PREFIXES)):
         return False
@@ -185,8 +186,12 @@ def read_sessions(path: str | Path) -> list[Session]:
     A file with documented keys at its top is one session, named like the file; else each group
     with such keys is one, named like the group. Arrays of a MATLAB v7.3 file (known by its header
     or by the attribute `MATLAB_class`) are transposed to the shape they had in MATLAB; its empty
-    arrays (`[]`) count as absent.
+    arrays (`[]`) count as absent. A file in a store (`s3://…`) is fetched first.
     """
+    if is_url(path):
+        with local_copies() as copies:
+            sessions = read_sessions(copies.get(path))
+            return [replace(s, source=copies.named(s.source)) for s in sessions]
     path = Path(path)
     return list(_iterate_sessions(path, _split_extension(path.name)[0]))
 
@@ -215,7 +220,10 @@ def _read_header(path: Path) -> bytes:
     if header.startswith(b"MATLAB 5"):
         raise LFADSError(f"{path}: a MATLAB file older than v7.3; save it with '-v7.3'")
     if not h5py.is_hdf5(path):
-        raise LFADSError(f"{path}: not an HDF5 file; write the arrays with write_session")
+        raise LFADSError(
+            f"{path}: not an HDF5 file; make one of a recording with lfads-prepare, of arrays "
+            "with write_session"
+        )
     return header
 
 

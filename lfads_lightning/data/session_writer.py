@@ -12,10 +12,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from lfads_lightning.config import LFADSError
+from lfads_lightning.copies import local_copies
 from lfads_lightning.data.arrays import as_array, as_counts, check_finite
 from lfads_lightning.data.labels import takes_text
 from lfads_lightning.data.sessions import KEYS, assemble, check_alignment, check_ext_input
 from lfads_lightning.files import whole_file
+from lfads_lightning.stores import path_or_address
 
 CHUNK_BYTES = 2**19  # about; larger than this only where one trial is
 
@@ -59,13 +61,14 @@ def write_session(
     valid_event_times_s: ArrayLike | None = None,
     window_s: ArrayLike | None = None,
     **extra: Any,
-) -> Path:
+) -> str | Path:
     """Write one session file; counts go in as the smallest integer type.
 
     The arrays are those of the table in `lfads_lightning.data.sessions`; None leaves one out.
 
     Args:
-        path: The file; its folder is made, an older file is replaced once the new one is whole.
+        path: The file, or its address in a store; its folder is made, an older file is replaced
+            once the new one is whole.
         train_data: (E, T, D); as :class:`Blocks` it is never whole in memory.
         valid_data: (E, T, D), likewise.
         train_ext_input: (E, T, I).
@@ -92,7 +95,6 @@ def write_session(
     Returns:
         The path.
     """
-    path = Path(path)
     given = {
         "train_data": train_data,
         "valid_data": valid_data,
@@ -116,6 +118,13 @@ def write_session(
         "valid_event_times_s": valid_event_times_s,
         "window_s": window_s,
     }
+    with local_copies() as copies:
+        _write(copies.output(path), given, extra)
+        copies.send()
+    return path_or_address(path)
+
+
+def _write(path: Path, given: Mapping[str, Any], extra: Mapping[str, Any]) -> None:
     arrays: dict[str, Any] = {
         k: v if isinstance(v, Blocks) else as_array(str(path), k, v)
         for k, v in given.items()
@@ -133,7 +142,6 @@ def write_session(
     with whole_file(path) as unfinished, h5py.File(unfinished, "w") as file:
         for key, value in stored.items():
             _write_array(file, key, value, f"{path}: {key}")
-    return path
 
 
 def _check_before_writing(path: Path, arrays: Mapping[str, Any]) -> None:

@@ -11,6 +11,8 @@ from lfads_lightning.commands import fail, show_warning
 from lfads_lightning.config import LFADSError
 from lfads_lightning.evaluation.table import FILE, NOTES
 from lfads_lightning.files import run_in
+from lfads_lightning.mirrors import mirrored, open_run
+from lfads_lightning.stores import path_or_address
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -31,7 +33,9 @@ def _parser() -> argparse.ArgumentParser:
         f"the run's data. Writes {FILE} to the run's folder.",
         epilog="metrics:\n" + "\n".join(f"  {n.ljust(width)}{note}" for n, note in NOTES.items()),
     )
-    parser.add_argument("run", type=Path, help="folder of a training run or of a search")
+    parser.add_argument(
+        "run", type=path_or_address, help="folder of a training run or of a search (also s3://…)"
+    )
     parser.add_argument("--session", nargs="+", metavar="NAME", help="these sessions alone")
     parser.add_argument("--split", choices=("train", "valid"), help="default: valid, if any")
     parser.add_argument(
@@ -67,7 +71,8 @@ def run(given: argparse.Namespace) -> None:
     Raises:
         LFADSError: no such run, no checkpoint in it, its data are gone; what evaluating raises.
     """
-    folder, config = _run_folder(given.run)
+    run = open_run(given.run)
+    folder, config = _run_folder(run)
     if given.samples < 0:
         raise LFADSError(f"--samples is {given.samples}; expected a number >= 0")
     # torch is imported only now: help and mistakes take 0.3 s
@@ -102,7 +107,8 @@ def run(given: argparse.Namespace) -> None:
                 lag_bins=given.lag_bins,
                 only=given.metrics,
             )
-    path = table.write(folder)
+    with mirrored(run):
+        path = table.write(folder)
     if given.json:
         print(json.dumps(table.to_dict(), indent=1))
     else:

@@ -21,7 +21,7 @@ from lfads_lightning.inference.posterior import (
     push_mean,
     sample_and_average,
 )
-from lfads_lightning.mirrors import open_run
+from lfads_lightning.mirrors import open_run, push
 from lfads_lightning.model.lfads import LFADS
 from lfads_lightning.model.names import to_original
 from lfads_lightning.model.recurrences import choose
@@ -158,12 +158,13 @@ class Trained:
     def save(self, folder: str | Path) -> Path:
         """Write the model as a run's folder, for :func:`load` and the command line's kinds.
 
-        Training can be continued from it: with these weights, and with new optimiser state.
+        Training can be continued from it: with these weights, and with new optimiser state. An
+        address in a store (``s3://…``) gets a copy of the folder, which is returned.
 
         Raises:
             LFADSError: there is a run in the folder.
         """
-        folder = Path(folder)
+        folder = open_run(folder)
         if (folder / FOLDER).exists():
             raise LFADSError(f"{folder}: holds a run already; save to another folder")
         name = f"{self.config.output.checkpoint_name}-{self.step:08d}.ckpt"
@@ -175,6 +176,7 @@ class Trained:
         if self.scores:
             with whole_file(folder / "scores.json") as path:
                 path.write_text(json.dumps(self.scores, indent=1))
+        push(folder)
         return folder
 
     def evaluation(self) -> Evaluation:

@@ -42,6 +42,20 @@ def recording_from_arrays(
     return _counts(arrays, source, settings)
 
 
+def from_memory(key: str, value: Any) -> Any:
+    """Return an array; of a list of lists, such as spike times by neuron, cells."""
+    items = list(value) if isinstance(value, list | tuple) or _is_objects(value) else []
+    lengths = {len(item) if isinstance(item, list | tuple | np.ndarray) else None for item in items}
+    is_times = key.lower() in names.TIMES[:-1]
+    if lengths and None not in lengths and (len(lengths) > 1 or _is_objects(value) or is_times):
+        return Cells((len(items),), [np.asarray(item) for item in items])
+    return np.asarray(value)
+
+
+def _is_objects(value: Any) -> bool:
+    return isinstance(value, np.ndarray) and value.dtype.kind == "O" and value.ndim == 1
+
+
 def _counts(arrays: Arrays, source: str, settings: Settings) -> Binned:
     key = names.require(
         arrays, settings.counts_key, names.COUNTS, source, "counts_key",
@@ -122,6 +136,12 @@ def _check_orientation(arrays: Arrays, key: str, values: np.ndarray, where: str)
         return
     n = {k: _length(v) for k, v in arrays.items() if k != key}
     labels = names.find(arrays, names.CONDITIONS)
+    if (labels is None or n[labels] is None) and looks_turned(values):
+        raise LFADSError(
+            f"{where} is {sizes(values.shape)}, and differs along its first axis as neurons do, "
+            "along its last one as trials do; expected trials × bins × neurons; if it is neurons "
+            "× bins × trials, give axes=(neurons, bins, trials), else axes=(trials, bins, neurons)"
+        )
     if labels is None or n[labels] in (None, values.shape[0]):
         return
     if n[labels] in values.shape[1:]:
@@ -135,6 +155,24 @@ def _check_orientation(arrays: Arrays, key: str, values: np.ndarray, where: str)
         f"{where} is {sizes(values.shape)}, {labels} has {n[labels]} entries; expected one for "
         f"each of the {values.shape[0]} trials"
     )
+
+
+def looks_turned(counts: np.ndarray) -> bool:
+    """Tell whether counts (E, T, D) look like (D, T, E).
+
+    Neurons differ in their rates, many times over; trials hardly do.
+
+    Args:
+        counts: any array; only counts are judged.
+    """
+    if 0 in counts.shape or counts.min() < 0:
+        return False
+    means = counts.mean((1, 2), dtype=np.float64), counts.mean((0, 1), dtype=np.float64)
+    if not np.isfinite(means[0]).all() or not means[0].any():
+        return False
+    # squared coefficient of variation, less what chance makes of counts
+    first, last = (m.var() / m.mean() ** 2 - len(m) / (m.mean() * counts.size) for m in means)
+    return bool(first > 0.05 and first > 4 * last)
 
 
 def _length(value: Any) -> int | None:
@@ -250,6 +288,8 @@ def _with_tables(
     spikes.held_out = _held_out(arrays, spikes.neuron_ids, source, settings)
     scale = settings.seconds_per_unit
     start = names.find(arrays, names.STARTS)
+    if start is None and settings.align_to in arrays:  # events are enough to tell trials
+        start = settings.align_to
     n = None
     if spikes.zeros_s is not None:
         n = len(spikes.zeros_s)
@@ -262,6 +302,12 @@ def _with_tables(
             if k not in taken and _length(v) == n
         }
         spikes.trials = standard(rows) | (spikes.trials or {})
+        event = settings.align_to
+        if event is not None and event in arrays and event not in rows:
+            raise LFADSError(
+                f"{source}: {event} has {_length(arrays[event])} entries, the trials are {n} "
+                f"({start}); expected one for each, NaN where it did not happen"
+            )
     for key in settings.behaviour:
         if settings.behaviour_file is None:
             spikes.signals.append(_signal(arrays, key, source, scale))

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lfads_lightning.config import LFADSError
+from lfads_lightning.copies import beside, expanded
+from lfads_lightning.stores import is_url, path_or_address
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,18 +35,23 @@ def main(argv: list[str] | None = None) -> int:
         epilog=EPILOGUE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("files", nargs="+", type=Path, metavar="FILE")
+    parser.add_argument("files", nargs="+", type=path_or_address, metavar="FILE")
     parser.add_argument(
         "--strict", action="store_true", help="fail on what is seldom meant as well"
     )
     given = parser.parse_args(argv)
-    for path in given.files:
-        if not path.is_file():
+    try:
+        files = expanded(given.files)
+    except LFADSError as error:
+        parser.exit(2, f"error: {error}\n")
+    for path in files:
+        if not is_url(path) and not Path(path).is_file():
             parser.exit(2, f"error: {path}: no such file; expected the HDF5 file of a session\n")
     from lfads_lightning.recordings.findings import check_file
 
-    found, failed = [], False
-    for path in given.files:
+    found: list[tuple[str | Path, Finding]] = []
+    failed = False
+    for path in files:
         try:
             found += [(path, finding) for finding in check_file(path)]
         except LFADSError as error:
@@ -96,7 +103,7 @@ def _table(rows: list[list[str]]) -> str:
     )
 
 
-def _print(path: Path, found: "Finding") -> None:
+def _print(path: str | Path, found: "Finding") -> None:
     print(f"\n{found.source}")
     for fault in found.faults:
         print(f"  fails: {fault}")
@@ -104,7 +111,8 @@ def _print(path: Path, found: "Finding") -> None:
         print(f"  note: {caution}")
     if not found.faults:
         words = [f"{name}={value}" for name, value in found.settings.items()]
-        folder, stem = shlex.quote(str(path.parent)), shlex.quote(path.stem)
+        folder = shlex.quote(str(beside(path, "")).rstrip("/"))
+        stem = shlex.quote(Path(path).stem)
         print(
             f"  to start with: python train.py data.data_dir={folder} "
             f"data.data_filename_stem={stem} {' '.join(words)}"

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from lfads_lightning.config import LFADSError
+from lfads_lightning.copies import local_copies
 from lfads_lightning.data.session_files import opened
 from lfads_lightning.recordings.keys import SPLITS
 
@@ -96,8 +97,9 @@ def merge_chops(session: str | Path, **splits: ArrayLike) -> np.ndarray:
     Raises:
         LFADSError: the file has no chops, or an array does not fit it.
     """
-    path = Path(session)
-    places = read_places(path)
+    path = session
+    with local_copies() as copies:
+        places = read_places(copies.get(session))
     given = {name: np.asarray(array) for name, array in splits.items()}
     starts = []
     for name, array in given.items():

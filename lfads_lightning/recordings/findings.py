@@ -1,6 +1,7 @@
 """What a session file holds, what would fail in training, and settings that suit its size."""
 
 import hashlib
+import shlex
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,9 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from lfads_lightning.config import LFADSError
-from lfads_lightning.data.arrays import as_counts, listed
+from lfads_lightning.data.arrays import as_counts, listed, sizes
 from lfads_lightning.data.session_files import read_sessions
 from lfads_lightning.data.sessions import Session, check_session, check_together
+from lfads_lightning.recordings.arrays import looks_turned
 
 # Channels that share spikes (cross-talk, one neuron sorted twice) are correlated within a bin and
 # hardly across bins; neurons that follow one signal are correlated across bins as well. So what is
@@ -195,7 +197,7 @@ def _cautions(session: Session, found: Finding) -> None:
     ids = np.arange(found.n_neurons) if session.neuron_ids is None else session.neuron_ids
 
     def named(neurons: list[int]) -> str:
-        return listed(ids[neurons].tolist(), 10)
+        return " ".join(shlex.quote(str(i)) for i in ids[neurons].tolist())
 
     if session.valid is None:
         found.cautions.append(
@@ -203,14 +205,14 @@ def _cautions(session: Session, found: Finding) -> None:
         )
     if found.silent:
         found.cautions.append(
-            f"{len(found.silent)} silent neurons ({named(found.silent)}): leave them out "
-            "(lfads-prepare --min-rate-hz 0.1)"
+            f"{len(found.silent)} silent neurons ({listed(ids[found.silent].tolist(), 10)}): "
+            "leave them out (lfads-prepare --min-rate-hz 0.1)"
         )
     if found.duplicated:
         second = [j for _, j in found.duplicated]
         found.cautions.append(
-            f"{len(second)} neurons are copies of others ({named(second)}): leave them out "
-            "(lfads-prepare --leave-out); with them coordinated dropout cannot tell copying"
+            f"{len(second)} neurons are copies of others: leave them out (lfads-prepare "
+            f"--leave-out {named(second)}); with them coordinated dropout cannot tell copying"
         )
     if found.correlated:
         second = sorted({j for _, j, _ in found.correlated})
@@ -219,7 +221,12 @@ def _cautions(session: Session, found: Finding) -> None:
             f"{len(found.correlated)} pairs of neurons share spikes (the most: {ids[worst[0]]} and "
             f"{ids[worst[1]]}, r {worst[2]:.2f} above that of neighbouring bins): cross-talk, or "
             "one neuron sorted twice; they would defeat coordinated dropout; leave out one of "
-            f"each pair ({named(second)})"
+            f"each pair (lfads-prepare --leave-out {named(second)})"
+        )
+    if found.is_counts and looks_turned(session.train.data):
+        found.cautions.append(
+            f"train_data is {sizes(session.train.data.shape)}, and differs along its first axis as "
+            "neurons do, along its last one as trials do; expected trials × bins × neurons; turn it"
         )
     empty = sum(found.empty_trials.values())
     if empty:

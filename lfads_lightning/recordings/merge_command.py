@@ -2,6 +2,8 @@
 
 import argparse
 import sys
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import h5py
@@ -9,12 +11,20 @@ import numpy as np
 
 from lfads_lightning.config import LFADSError
 from lfads_lightning.data.arrays import listed
-from lfads_lightning.data.session_files import damage_explained, find_sessions, opened
+from lfads_lightning.data.session_files import (
+    damage_explained,
+    find_sessions,
+    may_be_session,
+    opened,
+)
 from lfads_lightning.files import whole_file
+from lfads_lightning.mirrors import mirrored, open_run
 from lfads_lightning.params import read_config
 from lfads_lightning.recordings.chops import Places, merge_chops, read_places
 from lfads_lightning.recordings.keys import SPLITS
+from lfads_lightning.stores import fetched, is_url, path_or_address
 
+SAID = ("config", "checkpoint", "train_step", "version", "num_samples")  # is true of the whole
 KINDS = ("posterior_sample_and_average", "posterior_push_mean")
 
 
@@ -26,22 +36,26 @@ def main(argv: list[str] | None = None) -> int:
         "recordings: one model_runs_SESSION_merged_KIND.h5 for each session, in the run's folder.",
         epilog="exit status: 0 merged, 1 something is not as it must be, 2 wrong usage",
     )
-    parser.add_argument("run", type=Path, metavar="RUN", help="the run's folder")
+    parser.add_argument("run", type=path_or_address, metavar="RUN", help="the run's folder")
     parser.add_argument(
-        "--data", type=Path, help="folder of the session files (default: the run's data.data_dir)"
+        "--data",
+        type=path_or_address,
+        help="folder of the session files (default: the run's data.data_dir)",
     )
     parser.add_argument("--kind", choices=KINDS, help="whose outputs (default: all that are there)")
     given = parser.parse_args(argv)
     try:
-        for path in merge_run(given.run, given.data, given.kind):
-            print(path)
+        run = open_run(given.run)
+        with mirrored(run):
+            for path in merge_run(run, given.data, given.kind):
+                print(path)
     except LFADSError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
 
 
-def merge_run(run: Path, data: Path | None = None, kind: str | None = None) -> list[Path]:
+def merge_run(run: Path, data: str | Path | None = None, kind: str | None = None) -> list[Path]:
     """Merge the outputs of a run, one file per session and kind.
 
     Args:
@@ -58,7 +72,13 @@ def merge_run(run: Path, data: Path | None = None, kind: str | None = None) -> l
             f"{run}: holds no model_runs_SESSION_SPLIT_KIND.h5 of "
             f"{kind or 'a posterior kind'}; make them with kind=posterior_sample_and_average"
         )
-    sessions = _sessions(run, data)
+    with ExitStack() as stack:
+        return _merge_all(run, outputs, _sessions(run, data, stack))
+
+
+def _merge_all(
+    run: Path, outputs: dict[tuple[str, str], dict[str, Path]], sessions: dict[str, Path]
+) -> list[Path]:
     paths = []
     for (session, name), files in outputs.items():
         if session not in sessions and len(sessions) == 1:
@@ -86,14 +106,17 @@ def _outputs(run: Path, kind: str | None) -> dict[tuple[str, str], dict[str, Pat
     return found
 
 
-def _sessions(run: Path, data: Path | None) -> dict[str, Path]:
+def _sessions(run: Path, data: str | Path | None, stack: ExitStack) -> dict[str, Path]:
     config = read_config(run)
     if config is None:
         raise LFADSError(f"{run}: has no config.yaml; expected the folder of a run")
     folder = data if data is not None else config.data.data_dir
     if folder is None:
         raise LFADSError(f"{run}: its data came from memory; name the session files with --data")
-    return dict(find_sessions(folder, config.data.data_filename_stem))
+    stem = config.data.data_filename_stem
+    if is_url(folder):
+        folder = stack.enter_context(fetched(str(folder), partial(may_be_session, stem=stem)))
+    return dict(find_sessions(folder, stem))
 
 
 def _merge(run: Path, session: str, kind: str, files: dict[str, Path], session_file: Path) -> Path:
@@ -110,6 +133,9 @@ def _merge(run: Path, session: str, kind: str, files: dict[str, Path], session_f
             dataset = out.create_dataset(name, data=merged, compression="gzip")
             dataset.attrs.update(dims)
         missing = set(places.starts) - set(files)
+        with opened(next(iter(files.values()))) as file:
+            said = {name: file.attrs[name] for name in SAID if name in file.attrs}
+        out.attrs.update(said)
         _describe(out, session, kind, session_file, places)
         out.attrs["splits"] = ", ".join(files)
         out.attrs["missing_splits"] = ", ".join(sorted(missing))

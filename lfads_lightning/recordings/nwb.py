@@ -29,6 +29,8 @@ def read_nwb(path: Path, settings: Settings) -> Spikes:
         raise LFADSError(
             f'{path}: reading NWB needs pynwb; pip install "lfads-lightning[nwb]"'
         ) from error
+    if not h5py.is_hdf5(path):
+        raise LFADSError(f"{path}: not an NWB file (it is no HDF5 inside); copy or write it again")
     _look_at(path)
     with warnings.catch_warnings(), damage_explained(str(path)):
         warnings.simplefilter("ignore")  # of old versions of the format

@@ -1,7 +1,8 @@
 """From a recording to a session file: read, cut into trials, choose, split, write."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,10 +12,11 @@ import yaml
 from tqdm import tqdm
 
 from lfads_lightning.config import LFADSError
+from lfads_lightning.copies import local_copies, within
 from lfads_lightning.data.arrays import MAX_COUNT, listed, nearest
 from lfads_lightning.data.session_writer import Blocks, write_session
 from lfads_lightning.recordings import names
-from lfads_lightning.recordings.arrays import recording_from_arrays
+from lfads_lightning.recordings.arrays import from_memory, recording_from_arrays
 from lfads_lightning.recordings.binned import cut_binned
 from lfads_lightning.recordings.binning import block_size
 from lfads_lightning.recordings.matlab import read_mat
@@ -26,25 +28,33 @@ from lfads_lightning.recordings.spike_tables import add_behaviour_file, spikes_f
 from lfads_lightning.recordings.splitting import split_trials
 from lfads_lightning.recordings.tables import TABLES, columns_of_frame, read_table
 from lfads_lightning.recordings.trials import cut_spikes
+from lfads_lightning.stores import is_url
 
+_HINTS = {
+    ".h5": "; HDF5 files with train_data need no preparation: lfads-check looks at them",
+    ".npy": "; write the array with numpy.savez",
+    ".xlsx": "; save the table as CSV",
+}
 FORMATS = (".nwb", ".mat", ".npz", *TABLES)
 
 
 class Prepared(NamedTuple):
     """A session that was written."""
 
-    path: Path
+    path: str | Path
     summary: str
     notes: list[str]
 
 
-def prepare(recording: Any, out: str | Path, *, name: str | None = None, **options: Any) -> Path:
+def prepare(
+    recording: Any, out: str | Path, *, name: str | None = None, **options: Any
+) -> str | Path:
     """Make a session file of a recording.
 
     Args:
         recording: NWB, .mat, .npz, CSV or parquet file; or {name: array} as in a .npz file; or a
-            data frame with one row per spike.
-        out: folder that receives ``NAME.h5``.
+            data frame with one row per spike. Files may lie in a store (``s3://…``).
+        out: folder that receives ``NAME.h5``, or the address of one in a store.
         name: of the session; by default the file's, without its extension.
         **options: those of `lfads-prepare`, with underscores (``bin_width_s=0.02``), see
             :class:`lfads_lightning.recordings.settings.Settings`.
@@ -55,15 +65,35 @@ def prepare(recording: Any, out: str | Path, *, name: str | None = None, **optio
     Raises:
         LFADSError: something in the recording or the options is not as it must be.
     """
-    return prepare_recording(recording, Path(out), name, settings_from(options)).path
+    return prepare_recording(recording, out, name, settings_from(options)).path
 
 
-def prepare_recording(recording: Any, out: Path, name: str | None, settings: Settings) -> Prepared:
+def prepare_recording(
+    recording: Any, out: str | Path, name: str | None, settings: Settings
+) -> Prepared:
     """Make a session file, and say what is in it; see :func:`prepare`."""
     source, name = _named(recording, name)
-    made = _read(recording, source, name, settings)
+    target = within(out, f"{name}.h5")
+    with local_copies() as copies:
+        if isinstance(recording, str | Path):
+            recording = copies.get(recording)
+        tables: dict[str, Any] = {
+            key: str(copies.get(given.replace("{name}", name)))
+            for key in ("trials", "behaviour_file")
+            if is_url(given := getattr(settings, key))
+        }
+        read = partial(_read, recording, source, name, dataclasses.replace(settings, **tables))
+        made = _prepare(read, copies.output(target), name, source, settings)
+        copies.send()
+    return made._replace(path=target, summary=f"{target}: {made.summary}")
+
+
+def _prepare(
+    read: Callable[[], Spikes | Binned], path: Path, name: str, source: str, settings: Settings
+) -> Prepared:
+    made = read()  # here, so that nobody else holds it
     if isinstance(made, Spikes):
-        cut = cut_spikes(add_behaviour_file(made, settings, name), settings)
+        cut = cut_spikes(made, settings)
     else:
         cut = cut_binned(made, settings)
     del made
@@ -75,11 +105,11 @@ def prepare_recording(recording: Any, out: Path, name: str | None, settings: Set
     label = None if condition is None else condition[everyone]
     splits = split_trials(len(everyone), label, settings, cut.n_together, cut.source)
     splits = {split: everyone[chosen] for split, chosen in splits.items()}
-    stored = _stored(cut, settings, condition, neurons, splits)
+    stored = _stored(cut, settings, condition, neurons, splits) | {"source": source}
     for split, chosen in splits.items():
         stored[f"{split}_data"] = _blocks(cut, chosen, neurons, seen.dtype, f"{name}: {split}")
-    path = write_session(out / f"{name}.h5", **stored)
-    return Prepared(path, _summary(path, cut, splits, neurons, seen), cut.notes)
+    write_session(path, **stored)
+    return Prepared(path, _summary(cut, splits, neurons, seen), cut.notes)
 
 
 def _named(recording: Any, name: str | None) -> tuple[str, str]:
@@ -91,14 +121,20 @@ def _named(recording: Any, name: str | None) -> tuple[str, str]:
 
 
 def _read(recording: Any, source: str, name: str, settings: Settings) -> Spikes | Binned:
+    made = _read_recording(recording, source, name, settings)
+    return add_behaviour_file(made, settings, name) if isinstance(made, Spikes) else made
+
+
+def _read_recording(recording: Any, source: str, name: str, settings: Settings) -> Spikes | Binned:
     if hasattr(recording, "columns"):
         return spikes_from_rows(columns_of_frame(recording, source), source, settings, name)
     if isinstance(recording, Mapping):
-        arrays = {str(key): np.asarray(value) for key, value in recording.items()}
+        arrays = {str(key): from_memory(str(key), value) for key, value in recording.items()}
         return recording_from_arrays(arrays, source, settings, name)
     path = Path(recording)
     if not path.is_file():
-        raise LFADSError(f"{path}: no such file; expected a recording ({', '.join(FORMATS)})")
+        found = "is a folder" if path.is_dir() else "no such file"
+        raise LFADSError(f"{path}: {found}; expected a recording ({', '.join(FORMATS)})")
     match path.suffix.lower():
         case ".nwb":
             return read_nwb(path, settings)
@@ -110,7 +146,7 @@ def _read(recording: Any, source: str, name: str, settings: Settings) -> Spikes 
             return spikes_from_rows(read_table(path), source, settings, name)
     raise LFADSError(
         f"{path}: {path.suffix or 'no extension'} is no known format; expected one of "
-        f"{', '.join(FORMATS)}"
+        f"{', '.join(FORMATS)}{_HINTS.get(path.suffix.lower(), '')}"
     )
 
 
@@ -282,7 +318,6 @@ def _stored(
         "bin_width_s": cut.bin_width_s,
         "neuron_ids": cut.neuron_ids[neurons],
         "behaviour_names": cut.per_trial.pop("behaviour_names", None),
-        "source": cut.source,
         "left_out": np.array(cut.notes, dtype=str) if cut.notes else None,
         "settings": yaml.safe_dump(_plain(settings), sort_keys=False),
         "version": version("lfads-lightning"),
@@ -306,9 +341,7 @@ def _plain(settings: Settings) -> dict[str, Any]:
     return {key: list(v) if isinstance(v, tuple) else v for key, v in given.items()}
 
 
-def _summary(
-    path: Path, cut: Cut, splits: Mapping[str, np.ndarray], neurons: np.ndarray, seen: Seen
-) -> str:
+def _summary(cut: Cut, splits: Mapping[str, np.ndarray], neurons: np.ndarray, seen: Seen) -> str:
     sizes = " + ".join(f"{len(chosen)} {split}" for split, chosen in splits.items())
     trials = np.concatenate(list(splits.values()))
     mean = seen.totals[neurons].sum() / (len(cut.numbers) * cut.n_bins * len(neurons))
@@ -322,4 +355,4 @@ def _summary(
         empty = int((seen.per_trial[trials] == 0).sum())
         rate += f"; {empty} trials without any spike" if empty else ""
     pieces = "chops" if "chop_starts" in cut.per_trial else "trials"
-    return f"{path}: {sizes} {pieces} x {cut.n_bins} bins{width} x {len(neurons)} neurons ({rate})"
+    return f"{sizes} {pieces} x {cut.n_bins} bins{width} x {len(neurons)} neurons ({rate})"

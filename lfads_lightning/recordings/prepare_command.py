@@ -4,15 +4,20 @@ import argparse
 import dataclasses
 import re
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
+from lfads_lightning.commands import show_warning
 from lfads_lightning.config import LFADSError
+from lfads_lightning.copies import expanded
 from lfads_lightning.recordings.settings import Settings
+from lfads_lightning.stores import path_or_address
 
 DESCRIPTION = """\
 Make session files of recordings: NWB, MATLAB (v5, v7.3), .npz, or spike times in CSV or parquet
-tables. Each recording becomes NAME.h5 in the folder OUT. All times are in seconds."""
+tables. Each recording becomes NAME.h5 in the folder OUT. All times are in seconds. Files and OUT
+may lie in a bucket (s3://bucket/folder; in file names * and ? are filled in)."""
 EPILOGUE = """\
 examples:
   lfads-prepare day1.nwb --out data --bin-width-s 0.01 --align-to go_cue_time --window-s -0.2 0.5
@@ -29,6 +34,7 @@ def main(argv: list[str] | None = None) -> int:
     recordings, out = given.pop("recordings"), given.pop("out")
     try:
         settings = Settings(**given)
+        recordings = expanded(recordings)
         _check_names(recordings)
     except LFADSError as error:
         reader.exit(2, f"error: {_as_options(error)}\n")
@@ -36,6 +42,7 @@ def main(argv: list[str] | None = None) -> int:
     from lfads_lightning.recordings.prepare import prepare_recording
 
     failed = 0
+    warnings.showwarning = _show_warning
     for path in recordings:
         try:
             made = prepare_recording(path, out, None, settings)
@@ -49,6 +56,10 @@ def main(argv: list[str] | None = None) -> int:
     return failed
 
 
+def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
+    show_warning(_as_options(str(message)), category)
+
+
 def parser() -> argparse.ArgumentParser:
     """Return what reads the command line: an option for each of the settings."""
     reader = argparse.ArgumentParser(
@@ -57,8 +68,10 @@ def parser() -> argparse.ArgumentParser:
         epilog=EPILOGUE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    reader.add_argument("recordings", nargs="+", type=Path, metavar="RECORDING")
-    reader.add_argument("--out", type=Path, required=True, help="folder for the session files")
+    reader.add_argument("recordings", nargs="+", type=path_or_address, metavar="RECORDING")
+    reader.add_argument(
+        "--out", type=path_or_address, required=True, help="folder for the session files"
+    )
     for f in dataclasses.fields(Settings):
         reader.add_argument(_option(f.name), dest=f.name, default=f.default, **_words(f))
     return reader
@@ -83,19 +96,20 @@ def _words(f: dataclasses.Field) -> dict[str, Any]:
     return words | {k: f.metadata[k] for k in ("nargs", "choices") if k in f.metadata}
 
 
-def _check_names(recordings: list[Path]) -> None:
+def _check_names(recordings: list[str | Path]) -> None:
     """Refuse two recordings that would become one file."""
-    stems: dict[str, Path] = {}
+    stems: dict[str, str | Path] = {}
     for path in recordings:
-        other = stems.setdefault(path.stem, path)
+        stem = Path(path).stem
+        other = stems.setdefault(stem, path)
         if other is not path:
             raise LFADSError(
-                f"{other} and {path} would both become {path.stem}.h5; expected unlike names; "
+                f"{other} and {path} would both become {stem}.h5; expected unlike names; "
                 "prepare them into two folders"
             )
 
 
-def _as_options(error: LFADSError) -> str:
+def _as_options(error: LFADSError | str) -> str:
     """Write options as they are typed: window_s=(0, 0.5) as --window-s 0 0.5."""
     fields = sorted((f.name for f in dataclasses.fields(Settings)), key=len, reverse=True)
 

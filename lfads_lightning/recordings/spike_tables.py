@@ -40,7 +40,7 @@ def spikes_from_rows(
         )
     times = columns[time]
     if times.dtype.kind not in "iuf" or not np.isfinite(times).all():
-        raise LFADSError(f"{source}: {time} is not a number in every row; expected seconds")
+        raise LFADSError(f"{source}: {time} {_no_number(times)}; expected seconds, as 12.345")
     ids, neuron = np.unique(columns[unit], return_inverse=True)
     table = _table(settings.trials, name)
     times = times * settings.seconds_per_unit
@@ -114,6 +114,22 @@ def standard(table: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         names.find(table, names.STOPS): "stop_time",
     }
     return {ours.get(key, key): values for key, values in table.items()}
+
+
+def _no_number(times: np.ndarray) -> str:
+    """Say which value of a column is no time."""
+    if times.dtype.kind in "iuf":
+        row = int(np.flatnonzero(~np.isfinite(times))[0])
+    else:
+        row = next((i for i, v in enumerate(times.tolist()) if not _is_finite(v)), 0)
+    return f"is not a number in every row, first in row {row + 1}: {str(times[row])!r}"
+
+
+def _is_finite(text: Any) -> bool:
+    try:
+        return bool(np.isfinite(float(text)))
+    except (TypeError, ValueError):
+        return False
 
 
 def add_behaviour_file(spikes: Spikes, settings: Settings, name: str) -> Spikes:

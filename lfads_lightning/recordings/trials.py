@@ -1,5 +1,7 @@
 """Spike times to trials: windows around events, gaps, chops."""
 
+import warnings
+
 import numpy as np
 
 from lfads_lightning.config import LFADSError
@@ -99,6 +101,7 @@ def _windowed(spikes: Spikes, settings: Settings, width: float) -> Cut:
             f"{begin:.6g} to {end:.6g} s{_least_observed(spikes)}; check unit and clock of {event}"
         )
     keep = np.flatnonzero(inside)
+    _warn_of_overlap(spikes.source, starts[keep], n_bins * width)
     per_trial = {
         name: column[keep]
         for name, column in spikes.trials.items()
@@ -112,6 +115,16 @@ def _windowed(spikes: Spikes, settings: Settings, width: float) -> Cut:
     cut.numbers, cut.notes = keep, notes
     cut.constants = {"event": event, "window_s": [first, last]}
     return cut
+
+
+def _warn_of_overlap(source: str, starts: np.ndarray, length: float) -> None:
+    gap = np.diff(np.sort(starts)).min(initial=np.inf)
+    if gap < length * (1 - TOLERANCE):
+        warnings.warn(
+            f"{source}: trials of {length:g} s begin {gap:.4g} s after each other, so that spikes "
+            "of validation trials are in training trials too; take a shorter window_s",
+            stacklevel=2,
+        )
 
 
 def _events(spikes: Spikes, settings: Settings) -> tuple[str, np.ndarray]:
