@@ -55,8 +55,10 @@ def test_event_is_marked_wherever_time_is_an_axis(around_event):
             assert ax.get_xlabel() == "time from the event (s)", name
             assert marks(ax) == [0.0], name
             assert ax.get_xlim()[0] < 0 < ax.get_xlim()[1], name
+    named, _ = around_event(event=f"cue at $t_0 {'x' * 50}")  # no formula, and cut short
+    assert named.time_label == f"time from cue at $t_0 {'x' * 17}… (s)"
     captions = {d.name: d.caption for d in drawings}
-    assert all("Dashed: the event" in captions[name] for name in found)
+    assert all("Dashed: the event, which" in captions[name] for name in found)
     factors = next(d for d in drawings if d.name == "factors")
     assert "a diamond at the event" in factors.figure.axes[0].get_title()
 

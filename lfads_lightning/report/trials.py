@@ -33,6 +33,7 @@ class Trials(NamedTuple):
         is_poisson: data are counts.
         numbers: (E,) of the trials within their split.
         begin_s: first moment of the trials, seconds from the event they are aligned to, or None.
+        event_name: its name, or None.
     """
 
     title: str
@@ -46,6 +47,7 @@ class Trials(NamedTuple):
     is_poisson: bool
     numbers: np.ndarray
     begin_s: float | None = None
+    event_name: str | None = None
 
     @property
     def time(self) -> np.ndarray:
@@ -66,7 +68,12 @@ class Trials(NamedTuple):
         """What stands at the axis of time."""
         if self.bin_width_s is None:
             return "time (bins)"
-        return "time (s)" if self.begin_s is None else "time from the event (s)"
+        return "time (s)" if self.begin_s is None else f"time from {self._name} (s)"
+
+    @property
+    def _name(self) -> str:
+        name = "the event" if self.event_name is None else self.event_name
+        return name if len(name) <= 30 else f"{name[:29]}…"
 
     @property
     def event_bin(self) -> int | None:
@@ -85,7 +92,9 @@ class Trials(NamedTuple):
     @property
     def event_note(self) -> str:
         """What a caption says of the mark, with a space before it."""
-        return "" if self.event_bin is None else " Dashed: the event that trials are aligned to."
+        return (
+            "" if self.event_bin is None else f" Dashed: {self._name}, which trials are aligned to."
+        )
 
     @property
     def per_unit(self) -> float:
@@ -170,4 +179,5 @@ def shown_trials(
         run.model.is_poisson,
         which,
         None if session.window_s is None else float(session.window_s[0]),
+        session.event,
     )
