@@ -9,6 +9,8 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 import lfads_lightning as lfads
 from lfads_lightning.api import train_sessions
@@ -50,6 +52,7 @@ FIGURES = {
     "generator",
     "inferred_inputs",
     "inputs_at_event",
+    "samples",
 }
 
 
@@ -279,6 +282,16 @@ def test_search_has_a_report_of_its_members(new_config, counts, tmp_path, short_
     assert (tmp_path / "search" / "figures" / "search.png").stat().st_size > 10_000
     for member in range(3):
         assert f"member {member}" in page.text
+    plan = json.loads((tmp_path / "search" / "search.json").read_text())["generations"][-1]
+    for member, settings in enumerate(plan["settings"]):
+        events = EventAccumulator(str(tmp_path / f"search/members/{member:02d}/tensorboard"))
+        events.Reload()
+        data = events.summary_metadata["_hparams_/session_start_info"].plugin_data.content
+        shown = HParamsPluginData.FromString(data).session_start_info.hparams
+        rate = shown["optim.learning_rate_init"].number_value
+        assert rate == pytest.approx(settings["learning_rate_init"])
+        (score,) = events.Scalars(f"final/valid_{config.trainer.criterion.name}")
+        assert score.value == pytest.approx(plan["scores"][member], rel=1e-5)
     (tmp_path / "search" / "report.html").unlink()
     command.main([str(tmp_path / "search")])
     assert (tmp_path / "search" / "report.html").is_file()

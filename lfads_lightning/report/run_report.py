@@ -20,6 +20,7 @@ from lfads_lightning.report.alignment_figure import alignment_drawing
 from lfads_lightning.report.curves import Columns, learning_curves, read_metrics
 from lfads_lightning.report.page import Section, Table, Tile, write_page
 from lfads_lightning.report.population import neurons
+from lfads_lightning.report.samples_figure import samples_drawing
 from lfads_lightning.report.style import Drawing, Picture, render, save
 from lfads_lightning.report.tensorboard import add_scores, drawings_of
 from lfads_lightning.report.trials import Trials, shown_trials
@@ -75,6 +76,8 @@ def write_run_report(
     pictures = {"learning": [render(d) for d in curves]}
     if trials is not None and isinstance(inferred, Inferred):
         pictures["data"] = _pictures(trials, inferred)
+        sampled = samples_drawing(inferred.run, session, inferred.split, trials)
+        pictures["samples"] = [] if sampled is None else [render(sampled)]
         pictures["alignment"] = [render(d) for d in _alignment(inferred.sessions)]
     for some in pictures.values():
         save(some, folder / FIGURES)
@@ -167,6 +170,7 @@ def _sections(
     for (key, title), names in groups.items():
         here = [by_name[n] for n in names if n in by_name]
         sections.append(Section(key, title, pictures=here))
+    sections.append(Section("samples", "Posterior samples", pictures=pictures.get("samples", ())))
     sections.append(Section("alignment", "Alignment", pictures=pictures.get("alignment", ())))
     no_data = [inferred] if isinstance(inferred, str) else []
     tables = [about.settings_table(config)]

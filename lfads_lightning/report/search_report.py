@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lfads_lightning.config import LFADSError
+from lfads_lightning.config import Config, LFADSError
 from lfads_lightning.documents import read_document
 from lfads_lightning.files import BEST
 from lfads_lightning.params import read_config
 from lfads_lightning.report import about
+from lfads_lightning.report.curves import read_metrics
 from lfads_lightning.report.page import Link, Section, Table, Tile, write_page
 from lfads_lightning.report.run_report import FIGURES, number
 from lfads_lightning.report.search_figure import (
@@ -21,6 +22,8 @@ from lfads_lightning.report.search_figure import (
     varied,
 )
 from lfads_lightning.report.style import render, save
+from lfads_lightning.report.tensorboard import add_scores
+from lfads_lightning.search.members import Task, member_config, member_folder, valid_of
 from lfads_lightning.search.pbt import HISTORY, JOURNAL
 from lfads_lightning.sweeps import COMMAND, REPORT, Job, duration, ranked
 
@@ -129,6 +132,7 @@ def write_search_report(folder: Path) -> None:
     pictures = [render(d) for d in drawings if d is not None]
     save(pictures, folder / FIGURES)
     journal = _journal(folder)
+    _add_members(folder, config, journal)
     best = journal.get("best") or {}
     tiles = [
         Tile(str(int(last_generation) + 1), f"generations of {len(last)} members"),
@@ -158,6 +162,25 @@ def write_search_report(folder: Path) -> None:
         tiles,
         sections,
     )
+
+
+def _add_members(folder: Path, config: Config, journal: dict[str, Any]) -> None:
+    """Write each member's settings and scores, of the last generation, for the HParams tab."""
+    ended = [(g, p) for g, p in enumerate(journal.get("generations", ())) if p.get("scores")]
+    if not ended:
+        return
+    generation, plan = ended[-1]
+    for member, settings in enumerate(plan["settings"]):
+        task = Task(member, generation, plan["until_epoch"], settings, None)
+        where = member_folder(folder, member)
+        try:
+            scores = valid_of(folder, member, generation)
+        except (OSError, ValueError, KeyError):
+            continue  # deleted: the report does without
+        steps = read_metrics(where / "metrics.csv").get("step")
+        known = steps is not None and len(steps) > 0 and math.isfinite(steps[-1])
+        step = int(steps[-1]) if steps is not None and known else task.until_epoch
+        add_scores(where, member_config(config, folder, task), scores, step, {})
 
 
 def _history(folder: Path) -> list[dict[str, str]]:
