@@ -142,6 +142,12 @@ def inputs_at_event(trials: Trials) -> Drawing | None:
         handles, labels = axes[0, 0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=7, title="condition")
     what = "around the event" if trials.event is not None else "over time"
+    answers = (
+        ""
+        if trials.event is None
+        else "An input that answers to the event leaves 0 at it, or a little before: the encoders "
+        "see whole trials. "
+    )
     within = "" if trials.condition is None else " around the means of their conditions"
     return Drawing(
         "inputs_at_event",
@@ -149,8 +155,7 @@ def inputs_at_event(trials: Trials) -> Drawing | None:
         figure,
         f"Inferred inputs of {trials.title} {what}: means of {by} with their standard "
         "errors; beside it, their standard deviation over trials and that of the posterior.",
-        "An input that answers to the event leaves 0 at it, or a little before: the encoders see "
-        f"whole trials. Right: how much the inputs of single trials differ{within}, and how "
+        f"{answers}Right: how much the inputs of single trials differ{within}, and how "
         "uncertain they are; where the first is far below the second, little is known of single "
         f"trials.{trials.event_note}",
     )
