@@ -118,6 +118,8 @@ def test_matlab_labels(tmp_path: Path) -> None:
         ({"held_out_neurons": range(D)}, ["names all 4 neurons"]),
         ({"held_out_neurons": np.ones(D, bool)}, ["held_out_neurons is a mask"]),
         ({"window_s": np.ones((2, 2))}, ["window_s is no list of finite numbers; expected sec"]),
+        ({"window_s": [0.1]}, ["window_s is [0.1]; expected two moments, the first and the last"]),
+        ({"window_s": [0.1, 0.0]}, ["window_s is [0.1, 0.0]; expected two moments"]),
         ({"event": [1, 2]}, ["event is an array of 2; expected one text, such as go_cue_time"]),
         ({"event": 3.0}, ["event is 3.0; expected one text"]),
         ({"train_event_times_s": [1.0, 2.0]}, ["train_event_times_s is 2; expected 6 labels"]),

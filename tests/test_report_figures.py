@@ -9,6 +9,7 @@ from lfads_lightning.data.sessions import Session, Split
 from lfads_lightning.report.figures import one_trial
 from lfads_lightning.report.inputs import within_variance
 from lfads_lightning.report.population import of_trials
+from lfads_lightning.report.style import render
 from lfads_lightning.report.trials import shown_trials
 
 # --- figures around an event ---
@@ -55,8 +56,9 @@ def test_event_is_marked_wherever_time_is_an_axis(around_event):
             assert ax.get_xlabel() == "time from the event (s)", name
             assert marks(ax) == [0.0], name
             assert ax.get_xlim()[0] < 0 < ax.get_xlim()[1], name
-    named, _ = around_event(event=f"cue at $t_0 {'x' * 50}")  # no formula, and cut short
-    assert named.time_label == f"time from cue at $t_0 {'x' * 17}… (s)"
+    named, (first, *_) = around_event(event=f"$\\cue$ at {'x' * 50}")  # no formula, and cut short
+    assert named.time_label == f"time from \\$\\cue\\$ at {'x' * 19}… (s)"
+    assert render(first).png
     captions = {d.name: d.caption for d in drawings}
     assert all("Dashed: the event, which" in captions[name] for name in found)
     factors = next(d for d in drawings if d.name == "factors")

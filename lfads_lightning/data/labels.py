@@ -50,6 +50,11 @@ def tidy(source: str, arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
             made[key] = _indices(where, _flat(array))
         elif key.endswith("_event_times_s") or key == "window_s":
             made[key] = _seconds(where, _flat(array))
+            if key == "window_s" and (made[key].size != 2 or not made[key][0] < made[key][1]):
+                raise LFADSError(
+                    f"{where} is {made[key].tolist()}; expected two moments, the first and the "
+                    "last of a trial, in seconds from its event"
+                )
         else:
             check_dtype(where, array.dtype)
             made[key] = array

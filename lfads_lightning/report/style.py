@@ -30,7 +30,6 @@ STYLE = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "lines.solid_capstyle": "round",
-    "text.parse_math": False,  # names of the user's may hold dollars
     "pdf.fonttype": 42,  # text that can be edited
 }
 styled = rc_context(STYLE)  # type: ignore[arg-type]  # a decorator of what draws
