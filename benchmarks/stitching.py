@@ -1,25 +1,16 @@
 """One model of several sessions beside a model for each (prints JSON).
 
     python -m benchmarks.stitching --seeds 0 1 2
-    python -m benchmarks.stitching --aplysia FOLDER --seeds 0 1 2
 
-Without FOLDER: five sessions of 20 units each of one 100-unit chaotic network (g = 1.5), 32
-conditions a session, 50 bins; of each condition 7 trials are for training, 1 chooses the epoch (the
-lowest validation cost), 2 are scored. A seed draws network, spikes and weights. ``stitched`` is one
-model, aligned by principal-components regression of the training trials' condition averages;
-``single`` are five models, each aligned to its own averages in the same way. All have the same
-settings and train until 700 updates have brought no lower validation cost, at most 6000 updates for
-the one model and 3000 for each of the five. ``added`` is the last session in a model of the other
-four: its read-in and read-out alone are trained, for 600 updates. Scored: R^2 of posterior-mean
-rates against the true rates, mean over the neurons of all sessions, on the same trials.
-
-With FOLDER (of aplysia_*.npz): three bouts of one preparation, the same 160 neurons, 12 pieces of
-10 s each; no conditions, so the one model is aligned by its neurons (same_neurons), and so are the
-single ones. A fifth of all entries (bins x neurons) is shown to no model, neither in training nor
-here, and is in no loss and in no alignment. Scored: bits per spike of these, against each neuron's
-mean over these entries of its session, mean over sessions; once in the validation pieces alone
-(every fourth), once in all. The epoch, of at most 2400 updates, is chosen by the cost of the shown
-entries of the validation pieces.
+Five sessions of 20 units each of one 100-unit chaotic network (g = 1.5), 32 conditions a session,
+50 bins; of each condition 7 trials are for training, 1 chooses the epoch (the lowest validation
+cost), 2 are scored. A seed draws network, spikes and weights. ``stitched`` is one model, aligned by
+principal-components regression of the training trials' condition averages; ``single`` are five
+models, each aligned to its own averages in the same way. All have the same settings and train until
+700 updates have brought no lower validation cost, at most 6000 updates for the one model and 3000
+for each of the five. ``added`` is the last session in a model of the other four: its read-in and
+read-out alone are trained, for 600 updates. Scored: R^2 of posterior-mean rates against the true
+rates, mean over the neurons of all sessions, on the same trials.
 """
 
 import argparse
@@ -29,18 +20,15 @@ import tempfile
 import time
 import warnings
 from contextlib import nullcontext
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import lfads_lightning as lfads
-from lfads_lightning.data.alignment import align_same_neurons, align_sessions
-from lfads_lightning.data.datamodule import entries_never_shown
+from lfads_lightning.data.alignment import align_sessions
 from lfads_lightning.data.sessions import ALIGNMENT_KEYS, Session, Split
 from lfads_lightning.data.synthetic import generate
-from lfads_lightning.inference.posterior import push_mean
-from lfads_lightning.metrics import poisson_nll, rate_r2
+from lfads_lightning.metrics import rate_r2
 
 CHAOTIC = {
     "co_dim": 0,
@@ -169,111 +157,13 @@ def _summary(models: list[lfads.Trained], r2: list[tuple[float, float]]) -> dict
     }
 
 
-APLYSIA = {
-    "co_dim": 1,
-    "factors_dim": 8,
-    "gen_dim": 32,
-    "ic_dim": 16,
-    "ic_enc_dim": 32,
-    "ci_enc_dim": 32,
-    "con_dim": 32,
-    "keep_prob": 0.8,
-    "batch_size": 3,
-    "kl_increase_steps": 300,
-    "l2_increase_steps": 300,
-    "l2_gen_scale": 100.0,
-    "coordinated_dropout_rate": 0.2,
-    "sample_validation_rate": 0.2,
-    "do_log_readout_bias": True,
-    "max_steps": 2400,
-    "device": "cpu:0",
-}
-
-
-def aplysia(folder: Path, seed: int, settings: dict[str, Any]) -> dict[str, Any]:
-    """Train one model of three bouts and three of one; return what they score."""
-    parts = {}
-    for path in sorted(folder.glob("aplysia_*.npz")):
-        with np.load(path, allow_pickle=False) as file:
-            counts = file["counts"]
-        valid = np.arange(len(counts)) % 4 == 0
-        parts[path.stem.split("_")[1]] = {"train": (counts[~valid],), "valid": (counts[valid],)}
-    settings = settings | {"sample_validation_seed": seed}
-    ours = _fit(parts, seed, settings, _aligned_bouts(parts, settings))
-    result: dict[str, Any] = {"seed": seed, "stitched": _bits([ours] * len(parts), parts, settings)}
-    _tell(result)
-    own = settings | {"learning_rate_n_to_compare": 6 * len(parts)}
-    each = [{n: p} for n, p in parts.items()]
-    singles = [_fit(one, seed, own, _aligned_bouts(one, settings)) for one in each]
-    result["single"] = _bits(singles, parts, settings)
-    _tell(result)
-    return result
-
-
-def _aligned_bouts(parts: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
-    # what is never shown stays out of the alignment too: its entries become their neuron's mean
-    sessions = [Session(n, Split(_without_hidden(n, p["train"][0], settings)))
-                for n, p in parts.items()]  # fmt: skip
-    found = align_same_neurons(sessions, settings["factors_dim"])
-    return {k: getattr(found, k) for k in ALIGNMENT_KEYS}
-
-
-def _hidden(name: str, counts: np.ndarray, split: str, settings: dict[str, Any]) -> np.ndarray:
-    rate, seed = settings["sample_validation_rate"], settings["sample_validation_seed"]
-    bits = entries_never_shown(counts.shape, rate, seed, name, split)
-    return np.unpackbits(bits, axis=2, count=counts.shape[2]).astype(bool)
-
-
-def _without_hidden(name: str, counts: np.ndarray, settings: dict[str, Any]) -> np.ndarray:
-    hidden = _hidden(name, counts, "train", settings)
-    mean = (counts * ~hidden).sum((0, 1)) / (~hidden).sum((0, 1))
-    return np.where(hidden, mean, counts)
-
-
-def _bits(
-    models: list[lfads.Trained], parts: dict[str, Any], settings: dict[str, Any]
-) -> dict[str, Any]:
-    """Score entries never shown: of the validation pieces, and of all."""
-    rows: dict[str, list[float]] = {"valid": [], "all": []}
-    for model, (name, p) in zip(models, parts.items(), strict=True):
-        found = {}
-        for split in ("train", "valid"):
-            counts = p[split][0]
-            hidden = _hidden(name, counts, split, settings)
-            shown = (~hidden).astype(np.float32) / (1 - settings["sample_validation_rate"])
-            rates = push_mean(model.evaluation(), name, counts, None, shown).rates
-            found[split] = (rates, counts, hidden)
-        rows["valid"].append(_bits_of(*found["valid"]))
-        both = (np.concatenate(pair) for pair in zip(*found.values(), strict=True))
-        rows["all"].append(_bits_of(*both))
-    return {
-        f"bits_per_spike_{key}": round(float(np.mean(values)), 4) for key, values in rows.items()
-    } | {
-        "by_session_all": [round(x, 3) for x in rows["all"]],
-        "updates_of_chosen": [m.step for m in models],
-    }
-
-
-def _bits_of(rates: np.ndarray, counts: np.ndarray, hidden: np.ndarray) -> float:
-    """Return bits per spike of the hidden entries, against each neuron's mean over these."""
-    mean = (counts * hidden).sum((0, 1)) / hidden.sum((0, 1))
-    null = np.broadcast_to(mean, counts.shape)[hidden]
-    gain = poisson_nll(null, counts[hidden]) - poisson_nll(rates[hidden], counts[hidden])
-    return gain / counts[hidden].sum() / np.log(2)
-
-
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--aplysia", type=Path, help="folder of aplysia_*.npz")
     parser.add_argument("--set", nargs="*", default=[], metavar="NAME=JSON", help="other settings")
     given = parser.parse_args()
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")
-    settings = CHAOTIC if given.aplysia is None else APLYSIA
-    settings = settings | {k: json.loads(v) for k, v in (w.split("=") for w in given.set)}
-    runs = [
-        chaotic(seed, settings) if given.aplysia is None else aplysia(given.aplysia, seed, settings)
-        for seed in given.seeds
-    ]
+    settings = CHAOTIC | {k: json.loads(v) for k, v in (w.split("=") for w in given.set)}
+    runs = [chaotic(seed, settings) for seed in given.seeds]
     print(json.dumps({"settings": settings, "cpu_seconds": round(time.process_time()),
                       "runs": runs}, indent=1))  # fmt: skip

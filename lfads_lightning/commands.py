@@ -1,9 +1,44 @@
 """What all commands share: a user's mistake ends with one line, and a warning is one."""
 
+import os
 import sys
-from typing import Any, NoReturn
+import warnings
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, NoReturn, ParamSpec, TypeVar
 
 from lfads_lightning.config import LFADSError
+from lfads_lightning.signals import EXIT_INTERRUPTED
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def command(main: Callable[P, R]) -> Callable[P, R]:
+    """Make of a function the main one of a program.
+
+    An :class:`LFADSError` ends it with one line and status 2, Ctrl-C without a traceback, and so
+    does whoever reads its output and has read enough (``| head``). Warnings are one line each.
+    """
+
+    @wraps(main)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        with warnings.catch_warnings():
+            warnings.showwarning = show_warning
+            try:
+                result = main(*args, **kwargs)
+                sys.stdout.flush()
+                return result
+            except LFADSError as error:
+                fail(error)
+            except KeyboardInterrupt:
+                raise SystemExit(EXIT_INTERRUPTED) from None
+            except BrokenPipeError:
+                # the interpreter flushes once more as it ends
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                raise SystemExit(1) from None
+
+    return wrapped
 
 
 def fail(error: LFADSError, status: int = 2) -> NoReturn:

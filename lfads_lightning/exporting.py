@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import warnings
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from datetime import datetime
@@ -12,7 +11,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from lfads_lightning.commands import fail, show_warning
+from lfads_lightning.commands import command
 from lfads_lightning.config import Kind, LFADSError
 from lfads_lightning.copies import local_copies, within
 from lfads_lightning.files import whole_file
@@ -179,6 +178,7 @@ def _write_mat(path: Path, file: RunFile) -> None:
                 long_field_names=True)  # fmt: skip
 
 
+@command
 def main(argv: Sequence[str] | None = None) -> None:
     """Run ``lfads-export``; a user's mistake ends with one line."""
     parser = argparse.ArgumentParser(
@@ -199,13 +199,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         help="of a new NWB file: 2026-01-31T14:00:00+00:00",
     )
     given = parser.parse_args(argv)
-    warnings.showwarning = show_warning
-    try:
-        paths = export(given.run, given.to, out=given.out, nwb=given.nwb,
-                       session_start_time=given.session_start)  # fmt: skip
-    except LFADSError as error:
-        fail(error)
-    for path in paths:
+    for path in export(
+        given.run, given.to, out=given.out, nwb=given.nwb, session_start_time=given.session_start
+    ):
         print(path)
 
 

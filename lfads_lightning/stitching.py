@@ -2,7 +2,6 @@
 
 import argparse
 import shutil
-import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from importlib.metadata import version
@@ -12,7 +11,7 @@ import h5py
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lfads_lightning.commands import fail, show_warning
+from lfads_lightning.commands import command
 from lfads_lightning.config import LFADSError
 from lfads_lightning.copies import Paths, beside, expanded, local_copies, within
 from lfads_lightning.data.alignment import (
@@ -168,26 +167,23 @@ def _put(path: Path, group: str, matrix: np.ndarray, bias: np.ndarray, made_by: 
             dataset.attrs["made_by"] = made_by
 
 
+@command
 def main(argv: Sequence[str] | None = None) -> None:
     """Run ``lfads-align``; a user's mistake ends with one line."""
     given = _parser().parse_args(argv)
-    warnings.showwarning = show_warning
-    try:
-        files = expanded(given.files)
-        near = beside(files[0], FIGURE) if given.out is None else within(given.out, FIGURE)
-        figure = given.figure or near
-        found = align(
-            files,
-            factors_dim=given.factors_dim,
-            smoothing_bins=given.smoothing_bins,
-            ridge=given.ridge,
-            same_neurons=given.same_neurons,
-            to=given.to,
-            out=given.out,
-            figure=figure,
-        )
-    except LFADSError as error:
-        fail(error)
+    files = expanded(given.files)
+    near = beside(files[0], FIGURE) if given.out is None else within(given.out, FIGURE)
+    figure = given.figure or near
+    found = align(
+        files,
+        factors_dim=given.factors_dim,
+        smoothing_bins=given.smoothing_bins,
+        ridge=given.ridge,
+        same_neurons=given.same_neurons,
+        to=given.to,
+        out=given.out,
+        figure=figure,
+    )
     print(table(found))
     for path in files:
         print(f"  {target_of(path, given.out)}")

@@ -7,10 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
-from benchmarks import crash, endurance
+from benchmarks import crash, endurance, stitching_aplysia
 
 ROOT = Path(__file__).parent.parent
 
@@ -79,6 +80,45 @@ def test_stitching_scores_both_ways_on_the_same_trials():
         assert len(run[name]["updates_of_chosen"]) == n_models
         assert run[name]["rate_r2"] < 1
     assert run["added"]["updates_of_chosen"][0] > 40
+
+
+def test_aplysia_pieces_that_are_scored_are_for_nothing_else():
+    recordings = {name: np.zeros((12, 3, 50)) for name in ("a", "b", "c")}
+    scored = {name: [] for name in recordings}
+    for seed in (0, 1, 2):
+        held_out, bouts = stitching_aplysia.split(recordings, seed, 6)
+        assert len(set(held_out)) == stitching_aplysia.N_HELD_OUT
+        for name, b in bouts.items():
+            assert sorted([*b.train, *b.choose, *b.score]) == list(range(12))
+            assert (len(b.train), len(b.choose)) == (6, 2)
+            scored[name] += b.score.tolist()
+        assert len({tuple(b.score) for b in bouts.values()}) == 3
+    assert all(sorted(pieces) == list(range(12)) for pieces in scored.values())
+    few = stitching_aplysia.split(recordings, 2, 2)[1]
+    assert all(set(few[n].train) < set(bouts[n].train) for n in recordings)
+
+
+@pytest.mark.slow
+def test_stitching_aplysia_scores_models_and_baselines(tmp_path):
+    """On made-up bouts whose neurons share one rhythm, which all ways must find."""
+    rng, t = np.random.default_rng(0), np.arange(100)
+    weights = rng.normal(size=60)
+    for i in (1, 2, 3):
+        phase = rng.uniform(0, 2 * np.pi, (12, 1))
+        rates = 0.5 * np.exp(np.sin(2 * np.pi * t / 20 + phase)[..., None] * weights)
+        np.savez(tmp_path / f"aplysia_bout{i}_100ms.npz", counts=rng.poisson(rates).astype("u1"))
+    words = ["--seeds", "0", "--pieces", "4", "--set", "max_steps=200"]
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.stitching_aplysia", str(tmp_path), *words],
+        cwd=ROOT, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    (rows,) = json.loads(done.stdout)["rows"].values()
+    assert [name for name in rows if " " not in name] == ["stitched", "single", "pooled"]
+    assert len(rows) == 7
+    for name, row in rows.items():
+        assert len(row["by_bout"]) == 3
+        assert row["co_bps"] > 0.1, name
 
 
 @pytest.mark.slow

@@ -91,7 +91,7 @@ def test_merging_a_run_of_a_bucket(bucket, call, capsys):
     done = call("data.data_dir=s3://lab/data", "data.data_filename_stem=long", *SMALL, run)
     assert done.code == 0, done.err
     assert call("kind=posterior_push_mean", run).code == 0
-    assert merge_command.main(["s3://lab/runs/a"]) == 0
+    merge_command.main(["s3://lab/runs/a"])
     (merged,) = [p for p in bucket.find("lab/runs/a") if "merged" in p]
     with bucket.open(merged) as remote, h5py.File(remote) as file:
         assert file["output_dist_params"].shape == (200, 6)

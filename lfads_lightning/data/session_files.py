@@ -237,19 +237,28 @@ def opened(path: Path) -> Iterator[h5py.File]:
         yield file
 
 
-def check_declared(where: str, shape: tuple[int, ...], itemsize: int) -> int:
-    """Refuse an array that is larger than any recording, before memory is asked for.
-
-    Returns:
-        Its size in bytes.
-    """
+def check_declared(where: str, shape: tuple[int, ...], itemsize: int) -> None:
+    """Refuse an array that is larger than any recording, before memory is asked for."""
     n_bytes = math.prod(shape) * itemsize
     if n_bytes > MAX_BYTES:
         raise LFADSError(
             f"{where} declares {sizes(shape)} values, {n_bytes / 2**30:.0f} GiB; the limit is "
             f"{MAX_BYTES / 2**30:.0f} GiB; split the recording into several sessions"
         )
-    return n_bytes
+
+
+def check_filled(where: str, dataset: h5py.Dataset) -> None:
+    """Refuse an array that declares far more than it stores: a small file could fill the memory."""
+    n_bytes = math.prod(dataset.shape or ()) * dataset.dtype.itemsize
+    n_stored = dataset.id.get_storage_size()
+    # each text or row of its own length becomes an object many times its entry's size
+    free = FREE_BYTES // 2**8 if dataset.dtype.hasobject else FREE_BYTES
+    if n_bytes > free and n_bytes > MAX_RATIO * n_stored:
+        raise LFADSError(
+            f"{where} declares {sizes(dataset.shape)} values, {n_bytes / 2**30:.1f} GiB, and "
+            f"stores {n_stored} bytes; a recording is not so empty; write it as uint8, with "
+            "write_session"
+        )
 
 
 @contextmanager
@@ -263,8 +272,8 @@ def damage_explained(where: str, *more: type[Exception]) -> Iterator[None]:
         raise
     except mistakes as error:
         raise LFADSError(
-            f"{where}: cannot be read ({' '.join(str(error).split())}); the file is damaged or was "
-            "not written to its end; copy or write it again"
+            f"{where}: cannot be read ({' '.join(str(error).split())[:300]}); the file is damaged "
+            "or was not written to its end; copy or write it again"
         ) from error
 
 
@@ -338,14 +347,8 @@ def read_array(group: h5py.Group, key: str, where: str, matlab: bool) -> np.ndar
     is_text = takes_text(key.lower()) and h5py.check_string_dtype(dataset.dtype) is not None
     if not is_text:
         check_dtype(where, dataset.dtype)
-    n_bytes = check_declared(where, dataset.shape, dataset.dtype.itemsize)
-    n_stored = dataset.id.get_storage_size()
-    if n_bytes > FREE_BYTES and n_bytes > MAX_RATIO * n_stored:
-        raise LFADSError(
-            f"{where} declares {sizes(dataset.shape)} values, {n_bytes / 2**30:.1f} GiB, and "
-            f"stores {n_stored} bytes; a recording is not so empty; write it as uint8, with "
-            "write_session"
-        )
+    check_declared(where, dataset.shape, dataset.dtype.itemsize)
+    check_filled(where, dataset)
     array = np.asarray(dataset.asstr()[()], dtype=str) if is_text else np.asarray(dataset[()])
     if matlab or "MATLAB_class" in dataset.attrs:
         array = array.T

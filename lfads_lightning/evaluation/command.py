@@ -2,12 +2,11 @@
 
 import argparse
 import json
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 from lfads_lightning import params
-from lfads_lightning.commands import fail, show_warning
+from lfads_lightning.commands import command
 from lfads_lightning.config import LFADSError
 from lfads_lightning.evaluation.table import FILE, NOTES
 from lfads_lightning.files import run_in
@@ -15,13 +14,10 @@ from lfads_lightning.mirrors import mirrored, open_run
 from lfads_lightning.stores import path_or_address
 
 
+@command
 def main(argv: Sequence[str] | None = None) -> None:
     """Read the command line; a user's mistake ends with one line."""
-    given = _parser().parse_args(argv)
-    try:
-        run(given)
-    except LFADSError as error:
-        fail(error)
+    run(_parser().parse_args(argv))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -88,25 +84,23 @@ def run(given: argparse.Namespace) -> None:
         config.data.data_dir = given.data_dir
     if given.stem is not None:
         config.data.data_filename_stem = given.stem
-    with warnings.catch_warnings():
-        warnings.showwarning = show_warning
-        sessions = load_data(config)
-        if given.session:
-            there = {s.name: s for s in sessions}
-            if strangers := [name for name in given.session if name not in there]:
-                raise LFADSError(
-                    f"--session {strangers[0]}: the data hold {', '.join(there)}; give one of these"
-                )
-            sessions = [there[name] for name in given.session]
-        with one_setting_of_threads(config.trainer.num_threads):
-            table = evaluate(
-                trained,
-                sessions,
-                split=given.split,
-                num_samples=given.samples,
-                lag_bins=given.lag_bins,
-                only=given.metrics,
+    sessions = load_data(config)
+    if given.session:
+        there = {s.name: s for s in sessions}
+        if strangers := [name for name in given.session if name not in there]:
+            raise LFADSError(
+                f"--session {strangers[0]}: the data hold {', '.join(there)}; give one of these"
             )
+        sessions = [there[name] for name in given.session]
+    with one_setting_of_threads(config.trainer.num_threads):
+        table = evaluate(
+            trained,
+            sessions,
+            split=given.split,
+            num_samples=given.samples,
+            lag_bins=given.lag_bins,
+            only=given.metrics,
+        )
     with mirrored(run):
         path = table.write(folder)
     if given.json:

@@ -7,6 +7,7 @@ import numpy as np
 
 from lfads_lightning.config import LFADSError
 from lfads_lightning.data.arrays import check_dtype, listed, sizes
+from lfads_lightning.documents import shown
 from lfads_lightning.recordings import names
 from lfads_lightning.recordings.matlab import Cells, Unreadable, as_vector
 from lfads_lightning.recordings.records import Binned, Signal, Spikes
@@ -91,8 +92,13 @@ def _counts(arrays: Arrays, source: str, settings: Settings) -> Binned:
     width_key = names.find(arrays, names.BIN_WIDTHS)
     width = None
     if width_key is not None:
-        width = as_vector(arrays[width_key], f"{source}: {width_key}").item()
-        width *= names.BIN_WIDTHS[width_key.lower()]
+        widths = as_vector(arrays[width_key], f"{source}: {width_key}")
+        if len(widths) != 1 or widths.dtype.kind not in "iuf" or not 1e-9 < widths[0] < 1e9:
+            raise LFADSError(
+                f"{source}: {width_key} is {shown(widths.tolist())}; expected the width of a bin, "
+                "one positive number"
+            )
+        width = widths.item() * names.BIN_WIDTHS[width_key.lower()]
     return Binned(
         source,
         key,
@@ -111,7 +117,7 @@ def _as_trials(value: Any, where: str) -> np.ndarray:
         raise LFADSError(f"{where} is {value.what}")
     if isinstance(value, Cells):
         shapes = {item.shape if isinstance(item, np.ndarray) else None for item in value.items}
-        if None in shapes or not all(len(s) == 2 for s in shapes if s is not None):
+        if not shapes or None in shapes or not all(len(s) == 2 for s in shapes if s is not None):
             raise LFADSError(
                 f"{where} is a cell array of other things than bins × neurons; expected counts"
             )
@@ -251,6 +257,8 @@ def _is_empty(item: Any) -> bool:
 def _from_cells(arrays: Arrays, key: str, source: str, settings: Settings) -> Spikes:
     """Read cells of spike times: neurons, or neurons × trials."""
     cells = arrays[key]
+    if not cells.items:
+        raise LFADSError(f"{source}: {key} has no cells; expected the spike times of neurons")
     vectors = [
         np.zeros(0) if _is_empty(item) else as_vector(item, f"{source}: {key}{{{i}}}")
         for i, item in enumerate(cells.items)
@@ -324,7 +332,10 @@ def _signal(arrays: Arrays, key: str, source: str, scale: float) -> Signal:
             f"{source}: behaviour={key} needs arrays {key} (samples × values) and {key}_times; "
             f"found {listed(arrays, 20)}"
         )
-    times = as_vector(arrays[times_key], f"{source}: {times_key}") * scale
+    times = as_vector(arrays[times_key], f"{source}: {times_key}")
+    check_dtype(f"{source}: {times_key}", times.dtype)
+    check_dtype(f"{source}: {key}", values.dtype)
+    times = times.astype(np.float64) * scale
     table = values.reshape(-1, 1) if values.size == len(times) else values
     if table.ndim != 2 or len(table) != len(times):
         raise LFADSError(

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lfads_lightning.commands import command
 from lfads_lightning.config import LFADSError
 from lfads_lightning.copies import beside, expanded
 from lfads_lightning.stores import is_url, path_or_address
@@ -26,6 +27,7 @@ spike; copies: neurons equal to another; sharing: pairs that share spikes; empty
 spike"""
 
 
+@command
 def main(argv: list[str] | None = None) -> int:
     """Run `lfads-check ...`; a user's mistake ends with one line."""
     parser = argparse.ArgumentParser(
@@ -40,10 +42,7 @@ def main(argv: list[str] | None = None) -> int:
         "--strict", action="store_true", help="fail on what is seldom meant as well"
     )
     given = parser.parse_args(argv)
-    try:
-        files = expanded(given.files)
-    except LFADSError as error:
-        parser.exit(2, f"error: {error}\n")
+    files = expanded(given.files)
     for path in files:
         if not is_url(path) and not Path(path).is_file():
             parser.exit(2, f"error: {path}: no such file; expected the HDF5 file of a session\n")

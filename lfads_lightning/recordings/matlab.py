@@ -1,5 +1,6 @@
 """Variables of a .mat file, v5 or v7.3: numbers, texts and cells of them; nothing else."""
 
+import struct
 import zlib
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,10 +12,12 @@ from lfads_lightning.config import LFADSError
 from lfads_lightning.data.arrays import sizes
 from lfads_lightning.data.session_files import (
     check_declared,
+    check_filled,
     damage_explained,
     opened,
     read_array,
 )
+from lfads_lightning.recordings.matlab_layout import check_layout
 
 
 class Cells(NamedTuple):
@@ -49,10 +52,11 @@ def read_mat(path: Path) -> dict[str, Any]:
         for name, value in _read_v5(path).items():
             _flatten(found, name, _plain(value))
     elif h5py.is_hdf5(path):
-        with opened(path) as file:
+        with opened(path) as file, damage_explained(str(path), MemoryError, OverflowError):
+            seen: set[int] = set()
             for name in file:
                 if name not in ("#refs#", "#subsystem#"):
-                    _flatten(found, name, _stored(file, name, f"{path}: {name}"))
+                    _flatten(found, name, _stored(file, name, f"{path}: {name}", seen))
     else:
         raise LFADSError(
             f"{path}: not a .mat file of version 5 or 7.3; save it with '-v7' or '-v7.3'"
@@ -72,7 +76,9 @@ def _read_v5(path: Path) -> dict[str, Any]:
     from scipy.io import loadmat, whosmat
 
     # scipy's reader raises these too on broken files
-    with damage_explained(str(path), MemoryError, zlib.error, IndexError, EOFError):
+    damage = (MemoryError, zlib.error, IndexError, EOFError, struct.error, AttributeError)
+    with damage_explained(str(path), *damage):
+        check_layout(path)
         for name, shape, kind in whosmat(path):
             smallest = {"cell": 8, "struct": 8, "sparse": 0}.get(kind, 1)
             check_declared(f"{path}: {name}", shape, smallest)
@@ -98,15 +104,15 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _stored(group: h5py.Group, name: str, where: str) -> Any:
-    """Read a variable of a v7.3 file."""
+def _stored(group: h5py.Group, name: str, where: str, seen: set[int]) -> Any:
+    """Read a variable of a v7.3 file; ``seen`` are the addresses of structures and cells so far."""
     link = group.get(name, getlink=True)
     if not isinstance(link, h5py.HardLink):
         read_array(group, name, where, True)  # says what kind of link it is, and raises
-    return _object(group[name], where)
+    return _object(group[name], where, seen)
 
 
-def _object(item: Any, where: str) -> Any:
+def _object(item: Any, where: str, seen: set[int]) -> Any:
     if item.attrs.get("MATLAB_object_decode") is not None:
         return Unreadable("an object of a MATLAB class; store its values as arrays")
     kind = item.attrs.get("MATLAB_class", b"double")
@@ -114,15 +120,18 @@ def _object(item: Any, where: str) -> Any:
     if isinstance(item, h5py.Group):
         if kind != "struct":
             return Unreadable(f"a {kind}; store its values as arrays")
-        return {name: _stored(item, name, f"{where}.{name}") for name in item}
+        _once(item, where, seen)
+        return {name: _stored(item, name, f"{where}.{name}", seen) for name in item}
     if kind == "function_handle":
         return Unreadable("a function, which is never run; store its values as arrays")
     if h5py.check_ref_dtype(item.dtype) is h5py.Reference:
-        check_declared(where, item.shape, item.dtype.itemsize)
-        references = np.asarray(item[()]).T
-        return Cells(
-            references.shape, [_object(item.file[r], f"{where}{{...}}") for r in references.ravel()]
-        )
+        _once(item, where, seen)
+        check_declared(where, item.shape or (), item.dtype.itemsize)
+        check_filled(where, item)
+        references = np.atleast_1d(item[()]).T
+        inside = f"{where}{{...}}"
+        items = [_object(item.file[r], inside, seen) for r in references.ravel()]
+        return Cells(references.shape, items)
     array = read_array(item.parent, item.name.rsplit("/", 1)[-1], where, True)
     if array is None:
         return np.zeros((0, 0))
@@ -130,6 +139,14 @@ def _object(item: Any, where: str) -> Any:
         rows = np.atleast_2d(array)
         return np.array(["".join(map(chr, row)) for row in rows.astype(int)])
     return array
+
+
+def _once(item: Any, where: str, seen: set[int]) -> None:
+    """Refuse what holds itself, or comes twice: read as a tree it could have any size."""
+    address = h5py.h5o.get_info(item.id).addr
+    if address in seen:
+        raise LFADSError(f"{where} lies elsewhere in the file too; save each variable by itself")
+    seen.add(address)
 
 
 def as_vector(value: Any, where: str) -> np.ndarray:

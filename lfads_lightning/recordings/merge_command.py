@@ -1,7 +1,6 @@
 """The command `lfads-merge`: what a run makes of chops becomes one recording again."""
 
 import argparse
-import sys
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -9,6 +8,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from lfads_lightning.commands import command
 from lfads_lightning.config import LFADSError
 from lfads_lightning.data.arrays import listed
 from lfads_lightning.data.session_files import (
@@ -28,13 +28,13 @@ SAID = ("config", "checkpoint", "train_step", "version", "num_samples")  # is tr
 KINDS = ("posterior_sample_and_average", "posterior_push_mean")
 
 
-def main(argv: list[str] | None = None) -> int:
+@command
+def main(argv: list[str] | None = None) -> None:
     """Run `lfads-merge ...`; a user's mistake ends with one line."""
     parser = argparse.ArgumentParser(
         prog="lfads-merge",
         description="Merge what a run makes of overlapping chops (kind=posterior_...) into whole "
         "recordings: one model_runs_SESSION_merged_KIND.h5 for each session, in the run's folder.",
-        epilog="exit status: 0 merged, 1 something is not as it must be, 2 wrong usage",
     )
     parser.add_argument("run", type=path_or_address, metavar="RUN", help="the run's folder")
     parser.add_argument(
@@ -44,15 +44,10 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--kind", choices=KINDS, help="whose outputs (default: all that are there)")
     given = parser.parse_args(argv)
-    try:
-        run = open_run(given.run)
-        with mirrored(run):
-            for path in merge_run(run, given.data, given.kind):
-                print(path)
-    except LFADSError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    run = open_run(given.run)
+    with mirrored(run):
+        for path in merge_run(run, given.data, given.kind):
+            print(path)
 
 
 def merge_run(run: Path, data: str | Path | None = None, kind: str | None = None) -> list[Path]:

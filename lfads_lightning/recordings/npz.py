@@ -1,6 +1,8 @@
 """Arrays of a .npz file: looked at before they are read, and never unpickled."""
 
+import lzma
 import math
+import tokenize
 import zipfile
 import zlib
 from pathlib import Path
@@ -17,7 +19,10 @@ _HEADERS = {
     (2, 0): np.lib.format.read_array_header_2_0,
 }
 # what zip files and headers raise on damage
-_DAMAGE = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, MemoryError)
+_DAMAGE = (
+    OSError, ValueError, EOFError, KeyError, TypeError, SyntaxError, RuntimeError, MemoryError,
+    zipfile.BadZipFile, zlib.error, lzma.LZMAError, tokenize.TokenError,
+)  # fmt: skip
 
 
 def read_npz(path: Path) -> dict[str, np.ndarray]:
@@ -37,8 +42,8 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
         raise
     except _DAMAGE as error:
         raise LFADSError(
-            f"{path}: cannot be read ({' '.join(str(error).split())}); expected a .npz file as "
-            "numpy.savez writes it; copy or write it again"
+            f"{path}: cannot be read ({' '.join(str(error).split())[:200]}); expected a .npz file "
+            "as numpy.savez writes it; copy or write it again"
         ) from error
 
 

@@ -9,7 +9,12 @@ import numpy as np
 
 from lfads_lightning.config import LFADSError
 from lfads_lightning.data.arrays import listed, nearest
-from lfads_lightning.data.session_files import check_declared, damage_explained, opened
+from lfads_lightning.data.session_files import (
+    check_declared,
+    check_filled,
+    damage_explained,
+    opened,
+)
 from lfads_lightning.recordings import names
 from lfads_lightning.recordings.records import Signal, Spikes
 from lfads_lightning.recordings.settings import Settings
@@ -32,38 +37,52 @@ def read_nwb(path: Path, settings: Settings) -> Spikes:
     if not h5py.is_hdf5(path):
         raise LFADSError(f"{path}: not an NWB file (it is no HDF5 inside); copy or write it again")
     _look_at(path)
-    with warnings.catch_warnings(), damage_explained(str(path)):
+    # reading a column raises these too on broken files
+    damage = (AttributeError, IndexError, AssertionError, MemoryError)
+    with warnings.catch_warnings(), damage_explained(str(path), *damage):
         warnings.simplefilter("ignore")  # of old versions of the format
-        with NWBHDF5IO(str(path), "r") as io:
-            return _read(path, io.read(), settings)
+        with damage_explained(str(path), Exception):  # hdmf has errors of its own beside these
+            io = NWBHDF5IO(str(path), "r")
+        with io:
+            with damage_explained(str(path), Exception):
+                nwb = io.read()
+            return _read(path, nwb, settings)
 
 
 def _look_at(path: Path) -> None:
-    """Refuse what leads out of the file, or declares more than any recording has."""
-    with opened(path) as file:
-        waiting = [(file, "")]
+    """Refuse what leads out of the file or in circles, or declares more than any recording has."""
+    with opened(path) as file, damage_explained(str(path)):
+        waiting, seen = [(file, "")], {h5py.h5o.get_info(file.id).addr}
         while waiting:
             group, where = waiting.pop()
             for name in group:
-                link = group.get(name, getlink=True)
+                link, here = group.get(name, getlink=True), f"{path}: {where}/{name}"
                 if isinstance(link, h5py.ExternalLink):
                     raise LFADSError(
-                        f"{path}: {where}/{name} is an external link to {link.filename}; links to "
-                        "other files are not followed; export the file as one "
-                        "(pynwb: NWBHDF5IO.export)"
+                        f"{here} is an external link to {link.filename}; links to other files are "
+                        "not followed; export the file as one (pynwb: NWBHDF5IO.export)"
                     )
                 if not isinstance(link, h5py.HardLink):
                     continue
                 item = group[name]
                 if isinstance(item, h5py.Group):
+                    address = h5py.h5o.get_info(item.id).addr
+                    if address in seen:  # read as a tree it could have any size
+                        raise LFADSError(
+                            f"{here} is a group that lies elsewhere too; store it once"
+                        )
+                    seen.add(address)
                     waiting.append((item, f"{where}/{name}"))
-                elif item.external or item.is_virtual:
-                    raise LFADSError(f"{path}: {where}/{name} keeps its values in another file; "
-                                     "store the array itself")  # fmt: skip
-        for name in file.get("units", ()):
-            item = file["units"][name]
-            if isinstance(item, h5py.Dataset) and item.shape is not None:
-                check_declared(f"{path}: /units/{name}", item.shape, item.dtype.itemsize)
+                elif isinstance(item, h5py.Dataset):
+                    _look_at_array(item, here, is_read_whole=where == "/units")
+
+
+def _look_at_array(item: h5py.Dataset, here: str, *, is_read_whole: bool) -> None:
+    if item.external or item.is_virtual:
+        raise LFADSError(f"{here} keeps its values in another file; store the array itself")
+    if is_read_whole and item.shape is not None:
+        check_declared(here, item.shape, item.dtype.itemsize)
+    check_filled(here, item)
 
 
 def _read(path: Path, nwb: Any, settings: Settings) -> Spikes:

@@ -8,7 +8,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from lfads_lightning.commands import show_warning
+from lfads_lightning.commands import command, show_warning
 from lfads_lightning.config import LFADSError
 from lfads_lightning.copies import expanded
 from lfads_lightning.recordings.settings import Settings
@@ -27,6 +27,7 @@ exit status: 0 all were written, 1 a recording is not as it must be (the others 
 2 wrong usage"""
 
 
+@command
 def main(argv: list[str] | None = None) -> int:
     """Run `lfads-prepare ...`; a user's mistake ends with one line."""
     reader = parser()

@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 
 from lfads_lightning.config import LFADSError
-from lfads_lightning.data.arrays import listed, nearest
+from lfads_lightning.data.arrays import check_dtype, listed, nearest
 from lfads_lightning.recordings.binning import (
     TOLERANCE,
     average_signal,
@@ -31,6 +31,9 @@ def cut_spikes(spikes: Spikes, settings: Settings) -> Cut:
         raise LFADSError(
             f"{spikes.source}: holds spike times; give bin_width_s, the bin width in seconds"
         )
+    for name in ("start_time", "stop_time"):
+        if spikes.trials is not None and name in spikes.trials:
+            check_dtype(f"{spikes.source}: {name}", spikes.trials[name].dtype)
     check_times(spikes, settings)
     if settings.chop_bins is not None:
         return _chopped(spikes, settings, settings.bin_width_s, settings.chop_bins)
@@ -158,6 +161,11 @@ def _whole_trials(
         )
     lengths = (columns["stop_time"] - columns["start_time"])[known] * settings.seconds_per_unit
     shortest, longest = lengths.min(), lengths.max()
+    if not 0 < shortest <= longest < np.inf:
+        raise LFADSError(
+            f"{spikes.source}: trials last from {shortest:.6g} to {longest:.6g} s; expected a stop "
+            "after each start; mend or leave out such trials"
+        )
     if longest - shortest > width / 2:
         raise LFADSError(
             f"{spikes.source}: trials last from {shortest:.6g} to {longest:.6g} s; expected one "

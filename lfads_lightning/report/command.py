@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lfads_lightning import params, sweeps
-from lfads_lightning.commands import fail
+from lfads_lightning.commands import command
 from lfads_lightning.config import LFADSError
 from lfads_lightning.mirrors import mirrored, open_run
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 SEARCH_FILES = ("history.csv", "search.json")
 
 
+@command
 def main(argv: Sequence[str] | None = None) -> None:
     """Run ``lfads-report``; a user's mistake ends with one line."""
     parser = argparse.ArgumentParser(
@@ -28,12 +29,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("folder", metavar="FOLDER", help="its folder, or its address in a bucket")
     given = parser.parse_args(argv).folder
-    try:
-        folder = open_run(given)
-        with mirrored(folder):
-            path = write_report(folder)
-    except LFADSError as error:
-        fail(error)
+    folder = open_run(given)
+    with mirrored(folder):
+        path = write_report(folder)
     print(f"Report: {path}")
 
 

@@ -26,14 +26,16 @@ from lfads_lightning.training.module import LFADSModule
 
 MOST_TRIALS, DPI = 48, 80
 SHARE_OF_TIME = 0.015  # of training; drawing that is on time stays below 2 %
-FIRST_GUESS_S = 2.0  # of a set of figures, before one has been drawn
+FIRST_GUESS_S = 0.5  # of one figure, before one has been drawn
+FIGURES_OF_A_SPLIT = 7  # about; what a set takes is told from the first figure
 _SUFFIX = ".scores"
 
 
 class Figures(pl.Callback):
     """Draw a few trials of the first session while it trains, for both splits.
 
-    The random numbers of training are left alone, so that weights do not depend on it.
+    The random numbers of training are left alone, so that weights do not depend on it. Where time
+    says when to draw, the first time it is one figure: it tells how long a set takes here.
 
     Args:
         sessions: the data.
@@ -54,12 +56,14 @@ class Figures(pl.Callback):
         assert isinstance(pl_module, LFADSModule)
         if not trainer.is_global_zero or not self._is_time(trainer.current_epoch):
             return
-        started = time.monotonic()
+        started, is_trial = time.monotonic(), self.every_n_epochs is None and self.longest == 0
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
-                self._draw(logger.experiment, pl_module)
+                self._draw(logger.experiment, pl_module, first_alone=is_trial)
         seconds = time.monotonic() - started
-        self.seconds, self.longest = self.seconds + seconds, max(self.longest, seconds)
+        self.seconds += seconds
+        of_a_set = seconds * FIGURES_OF_A_SPLIT * len(self.session.splits) if is_trial else seconds
+        self.longest = max(self.longest, of_a_set)
 
     def _is_time(self, epoch: int) -> bool:
         if self.every_n_epochs is not None:
@@ -68,7 +72,7 @@ class Figures(pl.Callback):
         return self.seconds + (self.longest or FIRST_GUESS_S) < SHARE_OF_TIME * elapsed
 
     @torch.no_grad()
-    def _draw(self, writer: SummaryWriter, module: LFADSModule) -> None:
+    def _draw(self, writer: SummaryWriter, module: LFADSModule, *, first_alone: bool) -> None:
         model = module.model
         run = Evaluation(
             model,
@@ -78,10 +82,11 @@ class Figures(pl.Callback):
             torch.Generator(model.factor_weight.device).manual_seed(module.config.seed),
             module.config.sampling.memory_mb,
         )
-        for split in self.session.splits:
+        splits = list(self.session.splits)
+        for split in splits[-1:] if first_alone else splits:
             trials = shown_trials(run, self.session, split, most=MOST_TRIALS)
-            pictures = [render(d, DPI) for d in drawings_of(trials)]
-            add_pictures(writer, split, pictures, module.step)
+            drawings = [one_trial(trials)] if first_alone else drawings_of(trials)
+            add_pictures(writer, split, [render(d, DPI) for d in drawings], module.step)
 
 
 def drawings_of(trials: Trials) -> list[Drawing]:

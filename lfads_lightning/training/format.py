@@ -49,7 +49,7 @@ def _problem(checkpoint: dict[str, Any], record: dict[str, Any]) -> str | None:
     step, n_bins, sessions = (record.get(key) for key in ("step", "n_bins", "sessions"))
     if not isinstance(record.get("config"), dict):
         return "it states no parameters"
-    if not _is_count(step) or not (n_bins is None or _is_count(n_bins)):
+    if not _is_count(step) or "n_bins" not in record or not (n_bins is None or _is_count(n_bins)):
         return "its step or number of bins is no count"
     if not isinstance(sessions, list) or not sessions or not all(map(_is_session, sessions)):
         return "its sessions are no names and sizes"

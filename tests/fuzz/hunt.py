@@ -2,8 +2,9 @@
 
     python tests/fuzz/hunt.py session --files 200 --seed 0
 
-Prints JSON. Fails on any other exception, on a file that takes over 5 s, and on over 1 GB of
-memory; the file that did it is kept.
+Reads those of the corpus first, then as many damaged at random. Prints JSON.
+Fails on any other exception, on a file that takes over 5 s, and on over 1 GB of memory; the file
+that did it is kept.
 """
 
 import argparse
@@ -17,6 +18,7 @@ import time
 import warnings
 from pathlib import Path
 
+import recipes
 from targets import TARGETS
 
 from lfads_lightning.config import LFADSError
@@ -77,10 +79,18 @@ def hunt(name: str, n_files: int, seed: int) -> dict[str, object]:
                 pass
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         kept = Path(tempfile.gettempdir()) / f"finding-{name}{target.suffix}"
-        for _ in range(n_files):
-            content = damaged(rng, seeds)
-            path.write_bytes(content)
-            kept.write_bytes(content)  # for a crash inside a library
+        corpus = Path(__file__).parent / "corpus" / name
+        again = iter([p.read_bytes() for p in sorted(corpus.glob("*"))])
+        n_corpus = len(list(corpus.glob("*")))
+        for _ in range(n_corpus + n_files):
+            content = next(again, None)
+            if content is None:
+                content = damaged(rng, seeds)
+                if target.follow is not None and rng.random() < 0.5:
+                    content = recipes.PREFIX + rng.randbytes(48)
+            path.unlink(missing_ok=True)
+            target.write(content, path)
+            kept.write_bytes(path.read_bytes())  # for a crash inside a library
             started = time.perf_counter()
             faulthandler.dump_traceback_later(6 * SECONDS, exit=True)
             try:
@@ -100,9 +110,9 @@ def hunt(name: str, n_files: int, seed: int) -> dict[str, object]:
         kept.unlink()
     return {
         "target": name,
-        "files": n_files,
+        "files": n_files + n_corpus,
         "read": read,
-        "refused": n_files - read,
+        "refused": n_files + n_corpus - read,
         "slowest_s": round(slowest, 3),
         "memory_mb": grown // 10**6,
     }

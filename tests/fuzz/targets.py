@@ -2,19 +2,28 @@
 
 import io
 import json
+import sys
+import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from types import SimpleNamespace
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
+import recipes
 import yaml
 
 from lfads_lightning import params
 from lfads_lightning.config import Config
 from lfads_lightning.data.session_files import read_sessions, write_session
 from lfads_lightning.data.sessions import check_session
+from lfads_lightning.recordings.prepare import prepare_recording
+from lfads_lightning.recordings.settings import Settings
 from lfads_lightning.search.space import read_space
+
+sys.path.append(str(Path(__file__).parents[1]))
+from recordings import write_mat73, write_nwb
 
 
 class Target(NamedTuple):
@@ -23,6 +32,14 @@ class Target(NamedTuple):
     suffix: str
     read: Callable[[Path], object]
     seeds: Callable[[Path], list[bytes]]  # makes files in a folder, returns their contents
+    follow: Callable[[bytes, Path], None] | None = None  # makes a file by a recipe
+
+    def write(self, content: bytes, path: Path) -> None:
+        """Write an input as a file: as it is, or what it is the recipe of."""
+        if self.follow is not None and content.startswith(recipes.PREFIX):
+            self.follow(content[len(recipes.PREFIX) :], path)
+        else:
+            path.write_bytes(content)
 
 
 def _session(path: Path) -> None:
@@ -39,7 +56,7 @@ def _session_seeds(folder: Path) -> list[bytes]:
         with h5py.File(folder / "groups.h5", "w", userblock_size=userblock) as file:
             for name in ("day1", "day2"):
                 group = file.create_group(name)
-                group["train_data"] = counts.astype(np.float64)
+                group["train_data"] = counts.T.astype(np.float64)
                 group["alignment_matrix_cxf"] = np.ones((4, 3))
                 group["train_data"].attrs["MATLAB_class"] = np.bytes_("double")
         seeds.append((folder / "groups.h5").read_bytes())
@@ -107,10 +124,129 @@ def _checkpoint_seeds(folder: Path) -> list[bytes]:
     return [path.read_bytes(), hollow.getvalue()]
 
 
+N_TRIALS, WIDTH_S = 6, 0.05
+ARRAYS: dict[str, Any] = {  # spike times of three neurons in six trials of 0.5 s
+    "spike_times": np.random.default_rng(0).uniform(0, 4, 60).round(3),
+    "spike_units": np.arange(60) % 3,
+    "trial_start": 0.5 + 0.5 * np.arange(N_TRIALS),
+    "trial_stop": 1.0 + 0.5 * np.arange(N_TRIALS),
+    "condition": np.arange(N_TRIALS) % 2,
+    "hand": np.sin(np.arange(80)),
+    "hand_times": np.arange(80) * WIDTH_S,
+}
+COUNTS: dict[str, Any] = {
+    "counts": np.random.default_rng(1).poisson(1.0, (N_TRIALS, 10, 3)),
+    "condition": np.arange(N_TRIALS) % 2,
+    "ids": np.arange(3),
+    "bin_width_s": np.array(WIDTH_S),
+}
+SETTINGS = (
+    Settings(bin_width_s=WIDTH_S, min_rate_hz=0),
+    Settings(bin_width_s=WIDTH_S, align_to="start_time", window_s=(0.0, 0.5), min_rate_hz=0),
+    Settings(bin_width_s=WIDTH_S, chop_bins=5, overlap_bins=1, min_rate_hz=0),
+    Settings(bin_width_s=WIDTH_S, recording_s=(0.0, 4.0), chop_bins=5, behaviour=("hand",)),
+)
+
+
+def _recording(path: Path) -> None:
+    """Prepare as lfads-prepare does, one of several ways: the content says which."""
+    settings = SETTINGS[zlib.crc32(path.read_bytes()) % len(SETTINGS)]
+    prepare_recording(path, path.parent / "prepared", "a", settings)
+
+
+def _npz_seeds(folder: Path) -> list[bytes]:
+    np.savez(folder / "plain.npz", **ARRAYS)
+    np.savez_compressed(folder / "counts.npz", **COUNTS)
+    return [(folder / f"{name}.npz").read_bytes() for name in ("plain", "counts")]
+
+
+def _cells() -> dict[str, Any]:
+    cells = np.empty((3, 1), object)
+    cells[:, 0] = [np.sort(ARRAYS["spike_times"][k::3]) for k in range(3)]
+    return {k: v for k, v in ARRAYS.items() if k != "spike_units"} | {"spike_times": cells}
+
+
+def _mat_seeds(folder: Path) -> list[bytes]:
+    from scipy.io import savemat
+
+    savemat(folder / "a.mat", ARRAYS | {"s": {"a": 1, "b": "text"}})
+    savemat(folder / "b.mat", _cells(), do_compression=True)
+    savemat(folder / "c.mat", COUNTS)
+    return [(folder / f"{name}.mat").read_bytes() for name in "abc"]
+
+
+def _mat73_files(folder: Path) -> list[Path]:
+    return [
+        write_mat73(folder / f"{number}.mat", variables)
+        for number, variables in enumerate(
+            (ARRAYS | {"s": {"a": 1.0, "b": "text"}}, _cells(), COUNTS)
+        )
+    ]
+
+
+def _nwb_files(folder: Path) -> list[Path]:
+    hand, times = ARRAYS["hand"], ARRAYS["hand_times"]
+    recording = SimpleNamespace(
+        times=[np.sort(ARRAYS["spike_times"][k::3]) for k in range(3)],
+        start=ARRAYS["trial_start"],
+        stop=ARRAYS["trial_stop"],
+        go=ARRAYS["trial_start"] + 0.1,
+        condition=ARRAYS["condition"],
+        velocity=np.stack([hand, hand], axis=1),
+        samples=times,
+    )
+    more = {"held_out": [False, False, True], "obs_intervals": [[[0.0, 4.0]]] * 3}
+    plain = write_nwb(folder / "plain.nwb", recording)
+    with h5py.File(plain, "a") as file:  # most of the time went into the cached format
+        del file["specifications"], file.attrs[".specloc"]
+    return [plain, write_nwb(folder / "more.nwb", recording, invalid=[(3.9, 4.0)], **more)]
+
+
+def _session_files(folder: Path) -> list[Path]:
+    paths = []
+    for number, content in enumerate(_session_seeds(folder)):
+        paths.append(folder / f"session-{number}.h5")
+        paths[-1].write_bytes(content)
+    return paths
+
+
+def _checkpoint_files(folder: Path) -> list[Path]:
+    path = folder / "whole.ckpt"
+    path.write_bytes(_checkpoint_seeds(folder)[0])
+    return [path]
+
+
+def _contents(files: Callable[[Path], list[Path]]) -> Callable[[Path], list[bytes]]:
+    return lambda folder: [path.read_bytes() for path in files(folder)]
+
+
+def _of_arrays(write: Callable[..., None]) -> Callable[[bytes, Path], None]:
+    def follow(content: bytes, path: Path) -> None:
+        choices = recipes.Choices(content)
+        write(choices, choices.one((ARRAYS, COUNTS, _cells())), path)
+
+    return follow
+
+
 TARGETS = {
-    "session": Target(".h5", _session, _session_seeds),
+    "session": Target(
+        ".h5", _session, _session_seeds, recipes.of_copy(recipes.hdf5, _session_files)
+    ),
     "params": Target(".yaml", _parameters, _parameter_seeds),
     "config": Target(".yaml", _config, _config_seeds),
     "space": Target(".yaml", _space, _space_seeds),
-    "checkpoint": Target(".ckpt", _checkpoint, _checkpoint_seeds),
+    "checkpoint": Target(
+        ".ckpt",
+        _checkpoint,
+        _checkpoint_seeds,
+        recipes.of_copy(recipes.checkpoint, _checkpoint_files),
+    ),
+    "npz": Target(".npz", _recording, _npz_seeds, _of_arrays(recipes.npz)),
+    "mat5": Target(".mat", _recording, _mat_seeds, _of_arrays(recipes.mat5)),
+    "mat73": Target(
+        ".mat", _recording, _contents(_mat73_files), recipes.of_copy(recipes.hdf5, _mat73_files)
+    ),
+    "nwb": Target(
+        ".nwb", _recording, _contents(_nwb_files), recipes.of_copy(recipes.hdf5, _nwb_files)
+    ),
 }

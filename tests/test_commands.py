@@ -1,0 +1,57 @@
+"""What all programs have in common: how they end."""
+
+import subprocess
+import sys
+import warnings
+
+import pytest
+
+from lfads_lightning.commands import command
+from lfads_lightning.config import LFADSError
+
+
+def test_mistake_is_one_line_and_status_2(capsys):
+    @command
+    def main():
+        warnings.warn("that looks odd", stacklevel=1)
+        raise LFADSError("day1.h5: no such file; give one")
+
+    with pytest.raises(SystemExit, match="2"), warnings.catch_warnings():
+        warnings.simplefilter("always")
+        main()
+    said = capsys.readouterr().err.splitlines()
+    assert said == ["warning: that looks odd", "error: day1.h5: no such file; give one"]
+
+
+def test_result_is_handed_on_and_warnings_are_as_before():
+    before = warnings.showwarning
+    assert command(lambda x: x + 1)(2) == 3
+    assert warnings.showwarning is before
+
+
+def test_ctrl_c_ends_without_a_traceback():
+    @command
+    def main():
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit, match="130"):
+        main()
+
+
+def test_reader_that_has_gone_is_no_traceback():
+    code = """
+from lfads_lightning.commands import command
+@command
+def main():
+    for i in range(100_000):
+        print("a line of a long table")
+main()
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdout.readline() == b"a line of a long table\n"
+    process.stdout.close()  # as head does
+    assert process.stderr.read() == b""
+    assert process.wait(timeout=60) == 1
+    process.stderr.close()

@@ -1,0 +1,54 @@
+"""Training gives the same on one and on two CPU threads, but for the rounding of sums."""
+
+import csv
+
+import lightning.pytorch as pl
+import numpy as np
+import pytest
+import torch
+
+from lfads_lightning.data.session_files import read_sessions, write_session
+from lfads_lightning.params import from_flat
+from lfads_lightning.training.checkpoints import find_checkpoint, load_checkpoint
+from lfads_lightning.training.fit import fit
+
+# float32 sums in another order differ by 1e-7 of their terms; six updates of Adam carry it on
+COST_RTOL, WEIGHT_ATOL = 1e-5, 1e-4
+# sizes at which torch does share its work out
+PARAMETERS = {
+    "factors_dim": 16, "gen_dim": 64, "ic_enc_dim": 64, "ci_enc_dim": 32, "con_dim": 32,
+    "co_dim": 2, "batch_size": 64, "max_epochs": 6, "device": "cpu:0", "report": False,
+    "keep_prob": 0.9,
+}  # fmt: skip
+
+
+class Look(pl.Callback):
+    """Keeps how many threads torch had at each update."""
+
+    def __init__(self):
+        self.seen = []
+
+    def on_train_batch_end(self, *args):
+        self.seen.append(torch.get_num_threads())
+
+
+@pytest.mark.filterwarnings("ignore:.*valid_data.*:UserWarning")
+@pytest.mark.parametrize("recurrence", ["reference", "auto"])
+def test_one_and_two_threads_agree_within_float_error(tmp_path, recurrence):
+    path, before = tmp_path / "a.h5", torch.get_num_threads()
+    counts = np.random.default_rng(0).poisson(1.0, (64, 12, 60))
+    write_session(path, train_data=counts, valid_data=counts[:8])
+    costs, weights = [], []
+    for threads in (1, 2):
+        folder, look = tmp_path / f"run-{threads}", Look()
+        config = from_flat(PARAMETERS | {"num_threads": threads, "recurrence": recurrence})
+        fit(config, read_sessions(path), folder, [look])
+        assert look.seen == [threads] * PARAMETERS["max_epochs"]
+        with (folder / "metrics.csv").open(newline="") as file:
+            costs.append([float(row["train/total"]) for row in csv.DictReader(file)])
+        weights.append(load_checkpoint(find_checkpoint(folder, "checkpoint"))["state_dict"])
+    assert torch.get_num_threads() == before
+    assert costs[0][-1] < costs[0][0]  # it does learn
+    np.testing.assert_allclose(costs[1], costs[0], rtol=COST_RTOL)
+    for name, one in weights[0].items():
+        torch.testing.assert_close(weights[1][name], one, rtol=0, atol=WEIGHT_ATOL)
