@@ -8,6 +8,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+from recordings import write_mat73
 from test_sessions import E_TRAIN, E_VALID, POISSON, D, T, arrays, changed, put, refused
 
 import lfads_lightning as lfads
@@ -29,6 +30,7 @@ LABELS: dict[str, Any] = {
     "train_event_times_s": [10.5, 1.25, 3.0, 4.0, 5.0, 6.5],
     "valid_event_times_s": [2.0, 7.0, 8.0],
     "window_s": [-0.02, 0.03],
+    "event": "go_cue",
 }
 
 
@@ -43,6 +45,7 @@ def test_labels_pass_the_checks_of_a_run() -> None:
     (session,) = sessions_from_arrays(by_key.pop("train_data"), by_key.pop("valid_data"), **POISSON,
                                       **by_key)  # fmt: skip
     assert session.bin_width_s == 0.01
+    assert session.event == "go_cue"
     assert session.train.behaviour is not None
     assert session.train.behaviour.dtype == np.float32
     assert session.valid is not None
@@ -115,6 +118,10 @@ def test_matlab_labels(tmp_path: Path) -> None:
         ({"held_out_neurons": range(D)}, ["names all 4 neurons"]),
         ({"held_out_neurons": np.ones(D, bool)}, ["held_out_neurons is a mask"]),
         ({"window_s": np.ones((2, 2))}, ["window_s is no list of finite numbers; expected sec"]),
+        ({"window_s": [0.1]}, ["window_s is [0.1]; expected two moments, the first and the last"]),
+        ({"window_s": [0.1, 0.0]}, ["window_s is [0.1, 0.0]; expected two moments"]),
+        ({"event": [1, 2]}, ["event is an array of 2; expected one text, such as go_cue_time"]),
+        ({"event": 3.0}, ["event is 3.0; expected one text"]),
         ({"train_event_times_s": [1.0, 2.0]}, ["train_event_times_s is 2; expected 6 labels"]),
         ({"bin_width_s": 0.0}, ["bin_width_s is 0.0; expected one positive number, in seconds"]),
         ({"bin_width_s": np.ones(2)}, ["bin_width_s is an array of 2; expected one positive"]),
@@ -184,3 +191,9 @@ def test_check_session_keeps_labels(tmp_path: Path) -> None:
     assert session.neuron_ids.tolist() == LABELS["neuron_ids"]
     assert session.held_out_neurons is not None
     assert session.held_out_neurons.tolist() == [0, 3]
+
+
+def test_event_is_text_in_a_matlab_file_too(tmp_path: Path) -> None:
+    """MATLAB stores text as numbers."""
+    content = {"train_data": labelled()["train_data"], "event": "go_cue"}
+    assert read_session(write_mat73(tmp_path / "a.mat", content)).event == "go_cue"

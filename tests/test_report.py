@@ -51,6 +51,7 @@ FIGURES = {
     "initial_conditions",
     "generator",
     "inferred_inputs",
+    "inputs_at_event",
     "samples",
 }
 
@@ -85,6 +86,7 @@ def run(tmp_path_factory, counts):
             train_condition=np.arange(12) % 3,
             valid_condition=np.arange(6) % 3,
             bin_width_s=0.01,
+            window_s=[-0.03, 0.05],
         )
     config = {"data_dir": str(folder / "data"), "data_filename_stem": "toy", "max_epochs": 3}
     made = from_flat(SIZES | config)

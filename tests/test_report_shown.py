@@ -5,23 +5,18 @@ import json
 import os
 import re
 import shutil
-import socket
-import subprocess
 import sys
 import time
-import urllib.request
 import warnings
-from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
-from urllib.error import URLError
-from urllib.parse import urlencode
 
 import pytest
 import torch
 from hydra.core.global_hydra import GlobalHydra
 from lightning.pytorch.loggers import TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard_server import hparams, serving
 
 import lfads_lightning as lfads
 from lfads_lightning import cli
@@ -116,36 +111,9 @@ def test_report_is_seen_whole_without_a_network(demo, browser, width, scheme):
 
 @pytest.fixture(scope="module")
 def tensorboard(demo):
-    """Start TensorBoard on the run, on this machine alone; give what asks it."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    words = ["--logdir", str(demo), "--host", "127.0.0.1", "--port", str(port)]
-    words += ["--load_fast=false"]
-    server = subprocess.Popen(
-        [sys.executable, "-m", "tensorboard.main", *words],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-
-    def ask(path, body=None, **query):
-        url = f"http://127.0.0.1:{port}/data/{path}?{urlencode(query)}"
-        data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
-        with urllib.request.urlopen(request, timeout=20) as answer:
-            return answer.read()
-
-    try:
-        for _ in range(240):
-            with suppress(URLError, ConnectionError, TimeoutError):
-                if json.loads(ask("runs")):
-                    break
-            assert server.poll() is None
-            time.sleep(0.5)
+    """Start TensorBoard on the run; give what asks it."""
+    with serving(demo) as ask:
         yield ask
-    finally:
-        server.terminate()
-        server.wait(20)
 
 
 def test_tensorboard_shows_the_scalars(tensorboard):
@@ -168,16 +136,13 @@ def test_tensorboard_shows_figures_of_both_splits(tensorboard):
 
 
 def test_tensorboard_shows_settings_with_final_scores(tensorboard, demo):
-    body = {"experimentName": "", "allowedStatuses": ["STATUS_SUCCESS", "STATUS_UNKNOWN"]}
-    body |= {"colParams": [{"metric": {"tag": "final/valid_rate_r2", "group": ""}}], "sliceSize": 9}
-    answer = json.loads(tensorboard("plugin/hparams/session_groups", body))
-    (group,) = answer["sessionGroups"]
-    assert group["hparams"]["model.gen_dim"] == 64
-    assert group["hparams"]["data.data_filename_stem"] == "lorenz"
-    assert "output.lfads_save_dir" not in group["hparams"]
-    values = {m["name"]["tag"]: m["value"] for m in group["metricValues"]}
+    entries = hparams(tensorboard, 1, "final/valid_rate_r2")
+    ((settings, score),) = entries.values()
+    assert settings["model.gen_dim"] == 64
+    assert settings["data.data_filename_stem"] == "lorenz"
+    assert "output.lfads_save_dir" not in settings
     scores = json.loads((demo / "scores.json").read_text())
-    assert values["final/valid_rate_r2"] == pytest.approx(scores["valid/rate_r2"], rel=1e-5)
+    assert score == pytest.approx(scores["valid/rate_r2"], rel=1e-5)
 
 
 # --- what drawing costs, and what it leaves alone ---

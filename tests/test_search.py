@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from tensorboard_server import hparams, serving
 
 import lfads_lightning as lfads
 from lfads_lightning.config import LFADSError
@@ -356,6 +357,24 @@ def test_killed_search_started_again_loses_and_repeats_nothing(command, tmp_path
         with (cut / "members" / member / "metrics.csv").open() as file:
             epochs = [int(row["epoch"]) for row in csv.DictReader(file)]
         assert epochs == sorted(set(epochs))
+    seen = shown(cut)
+    assert seen == shown(tmp_path / "whole")
+    last = [row for row in history(cut) if row["generation"] == 3]
+    for row in last:
+        settings, score = seen[f"members/{int(row['member']):02d}/tensorboard"]
+        for name in SPACE:
+            assert settings[name] == pytest.approx(row[name])
+        assert score == pytest.approx(row["score"], rel=1e-5)
+    assert len(last) == 3
+    # of the best member of all generations, beside them
+    lowest = min(row["score"] for row in history(cut))
+    assert seen["best/tensorboard"][1] == pytest.approx(lowest, rel=1e-5)
+
+
+def shown(folder):
+    """What TensorBoard's HParams tab has of a search: settings and criterion, by run."""
+    with serving(folder) as ask:
+        return hparams(ask, 4, "final/criterion")
 
 
 # --- bad input ---

@@ -24,7 +24,7 @@ LONG_BIN_S = 2.0
 
 def takes_text(key: str) -> bool:
     """Return whether a key's array may hold texts."""
-    return key in _NAMES
+    return key in _NAMES or key == "event"
 
 
 def tidy(source: str, arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
@@ -44,10 +44,17 @@ def tidy(source: str, arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
             made[key] = _bin_width(where, array)
         elif key in _NAMES:
             made[key] = _names(where, _flat(array))
+        elif key == "event":
+            made[key] = _text(where, array)
         elif key.endswith("_inds") or key == "held_out_neurons":
             made[key] = _indices(where, _flat(array))
         elif key.endswith("_event_times_s") or key == "window_s":
             made[key] = _seconds(where, _flat(array))
+            if key == "window_s" and (made[key].size != 2 or not made[key][0] < made[key][1]):
+                raise LFADSError(
+                    f"{where} is {made[key].tolist()}; expected two moments, the first and the "
+                    "last of a trial, in seconds from its event"
+                )
         else:
             check_dtype(where, array.dtype)
             made[key] = array
@@ -161,6 +168,13 @@ def _names(where: str, array: np.ndarray) -> np.ndarray:
     if bad.any():
         refuse_value(where, array, bad, "expected whole numbers or texts; number the labels")
     return numbers.astype(np.int64)
+
+
+def _text(where: str, array: np.ndarray) -> str:
+    if array.size != 1 or not isinstance(text := array.item(), str | bytes):
+        found = f"an array of {sizes(array.shape)}" if array.size != 1 else repr(array.item())
+        raise LFADSError(f"{where} is {found}; expected one text, such as go_cue_time")
+    return text if isinstance(text, str) else text.decode("utf-8", "replace")
 
 
 def _seconds(where: str, array: np.ndarray) -> np.ndarray:

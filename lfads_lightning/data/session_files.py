@@ -352,6 +352,8 @@ def read_array(group: h5py.Group, key: str, where: str, matlab: bool) -> np.ndar
     array = np.asarray(dataset.asstr()[()], dtype=str) if is_text else np.asarray(dataset[()])
     if matlab or "MATLAB_class" in dataset.attrs:
         array = array.T
+        if key.lower() == "event" and dataset.attrs.get("MATLAB_class") == b"char":
+            return np.array("".join(map(chr, array.ravel())))
         # MATLAB drops a last axis of length 1; that I or K is 1 is likelier than a mistake
         if key.lower().endswith(("_ext_input", "_behaviour")) and array.ndim == 2:
             array = array[..., None]

@@ -60,6 +60,7 @@ def write_session(
     train_event_times_s: ArrayLike | None = None,
     valid_event_times_s: ArrayLike | None = None,
     window_s: ArrayLike | None = None,
+    event: str | None = None,
     **extra: Any,
 ) -> str | Path:
     """Write one session file; counts go in as the smallest integer type.
@@ -90,6 +91,7 @@ def write_session(
         train_event_times_s: (E,), what trials are aligned to, on the source's clock.
         valid_event_times_s: (E,).
         window_s: (2,), first and last moment of a trial, seconds from its event.
+        event: its name, for figures.
         **extra: Arrays, strings or scalars to store beside them as they are.
 
     Returns:
@@ -117,6 +119,7 @@ def write_session(
         "train_event_times_s": train_event_times_s,
         "valid_event_times_s": valid_event_times_s,
         "window_s": window_s,
+        "event": event,
     }
     with local_copies() as copies:
         _write(copies.output(path), given, extra)

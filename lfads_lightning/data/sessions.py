@@ -17,6 +17,7 @@ documented keys, in memory as in a file (`lfads_lightning.data.session_files`):
     bin_width_s                       scalar     seconds
     train_event_times_s, valid_…      (E,)       what trials are aligned to, on the source's clock
     window_s                          (2,)       first and last moment of a trial, from the event
+    event                             text       its name, for figures
 
 Only `train_data` must be there; other keys of a file are ignored.
 """
@@ -47,7 +48,7 @@ from lfads_lightning.data.labels import check_labels, tidy, warn_of_labels
 _OF_A_SPLIT = ("data", "ext_input", "truth", "inds", "condition", "behaviour", "event_times_s")
 SPLIT_KEYS = {name: tuple(f"{name}_{what}" for what in _OF_A_SPLIT) for name in ("train", "valid")}
 ALIGNMENT_KEYS = ("alignment_matrix_cxf", "alignment_bias_c")
-LABEL_KEYS = ("neuron_ids", "held_out_neurons", "bin_width_s", "window_s")
+LABEL_KEYS = ("neuron_ids", "held_out_neurons", "bin_width_s", "window_s", "event")
 KEYS = (
     *SPLIT_KEYS["train"],
     *SPLIT_KEYS["valid"],
@@ -95,6 +96,7 @@ class Session:
         neuron_ids: (D,) whole numbers or texts, or None.
         held_out_neurons: Channels, counted from 0, or None.
         window_s: First and last moment of a trial, (2,) seconds from its event, or None.
+        event: What its trials are aligned to, or None.
     """
 
     name: str
@@ -108,6 +110,7 @@ class Session:
     neuron_ids: np.ndarray | None = None
     held_out_neurons: np.ndarray | None = None
     window_s: np.ndarray | None = None
+    event: str | None = None
 
     def __post_init__(self) -> None:
         """Check the shapes; a session without a source is called by its name in errors."""

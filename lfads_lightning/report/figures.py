@@ -14,6 +14,7 @@ from lfads_lightning.report.style import (
     TRUE,
     Drawing,
     bare,
+    mark_event,
     new_figure,
     styled,
 )
@@ -49,7 +50,7 @@ def one_trial(trials: Trials) -> Drawing:
     figure.suptitle(f"{trials.title}, trial {number}", fontsize=10)
     top, bottom = figure.subfigures(2, 1, height_ratios=[1.25, 1])  # type: ignore[misc]
     axes = np.atleast_1d(top.subplots(1, len(images) + len(traces)))
-    extent = (*_ends(trials), len(order) - 0.5, -0.5)
+    extent = (*trials.ends, len(order) - 0.5, -0.5)
     for ax, (name, values, colours, scale) in zip(axes, images, strict=False):
         image = ax.imshow(
             values[order],
@@ -67,6 +68,8 @@ def one_trial(trials: Trials) -> Drawing:
         _stack(ax, trials.time, values)
         ax.set(title=name, xlabel=trials.time_label)
     _neurons(bottom, trial, trials)
+    for ax in axes:
+        mark_event(ax, trials.event)
     parts = ", ".join([name for name, *_ in images] + [name for name, _ in traces])
     return Drawing(
         "summary",
@@ -74,14 +77,8 @@ def one_trial(trials: Trials) -> Drawing:
         figure,
         f"Trial {number} of {trials.title}: {parts}; below, the rates of a few neurons as lines.",
         f"The trial of median cost. Above, {parts}; neurons are in the order of their inferred "
-        "peaks. Below, neurons that move much.",
+        f"peaks. Below, neurons that move much.{trials.event_note}",
     )
-
-
-def _ends(trials: Trials) -> tuple[float, float]:
-    width = trials.bin_width_s
-    n_bins = trials.counts.shape[1]
-    return (-0.5, n_bins - 0.5) if width is None else (0.0, n_bins * width)
 
 
 def _stack(ax: Axes, time: np.ndarray, values: np.ndarray) -> None:
@@ -125,6 +122,7 @@ def _neurons(figure: SubFigure, trial: int, trials: Trials) -> None:
             ax.plot(spikes, floor, "|", color=SPIKES, ms=7, label="spikes")
         ax.set(title=f"neuron {n}", xlabel=trials.time_label)
         ax.set_ylabel(trials.rate_label if ax is axes[0] else "")
+        mark_event(ax, trials.event)
         ax.margins(x=0)
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4)

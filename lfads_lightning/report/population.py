@@ -6,21 +6,21 @@ from matplotlib.ticker import MaxNLocator
 
 from lfads_lightning.metrics import SMALLEST_RATE, effective_dimensionality, smooth
 from lfads_lightning.report.figures import lively
+from lfads_lightning.report.inputs import inferred_inputs, inputs_at_event
 from lfads_lightning.report.style import (
     FAINT,
     OURS,
-    PALETTE,
     SMOOTHED,
-    SPIKES,
     TRUE,
     Drawing,
     colours_of,
+    mark_event,
     new_figure,
     styled,
 )
 from lfads_lightning.report.trials import Trials
 
-N_NEURONS, N_CONDITIONS, N_LINES, N_INPUTS = 4, 3, 12, 4
+N_NEURONS, N_CONDITIONS, N_LINES = 4, 3, 12
 
 
 @styled
@@ -49,6 +49,7 @@ def averages(trials: Trials) -> Drawing:
                 ls="--",
                 label="average of the spikes" if trials.is_poisson else "average of the data",
             )
+            mark_event(ax, trials.event)
             ax.margins(x=0)
             if ax in axes[0]:
                 ax.set_title(f"neuron {n}")
@@ -66,7 +67,7 @@ def averages(trials: Trials) -> Drawing:
         f"response, {by}.",
         f"Rates of single trials (thin) and their mean (thick), over the average of the spikes "
         f"({by}, smoothed with sd {sd:.1f} bins). The means should agree; single trials should "
-        "scatter around them, not all lie on them.",
+        f"scatter around them, not all lie on them.{trials.event_note}",
     )
 
 
@@ -122,11 +123,17 @@ def trajectories(trials: Trials) -> Drawing | None:
         for name, colour in colours.items():
             mean = scores[group == name].mean(0)
             ax.plot(*mean.T, color=colour, lw=2)
-    starts = scores[:, 0]
-    ax.scatter(*starts.T, s=8, c=[colours[g] for g in group], edgecolors="none")
+    dots = [colours[g] for g in group]
+    ax.scatter(*scores[:, 0].T, s=8, c=dots, edgecolors="none")
+    marks = "a dot at the start of each trial"
+    if trials.event_bin:  # in the first bin the dots are there already
+        ax.scatter(
+            *scores[:, trials.event_bin].T, s=12, c=dots, marker="D", edgecolors="white", lw=0.4
+        )
+        marks += ", a diamond at the event"
     labels = [f"PC {i + 1} ({100 * shares[i]:.0f} %)" for i in range(n)]
     ax.set(xlabel=labels[0], ylabel=labels[1])
-    ax.set_title("factors; a dot at the start of each trial")
+    ax.set_title(f"factors; {marks}")
     ax.tick_params(labelsize=7)
     if n == 3:
         ax.set_zlabel(labels[2])
@@ -213,80 +220,6 @@ def _kl_per_code(trials: Trials) -> np.ndarray:
 
 
 @styled
-def inferred_inputs(trials: Trials) -> Drawing | None:
-    """Draw inferred inputs: all trials, a few with the posterior's spread, their correlation."""
-    inputs, spread = trials.posterior.controller_outputs, trials.spread
-    if inputs is None or spread is None or trials.ar_tau is None:
-        return None
-    strongest = np.argsort(-inputs.std((0, 1)), kind="stable")[:N_INPUTS]
-    order = np.arange(len(inputs))
-    if trials.condition is not None:
-        order = np.argsort(trials.condition, kind="stable")
-    figure = new_figure(10, 0.4 + 2.1 * len(strongest))
-    axes = figure.subplots(len(strongest), 3, squeeze=False, width_ratios=[1.2, 1.4, 1])
-    limit = max(np.percentile(np.abs(inputs[..., strongest]), 99.5), 1e-6)
-    half = 0.5 * (trials.bin_width_s or 1)
-    extent = (trials.time[0] - half, trials.time[-1] + half, len(order) - 0.5, -0.5)
-    for row, u in zip(axes, strongest, strict=True):
-        image = row[0].imshow(
-            inputs[order, :, u],
-            aspect="auto",
-            interpolation="none",
-            cmap="PuOr",
-            vmin=-limit,
-            vmax=limit,
-            extent=extent,
-        )
-        row[0].set_ylabel(f"input {u}\ntrial" + ("" if trials.condition is None else ", sorted"))
-        figure.colorbar(image, ax=row[0], shrink=0.8)
-        _with_spread(row[1], trials, inputs, spread, int(u))
-        _correlation(row[2], trials, inputs[..., u], float(trials.ar_tau[u]))
-    axes[0, 0].set_title("posterior means, all trials shown")
-    axes[0, 1].set_title("some trials, ±2 sd of the posterior")
-    for ax in axes[-1, :2]:
-        ax.set_xlabel(trials.time_label)
-    axes[-1, 2].set_xlabel("lag (bins)")
-    return Drawing(
-        "inferred_inputs",
-        "Inferred inputs",
-        figure,
-        f"Inferred inputs of {trials.title}: a map of trials by time, a few trials with the "
-        "spread of their posterior, and autocorrelations.",
-        "Bands that hold 0 throughout say that nothing is inferred. Time is aligned to the start "
-        "of the trials. Right: how long the inputs last, beside the prior's time constant; the "
-        "inputs of spiking noise last a bin.",
-    )
-
-
-def _with_spread(ax: Axes, trials: Trials, inputs: np.ndarray, spread: np.ndarray, u: int) -> None:
-    for i in range(min(3, len(spread))):
-        mean, sd = inputs[i, :, u], spread[i, :, u]
-        colour = PALETTE[i]
-        ax.fill_between(trials.time, mean - 2 * sd, mean + 2 * sd, color=colour, alpha=0.2, lw=0)
-        ax.plot(trials.time, mean, color=colour, lw=1.2)
-    ax.plot(trials.time, inputs[..., u].mean(0), color=TRUE, lw=1, ls="--", label="mean")
-    ax.axhline(0, color=FAINT, lw=0.8, zorder=0)
-    ax.margins(x=0)
-    ax.legend(loc="upper right")
-
-
-def _correlation(ax: Axes, trials: Trials, values: np.ndarray, tau: float) -> None:
-    """Draw the autocorrelation of (E, T) beside that of the AR(1) prior."""
-    n_lags = min(values.shape[1], max(int(3 * min(tau, 1e6)), 10), 60)
-    centred = values - values.mean()
-    variance = max(np.square(centred).mean(), 1e-300)
-    found = [
-        (centred[:, lag:] * centred[:, : values.shape[1] - lag]).mean() / variance
-        for lag in range(n_lags)
-    ]
-    lags = np.arange(n_lags)
-    ax.plot(lags, found, color=OURS, lw=1.5, label="inferred")
-    ax.plot(lags, np.exp(-lags / tau), color=SPIKES, ls="--", label=f"prior, tau {tau:.3g} bins")
-    ax.set(ylabel="autocorrelation", ylim=(min(-0.1, *found), 1.05))
-    ax.legend(loc="upper right")
-
-
-@styled
 def generator_states(trials: Trials) -> Drawing:
     """Draw the generator's units in one trial, and its principal components over time."""
     states, trial = trials.posterior.gen_states, trials.median_trial
@@ -298,7 +231,6 @@ def generator_states(trials: Trials) -> Drawing:
     colours, group, by = _groups(trials)
     figure = new_figure(10, 3.4)
     axes = figure.subplots(1, 1 + scores.shape[2], width_ratios=[1.3] + [1] * scores.shape[2])
-    half = 0.5 * (trials.bin_width_s or 1)
     image = axes[0].imshow(
         one[order],
         aspect="auto",
@@ -306,7 +238,7 @@ def generator_states(trials: Trials) -> Drawing:
         cmap="PuOr",
         vmin=-limit,
         vmax=limit,
-        extent=(trials.time[0] - half, trials.time[-1] + half, len(order) - 0.5, -0.5),
+        extent=(*trials.ends, len(order) - 0.5, -0.5),
     )
     figure.colorbar(image, ax=axes[0], shrink=0.8)
     axes[0].set(title=f"all units, trial {number}", ylabel="unit, by time of peak")
@@ -316,6 +248,7 @@ def generator_states(trials: Trials) -> Drawing:
         ax.set_title(f"PC {i + 1} ({100 * shares[i]:.0f} %)")
         ax.margins(x=0)
     for ax in axes:
+        mark_event(ax, trials.event)
         ax.set_xlabel(trials.time_label)
     return Drawing(
         "generator",
@@ -324,7 +257,7 @@ def generator_states(trials: Trials) -> Drawing:
         f"States of the generator's units in trial {number} of {trials.title}, and the first "
         "principal components of the states in single trials over time.",
         f"Left: all units of one trial. Right: components of all units, a line for each trial, "
-        f"coloured by {by}.",
+        f"coloured by {by}.{trials.event_note}",
     )
 
 
@@ -380,6 +313,7 @@ def of_trials(trials: Trials) -> list[Drawing]:
         trajectories(trials),
         initial_conditions(trials),
         inferred_inputs(trials),
+        inputs_at_event(trials),
         generator_states(trials),
         neurons(trials),
     )

@@ -160,7 +160,7 @@ def _sections(
     groups = {
         ("trials", "Trials"): ("summary", "averages", "neurons"),
         ("dynamics", "Dynamics"): ("factors", "initial_conditions", "generator"),
-        ("inputs", "Inferred inputs"): ("inferred_inputs",),
+        ("inputs", "Inferred inputs"): ("inferred_inputs", "inputs_at_event"),
     }
     sections = [
         Section("findings", "What to look out for", () if found else (NOTHING,), found),

@@ -174,7 +174,7 @@ def _add_members(folder: Path, config: Config, journal: dict[str, Any]) -> None:
         task = Task(member, generation, plan["until_epoch"], settings, None)
         where = member_folder(folder, member)
         try:
-            scores = valid_of(folder, member, generation)
+            scores = {"criterion": plan["scores"][member], **valid_of(folder, member, generation)}
         except (OSError, ValueError, KeyError):
             continue  # deleted: the report does without
         steps = read_metrics(where / "metrics.csv").get("step")

@@ -10,6 +10,7 @@ from matplotlib import colormaps, rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 
 from lfads_lightning.files import whole_file
 
@@ -73,6 +74,13 @@ def bare(ax: Axes) -> None:
     ax.set_yticks([])
     ax.margins(x=0)
     ax.spines[["top", "right", "left"]].set_visible(False)
+
+
+def mark_event(ax: Axes, time: float | None) -> None:
+    """Draw a dashed line where the event is, over images and below lines; nothing for None."""
+    if time is not None:  # dark colour maps would hide a dark line without an edge
+        edge = [withStroke(linewidth=2.4, foreground="white")]
+        ax.axvline(time, color=TRUE, lw=1.1, ls=(0, (4, 2)), zorder=1.5, path_effects=edge)
 
 
 class Picture(NamedTuple):

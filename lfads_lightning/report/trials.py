@@ -32,6 +32,8 @@ class Trials(NamedTuple):
         ar_tau: (U,) time constants of the prior over inferred inputs, bins, or None.
         is_poisson: data are counts.
         numbers: (E,) of the trials within their split.
+        begin_s: first moment of the trials, seconds from the event they are aligned to, or None.
+        event_name: its name, or None.
     """
 
     title: str
@@ -44,19 +46,56 @@ class Trials(NamedTuple):
     ar_tau: np.ndarray | None
     is_poisson: bool
     numbers: np.ndarray
+    begin_s: float | None = None
+    event_name: str | None = None
 
     @property
     def time(self) -> np.ndarray:
-        """(T,) the middle of each bin, s, or the bins' numbers."""
+        """(T,) the middle of each bin, s from the event or from the first bin; or its number."""
         n_bins = self.counts.shape[1]
         if self.bin_width_s is None:
             return np.arange(n_bins)
-        return (np.arange(n_bins) + 0.5) * self.bin_width_s
+        return (np.arange(n_bins) + 0.5) * self.bin_width_s + (self.begin_s or 0.0)
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """When the first bin begins and the last one ends, as ``time`` has it."""
+        half = 0.5 * (self.bin_width_s or 1)
+        return self.time[0] - half, self.time[-1] + half
 
     @property
     def time_label(self) -> str:
         """What stands at the axis of time."""
-        return "time (bins)" if self.bin_width_s is None else "time (s)"
+        if self.bin_width_s is None:
+            return "time (bins)"
+        name = self._name.replace("$", r"\$")  # no formula, whatever the name holds
+        return "time (s)" if self.begin_s is None else f"time from {name} (s)"
+
+    @property
+    def _name(self) -> str:
+        name = "the event" if self.event_name is None else self.event_name
+        return name if len(name) <= 30 else f"{name[:29]}…"
+
+    @property
+    def event_bin(self) -> int | None:
+        """The bin that begins with the event, or in which it lies; None where no bin does."""
+        if self.bin_width_s is None or self.begin_s is None:
+            return None
+        # an event on the edge of a bin stays there, whatever the last digit says
+        i = int(np.floor(-self.begin_s / self.bin_width_s + 1e-6))
+        return i if 0 <= i < self.counts.shape[1] else None
+
+    @property
+    def event(self) -> float | None:
+        """When the event is, as ``time`` has it; None where it is not within the trials."""
+        return None if self.event_bin is None else 0.0
+
+    @property
+    def event_note(self) -> str:
+        """What a caption says of the mark, with a space before it."""
+        return (
+            "" if self.event_bin is None else f" Dashed: {self._name}, which trials are aligned to."
+        )
 
     @property
     def per_unit(self) -> float:
@@ -140,4 +179,6 @@ def shown_trials(
         tau,
         run.model.is_poisson,
         which,
+        None if session.window_s is None else float(session.window_s[0]),
+        session.event,
     )

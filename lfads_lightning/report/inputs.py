@@ -1,0 +1,183 @@
+"""Figures of the inferred inputs: in single trials, around an event; how long they last."""
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from lfads_lightning.report.style import (
+    FAINT,
+    OURS,
+    PALETTE,
+    SMOOTHED,
+    SPIKES,
+    TRUE,
+    Drawing,
+    colours_of,
+    mark_event,
+    new_figure,
+    styled,
+)
+from lfads_lightning.report.trials import Trials
+
+N_INPUTS = 4
+
+
+@styled
+def inferred_inputs(trials: Trials) -> Drawing | None:
+    """Draw inferred inputs: all trials, a few with the posterior's spread, their correlation."""
+    inputs, spread = trials.posterior.controller_outputs, trials.spread
+    if inputs is None or spread is None or trials.ar_tau is None:
+        return None
+    strongest = _strongest(inputs)
+    order = np.arange(len(inputs))
+    if trials.condition is not None:
+        order = np.argsort(trials.condition, kind="stable")
+    figure = new_figure(10, 0.4 + 2.1 * len(strongest))
+    axes = figure.subplots(len(strongest), 3, squeeze=False, width_ratios=[1.2, 1.4, 1])
+    limit = max(np.percentile(np.abs(inputs[..., strongest]), 99.5), 1e-6)
+    extent = (*trials.ends, len(order) - 0.5, -0.5)
+    for row, u in zip(axes, strongest, strict=True):
+        image = row[0].imshow(
+            inputs[order, :, u],
+            aspect="auto",
+            interpolation="none",
+            cmap="PuOr",
+            vmin=-limit,
+            vmax=limit,
+            extent=extent,
+        )
+        row[0].set_ylabel(f"input {u}\ntrial" + ("" if trials.condition is None else ", sorted"))
+        figure.colorbar(image, ax=row[0], shrink=0.8)
+        _with_spread(row[1], trials, inputs, spread, int(u))
+        _correlation(row[2], trials, inputs[..., u], float(trials.ar_tau[u]))
+    axes[0, 0].set_title("posterior means, all trials shown")
+    axes[0, 1].set_title("some trials, ±2 sd of the posterior")
+    for ax in axes[:, :2].flat:
+        mark_event(ax, trials.event)
+    for ax in axes[-1, :2]:
+        ax.set_xlabel(trials.time_label)
+    axes[-1, 2].set_xlabel("lag (bins)")
+    return Drawing(
+        "inferred_inputs",
+        "Inferred inputs",
+        figure,
+        f"Inferred inputs of {trials.title}: a map of trials by time, a few trials with the "
+        "spread of their posterior, and autocorrelations.",
+        "Bands that hold 0 throughout say that nothing is inferred. Right: how long the inputs "
+        "last, beside the prior's time constant; the inputs of spiking noise last a bin."
+        f"{trials.event_note}",
+    )
+
+
+def _strongest(inputs: np.ndarray) -> np.ndarray:
+    return np.argsort(-inputs.std((0, 1)), kind="stable")[:N_INPUTS]
+
+
+def _with_spread(ax: Axes, trials: Trials, inputs: np.ndarray, spread: np.ndarray, u: int) -> None:
+    for i in range(min(3, len(spread))):
+        mean, sd = inputs[i, :, u], spread[i, :, u]
+        colour = PALETTE[i]
+        ax.fill_between(trials.time, mean - 2 * sd, mean + 2 * sd, color=colour, alpha=0.2, lw=0)
+        ax.plot(trials.time, mean, color=colour, lw=1.2)
+    ax.plot(trials.time, inputs[..., u].mean(0), color=TRUE, lw=1, ls="--", label="mean")
+    ax.axhline(0, color=FAINT, lw=0.8, zorder=0)
+    ax.margins(x=0)
+    ax.legend(loc="upper right")
+
+
+def _correlation(ax: Axes, trials: Trials, values: np.ndarray, tau: float) -> None:
+    """Draw the autocorrelation of (E, T) beside that of the AR(1) prior."""
+    n_lags = min(values.shape[1], max(int(3 * min(tau, 1e6)), 10), 60)
+    centred = values - values.mean()
+    variance = max(np.square(centred).mean(), 1e-300)
+    found = [
+        (centred[:, lag:] * centred[:, : values.shape[1] - lag]).mean() / variance
+        for lag in range(n_lags)
+    ]
+    lags = np.arange(n_lags)
+    ax.plot(lags, found, color=OURS, lw=1.5, label="inferred")
+    ax.plot(lags, np.exp(-lags / tau), color=SPIKES, ls="--", label=f"prior, tau {tau:.3g} bins")
+    ax.set(ylabel="autocorrelation", ylim=(min(-0.1, *found), 1.05))
+    ax.legend(loc="upper right")
+
+
+@styled
+def inputs_at_event(trials: Trials) -> Drawing | None:
+    """Draw what inferred inputs do on average around the event, by condition, and their spread.
+
+    Returns:
+        None where there are no inputs, or neither an event nor conditions: averages over trials
+        that are aligned to nothing say nothing.
+    """
+    inputs, sd = trials.posterior.controller_outputs, trials.posterior.controller_outputs_sd
+    if inputs is None or (trials.begin_s is None and trials.condition is None):
+        return None
+    groups = np.zeros(len(inputs), int) if trials.condition is None else trials.condition
+    colours = colours_of(groups) if trials.condition is not None else {0: OURS}
+    strongest = _strongest(inputs)
+    figure = new_figure(10, 0.8 + 2.1 * len(strongest))
+    axes = figure.subplots(len(strongest), 2, squeeze=False, sharex=True, width_ratios=[1.4, 1])
+    for (left, right), u in zip(axes, strongest, strict=True):
+        for name, colour in colours.items():
+            values = inputs[groups == name, :, u]
+            label = "all trials" if trials.condition is None else f"{name}"
+            _mean_with_error(left, trials.time, values, colour, label)
+        left.axhline(0, color=FAINT, lw=0.8, zorder=0)
+        left.set_ylabel(f"input {u}")
+        over_trials = np.sqrt(within_variance(inputs[..., u], groups))
+        right.plot(trials.time, over_trials, color=OURS, lw=1.5, label="over trials")
+        if sd is not None:
+            posterior = np.sqrt(np.square(sd[..., u]).mean(0))
+            right.plot(trials.time, posterior, color=SMOOTHED, ls="--", label="of the posterior")
+        right.set_ylim(0, 1.3 * max(right.get_ylim()[1], 1e-6))  # room for the legend
+        for ax in (left, right):
+            mark_event(ax, trials.event)
+            ax.margins(x=0)
+    by = "all trials" if trials.condition is None else "each condition"
+    axes[0, 0].set_title(f"mean of {by}, ±2 standard errors")
+    axes[0, 1].set_title("standard deviation")
+    axes[0, 1].legend(loc="upper right")
+    for ax in axes[-1]:
+        ax.set_xlabel(trials.time_label)
+    if trials.condition is not None:
+        handles, labels = axes[0, 0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=7, title="condition")
+    what = "around the event" if trials.event is not None else "over time"
+    answers = (
+        ""
+        if trials.event is None
+        else "An input that answers to the event leaves 0 at it, or a little before: the encoders "
+        "see whole trials. "
+    )
+    within = "" if trials.condition is None else " around the means of their conditions"
+    return Drawing(
+        "inputs_at_event",
+        f"Inferred inputs {what}, averaged",
+        figure,
+        f"Inferred inputs of {trials.title} {what}: means of {by} with their standard "
+        "errors; beside it, their standard deviation over trials and that of the posterior.",
+        f"{answers}Right: how much the inputs of single trials differ{within}, and how "
+        "uncertain they are; where the first is far below the second, little is known of single "
+        f"trials.{trials.event_note}",
+    )
+
+
+def _mean_with_error(
+    ax: Axes, time: np.ndarray, values: np.ndarray, colour: str, label: str
+) -> None:
+    """Draw the mean of (E, T) with a band of two standard errors, which one trial has not."""
+    mean = values.mean(0)
+    ax.plot(time, mean, color=colour, lw=1.6, label=label)
+    if len(values) > 1:
+        error = 2 * values.std(0, ddof=1) / np.sqrt(len(values))
+        ax.fill_between(time, mean - error, mean + error, color=colour, alpha=0.18, lw=0)
+
+
+def within_variance(values: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """Return the variance (T,) of (E, T) around the means of groups (E,), unbiased.
+
+    NaN where every group has one trial.
+    """
+    names, at = np.unique(groups, return_inverse=True)
+    means = np.stack([values[at == i].mean(0) for i in range(len(names))])
+    free = len(values) - len(names)
+    return np.square(values - means[at]).sum(0) / (free if free > 0 else np.nan)

@@ -1,0 +1,99 @@
+"""What figures of the report say: an event marked wherever time is an axis, averages around it."""
+
+import numpy as np
+import pytest
+from conftest import TINY
+
+import lfads_lightning as lfads
+from lfads_lightning.data.sessions import Session, Split
+from lfads_lightning.report.figures import one_trial
+from lfads_lightning.report.inputs import within_variance
+from lfads_lightning.report.population import of_trials
+from lfads_lightning.report.style import render
+from lfads_lightning.report.trials import shown_trials
+
+# --- figures around an event ---
+
+
+def over_time(drawings):
+    """The axes whose x axis is time, by figure."""
+    axes = {
+        d.name: [a for a in d.figure.axes if a.get_xlabel().startswith("time")] for d in drawings
+    }
+    return {name: some for name, some in axes.items() if some}
+
+
+def marks(ax):
+    """Where dashed lines from bottom to top stand that are edged in white."""
+    lines = [x for x in ax.lines if x.get_path_effects() and list(x.get_ydata()) == [0, 1]]
+    return [x.get_xdata()[0] for x in lines]
+
+
+@pytest.fixture(scope="module")
+def around_event(counts):
+    """Figures of trials from 30 ms before an event to 50 ms after it, and the trials."""
+    trained = lfads.fit(counts, max_epochs=1, **TINY | {"co_dim": 1})
+    (name,) = trained.sessions
+    split = Split(counts, condition=np.arange(12) % 3)
+
+    def draw(**changed):
+        given = {"bin_width_s": 0.01, "window_s": np.array([-0.03, 0.05])} | changed
+        trials = shown_trials(trained.evaluation(), Session(name, split, **given), "train")
+        return trials, [one_trial(trials), *of_trials(trials)]
+
+    return draw
+
+
+def test_event_is_marked_wherever_time_is_an_axis(around_event):
+    trials, drawings = around_event()
+    np.testing.assert_allclose(trials.time, np.arange(-0.025, 0.05, 0.01))
+    assert trials.ends == pytest.approx((-0.03, 0.05))
+    assert trials.event_bin == 3
+    found = over_time(drawings)
+    assert set(found) == {"summary", "averages", "generator", "inferred_inputs", "inputs_at_event"}
+    for name, axes in found.items():
+        for ax in axes:
+            assert ax.get_xlabel() == "time from the event (s)", name
+            assert marks(ax) == [0.0], name
+            assert ax.get_xlim()[0] < 0 < ax.get_xlim()[1], name
+    named, (first, *_) = around_event(event=f"$\\cue$ at {'x' * 50}")  # no formula, and cut short
+    assert named.time_label == f"time from \\$\\cue\\$ at {'x' * 19}… (s)"
+    assert render(first).png
+    captions = {d.name: d.caption for d in drawings}
+    assert all("Dashed: the event, which" in captions[name] for name in found)
+    factors = next(d for d in drawings if d.name == "factors")
+    assert "a diamond at the event" in factors.figure.axes[0].get_title()
+
+
+@pytest.mark.parametrize(
+    ("changed", "label", "bin_"),
+    [
+        ({"window_s": None}, "time (s)", None),
+        ({"bin_width_s": None}, "time (bins)", None),
+        ({"window_s": np.array([0.02, 0.1])}, "time from the event (s)", None),  # begins after it
+        ({"window_s": np.array([0.0, 0.08])}, "time from the event (s)", 0),
+    ],
+)
+def test_no_event_is_marked_where_none_is_known(around_event, changed, label, bin_):
+    trials, drawings = around_event(**changed)
+    assert trials.event_bin == bin_
+    for axes in over_time(drawings).values():
+        for ax in axes:
+            assert ax.get_xlabel() == label
+            assert marks(ax) == ([] if bin_ is None else [0.0])
+    assert not any("a diamond" in ax.get_title() for d in drawings for ax in d.figure.axes)
+
+
+def test_inputs_are_averaged_by_condition(around_event):
+    trials, drawings = around_event()
+    figure = next(d for d in drawings if d.name == "inputs_at_event").figure
+    left, right = figure.axes
+    inputs = trials.posterior.controller_outputs[..., 0]
+    for k in range(3):
+        (line,) = [x for x in left.lines if x.get_label() == str(k)]
+        np.testing.assert_allclose(line.get_ydata(), inputs[k::3].mean(0), rtol=1e-5)
+    (line,) = [x for x in right.lines if x.get_label() == "over trials"]
+    # each condition has four trials: the mean of their unbiased variances
+    by_hand = np.sqrt(np.mean([inputs[k::3].var(0, ddof=1) for k in range(3)], axis=0))
+    np.testing.assert_allclose(line.get_ydata(), by_hand, rtol=1e-5)
+    assert np.isnan(within_variance(inputs[:3], np.arange(3))).all()
