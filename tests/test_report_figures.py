@@ -1,4 +1,7 @@
-"""What figures of the report say: an event marked wherever time is an axis, averages around it."""
+"""What figures of the report say: an event wherever time is an axis, scores against samples."""
+
+from types import SimpleNamespace
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -6,6 +9,8 @@ from conftest import TINY
 
 import lfads_lightning as lfads
 from lfads_lightning.data.sessions import Session, Split
+from lfads_lightning.metrics import co_bps
+from lfads_lightning.report import samples_figure
 from lfads_lightning.report.figures import one_trial
 from lfads_lightning.report.inputs import within_variance
 from lfads_lightning.report.population import of_trials
@@ -97,3 +102,50 @@ def test_inputs_are_averaged_by_condition(around_event):
     by_hand = np.sqrt(np.mean([inputs[k::3].var(0, ddof=1) for k in range(3)], axis=0))
     np.testing.assert_allclose(line.get_ydata(), by_hand, rtol=1e-5)
     assert np.isnan(within_variance(inputs[:3], np.arange(3))).all()
+
+
+class Asked(NamedTuple):
+    """What a stub of inference was asked, and its answer."""
+
+    rates: np.ndarray
+
+
+@pytest.mark.parametrize("by", ["truth", "held-out", "hidden"])
+def test_samples_are_scored_where_the_model_could_not_look(monkeypatch, by):
+    rng = np.random.default_rng(0)
+    rates = rng.uniform(0.2, 2, (5, 6, 4))
+    counts, seen = rng.poisson(rates), []
+
+    def infer(run, name, data, ext, n=0):
+        seen.append(data)
+        return Asked(rates)
+
+    monkeypatch.setattr(samples_figure, "sample_and_average", infer)
+    monkeypatch.setattr(samples_figure, "push_mean", infer)
+    held_out = (1, 3) if by == "held-out" else ()
+    spec = SimpleNamespace(held_out=held_out)
+    run = SimpleNamespace(model=SimpleNamespace(sessions={"a": spec}))
+    trials = SimpleNamespace(
+        numbers=np.arange(5), truth=rates if by == "truth" else None, is_poisson=True, title="a"
+    )
+    session = Session("a", Split(counts))
+    drawing = samples_figure.samples_drawing(run, session, "train", trials)
+    (line, level) = drawing.figure.axes[0].lines
+    score = line.get_ydata()
+    assert (score == score[0]).all()
+    assert level.get_ydata()[0] == score[0]
+    label = drawing.figure.axes[0].get_ylabel()
+    if by == "truth":
+        assert score[0] == 1
+        assert label.startswith("R²")
+    elif by == "held-out":
+        assert label == "bits / spike of held-out neurons"
+        assert score[0] == pytest.approx(co_bps(rates, counts, [1, 3]), rel=1e-6)
+    else:
+        assert label == "bits / spike of hidden entries"
+        hidden = seen[0] == 0
+        assert 0.1 < (hidden & (counts > 0)).sum() / (counts > 0).sum() < 0.35
+        np.testing.assert_allclose((seen[0] * 0.8)[~hidden], counts[~hidden], rtol=1e-6)
+    assert all(np.array_equal(x, seen[0]) for x in seen)
+    if by != "hidden":
+        assert np.array_equal(seen[0], counts)

@@ -117,13 +117,9 @@ class Session:
         if not self.source:
             object.__setattr__(self, "source", f"session '{self.name}'")
         _check_shapes(self)
-        check_labels(
-            self.source,
-            {name: split.data.shape for name, split in self.splits.items()},
-            {name: split._asdict() for name, split in self.splits.items()},
-            self.neuron_ids,
-            self.held_out_neurons,
-        )
+        shapes = {name: split.data.shape for name, split in self.splits.items()}
+        labels = {name: split._asdict() for name, split in self.splits.items()}
+        check_labels(self.source, shapes, labels, self.neuron_ids, self.held_out_neurons)
 
     @property
     def n_bins(self) -> int:

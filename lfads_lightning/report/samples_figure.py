@@ -4,7 +4,8 @@ import numpy as np
 from matplotlib.ticker import ScalarFormatter
 
 from lfads_lightning.data.sessions import Session
-from lfads_lightning.inference.posterior import Evaluation, sample_and_average
+from lfads_lightning.inference.copying import HIDDEN_SHARE
+from lfads_lightning.inference.posterior import Evaluation, push_mean, sample_and_average
 from lfads_lightning.metrics import bits_per_spike, rate_r2
 from lfads_lightning.report.style import OURS, SMOOTHED, Drawing, new_figure, styled
 from lfads_lightning.report.trials import Trials
@@ -18,7 +19,10 @@ MOST_TRIALS = 32
 def samples_drawing(
     run: Evaluation, session: Session, split: str, trials: Trials
 ) -> Drawing | None:
-    """Draw R² of the rates, else bits per spike, of averages over more and more samples.
+    """Draw a score of averages over more and more samples.
+
+    R² of the rates, where these are known; else bits per spike of held-out neurons; else of entries
+    that are hidden from the encoders for it, a fifth at random.
 
     Args:
         run: model and constants; the random numbers are its own.
@@ -27,31 +31,37 @@ def samples_drawing(
         trials: of the figures; the first 32 are sampled.
 
     Returns:
-        None where there is neither truth nor spikes.
+        None where there is neither truth nor a spike to score.
     """
     few = trials.numbers[:MOST_TRIALS]
-    data, ext = session.splits[split].data[few], session.splits[split].ext_input
-    truth = None if trials.truth is None else trials.truth[: len(few)]
-    if truth is None and not (trials.is_poisson and data.any()):
+    encoded, ext = session.splits[split].data[few], session.splits[split].ext_input
+    ext = None if ext is None else ext[few]
+    if trials.truth is not None:
+        name, truth = "R² of rates, mean over neurons", trials.truth[: len(few)]
+    elif not trials.is_poisson:
         return None
+    else:
+        name, encoded, scored = _unseen(encoded, run.model.sessions[session.name].held_out)
+        if not np.nansum(scored):
+            return None
 
     def score(rates: np.ndarray) -> float:
-        return bits_per_spike(rates, data) if truth is None else rate_r2(rates, truth)[0]
+        if trials.truth is not None:
+            return rate_r2(rates, truth)[0]
+        return bits_per_spike(rates, scored)
 
     def average(n: int) -> float:
-        return score(sample_and_average(run, session.name, data, ext, n).rates)
+        return score(sample_and_average(run, session.name, encoded, ext, n).rates)
 
-    ext = None if ext is None else ext[few]
     repeats = [min(REPEATS, NUMBERS[-1] // n) for n in NUMBERS]
     found = [
         float(np.mean([average(n) for _ in range(k)]))
         for n, k in zip(NUMBERS, repeats, strict=True)
     ]
-    name = "bits / spike" if truth is None else "R² of rates, mean over neurons"
     figure = new_figure(6, 3.2)
     ax = figure.subplots()
     ax.plot(NUMBERS, found, "o-", ms=4, color=OURS, label="average of samples")
-    mean = score(trials.posterior.rates[: len(few)])
+    mean = score(push_mean(run, session.name, encoded, ext).rates)
     ax.axhline(mean, color=SMOOTHED, ls="--", label="posterior means, one pass")
     ax.set_xscale("log", base=2)
     ax.set_xticks(NUMBERS)
@@ -66,6 +76,18 @@ def samples_drawing(
         f"are averaged, from {found[0]:.3f} with one to {found[-1]:.3f} with {NUMBERS[-1]}.",
         f"On {len(few)} trials; samples are drawn anew for each point, which is a mean over up to "
         f"{REPEATS} draws. Where the curve is flat, "
-        "more samples (sampling.num_samples) bring nothing; the scores elsewhere on this page are "
-        "those of the posterior means.",
+        "more samples (sampling.num_posterior_samples) bring nothing; the scores elsewhere on this "
+        "page are those of the posterior means.",
     )
+
+
+def _unseen(counts: np.ndarray, held_out: tuple[int, ...]) -> tuple[str, np.ndarray, np.ndarray]:
+    """Return the name of the score, what is encoded, and what is scored: the rest is NaN."""
+    scored = np.full(counts.shape, np.nan, np.float32)
+    if held_out:
+        scored[..., held_out] = counts[..., held_out]
+        return "bits / spike of held-out neurons", counts, scored
+    hidden = np.random.default_rng(0).random(counts.shape, np.float32) < HIDDEN_SHARE
+    scored[hidden] = counts[hidden]
+    shown = counts * ~hidden / np.float32(1 - HIDDEN_SHARE)
+    return "bits / spike of hidden entries", shown, scored
