@@ -343,3 +343,16 @@ def test_memory_needs_a_name(tmp_path):
         prepare(tmp_path, {})
     with refused("did you mean counts?", "expected counts_key to name"):
         prepare(tmp_path, counts_key="count")
+
+
+@pytest.mark.parametrize("window", [None, (0.0, 0.3)])
+@pytest.mark.parametrize("starts", [[], [np.nan, np.nan]])
+def test_no_trial_with_its_event(tmp_path, starts, window):
+    recording = {
+        "spike_times": np.linspace(0, 4, 50),
+        "spike_units": np.arange(50) % 2,
+        "start_time": np.array(starts),
+        "stop_time": np.array(starts) + 0.5,
+    }
+    with refused(f"none of its {len(starts)} trials has a time of start_time"):
+        lfads.prepare(recording, tmp_path, name="a", bin_width_s=0.05, window_s=window)

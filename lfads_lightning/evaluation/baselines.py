@@ -17,7 +17,7 @@ from lfads_lightning.data.labels import has_condition
 from lfads_lightning.metrics import MOST_ROWS, SMALLEST_RATE, poisson_readout, smooth, widths
 
 SHARES = (0.5, 0.7, 0.85, 0.95, 0.99)  # of a local mean; the rest is the neuron's overall mean
-ALPHAS = (1e-3, 1e-2)  # penalties of the read-outs
+ALPHAS = (1e-3, 1e-2, 0.1, 1.0)  # penalties of the read-outs; few trials want strong ones
 N_TRIED = 8  # neurons that width and penalty of a read-out are chosen by
 MOST_TRIALS_TRIED = 200
 

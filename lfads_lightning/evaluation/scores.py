@@ -21,7 +21,6 @@ from lfads_lightning.inference.posterior import Posterior, push_mean, sample_and
 from lfads_lightning.inference.trained import Trained
 from lfads_lightning.model.seen import held_in
 
-PSTH_SD_S = 0.05
 MOST_FITTED = 2**22  # entries of the training trials that methods and read-outs learn from
 FEW_TRIALS = 20
 
@@ -258,8 +257,7 @@ class _Scorer:
         return self._decoded(guess.train_latents, guess.test_latents)
 
     def _psth(self, guess: Guess) -> float | None:
-        n, width = self.n_seen, self.session.bin_width_s
-        sd = PSTH_SD_S / width if width is not None else self.session.n_bins / 20
+        n, sd = self.n_seen, metrics.psth_sd(self.session.bin_width_s, self.session.n_bins)
         splits = [s for s in self.session.splits.values() if s.condition is not None]
         labels = np.concatenate([s.condition for s in splits if s.condition is not None])
         counts = np.concatenate([s.data for s in splits])[:, :n]

@@ -16,6 +16,7 @@ from lfads_lightning.metrics.likelihood import poisson_nll as poisson_nll
 from lfads_lightning.metrics.psth import Psth as Psth
 from lfads_lightning.metrics.psth import psth as psth
 from lfads_lightning.metrics.psth import psth_r2 as psth_r2
+from lfads_lightning.metrics.psth import psth_sd as psth_sd
 from lfads_lightning.metrics.regression import NLB_ALPHAS as NLB_ALPHAS
 from lfads_lightning.metrics.regression import Decoding as Decoding
 from lfads_lightning.metrics.regression import affine_r2 as affine_r2

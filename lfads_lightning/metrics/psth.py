@@ -14,6 +14,19 @@ class Psth(NamedTuple):
     means: np.ndarray  # (C, T, D); NaN bins are not scored
 
 
+SD_S = 0.05  # within what the Neural Latents Benchmark uses for its recordings, 40 to 70 ms
+
+
+def psth_sd(bin_width_s: float | None, n_bins: int) -> float:
+    """Return by how many bins (sd) PSTHs are smoothed: 50 ms, or a 20th of a trial.
+
+    Args:
+        bin_width_s: seconds; None where it is not known.
+        n_bins: T, of a trial.
+    """
+    return n_bins / 20 if bin_width_s is None else SD_S / bin_width_s
+
+
 def psth(activity: np.ndarray, condition: np.ndarray) -> Psth:
     """Average trials by condition.
 

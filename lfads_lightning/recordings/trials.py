@@ -66,12 +66,12 @@ def check_times(spikes: Spikes, settings: Settings) -> None:
             f"{spikes.source}: spikes last for {last - first:.9g} s, {rate:.2g} per second and "
             f"neuron; expected seconds, this looks like a smaller unit; {remedy}"
         )
-    stops = None if spikes.trials is None else spikes.trials.get("stop_time")
-    if stops is not None and spikes.zeros_s is None and 0 < 50 * np.nanmax(stops) < last:
+    stops = {} if spikes.trials is None or spikes.zeros_s is not None else spikes.trials
+    end = np.fmax.reduce(stops.get("stop_time", np.empty(0)), initial=-np.inf)  # NaN aside
+    if 0 < 50 * end < last:
         raise LFADSError(
-            f"{spikes.source}: the last spike is at {last:.9g}, the last trial ends at "
-            f"{np.nanmax(stops):.9g}; expected both in seconds, spikes look like a smaller unit; "
-            f"{remedy}"
+            f"{spikes.source}: the last spike is at {last:.9g}, the last trial ends at {end:.9g}; "
+            f"expected both in seconds, spikes look like a smaller unit; {remedy}"
         )
 
 
@@ -83,6 +83,11 @@ def _windowed(spikes: Spikes, settings: Settings, width: float) -> Cut:
         )
     event, events = _events(spikes, settings)
     known = np.isfinite(events)
+    if not known.any():
+        raise LFADSError(
+            f"{spikes.source}: none of its {len(known)} trials has a time of {event}; expected "
+            "seconds, NaN where a trial lacks the event; name another event with align_to"
+        )
     if settings.window_s is None:
         first, last = _whole_trials(spikes, settings, event, known, width)
     else:
@@ -99,8 +104,7 @@ def _windowed(spikes: Spikes, settings: Settings, width: float) -> Cut:
         begin, end = extent(spikes, settings, width)
         raise LFADSError(
             f"{spikes.source}: every trial lies outside the recording or in a gap of it: {event} "
-            f"is from {np.nanmin(events) if known.any() else np.nan:.6g} to "
-            f"{np.nanmax(events) if known.any() else np.nan:.6g} s, the recording from "
+            f"is from {np.nanmin(events):.6g} to {np.nanmax(events):.6g} s, the recording from "
             f"{begin:.6g} to {end:.6g} s{_least_observed(spikes)}; check unit and clock of {event}"
         )
     keep = np.flatnonzero(inside)

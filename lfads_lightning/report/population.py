@@ -4,7 +4,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from lfads_lightning.metrics import SMALLEST_RATE, effective_dimensionality, smooth
+from lfads_lightning.metrics import SMALLEST_RATE, effective_dimensionality, psth_sd, smooth
 from lfads_lightning.report.figures import lively
 from lfads_lightning.report.inputs import inferred_inputs, inputs_at_event
 from lfads_lightning.report.style import (
@@ -29,7 +29,7 @@ def averages(trials: Trials) -> Drawing:
     rates = trials.posterior.rates
     which = lively(rates.mean(0), N_NEURONS)
     rows = _conditions(trials)
-    sd = max(trials.counts.shape[1] / 40, 1.0)
+    sd = psth_sd(trials.bin_width_s, trials.counts.shape[1])
     figure = new_figure(10, 0.5 + 1.75 * len(rows))
     axes = figure.subplots(len(rows), len(which), squeeze=False, sharex=True, sharey="col")
     for row, (label, members) in zip(axes, rows, strict=True):
