@@ -24,6 +24,7 @@ import lfads_lightning as lfads
 from lfads_lightning.data.sessions import sessions_from_arrays
 from lfads_lightning.evaluation.scores import evaluate
 from lfads_lightning.evaluation.table import LFADS
+from lfads_lightning.training.loop import one_setting_of_threads
 
 N_HELD_OUT = 6
 LAG_BINS = 5  # 100 ms
@@ -84,7 +85,8 @@ def main() -> None:
                     lfads_save_dir=folder,
                     **settings,
                 )
-            table = evaluate(trained, sessions, num_samples=given.samples, lag_bins=LAG_BINS)
+            with one_setting_of_threads(1):
+                table = evaluate(trained, sessions, num_samples=given.samples, lag_bins=LAG_BINS)
             (part,) = table.parts
             rows[f"{LFADS}, seed {seed}"] = part.rows.pop(LFADS)
             print(json.dumps({"split": split} | rows), file=sys.stderr, flush=True)
