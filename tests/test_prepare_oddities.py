@@ -155,3 +155,14 @@ def test_check_of_a_recording_points_to_prepare(tmp_path, capsys):
     (tmp_path / "a.csv").write_text("unit,time\n1,0.5\n")
     assert check_main([str(tmp_path / "a.csv")]) == 1
     assert "make one of a recording with lfads-prepare" in capsys.readouterr().err
+
+
+def test_trial_times_in_whole_seconds(tmp_path):
+    recording = {
+        "spike_times": np.linspace(0, 8, 200),
+        "spike_units": np.arange(200) % 4,
+        "start_time": np.arange(8),
+        "stop_time": np.arange(8) + 1,
+    }
+    path = lfads.prepare(recording, tmp_path, name="a", bin_width_s=0.1)
+    assert lfads.read_session(path).n_bins == 10

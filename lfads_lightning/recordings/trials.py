@@ -67,7 +67,8 @@ def check_times(spikes: Spikes, settings: Settings) -> None:
             f"neuron; expected seconds, this looks like a smaller unit; {remedy}"
         )
     stops = {} if spikes.trials is None or spikes.zeros_s is not None else spikes.trials
-    end = np.fmax.reduce(stops.get("stop_time", np.empty(0)), initial=-np.inf)  # NaN aside
+    ends = np.asarray(stops.get("stop_time", ()), np.float64)
+    end = np.fmax.reduce(ends, initial=-np.inf)  # NaN aside
     if 0 < 50 * end < last:
         raise LFADSError(
             f"{spikes.source}: the last spike is at {last:.9g}, the last trial ends at {end:.9g}; "
