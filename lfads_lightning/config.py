@@ -18,6 +18,10 @@ MAX_INT = sys.maxsize
 class LFADSError(ValueError):
     """A mistake the user can mend; says where, what was found, what is expected, what to do."""
 
+    def __str__(self) -> str:
+        """Return one line: names in somebody's file may hold line ends and terminals' commands."""
+        return "".join(c if c.isprintable() else " " for c in super().__str__())
+
 
 class SessionSpec(NamedTuple):
     """What the model must know of a session; stored in the checkpoint.

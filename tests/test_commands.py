@@ -55,3 +55,13 @@ main()
     assert process.stderr.read() == b""
     assert process.wait(timeout=60) == 1
     process.stderr.close()
+
+
+def test_names_from_files_cannot_break_the_line(capsys):
+    @command
+    def main():
+        raise LFADSError("a.npz: x\r\n\x1b[2Jy is no array")
+
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    assert capsys.readouterr().err == "error: a.npz: x   [2Jy is no array\n"
