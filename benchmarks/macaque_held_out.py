@@ -70,7 +70,7 @@ def main() -> None:
     valid = np.arange(len(arrays["counts"])) % 5 == 0
     groups = yaml.safe_load(PRESET.read_text())
     settings = {k: v for group in groups.values() for k, v in group.items()}
-    settings |= {"device": "cpu:0", "max_epochs": given.max_epochs}
+    settings |= {"device": "cpu:0", "max_epochs": given.max_epochs, "report": False}
     sessions = sessions_of(arrays, valid)
     report = []
     for split in given.splits:
