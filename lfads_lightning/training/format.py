@@ -35,6 +35,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     version = record.get("format_version") if isinstance(record, dict) else None
     if not isinstance(record, dict) or type(version) is not int:
         raise LFADSError(damaged.format("it is packed" if packed else "it names no format"))
+    if version < 1:
+        raise LFADSError(damaged.format(f"it names format {version}"))
     if version > VERSION:
         raise LFADSError(
             f"{path}: has format {version}, this version reads up to {VERSION}; use "
