@@ -596,6 +596,16 @@ def test_checkpoint_without_its_training_state_is_one_error(train, run, spoil):
     lfads.load(run)
 
 
+@pytest.mark.parametrize("key", ["start_step", "n_updates", "n_batches", "costs"])
+def test_counts_of_a_checkpoint_are_counts(run, key):
+    path = find_checkpoint(run, "checkpoint")
+    checkpoint = torch.load(path, weights_only=True)
+    checkpoint["lfads"][key] = "x"
+    torch.save(checkpoint, path)
+    with pytest.raises(LFADSError, match="its record of the training is none"):
+        lfads.load(run)
+
+
 def test_weights_that_do_not_fit_their_own_parameters_are_called_so(train, run):
     path = find_checkpoint(run, "checkpoint")
     checkpoint = torch.load(path, weights_only=True)

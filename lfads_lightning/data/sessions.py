@@ -36,6 +36,7 @@ from numpy.typing import ArrayLike
 from lfads_lightning.config import LFADSError
 from lfads_lightning.data.arrays import (
     as_array,
+    check_name,
     listed,
     nearest,
     sizes,
@@ -114,13 +115,9 @@ class Session:
         if not self.source:
             object.__setattr__(self, "source", f"session '{self.name}'")
         _check_shapes(self)
-        check_labels(
-            self.source,
-            {name: split.data.shape for name, split in self.splits.items()},
-            {name: split._asdict() for name, split in self.splits.items()},
-            self.neuron_ids,
-            self.held_out_neurons,
-        )
+        shapes = {name: split.data.shape for name, split in self.splits.items()}
+        labels = {name: split._asdict() for name, split in self.splits.items()}
+        check_labels(self.source, shapes, labels, self.neuron_ids, self.held_out_neurons)
 
     @property
     def n_bins(self) -> int:
@@ -185,6 +182,7 @@ def sessions_from_arrays(
 
 def assemble(name: str, source: str, arrays: Mapping[str, np.ndarray]) -> Session:
     """Make a session of the arrays under documented keys, in the types they come in."""
+    check_name(name, source)
     arrays = tidy(source, arrays)
     if "train_data" not in arrays:
         raise LFADSError(f"{source}: train_data is an empty array; expected E×T×D")
