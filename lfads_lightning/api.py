@@ -20,7 +20,9 @@ from lfads_lightning.report.finish import finish
 from lfads_lightning.report.tensorboard import Figures
 from lfads_lightning.search.run import run_search
 from lfads_lightning.search.space import drawn_settings
+from lfads_lightning.signals import Preempted
 from lfads_lightning.training import fit as training
+from lfads_lightning.training.checkpoints import tell_to_continue
 from lfads_lightning.training.start import with_model_of_start
 
 __all__ = ["Trained", "fit", "load", "train_sessions"]
@@ -164,5 +166,9 @@ def train_sessions(config: Config, sessions: list[Session], folder: Path) -> Tra
         figures = [Figures(sessions, every)] if every != 0 else []
         fitted = training.fit(config, sessions, folder, figures)
         trained = Trained(fitted.model, config, sessions[0].n_bins, fitted.step, folder)
-        trained.scores = finish(trained, scored_sessions(sessions), fitted)
+        try:
+            trained.scores = finish(trained, scored_sessions(sessions), fitted)
+        except (KeyboardInterrupt, Preempted):
+            tell_to_continue(folder, "Interrupted; all updates are saved, scores or report are not")
+            raise
         return trained

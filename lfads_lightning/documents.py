@@ -1,7 +1,9 @@
-"""Text files of settings, of anybody's making: YAML or JSON, without code, in bounded time."""
+"""Text files of anybody's making: settings in YAML or JSON, a run's own records, tables."""
 
+import csv
 import json
 import reprlib
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -35,8 +37,8 @@ def read_document(content: bytes, where: str) -> Any:
     """
     if len(content) > MAX_BYTES:
         raise LFADSError(
-            f"{where}: has {len(content)} bytes; a file of settings has at most {MAX_BYTES}; give "
-            "the right file"
+            f"{where}: has more than {MAX_BYTES} bytes, too many for a file of settings; give the "
+            "right file"
         )
     try:
         text = content.decode("utf-8-sig")
@@ -54,3 +56,42 @@ def read_document(content: bytes, where: str) -> Any:
             raise
         reason = " ".join(str(error).split())[:300]
         raise LFADSError(f"{where}: is neither YAML nor JSON ({reason})") from error
+
+
+def read_json(path: Path) -> Any:
+    """Return what a JSON file of a run's folder holds.
+
+    Raises:
+        FileNotFoundError: there is none.
+        LFADSError: it cannot be read, or is not JSON.
+    """
+    try:
+        return parsed_json(path.read_bytes(), str(path))
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise LFADSError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def parsed_json(content: bytes, where: str) -> Any:
+    """Return what a JSON text holds.
+
+    Raises:
+        LFADSError: it is not JSON, or nested deeper than Python goes.
+    """
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise LFADSError(f"{where}: is not JSON ({' '.join(str(error).split())[:200]})") from error
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """Return the rows of a CSV table by column, as far as they can be read; none without a file."""
+    rows: list[dict[str, str]] = []
+    try:
+        with path.open(newline="", errors="replace") as file:
+            for row in csv.DictReader(file):
+                rows.append({k: v or "" for k, v in row.items() if k is not None})
+    except (OSError, csv.Error):
+        pass  # what stands before the damage counts
+    return rows

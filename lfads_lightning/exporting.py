@@ -14,6 +14,7 @@ import numpy as np
 from lfads_lightning.commands import command
 from lfads_lightning.config import Kind, LFADSError
 from lfads_lightning.copies import local_copies, within
+from lfads_lightning.data.session_files import own_dataset
 from lfads_lightning.files import whole_file
 from lfads_lightning.mirrors import mirrored, open_run
 from lfads_lightning.nwb_export import MERGED, RunFile, write_nwb
@@ -121,15 +122,22 @@ def _read(path: Path) -> RunFile | None:
     try:
         with h5py.File(path) as file:
             attributes = {name: _python(value) for name, value in file.attrs.items()}
-            if attributes.get("kind") not in (*POSTERIORS, Kind.prior_sample.name):
+            kind = attributes.get("kind")
+            if not isinstance(kind, str) or kind not in (*POSTERIORS, Kind.prior_sample.name):
                 return None
+            said = {"session", "split"} if kind in POSTERIORS else set()
+            if missing := sorted(n for n in said if not isinstance(attributes.get(n), str)):
+                raise LFADSError(
+                    f"{path}: does not say its {' and '.join(missing)}; run the kind again"
+                )
             arrays, about = {}, {}
-            for name, dataset in file.items():
+            for name in file:
+                dataset = own_dataset(file, name, f"{path}: {name}")
                 text = h5py.check_string_dtype(dataset.dtype) is not None
                 arrays[name] = np.asarray(dataset.asstr()[()], dtype=str) if text else dataset[()]
                 about[name] = {k: _python(v) for k, v in dataset.attrs.items()}
             return RunFile(path, arrays, about, attributes)
-    except OSError as error:
+    except (OSError, KeyError) as error:
         raise LFADSError(f"{path}: cannot be read ({error}); run the kind again") from error
 
 

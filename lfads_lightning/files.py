@@ -1,13 +1,18 @@
 """Where things are on disk, and writing files whole or not at all."""
 
+import io
 import itertools
 import os
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from lfads_lightning.config import LFADSError
+
+if TYPE_CHECKING:
+    import h5py
 
 BEST = "best"  # of a search's folder: the run of its best member
 _TEMPORARY = ".tmp"  # the end of a temporary file's name
@@ -63,7 +68,7 @@ def writing(path: str | Path) -> Iterator[None]:
         yield
     except OSError as error:
         reason = error.strerror or " ".join(str(error).split())[-200:]  # h5py says it last
-        about = error.filename
+        about = None if error.filename is None else os.fsdecode(error.filename)
         if about is not None and Path(about).parent != Path(path).parent:
             reason += f": {about}"
         raise LFADSError(
@@ -100,6 +105,55 @@ def whole_file(path: str | Path) -> Iterator[Path]:
         finally:
             with suppress(FileNotFoundError):
                 temporary.unlink()
+
+
+@contextmanager
+def whole_hdf5(path: str | Path) -> Iterator["h5py.File"]:
+    """Give a new HDF5 file to write, as :func:`whole_file` does.
+
+    HDF5 that cannot write what it has to fails once more as it closes the file, now and then by a
+    crash. So it writes through a file that keeps the first error to itself.
+
+    Raises:
+        LFADSError: the disk is full or the folder cannot be written.
+    """
+    import h5py  # commands that only read a line of settings do without
+
+    with whole_file(path) as temporary, _Patient(temporary, "w+b") as raw:
+        try:
+            with h5py.File(raw, "w") as file:
+                yield file
+        except Exception:
+            if raw.error is None:
+                raise
+        if raw.error is not None:
+            raise raw.error
+
+
+class _Patient(io.FileIO):
+    """A file whose writing fails only afterwards.
+
+    Attributes:
+        error: the first, if any.
+    """
+
+    error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        done, view = 0, memoryview(data).cast("B")
+        try:
+            while done < len(view):
+                done += super().write(view[done:])
+        except OSError as error:
+            self.error = self.error or error
+        return len(view)
+
+    def truncate(self, size: int | None = None) -> int:
+        try:
+            return super().truncate(size)
+        except OSError as error:
+            self.error = self.error or error
+            return size or 0
 
 
 def sync(path: Path) -> None:

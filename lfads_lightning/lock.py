@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from lfads_lightning.config import LFADSError
+from lfads_lightning.documents import read_json
 from lfads_lightning.files import whole_file, writing
 
 LOCK, HOLDER = ".lock", ".running.json"
@@ -110,14 +111,15 @@ def _flock(handle: int) -> bool | None:
 
 def _holder(folder: Path) -> dict[str, Any]:
     try:
-        holder = json.loads((folder / HOLDER).read_text())
+        holder = read_json(folder / HOLDER)
     except (OSError, ValueError):
         return {}
     return holder if isinstance(holder, dict) else {}
 
 
 def _is_dead(folder: Path, holder: dict[str, Any], is_locked: bool) -> bool:
-    if _silence_s(folder) > SECONDS_OF_SILENCE:
+    # a stamp of the future (a clock put right, a copied folder) is no sign of life either
+    if abs(_silence_s(folder)) > SECONDS_OF_SILENCE:
         return True
     if holder.get("host") != socket.gethostname():
         return False

@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from lfads_lightning.config import LFADSError
+from lfads_lightning.documents import parsed_json, read_json
 from lfads_lightning.files import whole_file
 from lfads_lightning.stores import Store, StoreError, is_url
 
@@ -60,11 +61,13 @@ class Mirror:
     def __init__(self, folder: Path, url: str | None = None) -> None:
         self.folder = folder
         try:
-            self.state = json.loads((folder / STATE).read_text())
+            self.state = read_json(folder / STATE)
+            if not isinstance(self.state, dict) or not {"url", "id", "files"} <= self.state.keys():
+                raise LFADSError(f"{folder / STATE}: is no record of a store")
         except FileNotFoundError:
             self.state = {"url": url, "id": uuid.uuid4().hex, "before": None, "files": {}}
         except ValueError as error:
-            raise LFADSError(f"{folder / STATE}: is damaged ({error}); remove it") from error
+            raise LFADSError(f"{error}; remove it") from error
         self.store = Store(url or self.state["url"])
 
     def pull(self) -> None:
@@ -134,11 +137,9 @@ class Mirror:
     def _writer(self) -> dict[str, str] | None:
         content = self.store.read(WRITER)
         try:
-            return None if content is None else json.loads(content)
-        except ValueError as error:
-            raise LFADSError(
-                f"{self.store.url}/{WRITER}: is damaged ({error}); remove it"
-            ) from error
+            return None if content is None else parsed_json(content, f"{self.store.url}/{WRITER}")
+        except LFADSError as error:
+            raise LFADSError(f"{error}; remove it") from error
 
     def _files(self) -> dict[str, list[int]]:
         """Return size and time of every local file; hidden ones, unfinished among them, are out."""

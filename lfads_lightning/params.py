@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from lfads_lightning.config import Config, LFADSError
-from lfads_lightning.documents import read_document, shown
+from lfads_lightning.documents import MAX_BYTES, read_document, shown
 from lfads_lightning.files import whole_file
 from lfads_lightning.stores import is_url, read_text
 
@@ -206,7 +206,11 @@ def read_params_file(path: str | Path) -> dict[str, Any]:
         LFADSError: no such file, not a flat mapping, unknown name, wrong value.
     """
     try:
-        content = read_text(str(path)).encode() if is_url(path) else Path(path).read_bytes()
+        if is_url(path):
+            content = read_text(str(path)).encode()
+        else:
+            with Path(path).open("rb") as file:  # which may be a device without an end
+                content = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise LFADSError(
             f"params_file={path}: cannot be read ({error.strerror}); give the path of a YAML or "

@@ -6,6 +6,7 @@ Training stops at the next point where its state is whole, saves, and raises Key
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -75,26 +76,50 @@ def install(request: Request) -> None:
 
 @contextmanager
 def end_the_program() -> Iterator[None]:
-    """Let SIGTERM and SIGUSR1 raise :class:`Preempted` inside, wherever the program is."""
+    """Let SIGTERM and SIGUSR1 raise :class:`Preempted` inside, wherever the program is.
+
+    The first counts: on its way out the program tidies up, and ends with the code that it said.
+    """
 
     def end(number: int, frame: FrameType | None) -> None:
-        raise Preempted
+        if not isinstance(sys.exc_info()[1], Preempted):
+            raise Preempted
 
-    with _handled(PREEMPTIONS, end):
-        yield
+    def again(lost: "sys.UnraisableHookArgs") -> None:
+        if isinstance(lost.exc_value, Preempted):
+            # it came in a destructor, out of which nothing is raised: once more, a little later
+            main = threading.main_thread().ident, signal.SIGTERM
+            threading.Timer(0.05, signal.pthread_kill, main).start()
+        else:
+            before(lost)
+
+    before, sys.unraisablehook = sys.unraisablehook, again
+    with _handled(PREEMPTIONS, end) as taken:
+        try:
+            yield
+        except Preempted:
+            for n in taken:
+                signal.signal(n, signal.SIG_IGN)
+            taken.clear()  # until the process is gone
+            raise
+        finally:
+            sys.unraisablehook = before
 
 
 @contextmanager
-def _handled(numbers: tuple[int, ...], handler: object) -> Iterator[None]:
+def _handled(numbers: tuple[int, ...], handler: object) -> Iterator[dict[int, object]]:
+    """Give the handlers that were there before, and that come back."""
     if threading.current_thread() is not threading.main_thread():
-        yield  # Python gives signals to the main thread alone
+        yield {}  # Python gives signals to the main thread alone
         return
     before = {number: signal.getsignal(number) for number in numbers}
-    taken = {n: h for n, h in before.items() if h is not signal.SIG_IGN and h is not None}
+    taken: dict[int, object] = {
+        n: h for n, h in before.items() if h is not signal.SIG_IGN and h is not None
+    }
     for number in taken:
         signal.signal(number, handler)  # type: ignore[arg-type]
     try:
-        yield
+        yield taken
     finally:
         for number, old in taken.items():
-            signal.signal(number, old)
+            signal.signal(number, old)  # type: ignore[arg-type]

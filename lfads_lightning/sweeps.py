@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from lfads_lightning.config import LFADSError
-from lfads_lightning.documents import read_document
+from lfads_lightning.documents import read_document, read_json
 from lfads_lightning.files import BEST, whole_file
 from lfads_lightning.lock import run_lock
 from lfads_lightning.signals import Preempted
@@ -150,7 +150,11 @@ def ranked(folder: Path) -> list[Job]:
         failed = (path.parent / ERROR).is_file()
         status = "failed" if failed else "cut off" if scores is None else "finished"
         criterion = math.inf if scores is None else _criterion(scores)
-        settings = read_document(path.read_bytes(), str(path)) or {}
+        try:
+            settings = read_document(path.read_bytes(), str(path))
+        except (OSError, LFADSError):
+            settings = None  # damaged: the job has said so, and the others count
+        settings = settings if isinstance(settings, dict) else {}
         jobs.append(Job(path.parent.name, status, criterion, settings, path.parent))
     # the file system lists in no order; numbers of jobs are numbers
     return sorted(jobs, key=lambda job: (job.criterion, job.number.zfill(8)))
@@ -173,17 +177,19 @@ def duration(seconds: float) -> str:
 def _scores(folder: Path) -> dict[str, Any] | None:
     for path in (folder / "scores.json", folder / BEST / "scores.json"):
         try:
-            return json.loads(path.read_text())
+            scores = read_json(path)
         except FileNotFoundError:
             continue
-        except ValueError:
-            return None
+        except LFADSError:
+            return None  # damaged: the job is run to its end once more, which is soon
+        known = isinstance(scores, dict) and isinstance(scores.get("criterion"), int | float | None)
+        return scores if known else None
     return None
 
 
 def _criterion(scores: dict[str, Any]) -> float:
     value = scores.get("criterion")
-    return math.inf if value is None else float(value)
+    return math.inf if value is None or math.isnan(value) else float(value)
 
 
 def write_results(folder: Path, jobs: Sequence[Job]) -> None:

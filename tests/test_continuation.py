@@ -17,7 +17,7 @@ from hydra.core.global_hydra import GlobalHydra
 
 import lfads_lightning as lfads
 from benchmarks.crash import child, contents, contents_of_search, different, ended
-from lfads_lightning import cli, runs, signals
+from lfads_lightning import api, cli, runs, signals
 from lfads_lightning.config import LFADSError
 from lfads_lightning.data.datamodule import TrainingBatches
 from lfads_lightning.data.sessions import sessions_from_arrays
@@ -343,6 +343,86 @@ def test_program_that_is_not_training_ends_at_once(program, tmp_path, monkeypatc
     assert process.wait(5) == 75
 
 
+def test_further_signals_change_nothing_once_it_ends(program, tmp_path, monkeypatch):
+    """SLURM sends SIGTERM to each process of a job, and a wrapper hands it on once more."""
+
+    def load(config):
+        try:
+            (tmp_path / "loading").write_text("1\n")
+            time.sleep(60)
+        finally:
+            (tmp_path / "ending").write_text("1\n")
+            for _ in range(20):
+                time.sleep(0.01)
+            (tmp_path / "tidy").touch()
+
+    monkeypatch.setattr(runs, "load_data", load)
+    process = program(*WORDS, "output.lfads_save_dir=run")
+    wait_for(tmp_path / "loading", process)
+    os.kill(process.pid, signal.SIGTERM)
+    wait_for(tmp_path / "ending", process)
+    while process.poll() is None:
+        os.kill(process.pid, signal.SIGTERM)
+        os.kill(process.pid, signal.SIGUSR1)
+        time.sleep(0.005)
+    assert process.wait(5) == 75, process.log.read_text()
+    assert (tmp_path / "tidy").exists()
+    assert not (tmp_path / "run" / ".running.json").exists()
+
+
+def test_signal_in_a_destructor_is_not_lost(program, tmp_path, monkeypatch):
+    class Slow:
+        def __del__(self):
+            (tmp_path / "within").write_text("1\n")
+            for _ in range(50):
+                time.sleep(0.01)
+
+    def load(config):
+        Slow()
+        time.sleep(60)
+
+    monkeypatch.setattr(runs, "load_data", load)
+    process = program(*WORDS, "output.lfads_save_dir=run")
+    wait_for(tmp_path / "within", process)
+    os.kill(process.pid, signal.SIGTERM)
+    assert process.wait(5) == 75
+    assert "Traceback" not in process.log.read_text()
+
+
+def test_signal_comes_before_hydra_is_there(program, tmp_path, monkeypatch):
+    """Imports from a busy network drive take long."""
+
+    def main():
+        (tmp_path / "importing").write_text("1\n")
+        time.sleep(60)
+
+    monkeypatch.setattr("lfads_lightning.cli.command.main", main)
+    process = program(*WORDS)
+    wait_for(tmp_path / "importing", process)
+    os.kill(process.pid, signal.SIGTERM)
+    assert process.wait(5) == 75
+
+
+def test_signal_while_scoring_says_how_to_go_on(program, tmp_path, monkeypatch):
+    finish = api.finish
+
+    def slow(*args):
+        (tmp_path / "scoring").write_text("1\n")
+        time.sleep(60)
+
+    monkeypatch.setattr(api, "finish", slow)
+    words = (*WORDS, "trainer.max_epochs=1", "output.lfads_save_dir=run")
+    process = program(*words)
+    wait_for(tmp_path / "scoring", process)
+    os.kill(process.pid, signal.SIGTERM)
+    assert process.wait(5) == 75
+    assert "all updates are saved" in process.log.read_text()
+    monkeypatch.setattr(api, "finish", finish)
+    again = program("resume=run")
+    assert again.wait(120) == 0, again.log.read_text()
+    assert (tmp_path / "run" / "scores.json").is_file()
+
+
 def test_terminated_sweep_stops_and_goes_on(program, tmp_path):
     words = (
         "-m",
@@ -490,3 +570,52 @@ def test_lost_future_does_not_count_as_the_best(train, run):
     write_index(folder, "checkpoint_lve", [names[-1], *names[:-1]])
     train("run", max_epochs=13, batch_size=12, kl_ic_weight=1000.0)  # no epoch is better
     assert read_index(folder, "checkpoint_lve")[-1] == names[-1]
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda c: c.pop("loops"),
+        lambda c: c.update(loops=3),
+        lambda c: c.update(callbacks=[]),
+        lambda c: c.update(optimizer_states=3),
+        lambda c: c.pop("lr_schedulers"),
+        lambda c: c.pop("pytorch-lightning_version"),
+        lambda c: c.update(rng=[]),
+        lambda c: c["lfads"].update(faults=-1),
+        lambda c: c["lfads"].update(sums=-1),
+    ],
+)
+def test_checkpoint_without_its_training_state_is_one_error(train, run, spoil):
+    path = find_checkpoint(run, "checkpoint")
+    checkpoint = torch.load(path, weights_only=True)
+    spoil(checkpoint)
+    torch.save(checkpoint, path)
+    with pytest.raises(LFADSError, match="its weights can be read, but training cannot go on"):
+        train(run.name, max_epochs=13)
+    lfads.load(run)
+
+
+@pytest.mark.parametrize("key", ["start_step", "n_updates", "n_batches", "costs"])
+def test_counts_of_a_checkpoint_are_counts(run, key):
+    path = find_checkpoint(run, "checkpoint")
+    checkpoint = torch.load(path, weights_only=True)
+    checkpoint["lfads"][key] = "x"
+    torch.save(checkpoint, path)
+    with pytest.raises(LFADSError, match="its record of the training is none"):
+        lfads.load(run)
+
+
+def test_weights_that_do_not_fit_their_own_parameters_are_called_so(train, run):
+    path = find_checkpoint(run, "checkpoint")
+    checkpoint = torch.load(path, weights_only=True)
+    name = next(iter(checkpoint["state_dict"]))
+    checkpoint["state_dict"][name] = torch.zeros(3, 3, 3)
+    torch.save(checkpoint, path)
+    with pytest.raises(LFADSError, match="its weights do not fit the parameters it states"):
+        train(run.name, max_epochs=13)
+
+
+def test_other_data_than_before_are_said(train, run):
+    with pytest.warns(UserWarning, match=r"other data: a: 12 \+ 5, b: 12 \+ 5 .* now a: 12 \+ 0"):
+        train(run.name, max_epochs=13, valid=False)

@@ -13,7 +13,7 @@ from test_train_cli import data_args
 
 import lfads_lightning as lfads
 from lfads_lightning import exporting
-from lfads_lightning.config import Kind
+from lfads_lightning.config import Kind, LFADSError
 from lfads_lightning.runs import run_kind
 
 pynwb = pytest.importorskip("pynwb")
@@ -326,3 +326,28 @@ def test_missing_extra_is_named(trained, data, monkeypatch, package):
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(lfads.LFADSError, match=rf'needs {package}; pip install "lfads-lightning'):
         getattr(post, f"to_{package}")()
+
+
+@pytest.mark.parametrize("what", ["link", "group", "huge", "session", "kind"])
+def test_results_changed_by_hand_are_one_error(run, tmp_path, what, capsys):
+    folder = run()
+    (path,) = folder.glob("*valid*.h5")
+    with h5py.File(path, "a") as file:
+        if what == "link":
+            file["other"] = h5py.ExternalLink(str(folder / "secret.h5"), "x")
+        elif what == "group":
+            file.create_group("other")
+        elif what == "huge":
+            file.create_dataset("other", (10**6, 10**6), "f4", chunks=(10, 10))
+        elif what == "session":
+            del file.attrs["session"]
+        else:
+            file.attrs["kind"] = [1, 2]
+    if what == "kind":  # none of ours: left out
+        assert [p.stem for p in lfads.export(folder, "npz")] == [
+            p.stem for p in folder.glob("*train*.h5")
+        ]
+        return
+    for to in exporting.FORMATS:
+        with pytest.raises(LFADSError, match=path.name):
+            lfads.export(folder, to)

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import resource
+import shutil
 import signal
 import socket
 import subprocess
@@ -13,7 +14,9 @@ import sys
 import threading
 import time
 
+import h5py
 import lightning.pytorch as pl
+import numpy as np
 import pytest
 import torch
 
@@ -22,7 +25,7 @@ from benchmarks.crash import child, ended
 from lfads_lightning import lock
 from lfads_lightning.config import LFADSError
 from lfads_lightning.data.sessions import sessions_from_arrays
-from lfads_lightning.files import remove_leftovers, whole_file
+from lfads_lightning.files import remove_leftovers, whole_file, whole_hdf5
 from lfads_lightning.lock import HOLDER, run_lock
 from lfads_lightning.search import members
 from lfads_lightning.training import module
@@ -243,6 +246,46 @@ def test_file_that_grows_too_large_is_one_error(train, tmp_path):
     assert not list((tmp_path / "run" / "checkpoints").iterdir())
 
 
+def test_full_disk_in_the_middle_of_an_hdf5_file_is_one_error(tmp_path):
+    """HDF5 itself fails a second time as it closes, and took the process down."""
+
+    def work():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        for limit in (0, 500, 3_000, 20_000, 60_000):
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+            with (
+                pytest.raises(LFADSError, match=r"results.h5: cannot be written \(File too large"),
+                whole_hdf5(tmp_path / "results.h5") as file,
+            ):
+                for i in range(8):
+                    noise = np.random.default_rng(i).random((50, 10, 20))
+                    file.create_dataset(f"x{i}", data=noise, compression="gzip")
+                    file[f"x{i}"].attrs["units"] = "none"
+            assert os.listdir(tmp_path) == ["log"]
+
+    assert ended(child(work, tmp_path / "log"), block=True) == 0, (tmp_path / "log").read_text()
+    with whole_hdf5(tmp_path / "results.h5") as file:
+        file["x"] = np.arange(5)
+    with h5py.File(tmp_path / "results.h5") as file:
+        assert file["x"][()].tolist() == [0, 1, 2, 3, 4]
+    with pytest.raises(ZeroDivisionError), whole_hdf5(tmp_path / "results.h5") as file:
+        file["x"] = 1 / 0
+    with h5py.File(tmp_path / "results.h5") as file:
+        assert len(file["x"]) == 5
+
+
+@pytest.mark.parametrize("what", ["", "tensorboard"])
+def test_folder_that_vanishes_while_it_trains_is_one_error(train, tmp_path, what):
+    class Remove(pl.Callback):
+        def on_train_epoch_start(self, trainer, pl_module):
+            if trainer.current_epoch == 2:
+                trainer.logger.experiment.flush()
+                shutil.rmtree(tmp_path / "run" / what)
+
+    with pytest.raises(LFADSError, match=r"cannot be written \(No such file or directory"):
+        train("run", Remove(), max_epochs=400)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="mounts a tmpfs")
 def test_read_only_folder_is_one_error(call, tmp_path):
     with mounted(tmp_path / "disk", "size=1m,ro") as disk:
@@ -250,6 +293,25 @@ def test_read_only_folder_is_one_error(call, tmp_path):
         assert result.code == 2
         assert f"{disk} cannot be written" in result.err
         assert "Traceback" not in result.err
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="mounts a tmpfs")
+def test_working_folder_that_is_read_only_or_gone_is_one_error(call, tmp_path, monkeypatch):
+    with mounted(tmp_path / "disk", "size=1m,ro") as disk:
+        monkeypatch.chdir(disk)
+        result = call("experiment=lorenz")
+        assert result.code == 2
+        assert f"{disk} cannot be written" in result.err
+        assert "Traceback" not in result.err
+        monkeypatch.chdir(tmp_path)
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    result = call("experiment=lorenz")
+    monkeypatch.chdir(tmp_path)
+    assert result.code == 2
+    assert result.err.count("\n") == 1
+    assert "the working folder cannot be entered" in result.err
 
 
 def test_file_in_place_of_the_folder_is_one_error(call, tmp_path):
@@ -323,7 +385,9 @@ def test_waiting_process_gets_in_when_the_other_ends(tmp_path):
     assert ended(pid, block=True) == 0
 
 
-@pytest.mark.parametrize(("silence_s", "refused"), [(5, True), (100, True), (130, False)])
+@pytest.mark.parametrize(
+    ("silence_s", "refused"), [(5, True), (100, True), (130, False), (-86400, False)]
+)
 def test_process_of_another_host_counts_as_long_as_it_gives_signs(tmp_path, silence_s, refused):
     holder = tmp_path / HOLDER
     holder.write_text(json.dumps({"host": "elsewhere", "pid": 1, "since": "2026-01-01 00:00:00"}))

@@ -16,7 +16,7 @@ import torch
 import yaml
 
 import lfads_lightning as lfads
-from lfads_lightning import params
+from lfads_lightning import documents, params
 from lfads_lightning.config import Config, LFADSError
 from lfads_lightning.data import session_files
 from lfads_lightning.data.session_files import read_sessions, write_session
@@ -370,3 +370,29 @@ def test_any_bytes_are_a_document_or_one_error(content):
     except LFADSError as error:
         said = str(error)
     assert said.startswith("x: ")
+
+
+@pytest.mark.parametrize("content", [b"[" * 100_000, b'{"a": 1, "b', b"\xff\xfe", b"", b"9" * 5000])
+def test_any_bytes_in_place_of_json_are_one_error(tmp_path, content):
+    (tmp_path / "x.json").write_bytes(content)
+    with pytest.raises(LFADSError, match=r"x.json: is not JSON"):
+        documents.read_json(tmp_path / "x.json")
+    (tmp_path / "y.json").mkdir()
+    with pytest.raises(LFADSError, match=r"y.json: cannot be read"):
+        documents.read_json(tmp_path / "y.json")
+    with pytest.raises(FileNotFoundError):
+        documents.read_json(tmp_path / "z.json")
+
+
+def test_rows_of_a_damaged_table_are_read_as_far_as_they_go(tmp_path):
+    path = tmp_path / "metrics.csv"
+    path.write_bytes(b"epoch,total\n0,1.5\n1\n2,\xff\n3,4,5,6\n4," + b"1" * 200_000 + b"\n5,6\n")
+    rows = documents.read_rows(path)
+    assert [row["epoch"] for row in rows] == ["0", "1", "2", "3"]
+    assert [row["total"] for row in rows] == ["1.5", "", "\ufffd", "4"]
+    assert documents.read_rows(tmp_path) == documents.read_rows(tmp_path / "none") == []
+
+
+def test_parameters_from_a_device_without_an_end_are_refused():
+    with pytest.raises(LFADSError, match="too many for a file of settings"):
+        params.read_params_file("/dev/zero")

@@ -180,6 +180,19 @@ def test_report_is_made_without_the_data_and_says_so(run, tmp_path):
     assert "few_trials" in page.text  # as training found
 
 
+def test_report_copes_with_damaged_files_of_the_run(run, tmp_path, capsys, short_reports):
+    folder = shutil.copytree(run / "run", tmp_path / "run")
+    for name in ("evaluation.json", "report.json"):
+        (folder / name).write_text("[" * 100_000)
+    with (folder / "metrics.csv").open("ab") as file:
+        file.write(b"\xff\xfe,1\n7," + b"1" * 200_000 + b"\n")
+    command.main([str(folder)])
+    (folder / "scores.json").write_text("[" * 100_000)
+    with pytest.raises(SystemExit, match="2"):
+        command.main([str(folder)])
+    assert "scores.json: is not JSON" in capsys.readouterr().err
+
+
 def test_report_of_a_run_from_python_has_no_data_later(tmp_path, counts):
     lfads.fit(counts, lfads_save_dir=str(tmp_path / "run"), max_epochs=1, report=False, **SIZES)
     command.main([str(tmp_path / "run")])

@@ -19,6 +19,7 @@ import lfads_lightning as lfads
 from lfads_lightning.config import LFADSError
 from lfads_lightning.data.sessions import sessions_from_arrays
 from lfads_lightning.params import read_config
+from lfads_lightning.report import search_report
 from lfads_lightning.search import engines, members
 from lfads_lightning.search.run import run_of_best, run_search
 from lfads_lightning.search.space import Range, read_space
@@ -419,6 +420,42 @@ def test_damaged_journal_and_scores_are_errors(search):
     members.checkpoint_of(folder, 0, 0).with_suffix(".json").write_text("[]")
     with pytest.raises(LFADSError, match="is no score of a member"):
         members.score_of(folder, task)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"generations": 3},
+        {"generations": [3]},
+        {"generations": [{}]},
+        {"generations": None},
+        {"best": 3},
+        {"best": {}},
+        {"seconds": "x"},
+    ],
+)
+def test_journal_of_other_types_is_one_error_and_its_report_does_without(
+    search, change, monkeypatch
+):
+    _, folder = search(max_generations=1)
+    state = json.loads((folder / "search.json").read_text())
+    (folder / "search.json").write_text(json.dumps(state | change))
+    with pytest.raises(LFADSError, match="search.json: is damaged"):
+        search(max_generations=2)
+    monkeypatch.setattr(search_report, "save", lambda *args: None)  # figures take long
+    search_report.write_search_report(folder)
+    assert (folder / "report.html").is_file()
+
+
+def test_plans_of_a_journal_are_checked(search):
+    _, folder = search(max_generations=1)
+    state = json.loads((folder / "search.json").read_text())
+    for key, value in (("donors", [99, 0, 1]), ("settings", [{}] * 3), ("scores", ["a", "b", "c"])):
+        spoilt = json.loads(json.dumps(state))
+        spoilt["generations"][0][key] = value
+        (folder / "search.json").write_text(json.dumps(spoilt))
+        with pytest.raises(LFADSError, match="search.json: is damaged"):
+            search(max_generations=2)
 
 
 def test_unfinished_search_has_no_run(search):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import warnings
 from pathlib import Path
@@ -375,3 +376,20 @@ def test_warnings_can_be_left_out(output_dist: str) -> None:
     assert session.valid is None
     with refused("train_data[0, 0, 0] is nan"):
         sessions_from_arrays({"a": changed(COUNTS, (0, 0, 0), np.nan)}, **config)
+
+
+@pytest.mark.parametrize("name", ["a\\b", "a\nb", "x" * 151, b"\xff", "a\0b"])
+def test_session_names_that_make_no_file_names_are_refused_before_training(tmp_path, name):
+    """The checkpoints of such a run could not be loaded, or its results not be written."""
+    counts = np.ones((4, 5, 3))
+    if name != "a\0b":  # no file has this name
+        write_session(tmp_path / "good.h5", train_data=counts)
+        raw = name if isinstance(name, bytes) else name.encode()
+        os.rename(tmp_path / "good.h5", os.fsencode(tmp_path) + b"/m_" + raw + b".h5")
+        with pytest.raises(LFADSError, match="cannot be a session of the name"):
+            load_sessions(tmp_path, "m", output_dist="poisson", ext_input_dim=0, factors_dim=3)
+    for other in (os.fsdecode(name), "a/b"):
+        with pytest.raises(LFADSError, match="cannot be a session of the name"):
+            sessions_from_arrays(
+                {other: counts}, output_dist="poisson", ext_input_dim=0, factors_dim=3
+            )

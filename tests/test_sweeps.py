@@ -241,3 +241,26 @@ def test_a_missing_extra_is_named(sweep, monkeypatch, preset, extra):
     result, _ = sweep("-m", "seed=0,1", preset)
     assert result.code == 2
     assert f'{preset} needs an extra: pip install "lfads-lightning[{extra}]"' in result.err
+
+
+@pytest.mark.parametrize("content", ["[1]", "3", '{"criterion": "abc"}', "[" * 100_000])
+def test_job_with_damaged_scores_is_run_to_its_end_again(sweep, call, content):
+    _, folder = sweep("-m", "seed=0,1")
+    before = results(folder)
+    (folder / "0" / "scores.json").write_text(content)
+    result = call(f"resume={folder}")
+    assert result.code == 0, result.err
+    assert results(folder) == before
+
+
+@pytest.mark.parametrize("content", ["[1]", "text", "3", "", "{", "\x00"])
+def test_job_with_damaged_settings_fails_and_the_others_count(sweep, call, content):
+    _, folder = sweep("-m", "seed=0,1")
+    (folder / "0" / "job.yaml").write_text(content)
+    result = call(f"resume={folder}")
+    assert result.code == 1
+    assert "Traceback" not in result.err
+    assert {row["job"]: row["status"] for row in results(folder)} == {
+        "1": "finished",
+        "0": "failed",
+    }

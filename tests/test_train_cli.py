@@ -1,5 +1,6 @@
 """The command line, from the outside: what it prints, what it writes, how it says what is wrong."""
 
+import csv
 import json
 import os
 import re
@@ -819,6 +820,22 @@ def test_damaged_config_of_a_run(fails, own_copy, content, parts):
     where = f"output.lfads_save_dir={own_copy}"
     fails(["kind=prior_sample", where], str(own_copy / "config.yaml"), *parts)
     fails([where], str(own_copy / "config.yaml"), *parts)
+
+
+def test_missing_config_of_a_run(fails, own_copy):
+    (own_copy / "config.yaml").unlink()
+    where = f"output.lfads_save_dir={own_copy}"
+    fails(["kind=posterior_push_mean", where], str(own_copy), "config.yaml is missing")
+
+
+@pytest.mark.parametrize("content", [b"", b"epoch,st", b"\xff\xfe\n", b"hello\nworld\n"])
+def test_run_with_damaged_logs_goes_on(call, own_copy, content):
+    for name in ("metrics.csv", "fitlog.csv"):
+        (own_copy / name).write_bytes(content)
+    result = call(f"resume={own_copy}", "trainer.max_epochs=5")
+    assert result.code == 0, result.err
+    with (own_copy / "metrics.csv").open(newline="") as file:
+        assert [row["epoch"] for row in csv.DictReader(file)] == ["3", "4"]
 
 
 @pytest.mark.parametrize("content", ["{", "3", "[1, 2]"])

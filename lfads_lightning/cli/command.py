@@ -2,7 +2,6 @@
 
 import sys
 import time
-import warnings
 from contextlib import nullcontext, suppress
 from pathlib import Path
 
@@ -15,43 +14,37 @@ from omegaconf import DictConfig
 from lfads_lightning import params, signals, sweeps
 from lfads_lightning.cli.overrides import parsed, prepare, presets_of, with_overrides
 from lfads_lightning.cli.settings import resolve, settings_text, sweep_folder
-from lfads_lightning.commands import fail, show_warning
+from lfads_lightning.commands import command, fail
 from lfads_lightning.config import Kind, LFADSError
 from lfads_lightning.files import new_run_folder, presets_dir
 from lfads_lightning.lock import run_lock
 from lfads_lightning.search.space import drawn_settings
 
 
+@command
 def main() -> None:
-    """Run ``python train.py ...`` and ``lfads-train ...``; a user's mistake ends with one line."""
-    warnings.showwarning = show_warning
+    """Read the command line and do what it says; a user's mistake ends with one line."""
     given, _ = get_args_parser().parse_known_args()
     if given.help:
-        with suppress(BrokenPipeError):  # --help | head
-            print(help_text(given.config_dir), flush=True)
+        print(help_text(given.config_dir))
         return
     try:
-        sys.argv[1:] = prepare(sys.argv[1:])
-        if given.cfg == "job" and given.package is None:
-            print(settings_text(sys.argv[1:]), end="")
-            return
-        folder = sweep_folder(sys.argv[1:])
-        given, _ = get_args_parser().parse_known_args()
-    except LFADSError as error:
-        fail(error)
+        Path.cwd()
+    except OSError as error:
+        raise LFADSError(
+            f"the working folder cannot be entered ({error.strerror}); cd to another"
+        ) from error
+    sys.argv[1:] = prepare(sys.argv[1:])
+    if given.cfg == "job" and given.package is None:
+        print(settings_text(sys.argv[1:]), end="")
+        return
+    folder = sweep_folder(sys.argv[1:])
+    given, _ = get_args_parser().parse_known_args()
     if folder is not None:
         sys.argv[1:] = with_overrides(sys.argv[1:], given.overrides, [sweeps.dir_word(folder)])
     run = hydra.main(version_base="1.3", config_path=str(presets_dir()), config_name="config")(_run)
-    try:
-        with signals.end_the_program():
-            with (
-                nullcontext()
-                if folder is None
-                else sweeps.recorded(folder, sys.argv[1:], _report_sweep)
-            ):
-                run()
-    except LFADSError as error:  # of the sweep; a run says its own
-        fail(error)
+    with nullcontext() if folder is None else sweeps.recorded(folder, sys.argv[1:], _report_sweep):
+        run()
 
 
 def _report_sweep(folder: Path) -> None:

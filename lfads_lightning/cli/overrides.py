@@ -210,6 +210,8 @@ def _implied(values: dict[str, Any], keys: set[str], is_sweep: bool) -> list[str
             file=sys.stderr,
         )
         extra.append(f"experiment={DEFAULT_EXPERIMENT}")
+    if folder is None and not is_sweep and "hydra.run.dir" not in keys:
+        _check_writable(Path("outputs"))
     if folder is not None and not is_sweep:
         _check_writable(Path(_text(folder)))
         extra.append("hydra.run.dir='" + _text(folder).replace("'", "\\'") + "'")

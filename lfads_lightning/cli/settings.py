@@ -96,6 +96,12 @@ def resolve(
     given = config.output.lfads_save_dir
     folder = None if given is None else local_run(given)
     saved = None if folder is None else params.read_config(folder)
+    if saved is None and folder is not None and config.kind is not Kind.train:
+        if (folder / "checkpoints").is_dir():
+            raise LFADSError(
+                f"{folder}: config.yaml is missing, which says how the model was trained and on "
+                "what; restore it"
+            )
     if saved is None:
         config = with_model_of_start(config, settings)
     if folder is not None and saved is not None:

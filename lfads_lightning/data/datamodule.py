@@ -303,6 +303,11 @@ def _n_trials(splits: dict[str, Split]) -> dict[str, int]:
     return {name: len(split.data) for name, split in splits.items()}
 
 
+def n_trials_of(sessions: Sequence[Session]) -> dict[str, list[int]]:
+    """Return the number of training and validation trials of each session."""
+    return {s.name: [0 if p is None else len(p.data) for p in (s.train, s.valid)] for s in sessions}
+
+
 def load_data(config: Config) -> list[Session]:
     """Read the sessions that a config names, or generate the embedded data set of that name.
 

@@ -330,6 +330,35 @@ def read_array(group: h5py.Group, key: str, where: str, matlab: bool) -> np.ndar
     Returns:
         The array; None if it is empty.
     """
+    dataset = own_dataset(group, key, where)
+    if dataset.shape is None or dataset.attrs.get("MATLAB_empty"):
+        return None
+    is_text = takes_text(key.lower()) and h5py.check_string_dtype(dataset.dtype) is not None
+    if not is_text:
+        check_dtype(where, dataset.dtype)
+    array = np.asarray(dataset.asstr()[()], dtype=str) if is_text else np.asarray(dataset[()])
+    if matlab or "MATLAB_class" in dataset.attrs:
+        array = array.T
+        if key.lower() == "event" and dataset.attrs.get("MATLAB_class") == b"char":
+            return np.array("".join(map(chr, array.ravel())))
+        # MATLAB drops a last axis of length 1; that I or K is 1 is likelier than a mistake
+        if key.lower().endswith(("_ext_input", "_behaviour")) and array.ndim == 2:
+            array = array[..., None]
+    return array
+
+
+def own_dataset(group: h5py.Group, key: str, where: str) -> h5py.Dataset:
+    """Find an array that the file itself holds, and that memory can take.
+
+    Args:
+        group: that holds it.
+        key: its name there.
+        where: names it in errors.
+
+    Raises:
+        LFADSError: a link, a group, values in another file, or far more declared than stored.
+        KeyError: there is none.
+    """
     link = group.get(key, getlink=True)
     # a link can lead to any file that this process may open: look at it before following it
     if link is None:
@@ -342,19 +371,6 @@ def read_array(group: h5py.Group, key: str, where: str, matlab: bool) -> np.ndar
         raise LFADSError(f"{where} is a group; expected an array of numbers")
     if dataset.external or dataset.is_virtual:
         raise LFADSError(f"{where} keeps its values in another file; store the array itself")
-    if dataset.shape is None or dataset.attrs.get("MATLAB_empty"):
-        return None
-    is_text = takes_text(key.lower()) and h5py.check_string_dtype(dataset.dtype) is not None
-    if not is_text:
-        check_dtype(where, dataset.dtype)
-    check_declared(where, dataset.shape, dataset.dtype.itemsize)
+    check_declared(where, dataset.shape or (), dataset.dtype.itemsize)
     check_filled(where, dataset)
-    array = np.asarray(dataset.asstr()[()], dtype=str) if is_text else np.asarray(dataset[()])
-    if matlab or "MATLAB_class" in dataset.attrs:
-        array = array.T
-        if key.lower() == "event" and dataset.attrs.get("MATLAB_class") == b"char":
-            return np.array("".join(map(chr, array.ravel())))
-        # MATLAB drops a last axis of length 1; that I or K is 1 is likelier than a mistake
-        if key.lower().endswith(("_ext_input", "_behaviour")) and array.ndim == 2:
-            array = array[..., None]
-    return array
+    return dataset

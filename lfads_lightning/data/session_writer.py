@@ -16,7 +16,7 @@ from lfads_lightning.copies import local_copies
 from lfads_lightning.data.arrays import as_array, as_counts, check_finite
 from lfads_lightning.data.labels import takes_text
 from lfads_lightning.data.sessions import KEYS, assemble, check_alignment, check_ext_input
-from lfads_lightning.files import whole_file
+from lfads_lightning.files import whole_hdf5
 from lfads_lightning.stores import path_or_address
 
 CHUNK_BYTES = 2**19  # about; larger than this only where one trial is
@@ -142,7 +142,7 @@ def _write(path: Path, given: Mapping[str, Any], extra: Mapping[str, Any]) -> No
             counts = as_counts(arrays[key])
             arrays[key] = arrays[key] if counts is None else counts
     stored = {**arrays, **{key: value for key, value in extra.items() if value is not None}}
-    with whole_file(path) as unfinished, h5py.File(unfinished, "w") as file:
+    with whole_hdf5(path) as file:
         for key, value in stored.items():
             _write_array(file, key, value, f"{path}: {key}")
 

@@ -37,6 +37,7 @@ from numpy.typing import ArrayLike
 from lfads_lightning.config import LFADSError
 from lfads_lightning.data.arrays import (
     as_array,
+    check_name,
     listed,
     nearest,
     sizes,
@@ -184,6 +185,7 @@ def sessions_from_arrays(
 
 def assemble(name: str, source: str, arrays: Mapping[str, np.ndarray]) -> Session:
     """Make a session of the arrays under documented keys, in the types they come in."""
+    check_name(name, source)
     arrays = tidy(source, arrays)
     if "train_data" not in arrays:
         raise LFADSError(f"{source}: train_data is an empty array; expected E×T×D")

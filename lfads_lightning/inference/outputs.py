@@ -11,7 +11,7 @@ import yaml
 
 from lfads_lightning.config import Config, Kind, OutputDist
 from lfads_lightning.data.sessions import Session, Split
-from lfads_lightning.files import whole_file
+from lfads_lightning.files import whole_hdf5
 from lfads_lightning.inference.posterior import Posterior, Prior, push_mean, sample_and_average
 from lfads_lightning.inference.trained import Trained
 from lfads_lightning.params import to_dict
@@ -141,7 +141,7 @@ def write_model_params(
     path = folder / (f"{stem}_model_params.h5" if stem else "model_params.h5")
     arrays: dict[str, Any] = {n.replace("/", "_"): a for n, a in trained.model_params().items()}
     arrays |= moments | {"LFADS_global_step:0": np.int64(trained.step)}
-    with whole_file(path) as temporary, h5py.File(temporary, "w") as file:
+    with whole_hdf5(path) as file:
         for name, array in arrays.items():
             file[name] = array
         _describe(file, trained, config, {"layout": "weights are (in, out), y = x W + b"})
@@ -161,7 +161,7 @@ def _write(
     labels: Mapping[str, np.ndarray] | None = None,
 ) -> Path:
     labels = labels or {}
-    with whole_file(path) as temporary, h5py.File(temporary, "w") as file:
+    with whole_hdf5(path) as file:
         for name, array in result._asdict().items():
             if array is None or name == "rates":  # rates are in output_dist_params
                 continue

@@ -17,7 +17,7 @@ from lfads_lightning.data.session_files import (
     may_be_session,
     opened,
 )
-from lfads_lightning.files import whole_file
+from lfads_lightning.files import whole_hdf5
 from lfads_lightning.mirrors import mirrored, open_run
 from lfads_lightning.params import read_config
 from lfads_lightning.recordings.chops import Places, merge_chops, read_places
@@ -118,7 +118,7 @@ def _merge(run: Path, session: str, kind: str, files: dict[str, Path], session_f
     places = read_places(session_file)
     stem = next(iter(files.values())).name.split(f"_{session}_")[0]
     path = run / f"{stem}_{session}_merged_{kind}.h5"
-    with whole_file(path) as temporary, h5py.File(temporary, "w") as out:
+    with whole_hdf5(path) as out:
         for name, dims in _by_bin(files, places).items():
             arrays = {}
             for split, file_path in files.items():

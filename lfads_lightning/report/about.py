@@ -13,6 +13,7 @@ import torch
 
 from lfads_lightning.config import Config
 from lfads_lightning.data.sessions import Session
+from lfads_lightning.documents import read_json
 from lfads_lightning.files import whole_file
 from lfads_lightning.params import dotted_names, flat_value
 from lfads_lightning.report.findings import Finding
@@ -57,7 +58,7 @@ def write_record(folder: Path, record: Record) -> None:
 def read_record(folder: Path) -> Record:
     """Read report.json; empty where it is not there or not to be read."""
     try:
-        state = json.loads((folder / FILE).read_text())
+        state = read_json(folder / FILE)
         machine = {str(k): str(v) for k, v in state["machine"].items()}
         found = [
             Finding(**{k: str(entry[k]) for k in Finding._fields}) for entry in state["findings"]

@@ -1,7 +1,6 @@
 """``lfads-report FOLDER``: write the report of a run, a sweep or a search anew."""
 
 import argparse
-import json
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from lfads_lightning import params, sweeps
 from lfads_lightning.commands import command
 from lfads_lightning.config import LFADSError
+from lfads_lightning.documents import read_json
 from lfads_lightning.mirrors import mirrored, open_run
 
 if TYPE_CHECKING:
@@ -86,14 +86,11 @@ def _write_run(folder: Path) -> None:
 
 def _scores(folder: Path) -> dict[str, Any]:
     try:
-        scores = json.loads((folder / "scores.json").read_text())
+        scores = read_json(folder / "scores.json")
     except FileNotFoundError:
         return {}  # cut off before its end
-    except ValueError as error:
-        raise LFADSError(
-            f"{folder / 'scores.json'}: is not JSON ({error}); delete it for a report "
-            "without scores"
-        ) from error
+    except LFADSError as error:
+        raise LFADSError(f"{error}; delete it for a report without scores") from error
     return scores if isinstance(scores, dict) else {}
 
 

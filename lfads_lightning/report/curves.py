@@ -1,11 +1,11 @@
 """Learning curves of a run, from its metrics.csv."""
 
-import csv
 from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
 
+from lfads_lightning.documents import read_rows
 from lfads_lightning.report.style import (
     FAINT,
     OURS,
@@ -35,11 +35,7 @@ _UNITS = {"co_bps": "bits / spike", "fp_bps": "bits / spike"}
 
 def read_metrics(path: Path) -> Columns:
     """Read a run's metrics.csv: name to (epochs,), NaN where a cell is empty; {} without a file."""
-    try:
-        with path.open(newline="") as file:
-            rows = list(csv.DictReader(file))
-    except FileNotFoundError:
-        return {}
+    rows = read_rows(path)
     names = [name for name in (rows[0] if rows else {}) if name]
     return {name: np.array([_number(row.get(name)) for row in rows]) for name in names}
 

@@ -1,6 +1,5 @@
 """The report of a run: what was run, how it went, what came of it, and what to look out for."""
 
-import json
 import math
 import warnings
 from collections.abc import Mapping, Sequence
@@ -12,6 +11,7 @@ import numpy as np
 from lfads_lightning.config import Config, LFADSError
 from lfads_lightning.data.alignment import carried_alignment
 from lfads_lightning.data.sessions import Session
+from lfads_lightning.documents import read_json
 from lfads_lightning.evaluation.table import FILE as EVALUATION_FILE
 from lfads_lightning.inference.posterior import Evaluation, Posterior
 from lfads_lightning.metrics import bits_per_spike, rate_r2
@@ -199,7 +199,7 @@ def _score_tables(folder: Path, scores: Mapping[str, Any], inferred: Inferred | 
 def _evaluation_tables(folder: Path) -> list[Table]:
     """Return the tables of evaluation.json, models against metrics; none without it."""
     try:
-        evaluation = json.loads((folder / EVALUATION_FILE).read_text())
+        evaluation = read_json(folder / EVALUATION_FILE)
         tables = []
         notes = evaluation.get("notes", {})
         for session, splits in evaluation.items():

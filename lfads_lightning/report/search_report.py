@@ -1,14 +1,12 @@
 """The reports of many runs: a sweep's jobs, a search's members."""
 
-import csv
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from lfads_lightning.config import Config, LFADSError
-from lfads_lightning.documents import read_document
+from lfads_lightning.documents import read_document, read_json, read_rows
 from lfads_lightning.files import BEST
 from lfads_lightning.params import read_config
 from lfads_lightning.report import about
@@ -133,7 +131,8 @@ def write_search_report(folder: Path) -> None:
     save(pictures, folder / FIGURES)
     journal = _journal(folder)
     _add_members(folder, config, journal)
-    best = journal.get("best") or {}
+    best = journal.get("best")
+    best = best if isinstance(best, dict) else {}
     tiles = [
         Tile(str(int(last_generation) + 1), f"generations of {len(last)} members"),
         Tile(last[0]["until_epoch"], "epochs"),
@@ -166,16 +165,21 @@ def write_search_report(folder: Path) -> None:
 
 def _add_members(folder: Path, config: Config, journal: dict[str, Any]) -> None:
     """Write each member's settings and scores, of the last generation, for the HParams tab."""
-    ended = [(g, p) for g, p in enumerate(journal.get("generations", ())) if p.get("scores")]
-    if not ended:
-        return
-    generation, plan = ended[-1]
-    for member, settings in enumerate(plan["settings"]):
-        task = Task(member, generation, plan["until_epoch"], settings, None)
+    try:
+        ended = [(g, p) for g, p in enumerate(journal["generations"]) if p["scores"]]
+        generation, plan = ended[-1]
+        tasks = [
+            Task(member, generation, int(plan["until_epoch"]), dict(settings), None)
+            for member, settings in enumerate(plan["settings"])
+        ]
+    except (LookupError, TypeError, ValueError):
+        return  # none has ended, or the journal is damaged: the report does without
+    for task in tasks:
+        member = task.member
         where = member_folder(folder, member)
         try:
             scores = {"criterion": plan["scores"][member], **valid_of(folder, member, generation)}
-        except (OSError, ValueError, KeyError):
+        except (OSError, ValueError, LookupError, TypeError):
             continue  # deleted: the report does without
         steps = read_metrics(where / "metrics.csv").get("step")
         known = steps is not None and len(steps) > 0 and math.isfinite(steps[-1])
@@ -184,16 +188,24 @@ def _add_members(folder: Path, config: Config, journal: dict[str, Any]) -> None:
 
 
 def _history(folder: Path) -> list[dict[str, str]]:
-    try:
-        with (folder / HISTORY).open(newline="") as file:
-            return list(csv.DictReader(file))
-    except FileNotFoundError:
+    """Return the rows that are whole; of a damaged table, none or some."""
+    rows = read_rows(folder / HISTORY)
+    wanted = {"generation", "member", "donor", "until_epoch", "score"}
+    if not rows or not wanted <= rows[0].keys():
         return []
+    return [row for row in rows if all(map(_is_number, row.values()))]
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        return not math.isnan(float(cell))
+    except ValueError:
+        return False
 
 
 def _journal(folder: Path) -> dict[str, Any]:
     try:
-        state = json.loads((folder / JOURNAL).read_text())
+        state = read_json(folder / JOURNAL)
     except (OSError, ValueError):
         return {}
     return state if isinstance(state, dict) else {}

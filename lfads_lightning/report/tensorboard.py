@@ -15,6 +15,7 @@ from torch.utils.tensorboard.summary import hparams
 
 from lfads_lightning.config import Config
 from lfads_lightning.data.sessions import Session
+from lfads_lightning.files import writing
 from lfads_lightning.inference.posterior import Evaluation
 from lfads_lightning.params import to_dict
 from lfads_lightning.report.about import NO_SETTINGS
@@ -22,6 +23,7 @@ from lfads_lightning.report.figures import one_trial
 from lfads_lightning.report.population import of_trials
 from lfads_lightning.report.style import Drawing, Picture, render
 from lfads_lightning.report.trials import Trials, shown_trials
+from lfads_lightning.training.logs import silent_writers
 from lfads_lightning.training.module import LFADSModule
 
 MOST_TRIALS, DPI = 48, 80
@@ -59,7 +61,8 @@ class Figures(pl.Callback):
         started, is_trial = time.monotonic(), self.every_n_epochs is None and self.longest == 0
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
-                self._draw(logger.experiment, pl_module, first_alone=is_trial)
+                with writing(logger.log_dir):
+                    self._draw(logger.experiment, pl_module, first_alone=is_trial)
         seconds = time.monotonic() - started
         self.seconds += seconds
         of_a_set = seconds * FIGURES_OF_A_SPLIT * len(self.session.splits) if is_trial else seconds
@@ -125,8 +128,19 @@ def add_scores(
         pictures: by split.
     """
     folder = folder / "tensorboard"
-    for old in folder.glob(f"events.out.tfevents.*{_SUFFIX}"):
-        old.unlink()
+    with writing(folder), silent_writers():
+        for old in folder.glob(f"events.out.tfevents.*{_SUFFIX}"):
+            old.unlink()
+        _write_scores(folder, config, scores, step, pictures)
+
+
+def _write_scores(
+    folder: Path,
+    config: Config,
+    scores: Mapping[str, Any],
+    step: int,
+    pictures: Mapping[str, Sequence[Picture]],
+) -> None:
     metrics = {
         f"final/{name.replace('/', '_')}": float(value)
         for name, value in scores.items()

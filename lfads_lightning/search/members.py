@@ -11,6 +11,7 @@ import lightning.pytorch as pl
 
 from lfads_lightning.config import Algorithm, Config, LFADSError
 from lfads_lightning.data.sessions import Session
+from lfads_lightning.documents import read_json
 from lfads_lightning.files import remove_leftovers, whole_file
 from lfads_lightning.lock import SECONDS_OF_SILENCE, run_lock
 from lfads_lightning.params import from_flat
@@ -123,7 +124,7 @@ def score_of(search: Path, task: Task) -> float | None:
     """Return the score of a finished task; None where it is not finished."""
     result = checkpoint_of(search, task.member, task.generation)
     try:
-        score = json.loads(result.with_suffix(".json").read_text())["score"]
+        score = read_json(result.with_suffix(".json"))["score"]
     except FileNotFoundError:
         return None
     except (ValueError, TypeError, KeyError) as error:
@@ -138,4 +139,4 @@ def score_of(search: Path, task: Task) -> float | None:
 def valid_of(search: Path, member: int, generation: int) -> dict[str, float]:
     """Return the validation metrics of a finished member."""
     path = checkpoint_of(search, member, generation).with_suffix(".json")
-    return json.loads(path.read_text())["valid"]
+    return read_json(path)["valid"]

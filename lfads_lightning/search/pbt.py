@@ -14,7 +14,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from lfads_lightning import params
 from lfads_lightning.config import Config, LFADSError
 from lfads_lightning.data.datamodule import TrainingBatches
 from lfads_lightning.data.sessions import Session
+from lfads_lightning.documents import read_json
 from lfads_lightning.files import whole_file
 from lfads_lightning.mirrors import push
 from lfads_lightning.search import engines
@@ -113,7 +114,7 @@ class _Journal:
             "space": [list(r) for r in space],
         }
         try:
-            self.state = json.loads((folder / JOURNAL).read_text())
+            self.state = read_json(folder / JOURNAL)
             before = self.state["search"]
         except FileNotFoundError:
             self.state = {"format": 1, "search": searched, "generations": [], "best": None}
@@ -130,8 +131,49 @@ class _Journal:
                 f"{folder}: holds a search with another {' and '.join(changed)}; continue it with "
                 "the same, or start in another output.lfads_save_dir"
             )
+        if (problem := self._problem()) is not None:
+            raise LFADSError(
+                f"{folder / JOURNAL}: is damaged ({problem}); start in another "
+                "output.lfads_save_dir"
+            )
         if not self.state["generations"]:
             self._plan_first()
+
+    def _problem(self) -> str | None:
+        """Say what of the journal is not as :meth:`_write` leaves it; None where all is."""
+        generations, best = self.state.get("generations"), self.state.get("best", 0)
+        if not isinstance(generations, list) or not all(map(self._is_plan, generations)):
+            return "its generations are none"
+        if best is not None and not (
+            isinstance(best, dict)
+            and self._is_settings(best.get("settings"))
+            and _are_numbers(best.get(k) for k in ("member", "generation", "score", "until_epoch"))
+            and isinstance(best.get("valid"), dict)
+            and _are_numbers(best["valid"].values())
+        ):
+            return "its best member is none"
+        return None if _are_numbers([self.state.get("seconds", 0.0)]) else "its seconds are none"
+
+    def _is_plan(self, plan: Any) -> bool:
+        n = self.config.search.population
+        if not isinstance(plan, dict) or not {"donors", "settings", "best_so_far"} <= plan.keys():
+            return False
+        donors, settings, scores = plan["donors"], plan["settings"], plan.get("scores", 0)
+        lists = [donors, settings] + ([] if scores is None else [scores])
+        if not all(isinstance(values, list) and len(values) == n for values in lists):
+            return False
+        return (
+            all(type(m) is int and 0 <= m < n for m in donors)
+            and all(map(self._is_settings, settings))
+            and _are_numbers(s for s in [*(scores or ()), plan["best_so_far"]] if s is not None)
+            and type(plan.get("until_epoch")) is int
+        )
+
+    def _is_settings(self, settings: Any) -> bool:
+        names = [r.name for r in self.space]
+        return (
+            isinstance(settings, dict) and [*settings] == names and _are_numbers(settings.values())
+        )
 
     @property
     def generations(self) -> list[dict[str, Any]]:
@@ -277,6 +319,10 @@ class _Journal:
                     values = [plan["settings"][m][r.name] for r in self.space]
                     shown = math.inf if score is None else score
                     writer.writerow([g, m, plan["donors"][m], plan["until_epoch"], shown, *values])
+
+
+def _are_numbers(values: Iterable[Any]) -> bool:
+    return all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
 
 
 def _tell(task: Task, score: float, n_done: int, config: Config) -> None:

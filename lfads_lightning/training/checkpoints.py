@@ -21,6 +21,7 @@ from lightning.fabric.plugins import CheckpointIO
 from lightning.pytorch.callbacks import Checkpoint
 
 from lfads_lightning.config import LFADSError, OutputConfig
+from lfads_lightning.documents import read_json
 from lfads_lightning.files import remove_leftovers, whole_file
 from lfads_lightning.mirrors import push
 from lfads_lightning.signals import Preempted, Request
@@ -231,14 +232,17 @@ def ramps_complete(module: LFADSModule) -> bool:
 def read_index(folder: Path, index: str) -> list[str]:
     """Return the checkpoint files that an index lists, oldest first; none without an index."""
     try:
-        return [Path(name).name for name in json.loads((folder / f"{index}.json").read_text())]
+        names = read_json(folder / f"{index}.json")
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise LFADSError("expected texts in a list")
     except FileNotFoundError:
         return []
-    except (ValueError, TypeError) as error:
+    except LFADSError as error:
         raise LFADSError(
             f"{folder / index}.json: is not a list of file names ({error}); delete it to go on "
             "without"
         ) from error
+    return [Path(name).name for name in names]
 
 
 def write_index(folder: Path, index: str, names: list[str]) -> None:

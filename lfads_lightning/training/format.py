@@ -35,6 +35,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     version = record.get("format_version") if isinstance(record, dict) else None
     if not isinstance(record, dict) or type(version) is not int:
         raise LFADSError(damaged.format("it is packed" if packed else "it names no format"))
+    if version < 1:
+        raise LFADSError(damaged.format(f"it names format {version}"))
     if version > VERSION:
         raise LFADSError(
             f"{path}: has format {version}, this version reads up to {VERSION}; use "
@@ -53,6 +55,9 @@ def _problem(checkpoint: dict[str, Any], record: dict[str, Any]) -> str | None:
         return "its step or number of bins is no count"
     if not isinstance(sessions, list) or not sessions or not all(map(_is_session, sessions)):
         return "its sessions are no names and sizes"
+    counts = [record[k] for k in ("start_step", "n_updates", "n_batches") if k in record]
+    if not all(map(_is_count, counts)) or not isinstance(record.get("costs", []), list):
+        return "its record of the training is none"
     weights = checkpoint.get("state_dict")
     if not isinstance(weights, dict) or not all(map(_is_weight, weights.items())):
         return "its weights are no arrays of finite size"

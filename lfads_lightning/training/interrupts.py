@@ -20,10 +20,12 @@ class StopWhenTold(pl.Callback):
 
     def __init__(self, request: signals.Request) -> None:
         self.request = request
+        self.has_begun = False
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Take the signals back: Lightning has put its own handler of SIGTERM before ours."""
         signals.install(self.request)
+        self.has_begun = True
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int

@@ -2,16 +2,19 @@
 
 import csv
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
 from lightning.pytorch.loggers import TensorBoardLogger
+from tensorboard.summary.writer import event_file_writer
 from tqdm import tqdm
 
-from lfads_lightning.config import LossConfig
+from lfads_lightning.config import LFADSError, LossConfig
 from lfads_lightning.files import remove_leftovers, sync, whole_file, writing
 from lfads_lightning.training.module import LFADSModule
 
@@ -56,7 +59,7 @@ class EpochLogs(pl.Callback):
             return
         row = {"epoch": trainer.current_epoch, "step": step} | metrics
         with writing(self.table):
-            is_new = not self.table.exists()
+            is_new = not self.table.exists() or self.table.stat().st_size == 0
             with self.table.open("a", newline="") as file:
                 writer = csv.DictWriter(file, row.keys())
                 if is_new:
@@ -66,9 +69,7 @@ class EpochLogs(pl.Callback):
             with writing(self.fitlog), self.fitlog.open("a") as file:
                 file.write(fitlog_line(trainer.current_epoch, step, metrics))
         for logger in trainer.loggers:
-            if isinstance(logger, TensorBoardLogger):
-                with writing(self.table.parent / "tensorboard"):
-                    logger.log_metrics(metrics, step)
+            logger.log_metrics(metrics, step)
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -82,8 +83,7 @@ class EpochLogs(pl.Callback):
                 with writing(path):
                     sync(path)
         for logger in trainer.loggers:
-            with writing(self.table.parent / "tensorboard"):
-                logger.save()
+            logger.save()
 
     def _names(self) -> list[str]:
         return [path.name for path in (self.table, self.fitlog) if path is not None]
@@ -117,11 +117,57 @@ def _int(line: str, field: int) -> float:
 def _keep_lines(path: Path, keep: Callable[[str], bool]) -> None:
     if not path.exists():
         return
-    lines = path.read_text().splitlines(keepends=True)
+    with writing(path):
+        # what is no text is a row that is not kept
+        lines = path.read_text(errors="replace").splitlines(keepends=True)
     kept = [line for line in lines if line.endswith("\n") and keep(line)]
     if len(kept) < len(lines):
         with whole_file(path) as new:
             new.write_text("".join(kept))
+
+
+@contextmanager
+def silent_writers() -> Iterator[None]:
+    """Let TensorBoard's threads keep their errors: who writes next is told, and says it once."""
+
+    def hook(told: threading.ExceptHookArgs) -> None:
+        of_tensorboard = type(told.thread).__module__ == event_file_writer.__name__
+        if not (of_tensorboard and issubclass(told.exc_type, OSError)):
+            before(told)
+
+    before, threading.excepthook = threading.excepthook, hook
+    try:
+        yield
+    finally:
+        threading.excepthook = before
+
+
+class Events(TensorBoardLogger):
+    """TensorBoard's files of a run; that they cannot be written is said in one line."""
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Write an epoch's numbers; Lightning's own says of a full disk that they are no numbers.
+
+        Raises:
+            LFADSError: the disk is full, or the folder is gone.
+        """
+        with writing(self.log_dir):
+            for name, value in metrics.items():
+                self.experiment.add_scalar(name, value, step)
+
+    def save(self) -> None:
+        """Have all of it written.
+
+        Raises:
+            LFADSError: the disk is full, or the folder is gone.
+        """
+        with writing(self.log_dir):
+            super().save()
+
+    def finalize(self, status: str) -> None:
+        """Close the files; after an error that was said, there is no second one."""
+        with suppress(OSError, LFADSError) if status == "failed" else writing(self.log_dir):
+            super().finalize(status)
 
 
 class Progress(pl.Callback):

@@ -12,14 +12,13 @@ from typing import Any, NamedTuple
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Checkpoint
-from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.plugins.environments import LightningEnvironment
 from lightning.pytorch.strategies import DDPStrategy
 
 from lfads_lightning import signals
 from lfads_lightning.config import Config, LFADSError, Precision, SessionSpec
 from lfads_lightning.data.arrays import listed
-from lfads_lightning.data.datamodule import LFADSDataModule
+from lfads_lightning.data.datamodule import LFADSDataModule, n_trials_of
 from lfads_lightning.data.held_out import session_spec
 from lfads_lightning.data.sessions import Session
 from lfads_lightning.model.alignment import align
@@ -36,8 +35,9 @@ from lfads_lightning.training.checkpoints import (
     require_checkpoint,
     tell_to_continue,
 )
-from lfads_lightning.training.format import state_of
+from lfads_lightning.training.format import rebuilt, state_of
 from lfads_lightning.training.interrupts import StopWhenTold
+from lfads_lightning.training.logs import Events, silent_writers
 from lfads_lightning.training.module import EpochEnd, LFADSModule
 from lfads_lightning.training.predictions import nulls
 from lfads_lightning.training.start import (
@@ -87,6 +87,7 @@ def train(
         one_setting_of_threads(config.trainer.num_threads),
         _deterministic(config.trainer.deterministic),
         _quiet_lightning(),
+        silent_writers(),
     ):
         pl.seed_everything(config.seed, verbose=False)
         data = LFADSDataModule(
@@ -103,8 +104,9 @@ def train(
         if start is None and config.optim.start_from is not None:
             module.start_step = _start_from(model, config)
             warn_of_kept([s.name for s in sessions], model, config)
-        step = None if start is None else _take_up(module, start)
         stop = StopWhenTold(request)
+        with _taking_up(start, stop):
+            step = None if start is None else _take_up(module, start, sessions)
         for keeper in callbacks:  # those that save when told to stop
             if hasattr(keeper, "request"):
                 keeper.request = request
@@ -112,8 +114,8 @@ def train(
         if trainer.is_global_zero:
             write_config(config, folder)
         started = time.monotonic()
-        with _interrupts_raise():
-            ckpt_path = None if step is None else start
+        ckpt_path = None if step is None else start
+        with _interrupts_raise(), _taking_up(ckpt_path, stop):
             trainer.fit(module, data, ckpt_path=ckpt_path, weights_only=True)
         if request.signal is not None:  # it came after the last update; scoring waits for a resume
             tell_to_continue(folder, "Interrupted; all updates are done and saved")
@@ -162,7 +164,26 @@ def _start_from(model: LFADS, config: Config) -> int:
     return take_weights(model, state_of(checkpoint), checkpoint["lfads"], config)
 
 
-def _take_up(module: LFADSModule, path: Path) -> int | None:
+@contextmanager
+def _taking_up(start: Path | None, stop: StopWhenTold) -> Iterator[None]:
+    """Say what it means where the state beside the weights is not what Lightning saves.
+
+    Raises:
+        LFADSError: in place of what is raised before training begins.
+    """
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        if start is None or stop.has_begun or isinstance(error, LFADSError):
+            raise
+        raise LFADSError(
+            f"{start}: its weights can be read, but training cannot go on from it (its optimiser's "
+            f"or progress record does not fit: {' '.join(str(error).split())[:200]}); put an older "
+            "one last in the index file beside it, or start from the weights: optim.start_from=RUN"
+        ) from error
+
+
+def _take_up(module: LFADSModule, path: Path, sessions: Sequence[Session]) -> int | None:
     """Check a checkpoint against data and parameters; return the updates behind it.
 
     One without optimiser state (saved from Python, or imported) gives its weights and its step
@@ -182,9 +203,18 @@ def _take_up(module: LFADSModule, path: Path) -> int | None:
     if {name: tuple(p.shape) for name, p in weights.items()} != expected:
         was = vars(from_dict(record["config"], str(path)).model)
         changed = [f"{k}={was[k]} (now {v})" for k, v in vars(model.config).items() if was[k] != v]
+        if not changed:
+            rebuilt(checkpoint, path)  # says that it does not fit its own parameters
         raise LFADSError(
             f"{path}: does not fit the parameters; it was trained with model.{', '.join(changed)}. "
             "Drop these overrides, or start in another output.lfads_save_dir"
+        )
+    was, are = record.get("n_trials"), n_trials_of(sessions)  # of an older version: None
+    if was is not None and was != are:
+        warnings.warn(
+            f"{path}: was trained on other data: {_trials(was)} trials (training + validation), "
+            f"now {_trials(are)}; it goes on with these, and its scores are not those of one run",
+            stacklevel=2,
         )
     before, now = from_dict(record["config"], str(path)).data, module.config.data
     masks = ("sample_validation_rate", "sample_validation_seed")
@@ -210,6 +240,10 @@ def _take_up(module: LFADSModule, path: Path) -> int | None:
     model.load_state_dict(weights)
     module.start_step = record["step"]
     return None
+
+
+def _trials(counts: dict[str, list[int]]) -> str:
+    return ", ".join(f"{name}: {' + '.join(map(str, n))}" for name, n in list(counts.items())[:4])
 
 
 def describe(sessions: dict[str, SessionSpec]) -> str:
@@ -281,7 +315,7 @@ def _trainer(
         max_epochs=-1 if cfg.max_epochs is None else cfg.max_epochs,
         max_steps=-1 if cfg.max_steps is None else cfg.max_steps,
         # events behind this step are of a run that was cut off; readers forget them
-        logger=TensorBoardLogger(
+        logger=Events(
             folder, name="tensorboard", version="", purge_step=0 if step is None else step + 1
         ),
         callbacks=[EpochEnd(), *callbacks],

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lfads_lightning.config import Config, LFADSError
-from lfads_lightning.data.datamodule import Batch
+from lfads_lightning.data.datamodule import Batch, n_trials_of
 from lfads_lightning.model.augment import View, coordinated, sample_validation
 from lfads_lightning.model.layers import dropout_mask
 from lfads_lightning.model.lfads import LFADS
@@ -278,6 +278,8 @@ class LFADSModule(pl.LightningModule):
         checkpoint["lfads"]["n_updates"] = self._n_updates
         checkpoint["lfads"]["n_batches"] = self.n_batches
         checkpoint["lfads"]["faults"] = self.faults.state()
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        checkpoint["lfads"]["n_trials"] = n_trials_of(data.sessions)
         checkpoint["rng"] = random_states.get(self.device)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
