@@ -225,7 +225,7 @@ def test_drawing_takes_less_than_a_fiftieth_of_the_demo(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("what", ["copying", "underfit", "good"])
-def test_canonical_runs_are_called_what_they_are(tmp_path, monkeypatch, what):
+def test_canonical_runs_are_called_what_they_are(tmp_path, monkeypatch, reports, what):
     data = Path(os.environ.get("LFADS_DATA", Path(__file__).parents[2] / "shared" / "data"))
     if not (data / "lorenz_canonical.h5").is_file():
         pytest.skip("lorenz_canonical.h5 is not here; LFADS_DATA names its folder")
