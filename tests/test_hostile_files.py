@@ -248,7 +248,7 @@ def test_aliases_that_multiply_are_refused(tmp_path):
 def test_huge_text_is_refused_unread(tmp_path):
     file = tmp_path / "p.yaml"
     file.write_text("co_dim: 2\n" + "#" * MAX_BYTES)
-    with pytest.raises(LFADSError, match="at most"):
+    with pytest.raises(LFADSError, match=f"has more than {MAX_BYTES} bytes"):
         params.read_params_file(file)
 
 
