@@ -29,6 +29,12 @@ class Gains(NamedTuple):
     hidden_spikes: float
 
 
+def hide(shape: tuple[int, ...], seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Draw which fifth of the entries is hidden, and what data are multiplied with to hide it."""
+    hidden = np.random.default_rng(seed).random(shape, np.float32) < HIDDEN_SHARE
+    return hidden, (~hidden).astype(np.float32) / np.float32(1 - HIDDEN_SHARE)
+
+
 def gains_of_hidden_entries(
     run: Evaluation, session: str, split: Split, never: np.ndarray | None = None, seed: int = 0
 ) -> Gains:
@@ -43,8 +49,7 @@ def gains_of_hidden_entries(
     """
     counts = split.data[:MOST_TRIALS]
     ext = None if split.ext_input is None else split.ext_input[:MOST_TRIALS]
-    hidden = np.random.default_rng(seed).random(counts.shape, np.float32) < HIDDEN_SHARE
-    shown = (~hidden).astype(np.float32) / np.float32(1 - HIDDEN_SHARE)
+    hidden, shown = hide(counts.shape, seed)
     rates = push_mean(run, session, counts, ext, shown).rates
     encoded = True if never is None else ~never
     each = {}

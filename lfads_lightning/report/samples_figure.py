@@ -4,7 +4,7 @@ import numpy as np
 from matplotlib.ticker import ScalarFormatter
 
 from lfads_lightning.data.sessions import Session
-from lfads_lightning.inference.copying import HIDDEN_SHARE
+from lfads_lightning.inference.copying import hide
 from lfads_lightning.inference.posterior import Evaluation, push_mean, sample_and_average
 from lfads_lightning.metrics import bits_per_spike, rate_r2
 from lfads_lightning.report.style import OURS, SMOOTHED, Drawing, new_figure, styled
@@ -87,7 +87,6 @@ def _unseen(counts: np.ndarray, held_out: tuple[int, ...]) -> tuple[str, np.ndar
     if held_out:
         scored[..., held_out] = counts[..., held_out]
         return "bits / spike of held-out neurons", counts, scored
-    hidden = np.random.default_rng(0).random(counts.shape, np.float32) < HIDDEN_SHARE
+    hidden, shown = hide(counts.shape)
     scored[hidden] = counts[hidden]
-    shown = counts * ~hidden / np.float32(1 - HIDDEN_SHARE)
-    return "bits / spike of hidden entries", shown, scored
+    return "bits / spike of hidden entries", counts * shown, scored
