@@ -1,4 +1,4 @@
-"""What figures of the report say: an event wherever time is an axis, scores against samples."""
+"""What figures of the report say: marks along time and at neurons, scores against samples."""
 
 from types import SimpleNamespace
 from typing import NamedTuple
@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 from conftest import TINY
+from matplotlib.axes import Axes
 
 import lfads_lightning as lfads
 from lfads_lightning.data.sessions import Session, Split
@@ -102,6 +103,66 @@ def test_inputs_are_averaged_by_condition(around_event):
     by_hand = np.sqrt(np.mean([inputs[k::3].var(0, ddof=1) for k in range(3)], axis=0))
     np.testing.assert_allclose(line.get_ydata(), by_hand, rtol=1e-5)
     assert np.isnan(within_variance(inputs[:3], np.arange(3))).all()
+
+
+# --- what the encoders never see ---
+
+
+def test_predicted_bins_and_held_out_neurons_are_marked(counts):
+    given = TINY | {"co_dim": 1, "held_out_neurons": [1, 4], "forward_steps": 2}
+    trained = lfads.fit(counts, max_epochs=1, **given)
+    (name,) = trained.sessions
+    session = Session(name, Split(counts), bin_width_s=0.01)
+    trials = shown_trials(trained.evaluation(), session, "train")
+    n_bins = counts.shape[1]
+    last = ((n_bins - 2) * 0.01, n_bins * 0.01)
+    assert trials.forward == pytest.approx(last)
+    drawings = [one_trial(trials), *of_trials(trials)]
+    for figure, axes in over_time(drawings).items():
+        for ax in axes:
+            bars = [p for p in ax.patches if p.get_y() == 1]
+            ends = [(p.get_x(), p.get_x() + p.get_width()) for p in bars]
+            assert ends == [pytest.approx(last)], figure
+    captions = {d.name: d.caption for d in drawings}
+    assert all("the last 2 bins, predicted" in captions[name] for name in over_time(drawings))
+    by_name = {d.name: d.figure for d in drawings}
+    for figure in ("summary", "averages"):  # of the neurons shown as lines, half are held out
+        titles = {ax.get_title() for ax in by_name[figure].findobj(Axes)}
+        assert {"neuron 1, held out", "neuron 4, held out"} < titles
+        assert sum(t.startswith("neuron") and not t.endswith("held out") for t in titles) == 2
+    raster = next(ax for ax in by_name["summary"].axes if ax.get_title() == "inferred rates")
+    peaks = trials.posterior.rates[trials.median_trial].argmax(0)
+    rows = np.flatnonzero(np.isin(np.argsort(peaks, kind="stable"), [1, 4]))
+    np.testing.assert_array_equal(raster.lines[0].get_ydata(), rows)
+    scattered = by_name["neurons"].axes[0].lines
+    found = next(line for line in scattered if line.get_label() == "held out")
+    np.testing.assert_allclose(found.get_xdata(), 100 * counts.mean((0, 1))[[1, 4]])
+
+
+def test_inputs_beyond_the_seen_bins_are_not_correlated(counts):
+    given = TINY | {"co_dim": 1, "forward_steps": 5}
+    trained = lfads.fit(counts, max_epochs=1, **given)
+    (name,) = trained.sessions
+    trials = shown_trials(trained.evaluation(), Session(name, Split(counts)), "train")
+    figure = next(d for d in of_trials(trials) if d.name == "inferred_inputs").figure
+    ax = next(ax for ax in figure.axes if ax.get_ylabel() == "autocorrelation")
+    inferred = next(x for x in ax.lines if x.get_label() == "inferred").get_ydata()
+    assert len(inferred) == counts.shape[1] - 5
+    values = trials.posterior.controller_outputs[:, :-5, 0].astype(np.float64)
+    values -= values.mean()
+    by_hand = (values[:, 1:] * values[:, :-1]).mean() / np.square(values).mean()
+    assert inferred[1] == pytest.approx(by_hand, rel=1e-3)
+
+
+def test_neither_is_marked_where_all_is_seen(around_event):
+    trials, drawings = around_event()
+    assert trials.forward is None
+    for axes in over_time(drawings).values():
+        assert not any(p.get_y() == 1 for ax in axes for p in ax.patches)
+    assert not any("held out" in d.caption or "predicted" in d.caption for d in drawings)
+
+
+# --- scores against the number of samples ---
 
 
 class Asked(NamedTuple):

@@ -30,6 +30,7 @@ _TITLES = {
     "co_bps": "co-smoothing",
     "fp_bps": "forward prediction",
 }
+_TAU = "prior/ar_tau_"
 _UNITS = {"co_bps": "bits / spike", "fp_bps": "bits / spike"}
 
 
@@ -59,7 +60,7 @@ def learning_curves(columns: Columns, best_epoch: float | None) -> Drawing | Non
     if len(epochs) == 0:
         return None
     terms = [name for name in _TITLES if _says_something(columns, name)]
-    taus = sorted(name for name in columns if name.startswith("prior/ar_tau_"))
+    taus = sorted(name for name in columns if name.startswith(_TAU))
     n = len(terms) + 2 + bool(taus)
     rows = -(-n // _COLUMNS)
     figure = new_figure(10, 2.15 * rows + 0.3)
@@ -70,8 +71,12 @@ def learning_curves(columns: Columns, best_epoch: float | None) -> Drawing | Non
     _ramps_and_gradient(axes[len(terms) + 1], columns)
     if taus:
         ax = axes[len(terms) + 2]
+        others = PALETTE[2:]  # than those of train and valid
         for i, name in enumerate(taus):
-            ax.plot(epochs, columns[name], color=PALETTE[i % len(PALETTE)], lw=1.2)
+            label = f"input {name.removeprefix(_TAU)}"
+            ax.plot(epochs, columns[name], color=others[i % len(others)], lw=1.2, label=label)
+        if len(taus) <= len(others):
+            ax.legend(loc="best")
         ax.set(title="AR(1) time constants", ylabel="bins", yscale="log")
     for ax in axes[:n]:
         _shade_ramp(ax, columns)
@@ -105,18 +110,18 @@ def _says_something(columns: Columns, term: str) -> bool:
 
 
 def _term(ax: Axes, columns: Columns, term: str) -> None:
-    drawn = []
+    later = []
     for split, colour in (("train", SMOOTHED), ("valid", OURS)):
         values = columns.get(f"{split}/{term}")
         if values is not None and np.isfinite(values).any():
             ax.plot(columns["epoch"], values, color=colour, lw=1.3, label=split)
-            drawn.append(values[np.isfinite(values)])
+            rest = values[len(values) // 10 :]
+            later.append(rest[np.isfinite(rest)])
     ax.set(title=_TITLES[term], ylabel=_UNITS.get(term, "nats / trial"))
-    whole = np.concatenate(drawn)
-    if term in ("total", "recon", "sample_recon") and len(whole) > 20:
-        # the first epochs are worse by far, and would hide the rest
-        low, high = whole.min(), np.quantile(whole, 0.95)
-        ax.set_ylim(low - 0.05 * (high - low), high + 0.15 * (high - low) + 1e-9)
+    rest = np.concatenate(later)
+    if len(rest) > 20:  # the first epochs are worse by far, and would hide the rest
+        low, high = rest.min(), rest.max()
+        ax.set_ylim(low - 0.05 * (high - low), high + 0.1 * (high - low) + 1e-9)
 
 
 def _rate(ax: Axes, columns: Columns) -> None:

@@ -1,5 +1,7 @@
 """Figures of one trial: what was recorded beside what the model makes of it."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
@@ -9,12 +11,13 @@ from lfads_lightning.metrics import best_smoothing, smooth
 from lfads_lightning.report.style import (
     OURS,
     PALETTE,
+    PREDICTED,
     SMOOTHED,
     SPIKES,
     TRUE,
     Drawing,
     bare,
-    mark_event,
+    mark_times,
     new_figure,
     styled,
 )
@@ -46,7 +49,7 @@ def one_trial(trials: Trials) -> Drawing:
     if posterior.controller_outputs is not None:
         traces.append(("inferred inputs", posterior.controller_outputs[trial]))
 
-    figure = new_figure(2.9 * (len(images) + len(traces)), 6.0)
+    figure = new_figure(min(2.9 * (len(images) + len(traces)), 11.6), 6.0)
     figure.suptitle(f"{trials.title}, trial {number}", fontsize=10)
     top, bottom = figure.subfigures(2, 1, height_ratios=[1.25, 1])  # type: ignore[misc]
     axes = np.atleast_1d(top.subplots(1, len(images) + len(traces)))
@@ -62,6 +65,8 @@ def one_trial(trials: Trials) -> Drawing:
         )
         ax.set(title=name, xlabel=trials.time_label)
         ax.set_ylabel("neuron, by time of peak" if ax is axes[0] else "")
+        if trials.held_out:
+            _mark_rows(ax, np.flatnonzero(np.isin(order, trials.held_out)))
         if name == "inferred rates":
             top.colorbar(image, ax=ax, label=trials.rate_label, shrink=0.8)
     for ax, (name, values) in zip(axes[len(images) :], traces, strict=True):
@@ -69,7 +74,7 @@ def one_trial(trials: Trials) -> Drawing:
         ax.set(title=name, xlabel=trials.time_label)
     _neurons(bottom, trial, trials)
     for ax in axes:
-        mark_event(ax, trials.event)
+        mark_times(ax, trials.event, trials.forward)
     parts = ", ".join([name for name, *_ in images] + [name for name, _ in traces])
     return Drawing(
         "summary",
@@ -77,7 +82,15 @@ def one_trial(trials: Trials) -> Drawing:
         figure,
         f"Trial {number} of {trials.title}: {parts}; below, the rates of a few neurons as lines.",
         f"The trial of median cost. Above, {parts}; neurons are in the order of their inferred "
-        f"peaks. Below, neurons that move much.{trials.event_note}",
+        f"peaks. Below, neurons that move much.{trials.held_out_note}{trials.time_note}",
+    )
+
+
+def _mark_rows(ax: Axes, rows: np.ndarray) -> None:
+    """Point to rows of an image from the right."""
+    beside = ax.get_yaxis_transform()
+    ax.plot(
+        np.full(len(rows), 1.015), rows, "<", color=PREDICTED, ms=3, transform=beside, clip_on=False
     )
 
 
@@ -91,17 +104,24 @@ def _stack(ax: Axes, time: np.ndarray, values: np.ndarray) -> None:
     bare(ax)
 
 
-def lively(rates: np.ndarray, n: int) -> np.ndarray:
-    """Choose n of the livelier neurons of (T, D), spread over the times of their peaks."""
-    lively = np.argsort(-rates.std(0), kind="stable")[: max(rates.shape[1] // 2, n)]
-    by_peak = lively[np.argsort(rates[:, lively].argmax(0), kind="stable")]
+def lively(rates: np.ndarray, n: int, held_out: Sequence[int] = ()) -> np.ndarray:
+    """Choose n of the livelier neurons of (T, D), spread over the times of their peaks.
+
+    Where neurons are held out, they are half of them.
+    """
+    if held_out:
+        apart, rest = np.sort(held_out), np.setdiff1d(np.arange(rates.shape[1]), held_out)
+        seen = lively(rates[:, rest], n - n // 2)
+        return np.concatenate([rest[seen], apart[lively(rates[:, apart], n // 2)]])
+    movers = np.argsort(-rates.std(0), kind="stable")[: max(rates.shape[1] // 2, n)]
+    by_peak = movers[np.argsort(rates[:, movers].argmax(0), kind="stable")]
     return by_peak[np.unique(np.linspace(0, len(by_peak) - 1, n).round().astype(int))]
 
 
 def _neurons(figure: SubFigure, trial: int, trials: Trials) -> None:
     counts, unit = trials.counts, trials.per_unit
     rates = trials.posterior.rates[trial]
-    which = lively(rates, N_NEURONS_SHOWN)
+    which = lively(rates, N_NEURONS_SHOWN, trials.held_out)
     axes = np.atleast_1d(figure.subplots(1, len(which)))
     if trials.truth is not None:
         sd = best_smoothing(counts, trials.truth)[2]
@@ -120,9 +140,9 @@ def _neurons(figure: SubFigure, trial: int, trials: Trials) -> None:
             spikes = trials.time[counts[trial, :, n] > 0]
             floor = np.full(len(spikes), ax.get_ylim()[0])
             ax.plot(spikes, floor, "|", color=SPIKES, ms=7, label="spikes")
-        ax.set(title=f"neuron {n}", xlabel=trials.time_label)
+        ax.set(title=trials.named(n), xlabel=trials.time_label)
         ax.set_ylabel(trials.rate_label if ax is axes[0] else "")
-        mark_event(ax, trials.event)
+        mark_times(ax, trials.event, trials.forward)
         ax.margins(x=0)
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4)

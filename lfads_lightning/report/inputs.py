@@ -12,7 +12,7 @@ from lfads_lightning.report.style import (
     TRUE,
     Drawing,
     colours_of,
-    mark_event,
+    mark_times,
     new_figure,
     styled,
 )
@@ -28,6 +28,7 @@ def inferred_inputs(trials: Trials) -> Drawing | None:
     if inputs is None or spread is None or trials.ar_tau is None:
         return None
     strongest = _strongest(inputs)
+    inferred = inputs[:, : inputs.shape[1] - trials.n_forward]  # later ones are the prior's
     order = np.arange(len(inputs))
     if trials.condition is not None:
         order = np.argsort(trials.condition, kind="stable")
@@ -48,11 +49,11 @@ def inferred_inputs(trials: Trials) -> Drawing | None:
         row[0].set_ylabel(f"input {u}\ntrial" + ("" if trials.condition is None else ", sorted"))
         figure.colorbar(image, ax=row[0], shrink=0.8)
         _with_spread(row[1], trials, inputs, spread, int(u))
-        _correlation(row[2], trials, inputs[..., u], float(trials.ar_tau[u]))
+        _correlation(row[2], inferred[..., u], float(trials.ar_tau[u]))
     axes[0, 0].set_title("posterior means, all trials shown")
     axes[0, 1].set_title("some trials, ±2 sd of the posterior")
     for ax in axes[:, :2].flat:
-        mark_event(ax, trials.event)
+        mark_times(ax, trials.event, trials.forward)
     for ax in axes[-1, :2]:
         ax.set_xlabel(trials.time_label)
     axes[-1, 2].set_xlabel("lag (bins)")
@@ -64,7 +65,7 @@ def inferred_inputs(trials: Trials) -> Drawing | None:
         "spread of their posterior, and autocorrelations.",
         "Bands that hold 0 throughout say that nothing is inferred. Right: how long the inputs "
         "last, beside the prior's time constant; the inputs of spiking noise last a bin."
-        f"{trials.event_note}",
+        f"{trials.time_note}",
     )
 
 
@@ -84,7 +85,7 @@ def _with_spread(ax: Axes, trials: Trials, inputs: np.ndarray, spread: np.ndarra
     ax.legend(loc="upper right")
 
 
-def _correlation(ax: Axes, trials: Trials, values: np.ndarray, tau: float) -> None:
+def _correlation(ax: Axes, values: np.ndarray, tau: float) -> None:
     """Draw the autocorrelation of (E, T) beside that of the AR(1) prior."""
     n_lags = min(values.shape[1], max(int(3 * min(tau, 1e6)), 10), 60)
     centred = values - values.mean()
@@ -130,7 +131,7 @@ def inputs_at_event(trials: Trials) -> Drawing | None:
             right.plot(trials.time, posterior, color=SMOOTHED, ls="--", label="of the posterior")
         right.set_ylim(0, 1.3 * max(right.get_ylim()[1], 1e-6))  # room for the legend
         for ax in (left, right):
-            mark_event(ax, trials.event)
+            mark_times(ax, trials.event, trials.forward)
             ax.margins(x=0)
     by = "all trials" if trials.condition is None else "each condition"
     axes[0, 0].set_title(f"mean of {by}, ±2 standard errors")
@@ -157,7 +158,7 @@ def inputs_at_event(trials: Trials) -> Drawing | None:
         "errors; beside it, their standard deviation over trials and that of the posterior.",
         f"{answers}Right: how much the inputs of single trials differ{within}, and how "
         "uncertain they are; where the first is far below the second, little is known of single "
-        f"trials.{trials.event_note}",
+        f"trials.{trials.time_note}",
     )
 
 

@@ -10,11 +10,12 @@ from lfads_lightning.report.inputs import inferred_inputs, inputs_at_event
 from lfads_lightning.report.style import (
     FAINT,
     OURS,
+    PREDICTED,
     SMOOTHED,
     TRUE,
     Drawing,
     colours_of,
-    mark_event,
+    mark_times,
     new_figure,
     styled,
 )
@@ -27,7 +28,7 @@ N_NEURONS, N_CONDITIONS, N_LINES = 4, 3, 12
 def averages(trials: Trials) -> Drawing:
     """Draw single-trial rates of a few neurons over the average of their spikes (PSTH)."""
     rates = trials.posterior.rates
-    which = lively(rates.mean(0), N_NEURONS)
+    which = lively(rates.mean(0), N_NEURONS, trials.held_out)
     rows = _conditions(trials)
     sd = psth_sd(trials.bin_width_s, trials.counts.shape[1])
     figure = new_figure(10, 0.5 + 1.75 * len(rows))
@@ -49,10 +50,10 @@ def averages(trials: Trials) -> Drawing:
                 ls="--",
                 label="average of the spikes" if trials.is_poisson else "average of the data",
             )
-            mark_event(ax, trials.event)
+            mark_times(ax, trials.event, trials.forward)
             ax.margins(x=0)
             if ax in axes[0]:
-                ax.set_title(f"neuron {n}")
+                ax.set_title(trials.named(n))
             if ax in axes[-1]:
                 ax.set_xlabel(trials.time_label)
         row[0].set_ylabel(f"{label}\n{trials.rate_label}")
@@ -67,7 +68,7 @@ def averages(trials: Trials) -> Drawing:
         f"response, {by}.",
         f"Rates of single trials (thin) and their mean (thick), over the average of the spikes "
         f"({by}, smoothed with sd {sd:.1f} bins). The means should agree; single trials should "
-        f"scatter around them, not all lie on them.{trials.event_note}",
+        f"scatter around them, not all lie on them.{trials.time_note}",
     )
 
 
@@ -248,7 +249,7 @@ def generator_states(trials: Trials) -> Drawing:
         ax.set_title(f"PC {i + 1} ({100 * shares[i]:.0f} %)")
         ax.margins(x=0)
     for ax in axes:
-        mark_event(ax, trials.event)
+        mark_times(ax, trials.event, trials.forward)
         ax.set_xlabel(trials.time_label)
     return Drawing(
         "generator",
@@ -257,7 +258,7 @@ def generator_states(trials: Trials) -> Drawing:
         f"States of the generator's units in trial {number} of {trials.title}, and the first "
         "principal components of the states in single trials over time.",
         f"Left: all units of one trial. Right: components of all units, a line for each trial, "
-        f"coloured by {by}.{trials.event_note}",
+        f"coloured by {by}.{trials.time_note}",
     )
 
 
@@ -272,7 +273,11 @@ def neurons(trials: Trials) -> Drawing | None:
     left, right = figure.subplots(1, 2)
     mean = trials.per_unit * counts.mean((0, 1))
     left.axhline(0, color=FAINT, lw=1, zorder=0)
-    left.plot(mean, gain, "o", ms=4, color=SMOOTHED, alpha=0.8)
+    apart = np.isin(np.arange(len(gain)), trials.held_out)
+    left.plot(mean[~apart], gain[~apart], "o", ms=4, color=SMOOTHED, alpha=0.8, label="seen")
+    if apart.any():
+        left.plot(mean[apart], gain[apart], "^", ms=5, color=PREDICTED, label="held out")
+        left.legend()
     left.set(xlabel=f"mean rate ({trials.rate_label})", ylabel="bits / spike")
     left.set_title("each neuron against its mean rate")
     _mean_rates(right, trials, mean)

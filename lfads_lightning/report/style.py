@@ -17,7 +17,7 @@ from lfads_lightning.files import whole_file
 # Okabe & Ito 2008: distinct with any kind of colour vision
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#444444")
 TRUE, SPIKES, OURS, SMOOTHED = "#222222", "#888888", "#d55e00", "#0072b2"
-FAINT = "#bbbbbb"
+FAINT, PREDICTED = "#bbbbbb", "#009e73"
 DPI = 110
 STYLE = {
     "font.size": 9,
@@ -76,11 +76,17 @@ def bare(ax: Axes) -> None:
     ax.spines[["top", "right", "left"]].set_visible(False)
 
 
-def mark_event(ax: Axes, time: float | None) -> None:
-    """Draw a dashed line where the event is, over images and below lines; nothing for None."""
-    if time is not None:  # dark colour maps would hide a dark line without an edge
+def mark_times(ax: Axes, event: float | None, forward: tuple[float, float] | None) -> None:
+    """Draw a dashed line where the event is, and a bar above the bins that are predicted.
+
+    The line is over images and below other lines. Nothing is drawn for None.
+    """
+    if event is not None:  # dark colour maps would hide a dark line without an edge
         edge = [withStroke(linewidth=2.4, foreground="white")]
-        ax.axvline(time, color=TRUE, lw=1.1, ls=(0, (4, 2)), zorder=1.5, path_effects=edge)
+        ax.axvline(event, color=TRUE, lw=1.1, ls=(0, (4, 2)), zorder=1.5, path_effects=edge)
+    if forward is not None:
+        ax.axvspan(*forward, color=FAINT, alpha=0.25, lw=0, zorder=-1)  # an image covers it
+        ax.axvspan(*forward, ymin=1, ymax=1.03, color=PREDICTED, lw=0, clip_on=False)
 
 
 class Picture(NamedTuple):

@@ -34,6 +34,8 @@ class Trials(NamedTuple):
         numbers: (E,) of the trials within their split.
         begin_s: first moment of the trials, seconds from the event they are aligned to, or None.
         event_name: its name, or None.
+        held_out: neurons that are predicted from the others.
+        n_forward: last bins, predicted from those before.
     """
 
     title: str
@@ -48,6 +50,8 @@ class Trials(NamedTuple):
     numbers: np.ndarray
     begin_s: float | None = None
     event_name: str | None = None
+    held_out: tuple[int, ...] = ()
+    n_forward: int = 0
 
     @property
     def time(self) -> np.ndarray:
@@ -91,11 +95,27 @@ class Trials(NamedTuple):
         return None if self.event_bin is None else 0.0
 
     @property
-    def event_note(self) -> str:
-        """What a caption says of the mark, with a space before it."""
-        return (
-            "" if self.event_bin is None else f" Dashed: {self._name}, which trials are aligned to."
-        )
+    def forward(self) -> tuple[float, float] | None:
+        """When the bins begin and end that are predicted from those before; None without any."""
+        if self.n_forward == 0:
+            return None
+        return self.ends[1] - self.n_forward * (self.bin_width_s or 1), self.ends[1]
+
+    @property
+    def time_note(self) -> str:
+        """What a caption says of the marks along time, with a space before it."""
+        event = f" Dashed: {self._name}, which trials are aligned to."
+        forward = f" Under the bar: the last {self.n_forward} bins, predicted from those before."
+        return ("" if self.event_bin is None else event) + (forward if self.n_forward else "")
+
+    @property
+    def held_out_note(self) -> str:
+        """What a caption says of the marks at neurons, with a space before it."""
+        return " Triangles: neurons held out, predicted from the others." if self.held_out else ""
+
+    def named(self, neuron: int) -> str:
+        """Return what stands above a neuron's figure."""
+        return f"neuron {neuron}" + (", held out" if neuron in self.held_out else "")
 
     @property
     def per_unit(self) -> float:
@@ -168,6 +188,7 @@ def shown_trials(
         tau = run.model.co_prior.log_tau.detach().exp().cpu().numpy()
     truth = None if split.truth is None else split.truth[which] / session.conversion_factor
     labelled = split.condition is not None and has_condition(split.condition).any()
+    spec = run.model.sessions[session.name]
     return Trials(
         f"{session.name}, {split_name}",
         data,
@@ -181,4 +202,6 @@ def shown_trials(
         which,
         None if session.window_s is None else float(session.window_s[0]),
         session.event,
+        spec.held_out,
+        spec.forward_steps,
     )
