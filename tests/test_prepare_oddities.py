@@ -166,3 +166,40 @@ def test_trial_times_in_whole_seconds(tmp_path):
     }
     path = lfads.prepare(recording, tmp_path, name="a", bin_width_s=0.1)
     assert lfads.read_session(path).n_bins == 10
+
+
+@pytest.mark.parametrize("stop", [1e10, 1e300, 1.7e308])
+@pytest.mark.parametrize(
+    ("options", "part"),
+    [
+        ({}, r"trials last from .*, within 1e\+08 bins"),
+        ({"align_to": "start_time"}, "a window of .*check the unit of time"),
+        ({"chop_bins": 5}, r"the recording lasts .* at most 1e\+08 bins of 0\.05 s"),
+    ],
+    ids=["trials", "window", "chops"],
+)
+def test_times_that_nobody_records_are_refused(tmp_path, stop, options, part):
+    recording = {
+        "spike_times": np.linspace(0.5, 4, 60),
+        "spike_units": np.arange(60) % 3,
+        "start_time": np.array([0.0, 0.0]),
+        "stop_time": np.array([stop, stop]),
+    }
+    options = options | ({"window_s": (0, stop)} if "align_to" in options else {})
+    with pytest.raises(lfads.LFADSError, match=part):
+        lfads.prepare(
+            recording, tmp_path, name="a", bin_width_s=0.05, recording_s=(0, stop), **options
+        )
+
+
+def test_trials_that_do_not_fit_into_memory_are_refused(tmp_path):
+    recording = {
+        "spike_times": np.linspace(0.5, 4, 60),
+        "spike_units": np.arange(60),
+        "start_time": np.array([0.0, 1e6]),
+        "stop_time": np.array([1e6, 2e6]),
+    }
+    with pytest.raises(
+        lfads.LFADSError, match=r"2e\+07 bins of 0\.05 s and 60 neurons takes 4\.47 GiB"
+    ):
+        lfads.prepare(recording, tmp_path, name="a", bin_width_s=0.05, recording_s=(0, 2e6))

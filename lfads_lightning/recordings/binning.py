@@ -7,6 +7,7 @@ from lfads_lightning.config import LFADSError
 # Bins. Times in seconds carry rounding errors: 0.1 + 0.2 lies above 0.3. A spike this close before
 # an edge counts as on it; for 1 ms bins that is a nanosecond, far below any sampling period.
 TOLERANCE = 1e-6
+MOST_BINS = 10**8  # of a recording; at 1 ms, more than a day
 BLOCK_BYTES = 16 * 2**20
 
 
@@ -19,8 +20,13 @@ def whole_bins(duration_s: float, bin_width_s: float, what: str) -> int:
         what: names the stretch in the error.
 
     Raises:
-        LFADSError: the bin width does not divide it.
+        LFADSError: the bin width does not divide it, or it is no time that anybody records.
     """
+    if not abs(duration_s / bin_width_s) <= MOST_BINS:
+        raise LFADSError(
+            f"{what} of {duration_s:.9g} s is {duration_s / bin_width_s:.6g} bins of "
+            f"{bin_width_s:.9g} s; expected at most {MOST_BINS:.0e}; check the unit of time"
+        )
     n = round(duration_s / bin_width_s)
     if n < 1 or abs(duration_s / bin_width_s - n) > 1e-6 * max(n, 1):
         n = max(n, 1)

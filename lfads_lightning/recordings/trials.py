@@ -7,6 +7,7 @@ import numpy as np
 from lfads_lightning.config import LFADSError
 from lfads_lightning.data.arrays import check_dtype, listed, nearest
 from lfads_lightning.recordings.binning import (
+    MOST_BINS,
     TOLERANCE,
     average_signal,
     count_spikes,
@@ -18,6 +19,7 @@ from lfads_lightning.recordings.settings import Settings
 
 RUN_CHOPS = 10  # neighbouring chops that share a split, where chops overlap
 DAY_S = 86400
+MOST_TRIAL_BYTES = 2**30
 
 
 def cut_spikes(spikes: Spikes, settings: Settings) -> Cut:
@@ -69,7 +71,7 @@ def check_times(spikes: Spikes, settings: Settings) -> None:
     stops = {} if spikes.trials is None or spikes.zeros_s is not None else spikes.trials
     ends = np.asarray(stops.get("stop_time", ()), np.float64)
     end = np.fmax.reduce(ends, initial=-np.inf)  # NaN aside
-    if 0 < 50 * end < last:
+    if 0 < end < last / 50:
         raise LFADSError(
             f"{spikes.source}: the last spike is at {last:.9g}, the last trial ends at {end:.9g}; "
             f"expected both in seconds, spikes look like a smaller unit; {remedy}"
@@ -166,10 +168,10 @@ def _whole_trials(
         )
     lengths = (columns["stop_time"] - columns["start_time"])[known] * settings.seconds_per_unit
     shortest, longest = lengths.min(), lengths.max()
-    if not 0 < shortest <= longest < np.inf:
+    if not 0 < shortest <= longest < MOST_BINS * width:
         raise LFADSError(
             f"{spikes.source}: trials last from {shortest:.6g} to {longest:.6g} s; expected a stop "
-            "after each start; mend or leave out such trials"
+            f"after each start, within {MOST_BINS:.0e} bins; mend or leave out such trials"
         )
     if longest - shortest > width / 2:
         raise LFADSError(
@@ -269,7 +271,16 @@ def _chopped(spikes: Spikes, settings: Settings, width: float, chop_bins: int) -
             "recording; give window_s instead"
         )
     stretches = _segments(spikes, settings, width)
-    n_bins = np.floor(np.diff(stretches, axis=1)[:, 0] / width + TOLERANCE).astype(int)
+    with np.errstate(over="ignore"):  # infinity is refused like other times that are too long
+        lengths = np.diff(stretches, axis=1)[:, 0]
+        total = lengths.sum()
+    if not total <= MOST_BINS * width:
+        raise LFADSError(
+            f"{spikes.source}: the recording lasts {total:.6g} s; expected at most {MOST_BINS:.0e} "
+            f"bins of {width:.6g} s; check its unit of time, where it begins and ends "
+            "(recording_s), or take wider bins"
+        )
+    n_bins = np.floor(lengths / width + TOLERANCE).astype(int)
     plan = plan_chops(n_bins, chop_bins, settings.overlap_bins)
     if len(plan.starts) == 0:
         raise LFADSError(
@@ -312,6 +323,13 @@ def _new_cut(
     n_bins: int,
     per_trial: dict[str, np.ndarray],
 ) -> Cut:
+    n_bytes = 4 * n_bins * len(spikes.neuron_ids)  # of count_spikes
+    if n_bytes > MOST_TRIAL_BYTES:
+        raise LFADSError(
+            f"{spikes.source}: a trial of {n_bins:.6g} bins of {width:.6g} s and "
+            f"{len(spikes.neuron_ids)} neurons takes {n_bytes / 2**30:.3g} GiB; expected at most "
+            f"{MOST_TRIAL_BYTES / 2**30:g}; check units and ends of trials, or cut shorter ones"
+        )
     cut = Cut(
         spikes.source,
         n_bins,
