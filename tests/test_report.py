@@ -193,6 +193,15 @@ def test_report_copes_with_damaged_files_of_the_run(run, tmp_path, capsys, short
     assert "scores.json: is not JSON" in capsys.readouterr().err
 
 
+def test_no_table_is_empty_where_the_scores_are_not_there(run, tmp_path, short_reports):
+    folder = shutil.copytree(run / "run", tmp_path / "run")
+    assert "All scores of the run" in (folder / "report.html").read_text()
+    (folder / "scores.json").unlink()
+    (folder / "evaluation.json").unlink(missing_ok=True)
+    command.main([str(folder)])
+    assert "All scores of the run" not in (folder / "report.html").read_text()
+
+
 def test_report_of_a_run_from_python_has_no_data_later(tmp_path, counts):
     lfads.fit(counts, lfads_save_dir=str(tmp_path / "run"), max_epochs=1, report=False, **SIZES)
     command.main([str(tmp_path / "run")])

@@ -185,14 +185,17 @@ def _sections(
 
 
 def _score_tables(folder: Path, scores: Mapping[str, Any], inferred: Inferred | str) -> list[Table]:
-    tables = _evaluation_tables(folder)
-    if not tables and (table := _baselines(scores)) is not None:
-        tables.append(table)
+    tables = []
     if isinstance(inferred, Inferred) and len(inferred.posteriors) > 1:
         tables.append(_per_session(inferred))
+    compared = _evaluation_tables(folder)
+    if not compared and (table := _baselines(scores)) is not None:
+        compared.append(table)
+    tables += compared
     names = [k for k in scores if not isinstance(scores[k], dict | list)]
     rows = [(k, number(scores[k])) for k in names]
-    tables.append(Table("All scores of the run", ("score", "value"), rows, folded=bool(tables)))
+    if rows:
+        tables.append(Table("All scores of the run", ("score", "value"), rows, folded=bool(tables)))
     return tables
 
 

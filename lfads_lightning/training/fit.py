@@ -73,7 +73,7 @@ def fit(
     ended = train(config, sessions, folder, [*ours, *callbacks], start)
     path = require_checkpoint(folder, LOWEST if ended.best else PERIODIC)
     saved = load_checkpoint(path)
-    device = loop.resolve_device(cfg.device)
+    device = loop.resolve_device(cfg.device, tell=False)  # training did
     model = loop.new_model(config, sessions, path)
     model.load_state_dict(state_of(saved))
     model.passes = choose(cfg.recurrence, device.type)

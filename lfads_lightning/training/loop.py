@@ -259,10 +259,10 @@ def describe(sessions: dict[str, SessionSpec]) -> str:
     return ", ".join(shown) + (f" and {len(sessions) - 4} more" if len(sessions) > 4 else "")
 
 
-def resolve_device(name: str) -> torch.device:
+def resolve_device(name: str, *, tell: bool = True) -> torch.device:
     """Map ``gpu:0`` (the original's spelling), ``cuda:0``, ``mps`` or ``cpu:0`` to a torch device.
 
-    A device that this machine lacks falls back to the CPU, with a warning.
+    A device that this machine lacks falls back to the CPU, with a warning if we are to ``tell``.
 
     Raises:
         LFADSError: not the name of a device.
@@ -278,7 +278,7 @@ def resolve_device(name: str) -> torch.device:
         return torch.device("cuda", index)
     if kind == "mps" and torch.backends.mps.is_available():
         return torch.device("mps")
-    if kind != "cpu":
+    if kind != "cpu" and tell:
         warnings.warn(
             f"trainer.device={name}: this machine has no such device, using the CPU "
             "(trainer.device=cpu:0 says so on purpose)",
