@@ -12,9 +12,8 @@ import lfads_lightning as lfads
 from lfads_lightning.data.sessions import Session, Split
 from lfads_lightning.metrics import co_bps
 from lfads_lightning.report import samples_figure
-from lfads_lightning.report.figures import one_trial
 from lfads_lightning.report.inputs import within_variance
-from lfads_lightning.report.population import of_trials
+from lfads_lightning.report.population import drawings_of
 from lfads_lightning.report.style import render
 from lfads_lightning.report.trials import shown_trials
 
@@ -45,7 +44,7 @@ def around_event(counts):
     def draw(**changed):
         given = {"bin_width_s": 0.01, "window_s": np.array([-0.03, 0.05])} | changed
         trials = shown_trials(trained.evaluation(), Session(name, split, **given), "train")
-        return trials, [one_trial(trials), *of_trials(trials)]
+        return trials, drawings_of(trials)
 
     return draw
 
@@ -117,7 +116,7 @@ def test_predicted_bins_and_held_out_neurons_are_marked(counts):
     n_bins = counts.shape[1]
     last = ((n_bins - 2) * 0.01, n_bins * 0.01)
     assert trials.forward == pytest.approx(last)
-    drawings = [one_trial(trials), *of_trials(trials)]
+    drawings = drawings_of(trials)
     for figure, axes in over_time(drawings).items():
         for ax in axes:
             bars = [p for p in ax.patches if p.get_y() == 1]
@@ -144,7 +143,7 @@ def test_inputs_beyond_the_seen_bins_are_not_correlated(counts):
     trained = lfads.fit(counts, max_epochs=1, **given)
     (name,) = trained.sessions
     trials = shown_trials(trained.evaluation(), Session(name, Split(counts)), "train")
-    figure = next(d for d in of_trials(trials) if d.name == "inferred_inputs").figure
+    figure = next(d for d in drawings_of(trials) if d.name == "inferred_inputs").figure
     ax = next(ax for ax in figure.axes if ax.get_ylabel() == "autocorrelation")
     inferred = next(x for x in ax.lines if x.get_label() == "inferred").get_ydata()
     assert len(inferred) == counts.shape[1] - 5

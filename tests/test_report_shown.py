@@ -13,6 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from conftest import TINY
 from hydra.core.global_hydra import GlobalHydra
 from lightning.pytorch.loggers import TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -158,15 +159,14 @@ class Clock:
         return self.now
 
 
-@pytest.mark.parametrize("seconds", [0.4, 3.0, 6.9, 60.0])
+@pytest.mark.parametrize("seconds", [0.1, 0.4, 3.0, 60.0])
 def test_figures_wait_until_they_cost_less_than_a_fiftieth(monkeypatch, seconds):
-    """Sets of figures that take so long, in epochs of a second, whatever they take."""
-    clock, drawn, spent = Clock(), [], []
+    """Figures that take so long, in epochs of a second."""
+    clock, spent = Clock(), []
 
-    def draw(self, writer, module, *, first_alone):
-        drawn.append(first_alone)
-        spent.append(seconds / (2 * figures.FIGURES_OF_A_SPLIT if first_alone else 1))
-        clock.now += spent[-1]
+    def draw(self, writer, module):
+        spent.append(seconds)
+        clock.now += seconds
 
     monkeypatch.setattr(figures, "time", clock)
     monkeypatch.setattr(figures.Figures, "_draw", draw)
@@ -182,12 +182,27 @@ def test_figures_wait_until_they_cost_less_than_a_fiftieth(monkeypatch, seconds)
         clock.now += 1
         callback.on_train_epoch_end(trainer, module)
         shares.append(sum(spent) / clock.now)
-    assert drawn == [True] + [False] * (len(drawn) - 1)
     assert shares[-1] < 0.02
-    if spent[0] <= figures.FIRST_GUESS_S:
+    if seconds <= figures.FIRST_GUESS_S:
         assert max(shares) < 0.02  # at any time
     # and they are drawn as often as that allows
-    assert len(drawn) > 0.012 * 10_000 / seconds - 1
+    assert len(spent) > 0.012 * 10_000 / seconds - 1
+
+
+def test_figures_take_turns_where_time_says_when(counts, tmp_path, monkeypatch):
+    monkeypatch.setattr(figures, "SHARE_OF_TIME", 1e9)  # after every epoch
+    sizes = TINY | {"co_dim": 1, "max_epochs": 17}
+    lfads.fit(counts, valid_data=counts, lfads_save_dir=str(tmp_path), **sizes)
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    names = ["summary", "averages", "factors", "initial_conditions", "inferred_inputs"]
+    names += ["generator", "neurons"]  # without conditions or an event, no inputs around one
+    seen = {tag: [i.step for i in events.Images(tag)] for tag in events.Tags()["images"]}
+    in_turn = [f"{split}/{name}" for name in names for split in ("valid", "train")]
+    assert sorted(seen, key=lambda tag: seen[tag][0]) == in_turn
+    assert len(seen["valid/summary"]) == 2
+    assert len(seen["valid/averages"]) == 2
+    assert len(seen["train/averages"]) == 1
 
 
 def test_figures_leave_the_weights_alone_to_the_last_bit(counts, tmp_path):

@@ -17,6 +17,7 @@ from lfads_lightning.metrics import SMALLEST_RATE, poisson_nll
 from lfads_lightning.training.watch import LEAST_SHARE, REMEDY
 
 HIDDEN_SHARE = 0.2
+LEAST_GAIN = 0.05  # bits/spike of seen entries; who explains less has hardly learned anything yet
 MOST_TRIALS = 400  # of a session; enough for the error bars below
 
 
@@ -75,10 +76,11 @@ def bits_of_hidden_entries(gains: list[Gains]) -> tuple[float, float]:
 def hidden_entries_message(gains: list[Gains]) -> str | None:
     """Say that hidden entries are predicted far worse than seen ones; None where they are not.
 
-    The shortfall must be more than three standard errors over trials.
+    The shortfall must be more than three standard errors over trials, and the model must explain
+    something of the seen ones.
     """
     seen, hidden = bits_of_hidden_entries(gains)
-    if not math.isfinite(seen + hidden) or seen <= 0:
+    if not math.isfinite(seen + hidden) or seen < LEAST_GAIN:
         return None
     # per trial, the hidden part weighed up to the size of the seen one
     shortfall = np.concatenate(

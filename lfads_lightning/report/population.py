@@ -1,11 +1,13 @@
 """Figures of many trials: averages, trajectories, initial conditions, inferred inputs."""
 
+from collections.abc import Callable
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from lfads_lightning.metrics import SMALLEST_RATE, effective_dimensionality, psth_sd, smooth
-from lfads_lightning.report.figures import lively
+from lfads_lightning.report.figures import lively, one_trial
 from lfads_lightning.report.inputs import inferred_inputs, inputs_at_event
 from lfads_lightning.report.style import (
     FAINT,
@@ -311,15 +313,19 @@ def _mean_rates(ax: Axes, trials: Trials, mean: np.ndarray) -> None:
     ax.set_title("mean rates")
 
 
-def of_trials(trials: Trials) -> list[Drawing]:
-    """Draw all figures of many trials that this model has."""
-    drawn = (
-        averages(trials),
-        trajectories(trials),
-        initial_conditions(trials),
-        inferred_inputs(trials),
-        inputs_at_event(trials),
-        generator_states(trials),
-        neurons(trials),
-    )
+FIGURES: tuple[Callable[[Trials], Drawing | None], ...] = (
+    one_trial,
+    averages,
+    trajectories,
+    initial_conditions,
+    inferred_inputs,
+    inputs_at_event,
+    generator_states,
+    neurons,
+)
+
+
+def drawings_of(trials: Trials) -> list[Drawing]:
+    """Draw all figures of trials that this model has."""
+    drawn = [draw(trials) for draw in FIGURES]
     return [d for d in drawn if d is not None]

@@ -19,10 +19,10 @@ from lfads_lightning.report import about, findings
 from lfads_lightning.report.alignment_figure import alignment_drawing
 from lfads_lightning.report.curves import Columns, learning_curves, read_metrics
 from lfads_lightning.report.page import Section, Table, Tile, write_page
-from lfads_lightning.report.population import neurons
+from lfads_lightning.report.population import drawings_of, neurons
 from lfads_lightning.report.samples_figure import samples_drawing
 from lfads_lightning.report.style import Drawing, Picture, render, save
-from lfads_lightning.report.tensorboard import add_scores, drawings_of
+from lfads_lightning.report.tensorboard import add_scores
 from lfads_lightning.report.trials import Trials, shown_trials
 from lfads_lightning.sweeps import REPORT, duration
 

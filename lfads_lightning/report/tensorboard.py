@@ -19,8 +19,7 @@ from lfads_lightning.files import writing
 from lfads_lightning.inference.posterior import Evaluation
 from lfads_lightning.params import to_dict
 from lfads_lightning.report.about import NO_SETTINGS
-from lfads_lightning.report.figures import one_trial
-from lfads_lightning.report.population import of_trials
+from lfads_lightning.report.population import FIGURES, drawings_of
 from lfads_lightning.report.style import Drawing, Picture, render
 from lfads_lightning.report.trials import Trials, shown_trials
 from lfads_lightning.training.logs import silent_writers
@@ -28,26 +27,25 @@ from lfads_lightning.training.module import LFADSModule
 
 MOST_TRIALS, DPI = 48, 80
 SHARE_OF_TIME = 0.015  # of training; drawing that is on time stays below 2 %
-FIRST_GUESS_S = 0.5  # of one figure, before one has been drawn
-FIGURES_OF_A_SPLIT = 7  # about; what a set takes is told from the first figure
+FIRST_GUESS_S = 0.5  # of a figure, before one has been drawn
 _SUFFIX = ".scores"
 
 
 class Figures(pl.Callback):
     """Draw a few trials of the first session while it trains, for both splits.
 
-    The random numbers of training are left alone, so that weights do not depend on it. Where time
-    says when to draw, the first time it is one figure: it tells how long a set takes here.
+    The random numbers of training are left alone, so that weights do not depend on it.
 
     Args:
         sessions: the data.
-        every_n_epochs: between two sets of figures; None: whenever that takes less than 1.5 % of
-            the time spent so far.
+        every_n_epochs: between two sets of figures; None: one figure after the other, of either
+            split in turn, each when that keeps all of them below 1.5 % of the time spent so far.
     """
 
     def __init__(self, sessions: Sequence[Session], every_n_epochs: int | None) -> None:
         self.session, self.every_n_epochs = sessions[0], every_n_epochs
-        self.seconds, self.longest = 0.0, 0.0  # spent on drawing; on one set of figures
+        self.seconds, self.longest = 0.0, 0.0  # spent on drawing; at one time
+        self.turn = 0  # of the figure that comes next
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clock."""
@@ -58,15 +56,13 @@ class Figures(pl.Callback):
         assert isinstance(pl_module, LFADSModule)
         if not trainer.is_global_zero or not self._is_time(trainer.current_epoch):
             return
-        started, is_trial = time.monotonic(), self.every_n_epochs is None and self.longest == 0
+        started = time.monotonic()
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
                 with writing(logger.log_dir):
-                    self._draw(logger.experiment, pl_module, first_alone=is_trial)
+                    self._draw(logger.experiment, pl_module)
         seconds = time.monotonic() - started
-        self.seconds += seconds
-        of_a_set = seconds * FIGURES_OF_A_SPLIT * len(self.session.splits) if is_trial else seconds
-        self.longest = max(self.longest, of_a_set)
+        self.seconds, self.longest = self.seconds + seconds, max(self.longest, seconds)
 
     def _is_time(self, epoch: int) -> bool:
         if self.every_n_epochs is not None:
@@ -75,7 +71,7 @@ class Figures(pl.Callback):
         return self.seconds + (self.longest or FIRST_GUESS_S) < SHARE_OF_TIME * elapsed
 
     @torch.no_grad()
-    def _draw(self, writer: SummaryWriter, module: LFADSModule, *, first_alone: bool) -> None:
+    def _draw(self, writer: SummaryWriter, module: LFADSModule) -> None:
         model = module.model
         run = Evaluation(
             model,
@@ -85,16 +81,22 @@ class Figures(pl.Callback):
             torch.Generator(model.factor_weight.device).manual_seed(module.config.seed),
             module.config.sampling.memory_mb,
         )
-        splits = list(self.session.splits)
-        for split in splits[-1:] if first_alone else splits:
+        splits = list(self.session.splits)[::-1]  # validation first
+        if self.every_n_epochs is None:
+            splits = [splits[self.turn % len(splits)]]
+        for split in splits:
             trials = shown_trials(run, self.session, split, most=MOST_TRIALS)
-            drawings = [one_trial(trials)] if first_alone else drawings_of(trials)
+            drawings = drawings_of(trials) if self.every_n_epochs else [self._next(trials)]
             add_pictures(writer, split, [render(d, DPI) for d in drawings], module.step)
 
-
-def drawings_of(trials: Trials) -> list[Drawing]:
-    """Draw the figures of a split."""
-    return [one_trial(trials), *of_trials(trials)]
+    def _next(self, trials: Trials) -> Drawing:
+        """Draw the figure whose turn it is, or the next that this model has."""
+        n_splits = len(self.session.splits)
+        while True:  # every model has that of one trial
+            drawing = FIGURES[self.turn // n_splits % len(FIGURES)](trials)
+            self.turn += 1
+            if drawing is not None:
+                return drawing
 
 
 def add_pictures(writer: SummaryWriter, split: str, pictures: Sequence[Picture], step: int) -> None:
