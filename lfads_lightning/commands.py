@@ -8,7 +8,7 @@ from functools import wraps
 from typing import Any, NoReturn, ParamSpec, TypeVar
 
 from lfads_lightning.config import LFADSError
-from lfads_lightning.signals import EXIT_INTERRUPTED
+from lfads_lightning.signals import EXIT_INTERRUPTED, end_the_program
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -18,7 +18,8 @@ def command(main: Callable[P, R]) -> Callable[P, R]:
     """Make of a function the main one of a program.
 
     An :class:`LFADSError` ends it with one line and status 2, Ctrl-C without a traceback, and so
-    does whoever reads its output and has read enough (``| head``). Warnings are one line each.
+    does whoever reads its output and has read enough (``| head``). SIGTERM ends it with status 75,
+    after it has tidied up. Warnings are one line each.
     """
 
     @wraps(main)
@@ -26,7 +27,8 @@ def command(main: Callable[P, R]) -> Callable[P, R]:
         with warnings.catch_warnings():
             warnings.showwarning = show_warning
             try:
-                result = main(*args, **kwargs)
+                with end_the_program():
+                    result = main(*args, **kwargs)
                 sys.stdout.flush()
                 return result
             except LFADSError as error:

@@ -4,8 +4,10 @@ import io
 import itertools
 import os
 import tempfile
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 
 BEST = "best"  # of a search's folder: the run of its best member
 _TEMPORARY = ".tmp"  # the end of a temporary file's name
+_FORGOTTEN_S = 86400.0  # a temporary file untouched for so long is no one's any more
 
 
 def presets_dir() -> Path:
@@ -68,7 +71,8 @@ def writing(path: str | Path) -> Iterator[None]:
         yield
     except OSError as error:
         reason = error.strerror or " ".join(str(error).split())[-200:]  # h5py says it last
-        about = None if error.filename is None else os.fsdecode(error.filename)
+        name = error.filename2 or error.filename  # of a copy, the one that is written
+        about = None if name is None else os.fsdecode(name)
         if about is not None and Path(about).parent != Path(path).parent:
             reason += f": {about}"
         raise LFADSError(
@@ -90,6 +94,7 @@ def whole_file(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(path.parent, [escape(path.name)], _FORGOTTEN_S)
         handle, name = tempfile.mkstemp(_TEMPORARY, f".{path.name}.", path.parent)
         os.close(handle)
         temporary = Path(name)
@@ -111,17 +116,32 @@ def whole_file(path: str | Path) -> Iterator[Path]:
 def whole_hdf5(path: str | Path) -> Iterator["h5py.File"]:
     """Give a new HDF5 file to write, as :func:`whole_file` does.
 
-    HDF5 that cannot write what it has to fails once more as it closes the file, now and then by a
-    crash. So it writes through a file that keeps the first error to itself.
-
     Raises:
         LFADSError: the disk is full or the folder cannot be written.
     """
+    with whole_file(path) as temporary, patient_hdf5(temporary, "w") as file:
+        yield file
+
+
+@contextmanager
+def patient_hdf5(path: Path, mode: str) -> Iterator["h5py.File"]:
+    """Give an HDF5 file to write to, of which a full disk takes nothing but the file.
+
+    HDF5 that cannot write what it has to fails once more as it closes the file, now and then by a
+    crash. So it writes through a file that keeps the first error to itself.
+
+    Args:
+        path: of a file, which may be empty.
+        mode: w, or r+.
+
+    Raises:
+        OSError: it could not be written.
+    """
     import h5py  # commands that only read a line of settings do without
 
-    with whole_file(path) as temporary, _Patient(temporary, "w+b") as raw:
+    with _Patient(path, "r+b") as raw:
         try:
-            with h5py.File(raw, "w") as file:
+            with h5py.File(raw, mode) as file:
                 yield file
         except Exception:
             if raw.error is None:
@@ -138,6 +158,10 @@ class _Patient(io.FileIO):
     """
 
     error: OSError | None = None
+
+    def __repr__(self) -> str:
+        """Return the path: h5py takes this for the file's name, and pynwb finds links by that."""
+        return str(self.name)
 
     def write(self, data: Any) -> int:
         done, view = 0, memoryview(data).cast("B")
@@ -167,8 +191,16 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
-def remove_leftovers(folder: Path, names: Iterable[str] = ("*",)) -> None:
-    """Remove what processes that were killed while they wrote these files left of them."""
+def remove_leftovers(folder: Path, names: Iterable[str] = ("*",), untouched_s: float = 0.0) -> None:
+    """Remove what processes that were killed while they wrote these files left of them.
+
+    Args:
+        folder: of the files.
+        names: of the files, or patterns of them.
+        untouched_s: leave those alone that were written to in the last so many seconds.
+    """
     for name in names:
         for path in folder.glob(f".{name}.*{_TEMPORARY}"):
-            path.unlink(missing_ok=True)
+            with suppress(OSError):  # gone already, or another user's
+                if not untouched_s or path.stat().st_mtime < time.time() - untouched_s:
+                    path.unlink()

@@ -11,7 +11,7 @@ import numpy as np
 
 from lfads_lightning.config import LFADSError
 from lfads_lightning.documents import read_document
-from lfads_lightning.files import whole_file
+from lfads_lightning.files import whole_hdf5
 
 MODULE = "lfads"
 MERGED = "merged"  # the split of what lfads-merge writes
@@ -61,7 +61,7 @@ def write_nwb(
         ) from error
     trials = _joined(parts, base)
     attributes = parts[0].attributes
-    with whole_file(path) as unfinished, ExitStack() as stack, warnings.catch_warnings():
+    with whole_hdf5(path) as unfinished, ExitStack() as stack, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of old files' versions of the format
         if base is None:
             unknown = session_start_time is None
@@ -72,7 +72,7 @@ def write_nwb(
                 session_start_time=session_start_time or datetime.fromtimestamp(0, timezone.utc),
             )
             _add_module(file, trials, parts[0])
-            with NWBHDF5IO(str(unfinished), "w") as io:
+            with NWBHDF5IO(unfinished.filename, "w", file=unfinished) as io:
                 io.write(file)
             return
         source = stack.enter_context(_opened(base, NWBHDF5IO))
@@ -83,7 +83,7 @@ def write_nwb(
             )
         _add_module(file, trials, parts[0])
         file.set_modified()
-        with NWBHDF5IO(str(unfinished), "w") as io:
+        with NWBHDF5IO(unfinished.filename, "w", file=unfinished) as io:
             io.export(src_io=source, nwbfile=file)
 
 

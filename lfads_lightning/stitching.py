@@ -7,7 +7,6 @@ from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
 
-import h5py
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -23,7 +22,7 @@ from lfads_lightning.data.alignment import (
 from lfads_lightning.data.arrays import as_array, check_finite
 from lfads_lightning.data.session_files import read_sessions
 from lfads_lightning.data.sessions import ALIGNMENT_KEYS, Session, assemble
-from lfads_lightning.files import whole_file
+from lfads_lightning.files import patient_hdf5, whole_file
 from lfads_lightning.stores import is_url, path_or_address
 
 FIGURE = "alignment.png"
@@ -154,7 +153,7 @@ def target_of(path: str | Path, out: str | Path | None) -> str | Path:
 def _put(path: Path, group: str, matrix: np.ndarray, bias: np.ndarray, made_by: str) -> None:
     with path.open("rb") as raw:
         matlab = raw.read(6) == b"MATLAB"
-    with h5py.File(path, "r+") as file:
+    with patient_hdf5(path, "r+") as file:
         place = file[group] if group else file
         data = next(place[key] for key in place if key.lower() == "train_data")
         for key in [key for key in place if key.lower() in ALIGNMENT_KEYS]:

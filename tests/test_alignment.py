@@ -2,6 +2,8 @@
 
 import re
 import shutil
+import signal
+import sys
 import warnings
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import pytest
 from test_session_files import put_matlab
 
 import lfads_lightning as lfads
+from benchmarks.crash import child, ended
 from lfads_lightning import stitching
 from lfads_lightning.data.alignment import align_sessions, components_regression
 from lfads_lightning.data.session_files import load_sessions, read_session
@@ -222,6 +225,28 @@ def test_no_file_is_changed_where_one_cannot_be(folder, monkeypatch):
     with pytest.raises(lfads.LFADSError, match=r"No space left.*as it was"):
         lfads.align(paths, factors_dim=F)
     assert {p: p.read_bytes() for p in folder.iterdir()} == before
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits the size of files")
+def test_disk_that_is_full_after_the_copy_is_one_short_error(folder, tmp_path_factory):
+    log = tmp_path_factory.mktemp("log") / "log"
+    paths = sorted(folder.glob("*.h5"))
+    before = {p: p.read_bytes() for p in folder.iterdir()}
+    largest = max(map(len, before.values()))
+
+    def work():
+        import resource  # not on Windows
+
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        for more in (0, 60, 300, 1_000):  # than the file as it is; matrix and attributes need 1,500
+            resource.setrlimit(resource.RLIMIT_FSIZE, (largest + more, resource.RLIM_INFINITY))
+            with pytest.raises(
+                lfads.LFADSError, match=r"cannot be written \(File too large\); make"
+            ):
+                lfads.align(paths, factors_dim=F)
+            assert {p: p.read_bytes() for p in folder.iterdir()} == before
+
+    assert ended(child(work, log), block=True) == 0, log.read_text()
 
 
 def test_groups_and_matlab_files(folder, tmp_path):

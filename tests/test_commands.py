@@ -38,6 +38,32 @@ def test_ctrl_c_ends_without_a_traceback():
         main()
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows knows no SIGTERM")
+def test_sigterm_tidies_up_and_asks_to_try_again(tmp_path):
+    code = """
+import sys, time
+from lfads_lightning.commands import command
+from lfads_lightning.files import whole_file
+@command
+def main():
+    with whole_file(sys.argv[1]) as path:
+        path.write_text("half")
+        print("writing", flush=True)
+        time.sleep(60)
+main()
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path / "table.csv")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout.readline() == b"writing\n"
+    process.terminate()
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, err) == (75, b"", b"")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_reader_that_has_gone_is_no_traceback():
     code = """
 from lfads_lightning.commands import command

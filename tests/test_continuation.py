@@ -63,8 +63,8 @@ class SignalAt(pl.Callback):
 def train(counts, new_config, tmp_path):
     """Train on two sessions in a folder of this name, or go on there."""
 
-    def run(folder, *callbacks, valid=True, **parameters):
-        data = {"a": counts, "b": counts[::-1, :, :4].copy()}
+    def run(folder, *callbacks, valid=True, n_bins=None, **parameters):
+        data = {"a": counts[:, :n_bins], "b": counts[::-1, :n_bins, :4].copy()}
         sessions = sessions_from_arrays(
             data,
             {name: array[:5] for name, array in data.items()} if valid else None,
@@ -614,6 +614,12 @@ def test_weights_that_do_not_fit_their_own_parameters_are_called_so(train, run):
     torch.save(checkpoint, path)
     with pytest.raises(LFADSError, match="its weights do not fit the parameters it states"):
         train(run.name, max_epochs=13)
+
+
+def test_other_length_of_trials_than_before_is_said(train, run, counts):
+    n = counts.shape[1]
+    with pytest.warns(UserWarning, match=f"on trials of {n} bins, now they have {n - 2};"):
+        train(run.name, max_epochs=13, n_bins=n - 2)
 
 
 def test_other_data_than_before_are_said(train, run):

@@ -1,6 +1,7 @@
 """Results in files and tables: what they hold, in which types, and how they leave for elsewhere."""
 
 import json
+import signal
 import sys
 from datetime import datetime, timezone
 
@@ -12,6 +13,7 @@ from scipy.io import loadmat
 from test_train_cli import data_args
 
 import lfads_lightning as lfads
+from benchmarks.crash import child, ended
 from lfads_lightning import exporting
 from lfads_lightning.config import Kind, LFADSError
 from lfads_lightning.runs import run_kind
@@ -236,6 +238,28 @@ def test_nwb_has_the_results_beside_the_units(run, tmp_path, given):
         assert parameters["model.gen_dim"] == str(TINY["gen_dim"])
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="limits the size of files")
+@pytest.mark.parametrize("given", [False, True], ids=["new", "in the recording"])
+def test_full_disk_is_one_error_and_no_crash(run, tmp_path, given):
+    """As one: HDF5 fails again as it closes, and pynwb keeps the file open."""
+    folder = run()
+    base = recording(tmp_path / "rec.nwb") if given else None
+    (whole,) = lfads.export(folder, "nwb", out=tmp_path / "whole", nwb=base)
+    out, size = tmp_path / "out", whole.stat().st_size
+
+    def work():
+        import resource  # not on Windows
+
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        for limit in (0, 500, *np.linspace(3_000, size - 5_000, 8).astype(int)):
+            resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), resource.RLIM_INFINITY))
+            with pytest.raises(LFADSError, match=r"\.nwb: cannot be written \(File too large"):
+                lfads.export(folder, "nwb", out=out, nwb=base)
+            assert list(out.iterdir()) == []
+
+    assert ended(child(work, tmp_path / "log"), block=True) == 0, (tmp_path / "log").read_text()
+
+
 def test_session_start_time_of_a_new_file(run, tmp_path):
     start = datetime(2020, 5, 4, 3, 2, 1, tzinfo=timezone.utc)
     (path,) = lfads.export(run(), "nwb", out=tmp_path, session_start_time=start)
@@ -247,6 +271,7 @@ def test_session_start_time_of_a_new_file(run, tmp_path):
 
 def test_command(run, tmp_path, capsys):
     folder = run()
+    capsys.readouterr()  # of the training
     exporting.main([str(folder), "--to", "npz", "--out", str(tmp_path)])
     assert capsys.readouterr().out.split() == [
         str(tmp_path / f"model_runs_day1_{s}_{KIND}.npz") for s in ("train", "valid")

@@ -467,6 +467,18 @@ def test_leftovers_are_told_by_name(tmp_path):
     assert {p.name for p in tmp_path.iterdir()} == {".b.csv.x2.tmp", "a.csv", ".hidden", "mine.tmp"}
 
 
+def test_writing_a_file_removes_what_was_left_of_it_days_ago(tmp_path):
+    """Of a kind that was killed while it wrote its results: no run comes back to tidy up."""
+    old, young, other = (tmp_path / f".{n}.tmp" for n in ("a[1].h5.x", "a[1].h5.y", "b.h5.x"))
+    for path in (old, young, other):
+        path.touch()
+        if path != young:
+            os.utime(path, (time.time() - 2 * 86400,) * 2)
+    with whole_file(tmp_path / "a[1].h5") as path:
+        path.write_text("all")
+    assert {p.name for p in tmp_path.iterdir()} == {"a[1].h5", young.name, other.name}
+
+
 # --- deterministic algorithms ---
 
 

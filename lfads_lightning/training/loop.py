@@ -216,6 +216,12 @@ def _take_up(module: LFADSModule, path: Path, sessions: Sequence[Session]) -> in
             f"now {_trials(are)}; it goes on with these, and its scores are not those of one run",
             stacklevel=2,
         )
+    if record["n_bins"] not in (None, module.n_bins):
+        warnings.warn(
+            f"{path}: was trained on trials of {record['n_bins']} bins, now they have "
+            f"{module.n_bins}; it goes on with these, and its costs are not those of one run",
+            stacklevel=2,
+        )
     before, now = from_dict(record["config"], str(path)).data, module.config.data
     masks = ("sample_validation_rate", "sample_validation_seed")
     if now.sample_validation_rate and any(getattr(before, m) != getattr(now, m) for m in masks):
