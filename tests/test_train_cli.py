@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from conftest import Result
 
 import lfads_lightning as lfads
 from lfads_lightning import interop, params
+from lfads_lightning.cli.overrides import parsed
 from lfads_lightning.files import presets_dir
 
 TRAIN = Path(__file__).parents[1] / "train.py"
@@ -557,7 +559,7 @@ def test_contradiction_is_found_before_torch_is_imported(tmp_path):
         ("++model.foo.bar=1", ["'model.foo.bar'"]),
         ("~model.co_dim", ["~model.co_dim"]),
         ("model.co_dim", ["group.name=value"]),
-        ("model.co_dim=[1", ["group.name=value"]),
+        ("model.co_dim=[1", ["brackets that are not closed"]),
     ],
 )
 def test_unknown_or_mistyped_name(fails, override, parts):
@@ -877,3 +879,29 @@ def test_interrupt_ends_with_one_line(call, shared, monkeypatch):
     assert result.code == 130
     assert "Traceback" not in result.err
     assert result.err.rstrip().endswith("output.lfads_save_dir=mine")
+
+
+# --- words that Hydra cannot read ---
+
+
+@pytest.mark.parametrize("value", ["a[1]", "ü😀", "a{1}", "a'b", 'a"b', "a=b", 'a[\\"b', "[a\\"])
+def test_special_characters_are_one_error_with_a_remedy_that_works(call, value):
+    result = call(f"data.data_dir={value}", "seed=1")
+    assert result.code == 2
+    assert result.err.startswith("error: command line: ")
+    assert result.err.count("\n") == 1
+    (word,) = shlex.split(result.err.split("two pairs of quotes: ")[1])
+    assert parsed([word])[0].value() == value
+
+
+@pytest.mark.parametrize(
+    ("word", "part"),
+    [
+        ("model.co_dim", "'model.co_dim': expected group.name=value"),
+        ("data.data_dir='a", "has a quote that is not closed"),
+    ],
+)
+def test_words_without_a_value_or_with_half_a_quote(call, word, part):
+    result = call("seed=1", word)
+    assert (result.code, result.err.count("\n")) == (2, 1)
+    assert part in result.err

@@ -2,6 +2,8 @@
 
 import importlib.util
 import os
+import re
+import shlex
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -108,14 +110,30 @@ def parsed(overrides: Sequence[str]) -> list[Override]:
     Raises:
         LFADSError: one of them is not of it.
     """
-    try:
-        return OverridesParser.create().parse_overrides(list(overrides))
-    except HydraException as error:
-        reason = str(error).split("\n")[0]
-        raise LFADSError(
-            f"command line: {reason}; expected group.name=value (quote spaces and special "
-            "characters: 'data.data_dir=\"/my data\"')"
-        ) from error
+    parser = OverridesParser.create()
+    found = []
+    for word in overrides:
+        try:
+            found.append(parser.parse_override(word))
+        except HydraException as error:
+            raise LFADSError(f"command line: {word!r}: {_remedy(word)}") from error
+    return found
+
+
+def _remedy(word: str) -> str:
+    key, equals, value = word.partition("=")
+    if not equals:
+        return "expected group.name=value"
+    if value[:1] in ("'", '"'):
+        return "has a quote that is not closed, or is closed too early"
+    # Hydra's rule: a backslash stands for itself, but before a quote
+    inner = re.sub(r'(\\*)"', r'\1\1\\"', value)
+    inner += inner[len(inner.rstrip("\\")) :]
+    quoted = shlex.quote(f'{key}="{inner}"')
+    return (
+        "has a special character, or brackets that are not closed; a value that is a text goes in "
+        f"two pairs of quotes: {quoted}"
+    )
 
 
 def parameter_of(override: Override) -> str | None:
