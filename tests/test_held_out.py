@@ -1,11 +1,13 @@
 """Held-out neurons and forward bins: predicted and scored, never encoded."""
 
 import csv
+import math
 import warnings
 
 import numpy as np
 import pytest
 import torch
+from conftest import TINY
 
 import lfads_lightning as lfads
 from lfads_lightning.config import DataConfig, LFADSError, LossConfig, SessionSpec
@@ -261,21 +263,36 @@ def test_bits_per_spike_while_training_are_those_of_the_rates(new, counts, new_c
     data = {"a": counts, "b": counts[:7, :, :4]}
     sessions = [Session(n, Split(x), Split(x)) for n, x in data.items()]
     nulls = predictions.nulls(sessions, model)
-    assert list(nulls) == ["co_bps", "fp_bps"]
-    total, gains = torch.zeros(2), np.zeros(2)
+    assert list(nulls) == ["bits_per_spike", "co_bps", "fp_bps"]
+    total, gains = torch.zeros(3), np.zeros(3)
     for name, x in data.items():
         spikes = torch.tensor(x)
         with torch.no_grad():
             output = model(spikes, name)
         total += len(x) * predictions.log_likelihoods(model, output, spikes, name, list(nulls))
         rates = output.output_dist_params.numpy()
-        parts = [np.s_[:, : T - FORWARD, list(OUT)], np.s_[:, -FORWARD:, :]]
+        parts = [np.s_[:], np.s_[:, : T - FORWARD, list(OUT)], np.s_[:, -FORWARD:, :]]
         gains += [bits_per_spike(rates[p], x[p]) * x[p].sum() for p in parts]
-    spikes = [sum(x[:, : T - FORWARD, list(OUT)].sum() for x in data.values()),
+    spikes = [sum(x.sum() for x in data.values()),
+              sum(x[:, : T - FORWARD, list(OUT)].sum() for x in data.values()),
               sum(x[:, -FORWARD:].sum() for x in data.values())]  # fmt: skip
     found = [predictions.bits_per_spike(v / 19, nulls[n])
              for v, n in zip(total.tolist(), nulls, strict=True)]  # fmt: skip
     assert found == pytest.approx(gains / spikes, rel=1e-4)
+
+
+def test_all_spikes_are_scored_where_nothing_is_held_out(counts, tmp_path):
+    trained = lfads.fit(counts, max_epochs=1, lfads_save_dir=str(tmp_path / "a"), **TINY)
+    with (tmp_path / "a" / "metrics.csv").open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert [k for k in row if k.endswith("per_spike") or k.endswith("bps")] == [
+        "valid/bits_per_spike"
+    ]
+    assert math.isfinite(float(row["valid/bits_per_spike"]))
+    assert trained.model.is_poisson
+    more = {"output_dist": "gaussian", "lfads_save_dir": str(tmp_path / "b")}
+    lfads.fit(counts.astype(float), max_epochs=1, **TINY | more)
+    assert "per_spike" not in (tmp_path / "b" / "metrics.csv").read_text()
 
 
 @pytest.fixture(scope="module")

@@ -660,6 +660,7 @@ def test_table_has_a_column_for_every_number(train, tmp_path):
         "epoch",
         "step",
         *(f"{split}/{term}" for split in ("train", "valid") for term in TERMS),
+        "valid/bits_per_spike",
         "valid/recon_smoothed",
         "ramp/kl",
         "ramp/l2",

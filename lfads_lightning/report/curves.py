@@ -27,11 +27,12 @@ _TITLES = {
     "l2": "L2",
     "corr": "correlation of inputs",
     "sample_recon": "reconstruction, entries never shown",
+    "bits_per_spike": "all entries, one sample",
     "co_bps": "co-smoothing",
     "fp_bps": "forward prediction",
 }
 _TAU = "prior/ar_tau_"
-_UNITS = {"co_bps": "bits / spike", "fp_bps": "bits / spike"}
+_UNITS = dict.fromkeys(("bits_per_spike", "co_bps", "fp_bps"), "bits / spike")
 
 
 def read_metrics(path: Path) -> Columns:

@@ -20,10 +20,11 @@ from lfads_lightning.training.module import LFADSModule
 
 SECONDS_BETWEEN_LINES = 10.0
 # what says most of a model comes first; at most one of them is shown beside the cost
-_HELD_OUT = {
+_BESIDE_THE_COST = {
     "valid/co_bps": "co-bps {:.3f}",
     "valid/fp_bps": "fp-bps {:.3f}",
     "valid/sample_recon": "never shown {:.1f}",
+    "valid/bits_per_spike": "bits/spike {:.3f}",
 }
 
 
@@ -201,7 +202,7 @@ class Progress(pl.Callback):
         assert isinstance(pl_module, LFADSModule)
         m = pl_module.metrics
         valid = f" valid {m['valid/total']:.1f}" if "valid/total" in m else ""
-        costs = f"train {m['train/total']:.1f}{valid}{held_out(m)}"
+        costs = f"train {m['train/total']:.1f}{valid}{best_score(m)}"
         costs += f" | ramp {m['ramp/kl']:.2f} | lr {m['lr']:.2g}"
         if self.bar is not None:
             self.bar.set_postfix_str(f"{costs}{self._at_least(trainer, pl_module)}", refresh=False)
@@ -257,9 +258,11 @@ class Progress(pl.Callback):
         return f" | at least {duration(by_rate * per_epoch)} left"
 
 
-def held_out(metrics: dict[str, float]) -> str:
-    """Return the score of what the model was not shown, as ' | co-bps 0.312'; '' without one."""
-    shown = (text.format(metrics[name]) for name, text in _HELD_OUT.items() if name in metrics)
+def best_score(metrics: dict[str, float]) -> str:
+    """Return the score that says most, as ' | co-bps 0.312'; '' without one."""
+    shown = (
+        text.format(metrics[name]) for name, text in _BESIDE_THE_COST.items() if name in metrics
+    )
     return next((f" | {text}" for text in shown), "")
 
 

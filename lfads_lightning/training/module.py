@@ -33,8 +33,9 @@ class LFADSModule(pl.LightningModule):
     ``lr``, ``grad_norm`` (mean over updates, before clipping), ``prior/ar_tau_<k>`` (bins) and
     ``prior/ar_var_<k>`` (stationary variance). ``valid/recon_smoothed`` is an exponential average
     over epochs. With sample validation, ``…/sample_recon`` is the reconstruction of the entries
-    never shown, weighed up to a whole trial as ``…/recon`` is. With held-out neurons
-    ``valid/co_bps``, with forward bins ``valid/fp_bps``: bits per spike, at one posterior sample.
+    never shown, weighed up to a whole trial as ``…/recon`` is. ``valid/bits_per_spike``
+    of counts, with held-out neurons ``valid/co_bps``, with forward bins ``valid/fp_bps``: bits per
+    spike, at one posterior sample.
 
     The random numbers of an update come from a generator seeded by (seed, update), and are drawn
     for all devices together: a resumed run and one on more devices draw the same.

@@ -1,4 +1,4 @@
-"""How well held-out neurons and forward bins are predicted while training goes on."""
+"""How well spikes are predicted while training goes on: all, held-out neurons, forward bins."""
 
 import math
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from lfads_lightning.data.sessions import Session
 from lfads_lightning.model.lfads import LFADS
 from lfads_lightning.model.records import LFADSOutput
 
-CO_BPS, FP_BPS = "co_bps", "fp_bps"
+BPS, CO_BPS, FP_BPS = "bits_per_spike", "co_bps", "fp_bps"
 
 
 class Null(NamedTuple):
@@ -23,16 +23,16 @@ class Null(NamedTuple):
 
 
 def nulls(sessions: Sequence[Session], model: LFADS) -> dict[str, Null]:
-    """Return the null models of co-bps and fp-bps on the validation trials of all sessions.
+    """Return the null model of each score on the validation trials of all sessions.
 
-    Each neuron's mean over the scored entries (Pei et al. 2021, section 4); empty for models that
-    see everything, and for data that are no counts.
+    Each neuron's mean over the scored entries (Pei et al. 2021, section 4); empty for data that are
+    no counts.
     """
     splits = {s.name: s.valid.data for s in sessions if s.valid is not None}
     n_trials, found = sum(map(len, splits.values())), {}
     if not n_trials or not model.is_poisson:
         return {}
-    for name in (CO_BPS, FP_BPS):
+    for name in (BPS, CO_BPS, FP_BPS):
         log_likelihood = spikes = 0.0
         for session, counts in splits.items():
             mask = scored(model, session, counts.shape[1]).get(name)
@@ -50,16 +50,18 @@ def nulls(sessions: Sequence[Session], model: LFADS) -> dict[str, Null]:
 
 
 def scored(model: LFADS, session: str, n_bins: int) -> dict[str, Tensor]:
-    """Return the entries (T, D) that co-bps and fp-bps score; none where there are none.
+    """Return the entries (T, D) that each score is of.
 
-    Held-out neurons in the bins that are seen of the others; all neurons in the forward bins.
+    Bits per spike: all. Where there are such, co-bps: held-out neurons in the bins that are seen of
+    the others; fp-bps: all neurons in the forward bins.
     """
+    whole = torch.ones(n_bins, model.sessions[session].data_dim, dtype=torch.bool)
     never = model.seen.never(session, n_bins)
     if never is None:
-        return {}
+        return {BPS: whole}
     first = n_bins - model.seen.forward_steps
     forward = (torch.arange(n_bins) >= first)[:, None].expand_as(never)
-    masks = {CO_BPS: never & ~forward, FP_BPS: forward}
+    masks = {BPS: whole, CO_BPS: never & ~forward, FP_BPS: forward}
     return {name: mask for name, mask in masks.items() if mask.any()}
 
 
