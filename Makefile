@@ -17,12 +17,12 @@ test-ray: .venv/installed-dev    ## those of the Ray engine
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[ray]'
 	$(BIN)/python -m pytest -q -m ray
 
-fuzz: .venv/installed-dev        ## ten minutes of fuzzing the readers, each for its share
+fuzz: .venv/installed-dev        ## eleven minutes of fuzzing the readers, each for its share
 	for target in session params config space checkpoint npz mat5 mat73 nwb; do \
 	  $(BIN)/python tests/fuzz/fuzz.py $$target 67 || exit 1; \
 	done
 
-test-crash: .venv/installed-dev  ## kill 52 runs, continue them, compare: about ten minutes
+test-crash: .venv/installed-dev  ## kill 52 runs, continue them, compare: four to ten minutes
 	$(BIN)/python -m benchmarks.crash --kills 52
 
 lint: .venv/installed-dev        ## what CI asks of the code's form

@@ -13,6 +13,7 @@ Each run is a process of its own, forked from this one, which saves it the time 
 import argparse
 import csv
 import json
+import logging
 import os
 import random
 import shutil
@@ -213,6 +214,8 @@ def contents(run: Path) -> dict[str, Any]:
         with h5py.File(path) as file:
             told[path.name] = {name: file[name][()] for name in file}
     if (run / "tensorboard").is_dir():
+        # TensorBoard says of each resume that it drops what came after the checkpoint
+        logging.getLogger("tensorboard").setLevel(logging.ERROR)
         events = EventAccumulator(str(run / "tensorboard")).Reload()
         tags = [t for t in events.Tags()["scalars"] if not t.endswith("/seconds")]
         told["events"] = {t: [(e.step, e.value) for e in events.Scalars(t)] for t in tags}

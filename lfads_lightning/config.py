@@ -410,8 +410,8 @@ class TrainerConfig:
     num_threads: int = _p(1, "CPU threads; more pay only on idle cores.", ours=True, ge=1)
     plot_every_n_epochs: int | None = _p(
         None,
-        "Epochs between sets of figures in TensorBoard; 0: never; null: one figure after the other, "
-        "as often as takes less than 2 % of the time.",
+        "Epochs between sets of figures in TensorBoard; 0: never; null: one figure after the "
+        "other, as often as takes less than 2 % of the time.",
         ours=True,
         ge=0,
     )
