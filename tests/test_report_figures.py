@@ -35,9 +35,10 @@ def marks(ax):
 
 
 @pytest.fixture(scope="module")
-def around_event(counts):
+def around_event(counts, tmp_path_factory):
     """Figures of trials from 30 ms before an event to 50 ms after it, and the trials."""
-    trained = lfads.fit(counts, max_epochs=1, **TINY | {"co_dim": 1})
+    folder = str(tmp_path_factory.mktemp("run"))
+    trained = lfads.fit(counts, max_epochs=1, lfads_save_dir=folder, **TINY | {"co_dim": 1})
     (name,) = trained.sessions
     split = Split(counts, condition=np.arange(12) % 3)
 
@@ -107,9 +108,9 @@ def test_inputs_are_averaged_by_condition(around_event):
 # --- what the encoders never see ---
 
 
-def test_predicted_bins_and_held_out_neurons_are_marked(counts):
+def test_predicted_bins_and_held_out_neurons_are_marked(counts, tmp_path):
     given = TINY | {"co_dim": 1, "held_out_neurons": [1, 4], "forward_steps": 2}
-    trained = lfads.fit(counts, max_epochs=1, **given)
+    trained = lfads.fit(counts, max_epochs=1, lfads_save_dir=str(tmp_path), **given)
     (name,) = trained.sessions
     session = Session(name, Split(counts), bin_width_s=0.01)
     trials = shown_trials(trained.evaluation(), session, "train")
@@ -138,9 +139,9 @@ def test_predicted_bins_and_held_out_neurons_are_marked(counts):
     np.testing.assert_allclose(found.get_xdata(), 100 * counts.mean((0, 1))[[1, 4]])
 
 
-def test_inputs_beyond_the_seen_bins_are_not_correlated(counts):
+def test_inputs_beyond_the_seen_bins_are_not_correlated(counts, tmp_path):
     given = TINY | {"co_dim": 1, "forward_steps": 5}
-    trained = lfads.fit(counts, max_epochs=1, **given)
+    trained = lfads.fit(counts, max_epochs=1, lfads_save_dir=str(tmp_path), **given)
     (name,) = trained.sessions
     trials = shown_trials(trained.evaluation(), Session(name, Split(counts)), "train")
     figure = next(d for d in drawings_of(trials) if d.name == "inferred_inputs").figure

@@ -27,7 +27,7 @@ _TITLES = {
     "l2": "L2",
     "corr": "correlation of inputs",
     "sample_recon": "reconstruction, entries never shown",
-    "bits_per_spike": "all entries, one sample",
+    "bits_per_spike": "bits per spike, one sample",
     "co_bps": "co-smoothing",
     "fp_bps": "forward prediction",
 }
