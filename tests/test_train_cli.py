@@ -21,7 +21,7 @@ from conftest import Result
 
 import lfads_lightning as lfads
 from lfads_lightning import interop, params
-from lfads_lightning.cli.overrides import parsed
+from lfads_lightning.cli.overrides import parsed, prepare
 from lfads_lightning.files import presets_dir
 
 TRAIN = Path(__file__).parents[1] / "train.py"
@@ -905,3 +905,14 @@ def test_words_without_a_value_or_with_half_a_quote(call, word, part):
     result = call("seed=1", word)
     assert (result.code, result.err.count("\n")) == (2, 1)
     assert part in result.err
+
+
+def test_options_stand_anywhere(call, tmp_path):
+    result = call("model.co_dim=3", "--cfg", "job", "seed=5", "--config-dir", str(tmp_path), "a")
+    assert "'a': expected group.name=value" in result.err
+    result = call("model.co_dim=3", "--cfg", "job", "seed=5", "--config-dir", str(tmp_path))
+    assert result.code == 0
+    settings = yaml.safe_load(result.out)
+    assert (settings["model"]["co_dim"], settings["seed"]) == (3, 5)
+    given = ["seed=0,1", "-m", "--config-dir=a=b", "model.co_dim=1"]
+    assert prepare([*given, "experiment=lorenz"])[:2] == ["-m", "--config-dir=a=b"]

@@ -48,12 +48,13 @@ def prepare(argv: Sequence[str]) -> list[str]:
     Raises:
         LFADSError: unknown parameter, wrong value, or a kind without a run.
     """
-    given, _ = get_args_parser().parse_known_args(list(argv))
+    argv = _options_first(argv)
+    given, _ = get_args_parser().parse_known_args(argv)
     if given.hydra_help or given.info or given.shell_completion:
-        return list(argv)
+        return argv
     resumed = [word for word in given.overrides if word.startswith("resume=")]
     if resumed:
-        return prepare(_resumed(list(argv), resumed[-1]))
+        return prepare(_resumed(argv, resumed[-1]))
     overrides = parsed(given.overrides)
     is_sweep = is_sweep_of(given.multirun, overrides)
     values = {}
@@ -74,7 +75,20 @@ def prepare(argv: Sequence[str]) -> list[str]:
     if "search.space" in values:
         read_space(find_space(_text(values["search.space"])), of_any_parameter=True)
     extra = _implied(values, {o.key_or_group for o in overrides}, is_sweep)
-    return with_overrides(list(argv), given.overrides, extra)
+    return with_overrides(argv, given.overrides, extra)
+
+
+def _options_first(argv: Sequence[str]) -> list[str]:
+    """Put overrides behind the options: Hydra takes them only where they stand together."""
+    nargs = {name: a.nargs for a in get_args_parser()._actions for name in a.option_strings}
+    options: list[str] = []
+    overrides: list[str] = []
+    before = ""
+    for word in argv:
+        is_value = nargs.get(before, 0) is None or (nargs.get(before) == "?" and "=" not in word)
+        (options if word.startswith("-") or is_value else overrides).append(word)
+        before = word
+    return options + overrides
 
 
 def is_sweep_of(multirun: bool, overrides: Sequence[Override]) -> bool:
