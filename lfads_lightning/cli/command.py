@@ -14,14 +14,13 @@ from omegaconf import DictConfig
 from lfads_lightning import params, signals, sweeps
 from lfads_lightning.cli.overrides import parsed, prepare, presets_of, with_overrides
 from lfads_lightning.cli.settings import resolve, settings_text, sweep_folder
-from lfads_lightning.commands import command, fail
+from lfads_lightning.commands import fail
 from lfads_lightning.config import Kind, LFADSError
 from lfads_lightning.files import new_run_folder, presets_dir
 from lfads_lightning.lock import run_lock
 from lfads_lightning.search.space import drawn_settings
 
 
-@command
 def main() -> None:
     """Read the command line and do what it says; a user's mistake ends with one line."""
     given, _ = get_args_parser().parse_known_args()

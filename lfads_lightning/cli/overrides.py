@@ -85,7 +85,8 @@ def _options_first(argv: Sequence[str]) -> list[str]:
     overrides: list[str] = []
     before = ""
     for word in argv:
-        is_value = nargs.get(before, 0) is None or (nargs.get(before) == "?" and "=" not in word)
+        takes = nargs.get(before, 0)  # None: one word, "?": perhaps one
+        is_value = takes is None or (takes == "?" and "=" not in word)
         (options if word.startswith("-") or is_value else overrides).append(word)
         before = word
     return options + overrides
