@@ -313,7 +313,7 @@ def _mean_rates(ax: Axes, trials: Trials, mean: np.ndarray) -> None:
     ax.set_title("mean rates")
 
 
-FIGURES: tuple[Callable[[Trials], Drawing | None], ...] = (
+EVERY_FIGURE: tuple[Callable[[Trials], Drawing | None], ...] = (
     one_trial,
     averages,
     trajectories,
@@ -327,5 +327,5 @@ FIGURES: tuple[Callable[[Trials], Drawing | None], ...] = (
 
 def drawings_of(trials: Trials) -> list[Drawing]:
     """Draw all figures of trials that this model has."""
-    drawn = [draw(trials) for draw in FIGURES]
+    drawn = [draw(trials) for draw in EVERY_FIGURE]
     return [d for d in drawn if d is not None]

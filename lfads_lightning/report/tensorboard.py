@@ -19,7 +19,7 @@ from lfads_lightning.files import writing
 from lfads_lightning.inference.posterior import Evaluation
 from lfads_lightning.params import to_dict
 from lfads_lightning.report.about import NO_SETTINGS
-from lfads_lightning.report.population import FIGURES, drawings_of
+from lfads_lightning.report.population import EVERY_FIGURE, drawings_of
 from lfads_lightning.report.style import Drawing, Picture, render
 from lfads_lightning.report.trials import Trials, shown_trials
 from lfads_lightning.training.logs import silent_writers
@@ -93,7 +93,7 @@ class Figures(pl.Callback):
         """Draw the figure whose turn it is, or the next that this model has."""
         n_splits = len(self.session.splits)
         while True:  # every model has that of one trial
-            drawing = FIGURES[self.turn // n_splits % len(FIGURES)](trials)
+            drawing = EVERY_FIGURE[self.turn // n_splits % len(EVERY_FIGURE)](trials)
             self.turn += 1
             if drawing is not None:
                 return drawing
@@ -130,38 +130,25 @@ def add_scores(
         pictures: by split.
     """
     folder = folder / "tensorboard"
-    with writing(folder), silent_writers():
-        for old in folder.glob(f"events.out.tfevents.*{_SUFFIX}"):
-            old.unlink()
-        _write_scores(folder, config, scores, step, pictures)
-
-
-def _write_scores(
-    folder: Path,
-    config: Config,
-    scores: Mapping[str, Any],
-    step: int,
-    pictures: Mapping[str, Sequence[Picture]],
-) -> None:
     metrics = {
         f"final/{name.replace('/', '_')}": float(value)
         for name, value in scores.items()
         if isinstance(value, int | float) and math.isfinite(value)
     }
-    writer = SummaryWriter(str(folder), filename_suffix=_SUFFIX)
-    try:
-        files = writer._get_file_writer()
-        assert files is not None
-        # without its first part, which declares the columns, TensorBoard gathers them from all runs
-        # of a sweep, and puts the settings that differ first
-        for part in hparams(_settings(config), metrics)[1:]:
-            files.add_summary(part)
-        for name, value in metrics.items():
-            writer.add_scalar(name, value, step)
-        for split, some in pictures.items():
-            add_pictures(writer, split, some, step)
-    finally:
-        writer.close()
+    with writing(folder), silent_writers():
+        for old in folder.glob(f"events.out.tfevents.*{_SUFFIX}"):
+            old.unlink()
+        with SummaryWriter(str(folder), filename_suffix=_SUFFIX) as writer:
+            files = writer._get_file_writer()
+            assert files is not None
+            # without its first part, which declares the columns, TensorBoard gathers them from all
+            # runs of a sweep, and puts the settings that differ first
+            for part in hparams(_settings(config), metrics)[1:]:
+                files.add_summary(part)
+            for name, value in metrics.items():
+                writer.add_scalar(name, value, step)
+            for split, some in pictures.items():
+                add_pictures(writer, split, some, step)
 
 
 def _settings(config: Config) -> dict[str, Any]:
