@@ -35,8 +35,9 @@ from lfads_lightning.training.checkpoints import (
     write_index,
 )
 from lfads_lightning.training.format import rebuilt
-from lfads_lightning.training.loop import describe, resolve_device
+from lfads_lightning.training.loop import resolve_device
 from lfads_lightning.training.module import model_record, ramps
+from lfads_lightning.training.resume import describe
 
 Arrays = ArrayLike | Mapping[str, ArrayLike]
 Result = TypeVar("Result")

@@ -16,15 +16,14 @@ from lightning.pytorch.plugins.environments import LightningEnvironment
 from lightning.pytorch.strategies import DDPStrategy
 
 from lfads_lightning import signals
-from lfads_lightning.config import Config, LFADSError, Precision, SessionSpec
-from lfads_lightning.data.arrays import listed
-from lfads_lightning.data.datamodule import LFADSDataModule, n_trials_of
+from lfads_lightning.config import Config, LFADSError, Precision
+from lfads_lightning.data.datamodule import LFADSDataModule
 from lfads_lightning.data.held_out import session_spec
 from lfads_lightning.data.sessions import Session
 from lfads_lightning.model.alignment import align
 from lfads_lightning.model.lfads import LFADS
 from lfads_lightning.model.recurrences import choose
-from lfads_lightning.params import from_dict, write_config
+from lfads_lightning.params import write_config
 from lfads_lightning.training.checkpoints import (
     LOWEST,
     PERIODIC,
@@ -35,18 +34,13 @@ from lfads_lightning.training.checkpoints import (
     require_checkpoint,
     tell_to_continue,
 )
-from lfads_lightning.training.format import rebuilt, state_of
+from lfads_lightning.training.format import state_of
 from lfads_lightning.training.interrupts import StopWhenTold
 from lfads_lightning.training.logs import Events, silent_writers
 from lfads_lightning.training.module import EpochEnd, LFADSModule
 from lfads_lightning.training.predictions import nulls
-from lfads_lightning.training.start import (
-    all_specs,
-    check_same_start,
-    start_run,
-    take_weights,
-    warn_of_kept,
-)
+from lfads_lightning.training.resume import take_up, taking_up
+from lfads_lightning.training.start import all_specs, start_run, take_weights, warn_of_kept
 
 
 class Ended(NamedTuple):
@@ -105,8 +99,8 @@ def train(
             module.start_step = _start_from(model, config)
             warn_of_kept([s.name for s in sessions], model, config)
         stop = StopWhenTold(request)
-        with _taking_up(start, stop):
-            step = None if start is None else _take_up(module, start, sessions)
+        with taking_up(start, stop):
+            step = None if start is None else take_up(module, start, sessions)
         for keeper in callbacks:  # those that save when told to stop
             if hasattr(keeper, "request"):
                 keeper.request = request
@@ -115,7 +109,7 @@ def train(
             write_config(config, folder)
         started = time.monotonic()
         ckpt_path = None if step is None else start
-        with _interrupts_raise(), _taking_up(ckpt_path, stop):
+        with _interrupts_raise(), taking_up(ckpt_path, stop):
             trainer.fit(module, data, ckpt_path=ckpt_path, weights_only=True)
         if request.signal is not None:  # it came after the last update; scoring waits for a resume
             tell_to_continue(folder, "Interrupted; all updates are done and saved")
@@ -162,107 +156,6 @@ def _start_checkpoint(config: Config) -> Path:
 def _start_from(model: LFADS, config: Config) -> int:
     checkpoint = load_checkpoint(_start_checkpoint(config))
     return take_weights(model, state_of(checkpoint), checkpoint["lfads"], config)
-
-
-@contextmanager
-def _taking_up(start: Path | None, stop: StopWhenTold) -> Iterator[None]:
-    """Say what it means where the state beside the weights is not what Lightning saves.
-
-    Raises:
-        LFADSError: in place of what is raised before training begins.
-    """
-    try:
-        yield
-    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-        if start is None or stop.has_begun or isinstance(error, LFADSError):
-            raise
-        raise LFADSError(
-            f"{start}: its weights can be read, but training cannot go on from it (its optimiser's "
-            f"or progress record does not fit: {' '.join(str(error).split())[:200]}); put an older "
-            "one last in the index file beside it, or start from the weights: optim.start_from=RUN"
-        ) from error
-
-
-def _take_up(module: LFADSModule, path: Path, sessions: Sequence[Session]) -> int | None:
-    """Check a checkpoint against data and parameters; return the updates behind it.
-
-    One without optimiser state (saved from Python, or imported) gives its weights and its step
-    now, and cannot be continued as it is: None.
-    """
-    checkpoint = load_checkpoint(path)
-    record, model = checkpoint["lfads"], module.model
-    check_same_start(module.config, record, path)
-    theirs = {spec[0]: SessionSpec(*spec) for spec in record["sessions"]}
-    if theirs != model.sessions:
-        raise LFADSError(
-            f"{path}: was trained on {describe(theirs)}, the data hold {describe(model.sessions)}; "
-            "continue on the same sessions, or start in another output.lfads_save_dir"
-        )
-    weights = state_of(checkpoint)
-    expected = {name: tuple(p.shape) for name, p in model.state_dict().items()}
-    if {name: tuple(p.shape) for name, p in weights.items()} != expected:
-        was = vars(from_dict(record["config"], str(path)).model)
-        changed = [f"{k}={was[k]} (now {v})" for k, v in vars(model.config).items() if was[k] != v]
-        if not changed:
-            rebuilt(checkpoint, path)  # says that it does not fit its own parameters
-        raise LFADSError(
-            f"{path}: does not fit the parameters; it was trained with model.{', '.join(changed)}. "
-            "Drop these overrides, or start in another output.lfads_save_dir"
-        )
-    was, are = record.get("n_trials"), n_trials_of(sessions)  # of an older version: None
-    if was is not None and was != are:
-        warnings.warn(
-            f"{path}: was trained on other data: {_trials(was)} trials (training + validation), "
-            f"now {_trials(are)}; it goes on with these, and its scores are not those of one run",
-            stacklevel=2,
-        )
-    if record["n_bins"] not in (None, module.n_bins):
-        warnings.warn(
-            f"{path}: was trained on trials of {record['n_bins']} bins, now they have "
-            f"{module.n_bins}; it goes on with these, and its costs are not those of one run",
-            stacklevel=2,
-        )
-    before, now = from_dict(record["config"], str(path)).data, module.config.data
-    masks = ("sample_validation_rate", "sample_validation_seed")
-    if now.sample_validation_rate and any(getattr(before, m) != getattr(now, m) for m in masks):
-        warnings.warn(
-            f"{path}: was trained with other entries held back (data.{masks[0]}="
-            f"{before.sample_validation_rate}, {masks[1]}={before.sample_validation_seed}): of "
-            "those that now count as never shown it has seen some",
-            stacklevel=2,
-        )
-    if "optimizer_states" in checkpoint:
-        progress = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]
-        done, wanted = progress["processed"], module.config.trainer.max_epochs
-        if wanted is not None and done >= wanted:
-            message = (
-                f"{path}: has been trained for {done} epochs already; to go on, raise "
-                f"trainer.max_epochs={wanted}"
-            )
-            if done > wanted:  # what is asked for cannot be had
-                raise LFADSError(message)
-            warnings.warn(message, stacklevel=2)
-        return record["step"]
-    model.load_state_dict(weights)
-    module.start_step = record["step"]
-    return None
-
-
-def _trials(counts: dict[str, list[int]]) -> str:
-    return ", ".join(f"{name}: {' + '.join(map(str, n))}" for name, n in list(counts.items())[:4])
-
-
-def describe(sessions: dict[str, SessionSpec]) -> str:
-    """Return session names and sizes for a message."""
-    shown = [
-        f"{s.name!r} ({s.data_dim} neurons"
-        + (f", {s.ext_input_dim} external inputs" if s.ext_input_dim else "")
-        + (f", held out {listed(s.held_out)}" if s.held_out else "")
-        + (f", {s.forward_steps} forward bins" if s.forward_steps else "")
-        + (", aligned)" if s.aligned else ")")
-        for s in list(sessions.values())[:4]
-    ]
-    return ", ".join(shown) + (f" and {len(sessions) - 4} more" if len(sessions) > 4 else "")
 
 
 def resolve_device(name: str, *, tell: bool = True) -> torch.device:
