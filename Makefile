@@ -1,8 +1,14 @@
 # Each target sets up what it needs: a virtual environment in .venv, with pinned versions.
 PYTHON ?= python3
 BIN := .venv/bin
+# what pip says is shown where it fails: with --quiet it keeps the reason to itself
+define install
+	@echo "pip install $(1) (minutes where torch is fetched; .venv/install.log)"
+	@$(BIN)/python -m pip install -c constraints.txt $(1) >.venv/install.log 2>&1 || \
+	  { tail -n 40 .venv/install.log; exit 1; }
+endef
 
-.PHONY: demo test test-slow test-ray test-crash fuzz lint table clean
+.PHONY: demo test test-slow test-ray test-crash test-resolve test-install fuzz lint table clean
 
 demo: .venv/installed            ## train on the embedded Lorenz data, print scores, draw a figure
 	$(BIN)/python train.py experiment=lorenz trainer.device=cpu:0
@@ -14,7 +20,7 @@ test-slow: .venv/installed-dev   ## those that train for minutes
 	$(BIN)/python -m pytest -q -m slow
 
 test-ray: .venv/installed-dev    ## those of the Ray engine
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[ray]'
+	$(call install,-e '.[ray]')
 	$(BIN)/python -m pytest -q -m ray
 
 fuzz: .venv/installed-dev        ## eleven minutes of fuzzing the readers, each for its share
@@ -24,6 +30,13 @@ fuzz: .venv/installed-dev        ## eleven minutes of fuzzing the readers, each 
 
 test-crash: .venv/installed-dev  ## kill 52 runs, continue them, compare: four to ten minutes
 	$(BIN)/python -m benchmarks.crash --kills 52
+
+test-resolve: .venv/installed-dev ## do the pins fit together, for every Python and system? half an hour
+	$(BIN)/python -m pytest -q -n 0 -m 'slow or not slow' tests/test_install.py
+
+# PYTHONS="python3.10 python3.13": these alone; INDEX=https://pypi.org/simple: without pip's settings
+test-install: .venv/installed-dev ## the wheel, in a fresh environment of each Python found here
+	$(BIN)/python tests/install.py $(if $(PYTHONS),--pythons $(PYTHONS)) $(if $(INDEX),--index $(INDEX))
 
 lint: .venv/installed-dev        ## what CI asks of the code's form
 	$(BIN)/ruff format --check .
@@ -39,9 +52,9 @@ clean:
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed, found " + sys.version)'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e .
+	$(call install,-e .)
 	touch $@
 
 .venv/installed-dev: .venv/installed
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	$(call install,-e '.[dev]')
 	touch $@

@@ -169,6 +169,7 @@ def train_sessions(config: Config, sessions: list[Session], folder: Path) -> Tra
         try:
             trained.scores = finish(trained, scored_sessions(sessions), fitted)
         except (KeyboardInterrupt, Preempted):
-            tell_to_continue(folder, "Interrupted; all updates are saved, scores or report are not")
+            done = "Interrupted; all updates are saved, scores or report are not"
+            tell_to_continue(folder, done, config)
             raise
         return trained

@@ -1,10 +1,16 @@
-"""What all commands share: a user's mistake ends with one line, and a warning is one."""
+"""What all commands share: mistakes and warnings are one line; how a command line is printed."""
 
+import argparse
 import os
+import re
+import shlex
+import shutil
 import sys
 import warnings
 from collections.abc import Callable
 from functools import wraps
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any, NoReturn, ParamSpec, TypeVar
 
 from lfads_lightning.config import LFADSError
@@ -12,6 +18,7 @@ from lfads_lightning.signals import EXIT_INTERRUPTED, end_the_program
 
 P = ParamSpec("P")
 R = TypeVar("R")
+_NO_TEXTS = ("null", "true", "false", "inf", "nan")  # written so, Hydra takes them for values
 
 
 def command(main: Callable[P, R]) -> Callable[P, R]:
@@ -41,6 +48,74 @@ def command(main: Callable[P, R]) -> Callable[P, R]:
                 raise SystemExit(1) from None
 
     return wrapped
+
+
+def add_version(parser: argparse.ArgumentParser) -> None:
+    """Give a program the option ``--version``."""
+    parser.add_argument("--version", action="version", version=version_text())
+
+
+def version_text() -> str:
+    """Return what ``--version`` prints."""
+    return f"lfads-lightning {version('lfads-lightning')}"
+
+
+def program() -> str:
+    """Return the name of the program that trains, as the user called it, quoted for a shell.
+
+    It is ``python train.py`` or ``lfads-train``, with the folder where one was typed. Beside our
+    other programs, and for who calls us from Python, it is ``lfads-train``.
+    """
+    called = Path(sys.argv[0])
+    if called.name == "train.py":
+        # pytest and workers of a sweep have the name only
+        python = sys.orig_argv[0] if sys.argv[0] in sys.orig_argv else "python"
+        return shlex.join([_on_path(python, "python"), sys.argv[0]])
+    if called.name.startswith("lfads-"):
+        return shlex.quote(_on_path(str(called.with_name("lfads-train"))))
+    return "lfads-train"
+
+
+def _on_path(path: str, *names: str) -> str:
+    """Return the name by which a shell finds the program at ``path``, else the path."""
+    for name in (Path(path).name, *names):
+        found = shutil.which(name)
+        if found is not None and Path(found).absolute() == Path(path).absolute():
+            return name
+    return path
+
+
+def to_train(*words: str) -> str:
+    r"""Return a command that trains or uses a model, to be pasted into a shell.
+
+    >>> to_train(override("output.lfads_save_dir", "my run"), "trainer.max_epochs=10")
+    'lfads-train \'output.lfads_save_dir="my run"\' trainer.max_epochs=10'
+    """
+    return " ".join([program(), *map(shlex.quote, words)])
+
+
+def override(name: str, value: object) -> str:
+    r"""Return ``name=value`` for the command line, whatever letters the value has.
+
+    It follows Hydra's grammar, and is not yet quoted for a shell.
+
+    >>> print(override("output.lfads_save_dir", "outputs/2026-01-31/12-00-00"))
+    output.lfads_save_dir=outputs/2026-01-31/12-00-00
+    >>> print(override("output.lfads_save_dir", "Anna's, 2nd"))
+    output.lfads_save_dir="Anna's, 2nd"
+    """
+    text = str(value)
+    if re.fullmatch(r"[A-Za-z/._][\w/.+-]*", text, re.ASCII) and text.lower() not in _NO_TEXTS:
+        return f"{name}={text}"
+    text = not_interpolated(text)
+    # a backslash stands for itself, but before a quote
+    text = re.sub(r'(\\*)("|\Z)', lambda m: 2 * m[1] + (r"\"" if m[2] else ""), text)
+    return f'{name}="{text}"'
+
+
+def not_interpolated(text: str) -> str:
+    """Return a text as OmegaConf takes it for one; ``${x}`` would be the value of parameter x."""
+    return re.sub(r"(\\*)\$\{", r"\1\1\\${", text)
 
 
 def fail(error: LFADSError, status: int = 2) -> NoReturn:

@@ -11,7 +11,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from lfads_lightning.commands import command
+from lfads_lightning.commands import add_version, command, to_train
 from lfads_lightning.config import Kind, LFADSError
 from lfads_lightning.copies import local_copies, within
 from lfads_lightning.data.session_files import own_dataset
@@ -112,7 +112,7 @@ def _results(source: Path) -> list[RunFile]:
     found = [file for path in paths if (file := _read(path)) is not None]
     if not found:
         raise LFADSError(
-            f"{source}: holds no results; python train.py kind=posterior_sample_and_average "
+            f"{source}: holds no results; {to_train('kind=posterior_sample_and_average')} "
             "output.lfads_save_dir=RUN writes them"
         )
     return found
@@ -193,6 +193,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         prog="lfads-export",
         description="Write a run's results (model_runs_*.h5) as NWB, MATLAB or NumPy files.",
     )
+    add_version(parser)
     parser.add_argument(
         "run", type=path_or_address, help="a run's folder, or one of the files there"
     )

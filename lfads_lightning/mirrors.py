@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from lfads_lightning.commands import override, to_train
 from lfads_lightning.config import LFADSError
 from lfads_lightning.documents import parsed_json, read_json
 from lfads_lightning.files import whole_file
@@ -197,6 +198,6 @@ def _push(mirror: Mirror) -> None:
         mirror.push()
     except LFADSError as error:
         raise StoreError(
-            f"{error}. Nothing is lost: all is in {mirror.folder}. To go on: python train.py "
-            f"resume={mirror.store.url}"
+            f"{error}. Nothing is lost: all is in {mirror.folder}. To go on: "
+            + to_train(override("resume", mirror.store.url))
         ) from error

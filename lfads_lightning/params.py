@@ -14,6 +14,7 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from lfads_lightning.commands import not_interpolated, program
 from lfads_lightning.config import Config, LFADSError
 from lfads_lightning.documents import MAX_BYTES, read_document, shown
 from lfads_lightning.files import whole_file
@@ -74,7 +75,7 @@ def nearest(name: str) -> str:
     flat = name.rsplit(".", 1)[-1].lower()[:80]
     found = difflib.get_close_matches(flat, [n.lower() for n in _fields()], n=1, cutoff=0.6)
     if not found:
-        return "; python train.py --help lists them"
+        return f"; {program()} --help lists them"
     by_lower = {n.lower(): n for n in _fields()}
     return f"; did you mean {dotted_names()[by_lower[found[0]]]}?"
 
@@ -128,7 +129,8 @@ def check_value(name: str, value: Any, where: str) -> Any:
         raise problem
     try:
         holder = _schema(group).copy()
-        holder[name] = value
+        text = isinstance(value, str | Path)
+        holder[name] = not_interpolated(str(value)) if text else value
         converted = getattr(OmegaConf.to_object(holder), name)
     except OmegaConfBaseException as error:
         raise problem from error

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lfads_lightning.commands import command
+from lfads_lightning.commands import add_version, command
 from lfads_lightning.config import LFADSError
 from lfads_lightning.copies import Paths, beside, expanded, local_copies, within
 from lfads_lightning.data.alignment import (
@@ -213,6 +213,7 @@ def _parser() -> argparse.ArgumentParser:
         "their condition averages (train_condition), and write alignment_matrix_cxf and "
         "alignment_bias_c into the files: all of them, or none.",
     )
+    add_version(parser)
     parser.add_argument("files", nargs="+", type=path_or_address, help="session files (HDF5)")
     parser.add_argument("--factors-dim", type=int, required=True, help="as model.factors_dim")
     parser.add_argument(

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from lfads_lightning.commands import override, to_train
 from lfads_lightning.config import LFADSError
 from lfads_lightning.documents import read_document, read_json
 from lfads_lightning.files import BEST, whole_file
@@ -68,7 +69,7 @@ def recorded(folder: Path, argv: Sequence[str], report: Callable[[Path], None]) 
                     report(folder)
                     print(f"Report: {shown}/{REPORT}")
                 if any(job.status == "cut off" for job in jobs):
-                    print(f"To go on with it: python train.py resume={shown}")
+                    print(f"To go on with it: {to_train(override('resume', folder))}")
     if any(job.status == "failed" for job in jobs):
         raise SystemExit(1)
 
@@ -104,7 +105,7 @@ def command_of(folder: Path) -> list[str]:
 
 def dir_word(folder: Path) -> str:
     """Return the override that sends a sweep's jobs to a folder."""
-    return "hydra.sweep.dir='" + str(folder).replace("'", "\\'") + "'"
+    return override("hydra.sweep.dir", folder)
 
 
 def begin_job(folder: Path, settings: dict[str, Any]) -> float | None:

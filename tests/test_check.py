@@ -171,7 +171,7 @@ def test_settings_are_understood_by_training(call, tmp_path, capsys):
         alignment_matrix_cxf=np.ones((D, 3)), alignment_bias_c=np.zeros(D),
     )  # fmt: skip
     assert main([str(path)]) == 0
-    (line,) = re.findall(r"python train\.py (.*)", capsys.readouterr().out)
+    (line,) = re.findall(r"lfads-train (.*)", capsys.readouterr().out)
     assert "data.ext_input_dim=2" in line
     assert "model.factors_dim=3" in line
     result = call(*shlex.split(line), "trainer.max_epochs=1", "trainer.device=cpu:0")

@@ -3,9 +3,12 @@
 import subprocess
 import sys
 import warnings
+from contextlib import suppress
+from importlib.metadata import entry_points
 
 import pytest
 
+import lfads_lightning as lfads
 from lfads_lightning.commands import command
 from lfads_lightning.config import LFADSError
 
@@ -91,3 +94,12 @@ def test_names_from_files_cannot_break_the_line(capsys):
     with pytest.raises(SystemExit, match="2"):
         main()
     assert capsys.readouterr().err == "error: a.npz: x   [2Jy is no array\n"
+
+
+def test_every_program_says_our_version(monkeypatch, capsys):
+    for entry in entry_points(group="console_scripts"):
+        if entry.dist is not None and entry.dist.name == "lfads-lightning":
+            monkeypatch.setattr(sys, "argv", [entry.name, "--version"])
+            with suppress(SystemExit):
+                entry.load()()
+            assert capsys.readouterr() == (f"lfads-lightning {lfads.__version__}\n", ""), entry.name

@@ -188,10 +188,8 @@ def test_signal_saves_the_update_under_way(train, number, error, tmp_path, capfd
     path = find_checkpoint(tmp_path / "cut", "checkpoint")
     # the callback sends it after ours has looked: the update is done first
     assert load_checkpoint(path)["lfads"]["step"] == 2
-    assert (
-        f"Interrupted and saved. To continue: python train.py output.lfads_save_dir={tmp_path}"
-        in (capfd.readouterr().err)
-    )
+    said = f"Interrupted and saved. To continue: lfads-train output.lfads_save_dir={tmp_path}"
+    assert said in capfd.readouterr().err
 
 
 def test_second_ctrl_c_ends_at_once_and_saves_nothing(train, tmp_path, capfd):
@@ -270,7 +268,7 @@ def program(tmp_path, counts):
         def work():
             os.chdir(tmp_path)
             os.environ |= environment
-            sys.argv[1:] = words
+            sys.argv = ["train.py", *words]
             GlobalHydra.instance().clear()
             warnings.simplefilter("always", UserWarning)
             cli.main()
@@ -436,7 +434,7 @@ def test_terminated_sweep_stops_and_goes_on(program, tmp_path):
     wait_for(tmp_path / "sweep" / "1" / "metrics.csv", sweep, 2)
     os.kill(sweep.pid, signal.SIGTERM)
     assert sweep.wait(60) == 75, sweep.log.read_text()
-    assert "To go on with it: python train.py resume=sweep" in sweep.log.read_text()
+    assert f"To go on with it: python train.py resume={tmp_path}/sweep\n" in sweep.log.read_text()
     assert not (tmp_path / "sweep" / "2").exists()
     assert not (tmp_path / "sweep" / "1" / "error.txt").exists()
     again = program("resume=sweep")

@@ -286,7 +286,7 @@ def test_command(run, tmp_path, capsys):
 def test_mistakes(run, tmp_path, monkeypatch):
     folder = run("plain")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(lfads.LFADSError, match="holds no results; python train.py kind="):
+    with pytest.raises(lfads.LFADSError, match="holds no results; lfads-train kind="):
         lfads.export(tmp_path / "empty", "npz")
     with pytest.raises(lfads.LFADSError, match="to='csv'; expected one of nwb, mat, npz"):
         lfads.export(folder, "csv")

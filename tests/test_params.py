@@ -599,3 +599,11 @@ def test_setting_that_is_seldom_meant_is_warned_of(given, parts):
 )
 def test_sensible_setting_is_not_warned_of(given):
     assert params.check(params.from_flat(given)) == []
+
+
+def test_text_is_no_reference_to_another_parameter(tmp_path):
+    """What a file says is text, and ``${oc.env:HOME}`` would read the environment."""
+    for text in ("${seed}", "a\\${oc.env:HOME}", "$HOME", "${"):
+        assert params.from_flat({"data_filename_stem": text}).data.data_filename_stem == text
+        folder = params.from_flat({"lfads_save_dir": tmp_path / text}).output.lfads_save_dir
+        assert folder == str(tmp_path / text)

@@ -233,14 +233,61 @@ def test_a_mistake_is_one_error_before_anything_runs(sweep, words, message):
 
 
 @pytest.mark.parametrize(
-    ("preset", "extra"),
-    [("launcher=joblib", "joblib"), ("launcher=submitit", "slurm"), ("sweep=optuna", "optuna")],
+    ("words", "what", "package"),
+    [
+        ("-m launcher=joblib", "launcher=joblib", "lfads-lightning[joblib]"),
+        ("launcher=submitit", "launcher=submitit", "lfads-lightning[slurm]"),
+        ("-m hydra/launcher=ray", "hydra/launcher=ray", "lfads-lightning[ray]"),
+        ("launcher=joblib --cfg job", "launcher=joblib", "lfads-lightning[joblib]"),
+        ("sweep=optuna", "sweep=optuna", "lfads-lightning[optuna]"),
+        ("-m hydra/sweeper=optuna", "hydra/sweeper=optuna", "lfads-lightning[optuna]"),
+        ("hydra/job_logging=colorlog", "hydra/job_logging=colorlog", "hydra-colorlog"),
+    ],
 )
-def test_a_missing_extra_is_named(sweep, monkeypatch, preset, extra):
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    result, _ = sweep("-m", "seed=0,1", preset)
+def test_a_missing_plugin_is_one_line_that_names_its_package(words, what, package, tmp_path):
+    # as where none is installed: not even their common package is there
+    code = "import sys; sys.modules['hydra_plugins'] = None; from lfads_lightning.cli import main; "
+    process = subprocess.run(
+        [sys.executable, "-c", code + "main()", "experiment=lorenz", *words.split()],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(TRAIN.parent)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert process.returncode == 2
+    assert process.stderr.count("\n") == 1, process.stderr
+    assert process.stderr.startswith(f"error: command line: {what} needs ")
+    assert process.stderr.endswith(f'pip install "{package}"\n')
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("word", ["launcher=submitit", "hydra/launcher=submitit_slurm"])
+def test_slurm_away_from_a_cluster_is_one_line_with_what_to_take(
+    sweep, monkeypatch, tmp_path, word
+):
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher", reason="needs an extra")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    result, folder = sweep("-m", "seed=0,1", word)
     assert result.code == 2
-    assert f'{preset} needs an extra: pip install "lfads-lightning[{extra}]"' in result.err
+    assert result.err.count("error:") == 1
+    assert "sbatch is not found here" in result.err
+    assert "launcher=joblib" in result.err
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize(
+    ("word", "part"),
+    [
+        ("hydra/launcher=nonsense", "Hydra has no launcher of this name; there are basic"),
+        ("hydra.launcher.n_cores=2", "is a setting of another launcher; name that too"),
+        ("hydra/nonsense=x", "Could not override 'hydra/nonsense'"),
+    ],
+)
+def test_words_for_hydra_that_it_does_not_know_are_one_line(call, word, part):
+    result = call("experiment=lorenz", word)
+    assert (result.code, result.err.count("\n")) == (2, 1)
+    assert part in result.err
 
 
 @pytest.mark.parametrize("content", ["[1]", "3", '{"criterion": "abc"}', "[" * 100_000])

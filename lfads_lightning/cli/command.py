@@ -14,11 +14,23 @@ from omegaconf import DictConfig
 from lfads_lightning import params, signals, sweeps
 from lfads_lightning.cli.overrides import parsed, prepare, presets_of, with_overrides
 from lfads_lightning.cli.settings import resolve, settings_text, sweep_folder
-from lfads_lightning.commands import fail
+from lfads_lightning.commands import fail, program
 from lfads_lightning.config import Kind, LFADSError
 from lfads_lightning.files import new_run_folder, presets_dir
 from lfads_lightning.lock import run_lock
 from lfads_lightning.search.space import drawn_settings
+
+_CALLS = {
+    "[group=preset] [group.name=value ...]": "train",
+    "data.data_dir=FOLDER data.data_filename_stem=STEM model.co_dim=4": "",
+    "params_file=my_params.yaml": "a flat file of parameter names",
+    "kind=posterior_sample_and_average output.lfads_save_dir=RUN": "",
+    "resume=FOLDER": "go on with a run, a sweep or a search",
+    "-m model.co_dim=0,1,2,4 seed=0,1,2": "a sweep: every combination, in turn",
+    "... --cfg job": "show the settings and do nothing",
+    "... --config-dir FOLDER": "presets of your own",
+    "--version": "",
+}
 
 
 def main() -> None:
@@ -57,16 +69,13 @@ def help_text(config_dir: str | None = None) -> str:
     """Return what ``--help`` prints: how to call, the presets, all parameters."""
     groups = sorted({path.parent.name for path in presets_dir().glob("*/*.yaml")} - {"space"})
     presets = "\n".join(f"  {g}: {', '.join(presets_of(g, config_dir))}" for g in groups)
+    calls = "\n".join(
+        f"  {program()} {words:<48} {what}".rstrip() for words, what in _CALLS.items()
+    )
     return f"""\
 LFADS: denoised firing rates, factors, initial conditions and inferred inputs from spike counts.
 
-  python train.py [group=preset] [group.name=value ...]        train (lfads-train, once installed)
-  python train.py data.data_dir=FOLDER data.data_filename_stem=STEM model.co_dim=4
-  python train.py params_file=my_params.yaml                   a flat file of parameter names
-  python train.py kind=posterior_sample_and_average output.lfads_save_dir=RUN
-  python train.py -m model.co_dim=0,1,2,4 seed=0,1,2           a sweep: every combination, in turn
-  python train.py ... --cfg job                                show the settings and do nothing
-  python train.py ... --config-dir FOLDER                      presets of your own
+{calls}
 
 Presets (group=preset):
 {presets}

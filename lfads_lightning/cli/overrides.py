@@ -1,6 +1,5 @@
 """What stands on the command line: checked before anything is made, and what follows from it."""
 
-import importlib.util
 import os
 import re
 import shlex
@@ -15,6 +14,7 @@ from hydra.core.override_parser.types import IntervalSweep, Override, QuotedStri
 from hydra.errors import HydraException
 
 from lfads_lightning import params, sweeps
+from lfads_lightning.commands import override as override_word
 from lfads_lightning.config import Kind, LFADSError
 from lfads_lightning.files import presets_dir
 from lfads_lightning.mirrors import open_run
@@ -23,14 +23,6 @@ from lfads_lightning.search.space import find_space, read_space
 DEFAULT_EXPERIMENT = "lorenz"
 _DATA_CHOICES = {"data.data_dir", "data.data_filename_stem", "params_file", "experiment", "data"}
 _PRESET_GROUPS = ("experiment", "sweep", "launcher")
-# what a preset needs beside the core, and the extra that brings it
-_PLUGINS = {
-    "launcher=joblib": ("hydra_joblib_launcher", "joblib"),
-    "launcher=submitit": ("hydra_submitit_launcher", "slurm"),
-    "launcher=submitit_local": ("hydra_submitit_launcher", "slurm"),
-    "launcher=ray": ("hydra_ray_launcher", "ray"),
-    "sweep=optuna": ("hydra_optuna_sweeper", "optuna"),
-}
 
 
 def presets_of(group: str, config_dir: str | None) -> list[str]:
@@ -103,7 +95,9 @@ def _resumed(argv: list[str], word: str) -> list[str]:
     Raises:
         LFADSError: the folder holds none of them.
     """
-    folder = open_run(word.removeprefix("resume=").strip("'\""))
+    typed = word.removeprefix("resume=")
+    is_quoted = typed[:1] in ("'", '"')
+    folder = open_run(_text(parsed([word])[0].value()) if is_quoted else typed)
     others = [w for w in argv if not w.startswith("resume=")]
     if (folder / sweeps.COMMAND).is_file():
         if others:
@@ -112,7 +106,7 @@ def _resumed(argv: list[str], word: str) -> list[str]:
             )
         return sweeps.command_of(folder)
     if (folder / "config.yaml").is_file():
-        return [*others, "output.lfads_save_dir='" + str(folder).replace("'", "\\'") + "'"]
+        return [*others, override_word("output.lfads_save_dir", folder)]
     raise LFADSError(
         f"resume={folder}: holds neither a run (config.yaml) nor a sweep ({sweeps.COMMAND}); give "
         "the folder that was printed when it began"
@@ -141,13 +135,9 @@ def _remedy(word: str) -> str:
         return "expected group.name=value"
     if value[:1] in ("'", '"'):
         return "has a quote that is not closed, or is closed too early"
-    # Hydra's rule: a backslash stands for itself, but before a quote
-    inner = re.sub(r'(\\*)"', r'\1\1\\"', value)
-    inner += inner[len(inner.rstrip("\\")) :]
-    quoted = shlex.quote(f'{key}="{inner}"')
     return (
         "has a special character, or brackets that are not closed; a value that is a text goes in "
-        f"two pairs of quotes: {quoted}"
+        f"two pairs of quotes: {shlex.quote(override_word(key, value))}"
     )
 
 
@@ -176,19 +166,9 @@ def _check_presets(override: Override, config_dir: str | None) -> None:
         return
     known = presets_of(group, config_dir)
     for choice in _choices(override):
-        _check_plugin(group, choice)
         if choice is not None and str(choice) not in known:
             listed = f"there are {', '.join(known)}" if known else "the group has none"
             raise LFADSError(f"command line: {group}={choice}: no such preset; {listed}")
-
-
-def _check_plugin(group: str, choice: Any) -> None:
-    preset = f"{group}={choice}"
-    plugin, extra = _PLUGINS.get(preset, (None, None))
-    if plugin is not None and importlib.util.find_spec(f"hydra_plugins.{plugin}") is None:
-        raise LFADSError(
-            f'command line: {preset} needs an extra: pip install "lfads-lightning[{extra}]"'
-        )
 
 
 def _check_interval(override: Override) -> None:
@@ -247,7 +227,7 @@ def _implied(values: dict[str, Any], keys: set[str], is_sweep: bool) -> list[str
         _check_writable(Path("outputs"))
     if folder is not None and not is_sweep:
         _check_writable(Path(_text(folder)))
-        extra.append("hydra.run.dir='" + _text(folder).replace("'", "\\'") + "'")
+        extra.append(override_word("hydra.run.dir", _text(folder)))
     elif folder is not None and kind == "train":
         raise LFADSError(
             f"output.lfads_save_dir={_text(folder)} in a sweep: its jobs would share one folder; "
@@ -273,7 +253,8 @@ def _check_writable(folder: Path) -> None:
 
 
 def _text(value: Any) -> str:
-    return value.text if isinstance(value, QuotedString) else str(value)
+    text = value.text if isinstance(value, QuotedString) else str(value)
+    return re.sub(r"(\\*)\1\\\$\{", r"\1${", text)  # as OmegaConf reads it
 
 
 def with_overrides(argv: list[str], overrides: list[str], extra: list[str]) -> list[str]:

@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from lfads_lightning import params
 from lfads_lightning.cli.overrides import is_sweep_of, parameter_of, parsed
+from lfads_lightning.cli.plugins import check_launcher, reason
 from lfads_lightning.config import Config, Kind, LFADSError
 from lfads_lightning.files import presets_dir
 from lfads_lightning.mirrors import local_run
@@ -30,16 +31,24 @@ def sweep_folder(argv: Sequence[str]) -> Path | None:
     """Return the folder that a sweep's jobs go to; None where the command line is no sweep.
 
     Raises:
-        LFADSError: the settings cannot be composed.
+        LFADSError: the settings cannot be composed: a plugin of Hydra is missing, or has no such
+            settings; or the sweep's jobs cannot be started from this machine.
     """
     given, _ = get_args_parser().parse_known_args(list(argv))
-    if given.hydra_help or given.info or given.shell_completion or given.cfg:
+    if given.hydra_help or given.info or given.shell_completion:
         return None
     overrides = parsed(given.overrides)
-    if not is_sweep_of(given.multirun, overrides):
+    is_sweep = is_sweep_of(given.multirun, overrides) and not given.cfg
+    groups = {o.key_or_group.split(".")[0].split("/")[0] for o in overrides}
+    # all other words have been checked; of these, Hydra's own errors fill a page
+    if not is_sweep and not given.config_dir and groups.isdisjoint({"hydra", "launcher", "sweep"}):
         return None
     fixed = [o.input_line for o in overrides if not o.is_sweep_override() and o.input_line]
-    return Path(_composed(fixed, given.config_dir).hydra.sweep.dir).absolute()
+    composed = _composed(fixed, given.config_dir)
+    if not is_sweep:
+        return None
+    check_launcher(composed)
+    return Path(composed.hydra.sweep.dir).absolute()
 
 
 def settings_text(argv: Sequence[str]) -> str:
@@ -62,7 +71,7 @@ def _composed(overrides: Sequence[str], config_dir: str | None) -> DictConfig:
         with hydra.initialize_config_dir(str(presets_dir().resolve()), version_base="1.3"):
             return hydra.compose("config", words, return_hydra_config=True)
     except HydraException as error:
-        raise LFADSError(f"command line: {' '.join(str(error).split())}") from error
+        raise LFADSError(f"command line: {reason(error, words)}") from error
 
 
 def resolve(

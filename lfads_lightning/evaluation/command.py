@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lfads_lightning import params
-from lfads_lightning.commands import command
+from lfads_lightning.commands import add_version, command
 from lfads_lightning.config import LFADSError
 from lfads_lightning.evaluation.table import FILE, NOTES
 from lfads_lightning.files import run_in
@@ -29,6 +29,7 @@ def _parser() -> argparse.ArgumentParser:
         f"the run's data. Writes {FILE} to the run's folder.",
         epilog="metrics:\n" + "\n".join(f"  {n.ljust(width)}{note}" for n, note in NOTES.items()),
     )
+    add_version(parser)
     parser.add_argument(
         "run", type=path_or_address, help="folder of a training run or of a search (also s3://…)"
     )

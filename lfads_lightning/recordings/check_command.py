@@ -1,12 +1,11 @@
 """The command `lfads-check`: what session files hold, and whether they can be trained on."""
 
 import argparse
-import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lfads_lightning.commands import command
+from lfads_lightning.commands import add_version, command, override, to_train
 from lfads_lightning.config import LFADSError
 from lfads_lightning.copies import beside, expanded
 from lfads_lightning.stores import is_url, path_or_address
@@ -37,6 +36,7 @@ def main(argv: list[str] | None = None) -> int:
         epilog=EPILOGUE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    add_version(parser)
     parser.add_argument("files", nargs="+", type=path_or_address, metavar="FILE")
     parser.add_argument(
         "--strict", action="store_true", help="fail on what is seldom meant as well"
@@ -110,12 +110,9 @@ def _print(path: str | Path, found: "Finding") -> None:
         print(f"  note: {caution}")
     if not found.faults:
         words = [f"{name}={value}" for name, value in found.settings.items()]
-        folder = shlex.quote(str(beside(path, "")).rstrip("/"))
-        stem = shlex.quote(Path(path).stem)
-        print(
-            f"  to start with: python train.py data.data_dir={folder} "
-            f"data.data_filename_stem={stem} {' '.join(words)}"
-        )
+        folder = override("data.data_dir", str(beside(path, "")).rstrip("/"))
+        stem = override("data.data_filename_stem", Path(path).stem)
+        print(f"  to start with: {to_train(folder, stem, *words)}")
 
 
 def _together(found: list["Finding"]) -> list[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from lfads_lightning.commands import command
+from lfads_lightning.commands import add_version, command
 from lfads_lightning.config import LFADSError
 from lfads_lightning.data.arrays import listed
 from lfads_lightning.data.session_files import (
@@ -36,6 +36,7 @@ def main(argv: list[str] | None = None) -> None:
         description="Merge what a run makes of overlapping chops (kind=posterior_...) into whole "
         "recordings: one model_runs_SESSION_merged_KIND.h5 for each session, in the run's folder.",
     )
+    add_version(parser)
     parser.add_argument("run", type=path_or_address, metavar="RUN", help="the run's folder")
     parser.add_argument(
         "--data",

@@ -8,7 +8,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from lfads_lightning.commands import command, show_warning
+from lfads_lightning.commands import add_version, command, show_warning
 from lfads_lightning.config import LFADSError
 from lfads_lightning.copies import expanded
 from lfads_lightning.recordings.settings import Settings
@@ -69,6 +69,7 @@ def parser() -> argparse.ArgumentParser:
         epilog=EPILOGUE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    add_version(reader)
     reader.add_argument("recordings", nargs="+", type=path_or_address, metavar="RECORDING")
     reader.add_argument(
         "--out", type=path_or_address, required=True, help="folder for the session files"

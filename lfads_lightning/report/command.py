@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lfads_lightning import params, sweeps
-from lfads_lightning.commands import command
+from lfads_lightning.commands import add_version, command
 from lfads_lightning.config import LFADSError
 from lfads_lightning.documents import read_json
 from lfads_lightning.mirrors import mirrored, open_run
@@ -27,6 +27,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         description="Write report.html and figures/ of a run, a sweep or a search, from its files "
         "and, where they can still be read, its data.",
     )
+    add_version(parser)
     parser.add_argument("folder", metavar="FOLDER", help="its folder, or its address in a bucket")
     given = parser.parse_args(argv).folder
     folder = open_run(given)

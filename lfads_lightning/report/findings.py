@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from lfads_lightning.commands import program
 from lfads_lightning.config import Config
 from lfads_lightning.data.sessions import Session
 from lfads_lightning.evaluation.table import LFADS, MEANS, EvaluationTable, Rows, Verdict
@@ -434,7 +435,7 @@ def _still_falling(config: Config, columns: Columns) -> Finding | None:
         "Training ended too soon",
         f"trainer.max_epochs={wanted} was reached "
         + ("before the ramps were complete." if in_ramp else "while the cost still fell."),
-        "More epochs: python train.py output.lfads_save_dir=RUN trainer.max_epochs=… goes on with "
+        f"More epochs: {program()} output.lfads_save_dir=RUN trainer.max_epochs=… goes on with "
         "this run" + (", or shorter ramps (loss.kl_increase_steps)." if in_ramp else "."),
     )
 

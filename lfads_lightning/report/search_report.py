@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from lfads_lightning.commands import to_train
 from lfads_lightning.config import Config, LFADSError
 from lfads_lightning.documents import read_document, read_json, read_rows
 from lfads_lightning.files import BEST
@@ -97,7 +98,7 @@ def _command(folder: Path) -> list[str]:
     try:
         path = folder / COMMAND
         argv = read_document(path.read_bytes(), str(path))["argv"]
-        words = [f"Command: python train.py {' '.join(str(word) for word in argv)}"]
+        words = [f"Command: {to_train(*map(str, argv))}"]
     except (OSError, LFADSError, TypeError, KeyError):
         words = []
     return [f"Folder: {folder.resolve()}", *words]

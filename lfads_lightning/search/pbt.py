@@ -31,6 +31,7 @@ from lfads_lightning.search import engines
 from lfads_lightning.search.members import Task, checkpoint_of, valid_of
 from lfads_lightning.search.space import Range
 from lfads_lightning.signals import Preempted
+from lfads_lightning.training.checkpoints import tell_to_continue
 from lfads_lightning.training.logs import duration
 
 JOURNAL, HISTORY = "search.json", "history.csv"
@@ -76,10 +77,7 @@ def search(
             push(folder)
             journal.tell(seconds)
     except (KeyboardInterrupt, Preempted):
-        print(
-            f"Interrupted and saved. To continue: python train.py output.lfads_save_dir={folder}",
-            file=sys.stderr,
-        )
+        tell_to_continue(folder, "Interrupted and saved", config)
         raise
     finally:
         members.close()

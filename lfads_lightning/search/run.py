@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+from lfads_lightning.commands import override, to_train
 from lfads_lightning.config import Config, LFADSError
 from lfads_lightning.data.scored import scored_sessions
 from lfads_lightning.data.sessions import Session
@@ -76,7 +77,7 @@ def run_of_best(folder: Path) -> Path:
     best = run_in(folder)
     if best == folder:
         raise LFADSError(
-            f"{folder}: is a search that has not ended; python train.py output.lfads_save_dir="
-            f"{folder} goes on with it"
+            f"{folder}: is a search that has not ended; to go on with it: "
+            + to_train(override("output.lfads_save_dir", folder))
         )
     return best

@@ -21,7 +21,8 @@ import torch
 from lightning.fabric.plugins import CheckpointIO
 from lightning.pytorch.callbacks import Checkpoint
 
-from lfads_lightning.config import LFADSError, OutputConfig
+from lfads_lightning.commands import override, to_train
+from lfads_lightning.config import Config, LFADSError, OutputConfig
 from lfads_lightning.documents import read_json
 from lfads_lightning.files import remove_leftovers, whole_file
 from lfads_lightning.mirrors import push
@@ -155,12 +156,13 @@ class Checkpoints(Checkpoint):
         """Save when told to stop: KeyboardInterrupt and Preempted come between two updates."""
         if not isinstance(exception, KeyboardInterrupt | Preempted):
             return
+        assert isinstance(pl_module, LFADSModule)
         at_once = self.request is not None and self.request.at_once
         if not at_once:
             self._save(trainer, pl_module, PERIODIC, self.output.max_ckpt_to_keep)
         if trainer.is_global_zero:
             done = "Interrupted, and not saved" if at_once else "Interrupted and saved"
-            tell_to_continue(self.folder.parent, done)
+            tell_to_continue(self.folder.parent, done, pl_module.config)
 
     def _name(self, module: LFADSModule, index: str) -> str:
         lve = "_lve" if index == LOWEST else ""
@@ -180,9 +182,13 @@ class Checkpoints(Checkpoint):
             (self.folder / old).unlink(missing_ok=True)
 
 
-def tell_to_continue(run: Path, done: str) -> None:
+def tell_to_continue(run: Path, done: str, config: Config) -> None:
     """Say how a run that was told to stop is continued."""
-    print(f"{done}. To continue: python train.py output.lfads_save_dir={run}", file=sys.stderr)
+    if config.data.data_dir is None and not config.data.data_filename_stem:  # arrays from Python
+        how = f"the same call of fit, with lfads_save_dir={str(run)!r}"
+    else:
+        how = to_train(override("output.lfads_save_dir", run))
+    print(f"{done}. To continue: {how}", file=sys.stderr)
 
 
 class WholeCheckpoints(CheckpointIO):

@@ -113,7 +113,7 @@ def train(
         with _interrupts_raise(), taking_up(ckpt_path, stop):
             trainer.fit(module, data, ckpt_path=ckpt_path, weights_only=True)
         if request.signal is not None:  # it came after the last update; scoring waits for a resume
-            tell_to_continue(folder, "Interrupted; all updates are done and saved")
+            tell_to_continue(folder, "Interrupted; all updates are done and saved", config)
             raise request.error()
     keepers = [c for c in callbacks if isinstance(c, Checkpoints)]
     return Ended(
