@@ -118,6 +118,6 @@ def _as_options(error: LFADSError | str) -> str:
         name, equals, values = found.groups()
         if not equals and "_" not in name:  # a word of the sentence
             return found[0]
-        return _option(name) + " " * len(equals) + (values or "").strip("()").replace(",", "")
+        return _option(name) + " " * len(equals) + re.sub("[(),']", "", values or "")
 
     return re.sub(rf"(?<![\w/.-])({'|'.join(fields)})\b(=?)(\([^()]*\))?", typed, str(error))

@@ -56,7 +56,8 @@ class Settings:
     overlap_bins: int = _o(0, "bins that neighbouring pieces share", int)
     min_rate_hz: float | None = _o(
         None,
-        "leave out neurons below this rate; 0 keeps silent ones (default: refuse these)",
+        "leave out neurons below this rate, or constant real values; 0 keeps silent ones "
+        "(default: refuse these)",
         float,
     )
     leave_out: tuple[str, ...] = _o((), "neurons to leave out, by their ids", nargs="+")
