@@ -10,6 +10,7 @@ from lfads_lightning.data.arrays import as_array, check_dtype, listed, sizes
 from lfads_lightning.data.orientation import AXES, likely_axes, question
 from lfads_lightning.documents import shown
 from lfads_lightning.recordings import names
+from lfads_lightning.recordings.clocks import rising
 from lfads_lightning.recordings.matlab import Cells, Unreadable, as_vector
 from lfads_lightning.recordings.records import Binned, Signal, Spikes
 from lfads_lightning.recordings.settings import Settings
@@ -49,7 +50,23 @@ def recording_from_arrays(
         units = settings.unit_column or names.find(arrays, names.UNITS)
         if times is not None and units is not None:
             return _from_rows(arrays, source, settings, name)
+        if names.find(arrays, names.COUNTS) is None and (times or units):
+            _refuse_rows(arrays, times, units, source)
     return _counts(arrays, source, settings)
+
+
+def _refuse_rows(arrays: Arrays, times: str | None, units: str | None, source: str) -> NoReturn:
+    """Say that spikes lack their neurons or their times, and which array may hold these."""
+    found = times or units
+    option, what = ("unit_column", "neuron") if times else ("time_column", "time")
+    n = _length(arrays[found]) if found is not None and found in arrays else None
+    others = [k for k, v in arrays.items() if k != found and n is not None and _length(v) == n]
+    hint = f"; perhaps {option}={others[0]}" if others else ""
+    raise LFADSError(
+        f"{source}: {found} seems to hold the {'times' if times else 'neurons'} of spikes; found "
+        f"{listed(arrays, 20)}; expected the {what} of each spike as well; name its array with "
+        f"{option}{hint}"
+    )
 
 
 def from_memory(source: str, key: str, value: Any) -> Any:
@@ -101,7 +118,7 @@ def _counts(arrays: Arrays, source: str, settings: Settings) -> Binned:
         if len(ids) != values.shape[2]:
             raise LFADSError(
                 f"{where} has {values.shape[2]} neurons, {ids_key} names {len(ids)}; expected one "
-                "for each; name the order of its axes with axes, or mend the names"
+                "for each; give the order of its axes (axes=...), or mend the names"
             )
     width_key = names.find(arrays, names.BIN_WIDTHS)
     width = None
@@ -292,7 +309,7 @@ def _from_cells(arrays: Arrays, key: str, source: str, settings: Settings) -> Sp
         )
     times = [v.astype(np.float64) * settings.seconds_per_unit for v in vectors]
     if is_row:
-        spikes = Spikes(source, [np.sort(t) for t in times], ids)
+        spikes = Spikes(source, rising(times, ids, f"{source}: {key}"), ids)
     else:
         n_trials = cells.shape[1]
         lengths = [len(t) for t in times]

@@ -15,6 +15,7 @@ from tqdm import tqdm
 from lfads_lightning.config import LFADSError
 from lfads_lightning.copies import local_copies, within
 from lfads_lightning.data.arrays import MAX_COUNT, listed, nearest
+from lfads_lightning.data.neighbours import one_array, sorter_folder
 from lfads_lightning.data.oddities import rate_notes, scale_notes
 from lfads_lightning.data.session_writer import Blocks, write_session
 from lfads_lightning.data.values import half_counts, mark_of_missing, step_between
@@ -35,7 +36,6 @@ from lfads_lightning.stores import is_url
 
 _HINTS = {
     ".h5": "; HDF5 files with train_data need no preparation: lfads-check looks at them",
-    ".npy": "; write the array with numpy.savez",
     ".xlsx": "; save the table as CSV",
 }
 FORMATS = (".nwb", ".mat", ".npz", *TABLES)
@@ -110,7 +110,7 @@ def _prepare(
     condition = _condition(cut, settings)
     everyone = np.arange(len(cut.numbers)) if cut.usable is None else np.flatnonzero(cut.usable)
     label = None if condition is None else condition[everyone]
-    splits = split_trials(len(everyone), label, settings, cut.n_together, cut.source)
+    splits = split_trials(len(everyone), label, settings, cut)
     splits = {split: everyone[chosen] for split, chosen in splits.items()}
     stored = _stored(cut, settings, condition, neurons, splits) | {"source": source}
     for split, chosen in splits.items():
@@ -142,6 +142,8 @@ def _read_recording(recording: Any, source: str, name: str, settings: Settings) 
         return recording_from_arrays(arrays, source, settings, name)
     path = Path(recording)
     if not path.is_file():
+        if path.is_dir() and (other := sorter_folder(path)) is not None:
+            raise LFADSError(f"{path}: {other}")
         found = "is a folder" if path.is_dir() else "no such file"
         raise LFADSError(f"{path}: {found}; expected a recording ({', '.join(FORMATS)})")
     match path.suffix.lower():
@@ -153,6 +155,8 @@ def _read_recording(recording: Any, source: str, name: str, settings: Settings) 
             return recording_from_arrays(read_npz(path), source, settings, name)
         case suffix if suffix in TABLES:
             return spikes_from_rows(read_table(path), source, settings, name)
+        case ".npy":
+            raise LFADSError(f"{path}: one array without a name; {one_array(path)}")
     raise LFADSError(
         f"{path}: {path.suffix or 'no extension'} is no known format; expected one of "
         f"{', '.join(FORMATS)}{_HINTS.get(path.suffix.lower(), '')}"
