@@ -341,6 +341,13 @@ class SamplingConfig:
     num_posterior_samples: int | None = _p(
         None, "Posterior samples averaged per trial; null: batch_size.", ours=True, ge=1
     )
+    num_score_samples: int = _p(
+        16,
+        "Posterior samples averaged per trial for scores, figures and the report; 0: posterior "
+        "means.",
+        ours=True,
+        ge=0,
+    )
     num_prior_samples: int | None = _p(
         None, "Trials drawn by prior_sample; null: batch_size.", ours=True, ge=1
     )

@@ -23,8 +23,6 @@ from lfads_lightning.sweeps import REPORT
 from lfads_lightning.training.checkpoints import load_checkpoint, require_checkpoint
 from lfads_lightning.training.loop import one_setting_of_threads
 
-SUMMARY = "figures/summary.png"
-
 
 def run_kind(config: Config, folder: Path, is_job: bool = False) -> float | None:
     """Do what ``kind`` says and print where the results are.
@@ -78,9 +76,10 @@ def _train(config: Config, folder: Path, is_job: bool) -> float | None:
         more = f", {REPORT}" if config.output.report else ""
         print(f"Search: {shown} (settings of all members: history.csv{more})")
         shown = _shown(folder / BEST)
-    what = f"Report: {shown}/{REPORT}" if config.output.report else f"Figure: {shown}/{SUMMARY}"
-    print(f"Run: {shown}\n{what}\nScores:")
-    print(scores_table(trained.scores), flush=True)
+    print(f"Run: {shown}")
+    if config.output.report:
+        print(f"Report: {shown}/{REPORT}")
+    print(f"Scores:\n{scores_table(trained.scores, trained.comparison)}", flush=True)
     if (mirror := mirror_of(folder)) is not None:
         print(f"Copied to: {mirror.store.url}", flush=True)
     return _criterion(trained)

@@ -7,19 +7,21 @@ spike would explain itself.
 """
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy.ndimage import gaussian_filter1d
 
 from lfads_lightning.data.labels import has_condition
-from lfads_lightning.metrics import MOST_ROWS, SMALLEST_RATE, poisson_readout, smooth, widths
+from lfads_lightning.evaluation.table import CONSTANT
+from lfads_lightning.metrics import SMALLEST_RATE, Design, kernel, smooth, widths
+from lfads_lightning.metrics.readout import every_nth
 
 SHARES = (0.5, 0.7, 0.85, 0.95, 0.99)  # of a local mean; the rest is the neuron's overall mean
 ALPHAS = (1e-3, 1e-2, 0.1, 1.0)  # penalties of the read-outs; few trials want strong ones
 N_TRIED = 8  # neurons that width and penalty of a read-out are chosen by
-MOST_TRIALS_TRIED = 200
+# trials that something is chosen by: as many as have so many entries, within these bounds
+MOST_TRIED, FEWEST_TRIALS_TRIED, MOST_TRIALS_TRIED = 2**22, 10, 200
 
 Cost = Callable[[np.ndarray, np.ndarray], float]
 
@@ -35,6 +37,10 @@ class Given(NamedTuple):
     test_condition: np.ndarray | None
     n_factors: int
     poisson: bool
+    # (E'', T, D) bool each, entries of the first E'' test trials that are hidden from the methods,
+    # one part after the other, and predicted
+    parts: Sequence[np.ndarray] = ()
+    effort: float = 1.0  # share of the bounds above: of many sessions each gets its part
 
     @property
     def held_in(self) -> list[int]:
@@ -53,7 +59,7 @@ class Guess(NamedTuple):
     name: str
     train: np.ndarray  # (E, T, D) rates; NaN where it says nothing
     test: np.ndarray  # (E', T, D)
-    hidden: np.ndarray | None = None  # (E', T, D), each bin from the others alone
+    hidden: np.ndarray | None = None  # (E'', T, D), hidden entries from the others; else NaN
     train_latents: np.ndarray | None = None  # (E, seen bins, n)
     test_latents: np.ndarray | None = None
     about: str = ""
@@ -73,7 +79,26 @@ def constant_rate(given: Given) -> Guess:
     """Predict each neuron's mean over the training trials."""
     mean = given.train.mean((0, 1))
     train, test = (np.broadcast_to(mean, x.shape) for x in (given.train, given.test))
-    return Guess("constant rate", train, test, hidden=test)
+    return Guess(CONSTANT, train, test, hidden=at_hidden(given.parts, test))
+
+
+def at_hidden(
+    parts: Sequence[np.ndarray], rates: np.ndarray | Callable[[np.ndarray], np.ndarray]
+) -> np.ndarray | None:
+    """Return rates at the entries that are hidden, NaN elsewhere; None where none are.
+
+    Args:
+        parts: (E, T, D) bool each: what is hidden together.
+        rates: (E or more, T, D), of a method that does not look at single trials; or what gives
+            them, from the part that is hidden.
+    """
+    if not parts:
+        return None
+    found = np.full(parts[0].shape, np.nan, np.float32)
+    for part in parts:
+        guess = rates(part) if callable(rates) else rates[: len(part)]
+        found[part] = guess[part]
+    return found
 
 
 def psth_rates(given: Given) -> Guess:
@@ -91,7 +116,7 @@ def psth_rates(given: Given) -> Guess:
     there = np.unique(labels[has_condition(labels)])
     sums = {k: train[labels == k].sum(0, dtype=np.float64) for k in there}
     n = {k: int((labels == k).sum()) for k in sums}
-    some = _some(len(train))
+    some = _some(train, given.effort)
     # of the trial itself nothing; of a condition with one trial nothing at all
     others = np.stack([
         (sums[k] - x) / (n[k] - 1) if n.get(k, 0) > 1 else np.broadcast_to(mean, x.shape)
@@ -106,7 +131,7 @@ def psth_rates(given: Given) -> Guess:
         for each in (labels, test_labels)
     )
     about = f"sd {sd:g} bins" + ("" if known else "; no conditions: the mean of all trials")
-    return Guess("PSTH", guess, test, hidden=test, about=about)
+    return Guess("PSTH", guess, test, hidden=at_hidden(given.parts, test), about=about)
 
 
 def smoothing(given: Given) -> tuple[Guess, float]:
@@ -118,7 +143,7 @@ def smoothing(given: Given) -> tuple[Guess, float]:
     held_in, n = given.held_in, given.n_seen
     train, test = (x[:, :n][..., held_in] for x in (given.train, given.test))
     mean = train.mean((0, 1))
-    some = train[_some(len(train))]
+    some = train[_some(train, given.effort)]
     sd, share = _best(lambda sd: _without_own(some, sd), some, mean, widths(n), _cost(given))
 
     def whole(local: np.ndarray) -> np.ndarray:
@@ -126,17 +151,27 @@ def smoothing(given: Given) -> tuple[Guess, float]:
         rates[np.ix_(range(len(rates)), range(n), held_in)] = share * local + (1 - share) * mean
         return rates
 
+    def from_the_rest(hidden: np.ndarray) -> np.ndarray:
+        return whole(smooth_shown(test[: len(hidden)], hidden[:, :n][..., held_in], sd, mean))
+
     guess, about = [whole(smooth(x, sd)) for x in (train, test)], f"sd {sd:g} bins"
     if given.held_out and given.poisson:
         counts = given.train[:, :n][..., given.held_out]
-        width, alpha = _best_readout(train, counts, n)
-        fitted = smooth(train, width), counts
-        for rates, seen in zip(guess, (train, test), strict=True):
-            read = poisson_readout(*fitted, smooth(seen, width), alpha)
-            rates[np.ix_(range(len(rates)), range(n), given.held_out)] = read
+        width, alpha = _best_readout(train, counts, n, given.effort)
+        x = smooth(train, width)
+        readout = Design(x, counts.shape[-1], given.effort).fit(counts, alpha)
+        for rates, seen in zip(guess, (x, smooth(test, width)), strict=True):
+            rates[np.ix_(range(len(rates)), range(n), given.held_out)] = readout.rates(seen)
         about += f"; held-out neurons: sd {width:g} bins, penalty {alpha:g}"
-    hidden = whole(_without_own(test, sd))
+    hidden = at_hidden(given.parts, from_the_rest)
     return Guess("smoothing", guess[0], guess[1], hidden=hidden, about=about), sd
+
+
+def smooth_shown(x: np.ndarray, hidden: np.ndarray, sd: float, mean: np.ndarray) -> np.ndarray:
+    """Smooth what is shown of x (E, T, D) over time; where nothing near is shown, the mean (D,)."""
+    shown = (~hidden).astype(np.float64)
+    weight = smooth(shown, sd)
+    return np.where(weight > 1e-6, smooth(x * shown, sd) / np.maximum(weight, 1e-6), mean)
 
 
 def factor_analysis(given: Given, sd: float) -> Guess:
@@ -153,25 +188,37 @@ def factor_analysis(given: Given, sd: float) -> Guess:
     from sklearn.exceptions import ConvergenceWarning
 
     n, channels = given.n_seen, _moving(given)
-    x, test_x = (np.sqrt(smooth(a[:, :n][..., channels], sd)) for a in (given.train, given.test))
+    seen = [a[:, :n][..., channels] for a in (given.train, given.test)]
+    x = np.sqrt(smooth(seen[0], sd))
     rows = x.reshape(-1, x.shape[-1])
     n_factors = min(given.n_factors, len(channels) - 1)
     model = FactorAnalysis(n_factors, svd_method="randomized", random_state=0)
     with warnings.catch_warnings(), np.errstate(divide="ignore"):  # neurons that are alike
         warnings.simplefilter("ignore", ConvergenceWarning)
-        model.fit(rows[:: -(-len(rows) // MOST_ROWS)])
-    latents = [
-        model.transform(a.reshape(-1, a.shape[-1])).reshape(*a.shape[:2], -1) for a in (x, test_x)
-    ]
+        model.fit(rows[:: every_nth(len(rows), len(channels), given.effort)])
+
+    def factors(smoothed: np.ndarray) -> np.ndarray:
+        rows = np.sqrt(np.maximum(smoothed, 0)).reshape(-1, len(channels))
+        return model.transform(rows).reshape(*smoothed.shape[:2], -1)
+
+    latents = [factors(smooth(a, sd)) for a in seen]
     counts = given.train[:, :n]
-    alpha = _best_penalty(latents[0], counts[..., _tried(counts)])
-    guesses = []
-    for whole, z in zip((given.train, given.test), latents, strict=True):
-        rates = np.full(whole.shape, np.nan, np.float32)
-        rates[:, :n] = poisson_readout(latents[0], counts, z, alpha)
-        guesses.append(rates)
+    alpha = _best_penalty(latents[0], counts[..., _tried(counts)], given.effort)
+    readout = Design(latents[0], counts.shape[-1], given.effort).fit(counts, alpha)
+
+    def rates(z: np.ndarray) -> np.ndarray:
+        whole = np.full((len(z), *given.train.shape[1:]), np.nan, np.float32)
+        whole[:, :n] = readout.rates(z)
+        return whole
+
+    def from_the_rest(hidden: np.ndarray) -> np.ndarray:
+        few, mean = seen[1][: len(hidden)], seen[0].mean((0, 1))
+        return rates(factors(smooth_shown(few, hidden[:, :n][..., channels], sd, mean)))
+
     about = f"{n_factors} factors, sd {sd:g} bins, penalty {alpha:g}"
-    return Guess("factor analysis", guesses[0], guesses[1], None, latents[0], latents[1], about)
+    hidden = at_hidden(given.parts, from_the_rest)
+    guesses = [rates(z) for z in latents]
+    return Guess("factor analysis", guesses[0], guesses[1], hidden, latents[0], latents[1], about)
 
 
 def _moving(given: Given) -> list[int]:
@@ -192,16 +239,16 @@ def _poisson_cost(rates: np.ndarray, counts: np.ndarray) -> float:
     return float((rates - counts * np.log(rates)).sum())
 
 
-def _some(n_trials: int) -> np.ndarray:
-    """Return at most 200 trials, evenly spaced, by which something is chosen."""
-    n = min(n_trials, MOST_TRIALS_TRIED)
-    return np.arange(n) * n_trials // n
+def _some(x: np.ndarray, effort: float) -> np.ndarray:
+    """Return the numbers of a few trials of x (E, T, D), evenly spaced."""
+    most = int(MOST_TRIED * effort) // max(x[0].size, 1)
+    n = min(len(x), max(FEWEST_TRIALS_TRIED, min(most, MOST_TRIALS_TRIED)))
+    return np.arange(n) * len(x) // n
 
 
 def _without_own(x: np.ndarray, sd: float) -> np.ndarray:
     """Smooth x (E, T, D) over time, each bin from the others alone."""
-    # the weight that a bin has in its own mean: the response to one at each bin, there
-    own = np.diag(gaussian_filter1d(np.eye(x.shape[1]), sd, axis=1, mode="reflect"))[:, None]
+    own = np.diag(kernel(x.shape[1], sd))[:, None]  # the weight that a bin has in its own mean
     return (smooth(x, sd) - own * x) / np.maximum(1 - own, 1e-9)
 
 
@@ -226,25 +273,37 @@ def _tried(counts: np.ndarray) -> np.ndarray:
     return np.sort(np.argsort(-counts.sum((0, 1)), kind="stable")[:N_TRIED])
 
 
-def _cost_of_readout(x: np.ndarray, counts: np.ndarray, alpha: float) -> float:
-    """Fit a read-out on four fifths of some trials; return what it costs on the others."""
-    some = _some(len(x))
-    fitted, scored = some[np.arange(len(some)) % 5 != 0], some[::5]
-    if len(fitted) == 0:
-        return 0.0
-    return _poisson_cost(poisson_readout(x[fitted], counts[fitted], x[scored], alpha),
-                         counts[scored])  # fmt: skip
+class _Tried:
+    """Trials by which penalties are compared: a read-out is fitted on four fifths of some."""
+
+    def __init__(self, x: np.ndarray, counts: np.ndarray, effort: float) -> None:
+        some = _some(x, effort)
+        fitted, scored = some[np.arange(len(some)) % 5 != 0], some[::5]
+        self.is_empty = len(fitted) == 0
+        if not self.is_empty:
+            self.design, self.counts = Design(x[fitted], counts.shape[-1]), counts[fitted]
+            self.x, self.scored = x[scored], counts[scored]
+
+    def cost(self, alpha: float) -> float:
+        """Return what the read-out costs on the others."""
+        if self.is_empty:
+            return 0.0
+        return _poisson_cost(self.design.fit(self.counts, alpha).rates(self.x), self.scored)
 
 
-def _best_penalty(x: np.ndarray, counts: np.ndarray) -> float:
-    return min(ALPHAS, key=lambda alpha: _cost_of_readout(x, counts, alpha))
+def _best_penalty(x: np.ndarray, counts: np.ndarray, effort: float) -> float:
+    return min(ALPHAS, key=_Tried(x, counts, effort).cost)
 
 
-def _best_readout(seen: np.ndarray, counts: np.ndarray, n_bins: int) -> tuple[float, float]:
-    """Return the width of smoothing and the penalty by which unseen neurons are read best."""
-    counts, costs = counts[..., _tried(counts)], {}
-    for sd in widths(n_bins)[::3]:
-        x = smooth(seen, float(sd))
-        for alpha in ALPHAS:
-            costs[float(sd), alpha] = _cost_of_readout(x, counts, alpha)
-    return min(costs, key=costs.__getitem__)
+def _best_readout(
+    seen: np.ndarray, counts: np.ndarray, n_bins: int, effort: float
+) -> tuple[float, float]:
+    """Return the width of smoothing and the penalty by which unseen neurons are read best.
+
+    The width at a middling penalty first, then the penalty.
+    """
+    counts, some = counts[..., _tried(counts)], _some(seen, effort)
+    seen, counts = seen[some], counts[some]
+    tried = {float(sd): _Tried(smooth(seen, float(sd)), counts, 1.0) for sd in widths(n_bins)[::3]}
+    sd = min(tried, key=lambda sd: tried[sd].cost(ALPHAS[2]))
+    return sd, min(ALPHAS, key=tried[sd].cost)

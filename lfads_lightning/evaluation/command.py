@@ -37,9 +37,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--samples",
         type=int,
-        default=0,
+        default=None,
         metavar="N",
-        help="posterior samples averaged per trial; 0 (default): posterior means",
+        help="posterior samples averaged per trial (default: the run's num_score_samples, 16); 0: "
+        "posterior means",
     )
     parser.add_argument(
         "--lag-bins",
@@ -69,7 +70,7 @@ def run(given: argparse.Namespace) -> None:
     """
     run = open_run(given.run)
     folder, config = _run_folder(run)
-    if given.samples < 0:
+    if given.samples is not None and given.samples < 0:
         raise LFADSError(f"--samples is {given.samples}; expected a number >= 0")
     # torch is imported only now: help and mistakes take 0.3 s
     from lfads_lightning.data.datamodule import load_data
@@ -92,12 +93,13 @@ def run(given: argparse.Namespace) -> None:
                 f"--session {strangers[0]}: the data hold {', '.join(there)}; give one of these"
             )
         sessions = [there[name] for name in given.session]
+    if given.samples is not None:
+        trained.config.sampling.num_score_samples = given.samples
     with one_setting_of_threads(config.trainer.num_threads):
         table = evaluate(
             trained,
             sessions,
             split=given.split,
-            num_samples=given.samples,
             lag_bins=given.lag_bins,
             only=given.metrics,
         )

@@ -1,6 +1,7 @@
 """A trained model beside simple methods, in one table of the field's numbers."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -10,19 +11,28 @@ from lfads_lightning.data.arrays import listed, nearest
 from lfads_lightning.data.labels import has_condition
 from lfads_lightning.data.scored import fewer
 from lfads_lightning.data.sessions import Session, Split
-from lfads_lightning.evaluation.baselines import Given, Guess, baselines
-from lfads_lightning.evaluation.table import LFADS, NOTES, EvaluationTable, Part, Rows
-from lfads_lightning.inference.copying import (
-    Gains,
-    bits_of_hidden_entries,
-    gains_of_hidden_entries,
+from lfads_lightning.evaluation.baselines import Given, Guess, at_hidden, baselines
+from lfads_lightning.evaluation.table import (
+    BEST_SMOOTHING,
+    LFADS,
+    MEANS,
+    NOTES,
+    TRUTH,
+    EvaluationTable,
+    Part,
+    Rows,
 )
-from lfads_lightning.inference.posterior import Posterior, push_mean, sample_and_average
+from lfads_lightning.inference.copying import MOST_TRIALS, Gains, parts_to_hide, predict_hidden
+from lfads_lightning.inference.posterior import Posterior, judged, push_mean
 from lfads_lightning.inference.trained import Trained
 from lfads_lightning.model.seen import held_in
 
 MOST_FITTED = 2**22  # entries of the training trials that methods and read-outs learn from
+MOST_TRIALS_FITTED = 1000  # the same, trials
+MOST_HIDDEN = 2000  # trials of all sessions that are inferred with a part of them hidden
 FEW_TRIALS = 20
+# of rates alone, without read-outs: what posterior means and true rates are scored by
+_OF_RATES = ("co_bps", "fp_bps", "bits_per_spike", "psth_r2", "rate_r2", "rate_r2_pooled")
 
 _NEEDS = {
     "co_bps": "held-out neurons: train with data.held_out_neurons=0.25",
@@ -35,7 +45,23 @@ _NEEDS = {
     "rate_r2_pooled": "true rates: train_truth, valid_truth in the session",
     "bits_per_spike": "counts (model.output_dist=poisson)",
     "hidden_bits_per_spike": "counts (model.output_dist=poisson)",
+    "hidden_r2": "real values (model.output_dist=gaussian)",
 }
+
+
+class Scored(NamedTuple):
+    """The scores of one split of a session, and what they were computed from.
+
+    Attributes:
+        part: of the table.
+        posterior: of the scored trials.
+        gains: on entries hidden from the model and on the rest; None where these were not asked
+            for, or data are no counts.
+    """
+
+    part: Part
+    posterior: Posterior
+    gains: Gains | None
 
 
 def evaluate(
@@ -43,23 +69,19 @@ def evaluate(
     sessions: Sequence[Session],
     *,
     split: str | None = None,
-    num_samples: int = 0,
     lag_bins: int = 0,
     only: Collection[str] | None = None,
-    posteriors: Mapping[str, Posterior] | None = None,
-    gains: Mapping[str, Gains] | None = None,
 ) -> EvaluationTable:
     """Score a model, and simple methods beside it, on the same trials.
+
+    The model's rates are averages over ``sampling.num_score_samples`` posterior samples.
 
     Args:
         trained: the model.
         sessions: data that fit it; the methods beside it learn from their training trials.
         split: train or valid; by default valid, where there is one.
-        num_samples: posterior samples that are averaged per trial; 0 takes the posterior means.
         lag_bins: behaviour of bin t + lag is read from the rates of bin t.
         only: metrics to compute (of ``NOTES``); by default all that the data allow.
-        posteriors: by session, of the scored trials, where they have been inferred already.
-        gains: the same of :func:`hidden_gains`.
 
     Raises:
         LFADSError: data do not fit the model, or lack what a metric that was asked for needs.
@@ -81,18 +103,24 @@ def evaluate(
                 f"{session.source}: a lag of {lag_bins} bins in trials of {session.n_bins}; "
                 "give fewer"
             )
-        scorer = _Scorer(trained, session, name, num_samples, lag_bins, only)
-        scorer.posterior = (posteriors or {}).get(session.name)
-        scorer.gains = (gains or {}).get(session.name)
-        parts.append(scorer.part())
+        parts.append(score(trained, session, name, lag_bins, only, 1 / len(sessions)).part)
     return EvaluationTable(parts)
 
 
-def hidden_gains(trained: Trained, session: str, split: Split) -> Gains:
-    """Return what a model's rates gain on entries hidden from it, held-out ones left aside."""
-    never = trained.model.seen.never(session, split.data.shape[1])
-    unseen = None if never is None else never.numpy()
-    return gains_of_hidden_entries(trained.evaluation(), session, split, unseen)
+def score(
+    trained: Trained,
+    session: Session,
+    split: str,
+    lag_bins: int = 0,
+    only: Collection[str] | None = None,
+    effort: float = 1.0,
+) -> Scored:
+    """Score one split of a session, under the model's name for it.
+
+    Arguments as in :func:`evaluate`; ``effort`` is the share of the bounds on how much is fitted
+    that one of many sessions gets.
+    """
+    return _Scorer(trained, session, split, lag_bins, only, effort).scored()
 
 
 class _Scorer:
@@ -103,16 +131,14 @@ class _Scorer:
         trained: Trained,
         session: Session,
         split: str,
-        num_samples: int,
         lag_bins: int,
         only: Collection[str] | None,
+        effort: float,
     ) -> None:
         self.trained, self.session, self.split_name = trained, session, split
-        self.num_samples, self.lag_bins, self.only = num_samples, lag_bins, only
-        # what is known of the scored trials, if anything
-        self.posterior: Posterior | None = None
-        self.gains: Gains | None = None
-        self.train, self.test = fewer(session.train, MOST_FITTED), session.splits[split]
+        self.lag_bins, self.only, self.effort = lag_bins, only, effort
+        most = min(MOST_FITTED, MOST_TRIALS_FITTED * session.train.data[0].size)
+        self.train, self.test = fewer(session.train, most), session.splits[split]
         spec = trained.sessions[session.name]
         self.held_out, self.forward = list(spec.held_out), spec.forward_steps
         self.poisson = trained.model.is_poisson
@@ -125,6 +151,7 @@ class _Scorer:
             "few_shot_co_bps": (self.poisson and bool(self.held_out), self._few_shot),
             "fp_bps": (self.poisson and self.forward > 0, self._fp_bps),
             "hidden_bits_per_spike": (self.poisson, self._hidden),
+            "hidden_r2": (not self.poisson, self._hidden),
             "bits_per_spike": (self.poisson, self._bits),
             "behaviour_r2": (self._has_behaviour(), self._behaviour),
             "behaviour_r2_factors": (self._has_behaviour(), self._behaviour_of_factors),
@@ -137,20 +164,28 @@ class _Scorer:
     def _has_behaviour(self) -> bool:
         return self.train.behaviour is not None and self.test.behaviour is not None
 
-    def part(self) -> Part:
+    def scored(self) -> Scored:
         """Return the scores of all methods."""
         for name in self.only or ():
             if not self.metrics[name][0]:
                 raise LFADSError(f"{self.session.source}: {name} needs {_NEEDS[name]}")
         asked = [n for n, (possible, _) in self.metrics.items()
                  if possible and (self.only is None or n in self.only)]  # fmt: skip
+        hides = any(name.startswith("hidden") for name in asked)
+        most = min(int(MOST_HIDDEN * self.effort), MOST_TRIALS)
+        self.parts = parts_to_hide(self.test.data.shape, most) if hides else []
         rows: Rows = {}
         about = {}
         for guess in self._guesses():
-            values = {name: self.metrics[name][1](guess) for name in asked}
+            named = [n for n in asked if guess.name not in (MEANS, TRUTH) or n in _OF_RATES
+                     or (guess.name == TRUTH and n.startswith("hidden"))]  # fmt: skip
+            values = {name: self.metrics[name][1](guess) for name in named}
             rows[guess.name] = {n: float(v) for n, v in values.items() if v is not None}
             about[guess.name] = guess.about
-        return Part(self.session.name, self.split_name, rows, about, self._data())
+        if truth_scores := {"rate_r2", "rate_r2_pooled"} & set(asked):
+            rows[BEST_SMOOTHING], about[BEST_SMOOTHING] = self._best_smoothing(truth_scores)
+        part = Part(self.session.name, self.split_name, rows, about, self._data())
+        return Scored(part, self.posterior, self.gains)
 
     def _guesses(self) -> Iterator[Guess]:
         given = Given(
@@ -162,32 +197,51 @@ class _Scorer:
             self.test.condition,
             self.trained.config.model.factors_dim,
             self.poisson,
+            self.parts,
+            self.effort,
         )
         yield self._lfads()  # one at a time: each holds rates of all entries
+        run = self.trained.evaluation()
+        if run.num_samples and run.is_random:
+            means = push_mean(run, self.session.name, self.test.data, self.test.ext_input)
+            yield Guess(MEANS, means.rates, means.rates, about="posterior means, one pass")
         yield from baselines(given)
+        if self.test.truth is not None:
+            truth = self.test.truth / self.session.conversion_factor
+            yield Guess(TRUTH, truth, truth, hidden=at_hidden(self.parts, truth))
 
     def _lfads(self) -> Guess:
-        test = self.posterior or self._infer(self.test)
+        run, name = self.trained.evaluation(), self.session.name
+        self.posterior = self._infer(self.test)
+        hidden, self.gains = None, None
+        if self.parts:
+            hidden, self.gains = predict_hidden(run, name, self.test, self.parts)
         # only read-outs are learned from its training trials
         needed = self.held_out or self._has_behaviour()
         same = self.train is self.test
-        train = self._infer(self.train) if needed and not same else test
-        n, k = self.n_seen, self.num_samples
-        how = f"mean of {k} posterior samples" if k else "posterior means"
+        train = self._infer(self.train) if needed and not same else self.posterior
+        n, k = self.n_seen, run.num_samples
+        how = f"mean of {k} posterior samples" if k and run.is_random else "posterior means"
         return Guess(
             LFADS,
             train.rates,
-            test.rates,
+            self.posterior.rates,
+            hidden,
             train_latents=train.factors[:, :n],
-            test_latents=test.factors[:, :n],
+            test_latents=self.posterior.factors[:, :n],
             about=f"{self.trained.step} updates; {how}",
         )
 
     def _infer(self, split: Split) -> Posterior:
-        run, name = self.trained.evaluation(), self.session.name
-        if self.num_samples:
-            return sample_and_average(run, name, split.data, split.ext_input, self.num_samples)
-        return push_mean(run, name, split.data, split.ext_input)
+        return judged(self.trained.evaluation(), self.session.name, split.data, split.ext_input)
+
+    def _best_smoothing(self, asked: Collection[str]) -> tuple[dict[str, float], str]:
+        assert self.test.truth is not None
+        counts, truth = (x[:, : self.n_seen] for x in (self.test.data, self.test.truth))
+        mean, pooled, sd = metrics.best_smoothing(counts, truth / self.session.conversion_factor)
+        found = {"rate_r2": mean, "rate_r2_pooled": pooled}
+        about = f"sd {sd:g} bins, the best for these very trials; it sees held-out neurons too"
+        return {name: value for name, value in found.items() if name in asked}, about
 
     def _data(self) -> dict[str, float]:
         counts, n = self.test.data, self.n_seen
@@ -195,6 +249,8 @@ class _Scorer:
         data: dict[str, float] = shape | {"n_train_trials": len(self.train.data)}
         if self.poisson:
             data["n_spikes"] = int(counts[:, :n][..., self.held_in].sum(dtype=np.int64))
+            hidden = (self._seen(counts[: len(p)])[self._seen(p)].sum() for p in self.parts)
+            data["n_hidden_spikes"] = int(sum(hidden))
         if self.held_out:
             data["n_held_out_neurons"] = len(self.held_out)
             data["few_shot_trials"] = self.n_few
@@ -215,12 +271,12 @@ class _Scorer:
         return metrics.bits_per_spike(self._seen(guess.test), self._seen(self.test.data))
 
     def _hidden(self, guess: Guess) -> float | None:
-        if guess.name == LFADS:
-            gains = self.gains or hidden_gains(self.trained, self.session.name, self.test)
-            return bits_of_hidden_entries([gains])[1]
         if guess.hidden is None:
             return None
-        return metrics.bits_per_spike(self._seen(guess.hidden), self._seen(self.test.data))
+        n = len(guess.hidden)
+        guessed, data = self._seen(guess.hidden), self._seen(self.test.data[:n])
+        data = np.where(np.isnan(guessed), np.nan, data)
+        return (metrics.bits_per_spike if self.poisson else metrics.mean_r2)(guessed, data)
 
     def _co_bps(self, guess: Guess) -> float:
         return metrics.co_bps(guess.test, self.test.data, self.held_out, self.forward)

@@ -6,19 +6,26 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from lfads_lightning.documents import read_json
 from lfads_lightning.files import whole_file
 
 FILE = "evaluation.json"
 LFADS = "LFADS"
+MEANS = "LFADS, posterior means"  # one pass instead of an average over samples
+BEST_SMOOTHING = "smoothing, width by truth"
+TRUTH = "true rates"
+CONSTANT = "constant rate"
+SIZES = "scored data"  # of the file: sizes, by session and split
 
 NOTES = {
-    "bits_per_spike": "bits/spike of what is seen, against each neuron's mean over the scored "
-    "trials. Copying a spike counts as explaining it: not for comparing methods",
-    "hidden_bits_per_spike": "bits/spike of entries that were hidden (LFADS: a fifth at random; "
-    "smoothing: each bin from the others); same null",
     "co_bps": "co-smoothing: bits/spike of the held-out neurons in the bins seen of the others; "
     "null: their means over the scored trials",
     "fp_bps": "forward prediction: bits/spike of all neurons in the last bins; same null",
+    "hidden_bits_per_spike": "bits/spike of entries that were hidden, a fifth at a time; "
+    "null: each neuron's mean over these entries",
+    "hidden_r2": "R2 of values that were hidden, a fifth at a time, mean over neurons",
+    "bits_per_spike": "bits/spike of what is seen, against each neuron's mean over the scored "
+    "trials. Copying a spike counts as explaining it: not for comparing methods",
     "few_shot_co_bps": "co-bps of a new read-out from the factors, fitted on a few trials",
     "behaviour_r2": "R2 of behaviour from the rates, mean over variables: ridge regression, its "
     "penalty by cross-validation on the training trials",
@@ -27,6 +34,13 @@ NOTES = {
     "rate_r2": "R2 of rates against true rates, mean over neurons",
     "rate_r2_pooled": "the same, pooled over neurons, trials and bins",
     "effective_dim": "effective dimensions of the factors (participation ratio)",
+}
+# what methods are compared by, the first that the data allow: entries that no method has seen
+HEADLINES = {
+    "co_bps": "bits/spike of held-out neurons",
+    "fp_bps": "bits/spike of forward bins",
+    "hidden_bits_per_spike": "bits/spike of hidden entries",
+    "hidden_r2": "R2 of hidden values",
 }
 Rows = dict[str, dict[str, float]]
 
@@ -66,14 +80,17 @@ class EvaluationTable(NamedTuple):
         return notes
 
     def to_dict(self) -> dict[str, Any]:
-        """Return {session: {split: {method: {metric: value}}}}, and notes: evaluation.json."""
+        """Return {session: {split: {method: {metric: value}}}}, notes, sizes: evaluation.json."""
         result: dict[str, Any] = {}
         for p in self.parts:
             result.setdefault(p.session, {})[p.split] = {
                 row: {m: None if math.isnan(v) else v for m, v in values.items()}
                 for row, values in p.rows.items()
             }
-        return result | {"notes": self.notes}
+        sizes: dict[str, Any] = {}
+        for p in self.parts:
+            sizes.setdefault(p.session, {})[p.split] = p.data
+        return result | {"notes": self.notes, SIZES: sizes}
 
     def write(self, folder: Path) -> Path:
         """Write evaluation.json to a run's folder."""
@@ -81,31 +98,148 @@ class EvaluationTable(NamedTuple):
             path.write_text(json.dumps(self.to_dict(), indent=1))
         return folder / FILE
 
-    def summary(self) -> dict[str, float]:
-        """Return the model's scores over all sessions, as ``split/metric``.
+    def overall(self, split: str) -> Rows:
+        """Return the scores over all sessions of a split, method to metric to value.
 
-        Bits per spike are of all spikes together; of the others, the mean over sessions.
+        Bits per spike are of all spikes together, R2 of rates and hidden values the mean over all
+        neurons; of the others, the mean over sessions. A method has a score where it has it in
+        each session that the model has it in.
         """
-        found: dict[str, list[tuple[float, float]]] = {}
-        for p in self.parts:
-            for name, value in p.rows[LFADS].items():
-                weight = p.data[_WEIGHTS[name]] if name in _WEIGHTS else 1.0
-                found.setdefault(f"{p.split}/{name}", []).append((value, weight))
+        parts = [p for p in self.parts if p.split == split]
+        rows: Rows = {}
+        for method in dict.fromkeys(row for p in parts for row in p.rows):
+            rows[method] = {}
+            for metric in NOTES:
+                having = [p for p in parts if metric in p.rows[LFADS]]
+                pairs = [
+                    (p.rows[method][metric], p.data.get(_WEIGHTS.get(metric, ""), 1))
+                    for p in having
+                    if metric in p.rows.get(method, {})
+                ]
+                if pairs and len(pairs) == len(having):
+                    total = sum(w for _, w in pairs)
+                    # a session without a spike of these has no score, and no weight
+                    value = sum(v * w for v, w in pairs if w) / total if total else math.nan
+                    rows[method][metric] = value
+        return rows
+
+    def summary(self) -> dict[str, float]:
+        """Return the model's scores over all sessions, as ``split/metric``."""
         return {
-            name: sum(v * w for v, w in pairs) / sum(w for _, w in pairs)
-            if sum(w for _, w in pairs)
-            else math.nan
-            for name, pairs in found.items()
+            f"{split}/{metric}": value
+            for split in dict.fromkeys(p.split for p in self.parts)
+            for metric, value in self.overall(split)[LFADS].items()
         }
+
+    def verdict(self, split: str) -> "Verdict | None":
+        """Return who is ahead on what no method has seen; None where nothing can be compared."""
+        rows = self.overall(split)
+        for metric in HEADLINES:
+            ours = rows.get(LFADS, {}).get(metric, math.nan)
+            others = {
+                name: row[metric]
+                for name, row in rows.items()
+                if name not in (LFADS, MEANS, BEST_SMOOTHING, TRUTH)
+                and math.isfinite(row.get(metric, math.nan))
+            }
+            if math.isfinite(ours) and others:
+                best = max(others, key=others.__getitem__)
+                return Verdict(metric, split, ours, best, others[best], others.get(CONSTANT))
+        return None
+
+    def in_short(self, split: str) -> str:
+        """Return the table over all sessions, best first, and who is ahead in a sentence."""
+        names = list(dict.fromkeys(p.session for p in self.parts if p.split == split))
+        title = names[0] if len(names) == 1 else f"{len(names)} sessions together"
+        verdict = self.verdict(split)
+        lines = [_rows_shown(f"{title}, {split}", self.overall(split))]
+        return "\n".join([*lines, *([] if verdict is None else [str(verdict)])])
 
     def __str__(self) -> str:
         """Return the table as a terminal shows it."""
-        return "\n\n".join([*map(_shown, self.parts), _notes_shown(self.notes)])
+        shown = [_rows_shown(f"{p.session}, {p.split}", p.rows) for p in self.parts]
+        verdicts = [
+            str(v)
+            for v in map(self.verdict, dict.fromkeys(p.split for p in self.parts))
+            if v is not None
+        ]
+        return "\n\n".join([*shown, *verdicts, _notes_shown(self.notes)])
+
+
+def read_table(folder: Path) -> EvaluationTable | None:
+    """Read evaluation.json of a run's folder; None where it is not there or not to be read."""
+    try:
+        content = read_json(folder / FILE)
+        sizes = content.pop(SIZES, {})
+        content.pop("notes", None)
+        parts = []
+        for session, splits in content.items():
+            for split, rows in splits.items():
+                data = sizes.get(session, {}).get(split, {})
+                rows = {
+                    str(method): {
+                        str(k): math.nan if v is None else float(v) for k, v in row.items()
+                    }
+                    for method, row in rows.items()
+                }
+                numbers = {str(k): v for k, v in data.items() if isinstance(v, int | float)}
+                if LFADS in rows:
+                    parts.append(Part(str(session), str(split), rows, {}, numbers))
+        return EvaluationTable(parts)
+    except (OSError, ValueError, TypeError, AttributeError):
+        return None
+
+
+class Verdict(NamedTuple):
+    """The model beside the best simple method.
+
+    Attributes:
+        metric: of :data:`HEADLINES`.
+        split: train or valid.
+        ours: the model's score.
+        best: the simple method that is ahead of the others.
+        best_value: its score.
+        constant: that of a constant rate, or None.
+    """
+
+    metric: str
+    split: str
+    ours: float
+    best: str
+    best_value: float
+    constant: float | None
+
+    @property
+    def is_ahead(self) -> bool:
+        """Whether the model is ahead of every simple method."""
+        return self.ours > self.best_value
+
+    @property
+    def is_below_constant(self) -> bool:
+        """Whether a constant rate says more than the model."""
+        return self.constant is not None and self.ours < self.constant
+
+    def __str__(self) -> str:
+        """Return the comparison as a sentence or two."""
+        of = HEADLINES[self.metric] + (", on training trials" if self.split == "train" else "")
+        if self.is_ahead:
+            return (
+                f"LFADS is ahead of the simple methods: {self.ours:.3f} {of}; the best of them, "
+                f"{self.best}, has {self.best_value:.3f}."
+            )
+        text = f"A simple method is ahead: {self.best} has {self.best_value:.3f} {of}, LFADS "
+        text += f"{self.ours:.3f}."
+        if self.is_below_constant:
+            text += f" LFADS is below a constant rate ({self.constant:.3f})."
+        return text
 
 
 _WEIGHTS = {
     "bits_per_spike": "n_spikes",
-    "hidden_bits_per_spike": "n_spikes",
+    "hidden_bits_per_spike": "n_hidden_spikes",
+    "hidden_r2": "n_neurons",
+    "rate_r2": "n_neurons",
+    "rate_r2_pooled": "n_neurons",
     "co_bps": "n_held_out_spikes",
     "few_shot_co_bps": "n_held_out_spikes",
     "fp_bps": "n_forward_spikes",
@@ -121,6 +255,7 @@ def _scored(part: Part) -> str:
         ("n_held_out_spikes", "held-out spikes"),
         ("n_forward_bins", "forward bins"),
         ("n_forward_spikes", "spikes there"),
+        ("n_hidden_spikes", "spikes among the hidden entries"),
         ("n_train_trials", "training trials"),
         ("few_shot_trials", "of them for few-shot read-outs"),
         ("lag_bins", "bins of lag to the behaviour"),
@@ -129,14 +264,25 @@ def _scored(part: Part) -> str:
     return text
 
 
-def _shown(part: Part) -> str:
-    names = [n for n in NOTES if any(n in row for row in part.rows.values())]
+def best_first(rows: Rows) -> Rows:
+    """Return the rows by the first column that compares methods, best first; the truth above."""
+    compared = next((m for m in HEADLINES if m in rows.get(LFADS, {})), None)
+
+    def key(name: str) -> tuple[bool, float]:
+        value = rows[name].get(compared, math.nan) if compared is not None else 0.0
+        return name != TRUTH, -value if math.isfinite(value) else math.inf
+
+    return {name: rows[name] for name in sorted(rows, key=key)}
+
+
+def _rows_shown(title: str, rows: Rows) -> str:
+    names = [n for n in NOTES if any(n in row for row in rows.values())]
     head = [n.replace("_per_spike", "/spike").replace("_", " ") for n in names]
     sizes = [max(len(h), 7) for h in head]
-    first = max(map(len, part.rows)) + 2
-    lines = [f"{part.session}, {part.split}"]
+    first = max(map(len, rows), default=0) + 2
+    lines = [title]
     lines.append(" " * first + "  ".join(h.rjust(s) for h, s in zip(head, sizes, strict=True)))
-    for row, values in part.rows.items():
+    for row, values in best_first(rows).items():
         cells = [
             (f"{values[n]:.3f}" if n in values else "-").rjust(s)
             for n, s in zip(names, sizes, strict=True)

@@ -7,22 +7,27 @@ ones (Keshtkaran & Pandarinath 2019).
 """
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from lfads_lightning.data.sessions import Split
-from lfads_lightning.inference.posterior import Evaluation, push_mean
-from lfads_lightning.metrics import SMALLEST_RATE, poisson_nll
+from lfads_lightning.inference.posterior import Evaluation, judged
+from lfads_lightning.metrics import SMALLEST_RATE, null_nll, poisson_nll
 from lfads_lightning.training.watch import LEAST_SHARE, REMEDY
 
-HIDDEN_SHARE = 0.2
+N_PARTS = 5  # of the entries; one of them is hidden at a time
+HIDDEN_SHARE = 1 / N_PARTS
 LEAST_GAIN = 0.05  # bits/spike of seen entries; who explains less has hardly learned anything yet
-MOST_TRIALS = 400  # of a session; enough for the error bars below
+MOST_TRIALS = 400  # inferred for it: of few trials each part is hidden in turn, of many one part
 
 
 class Gains(NamedTuple):
-    """What rates gain over each neuron's mean rate, per session: nats of each trial, and spikes."""
+    """What rates gain over each neuron's mean rate, per session: nats of each trial, and spikes.
+
+    Summed over the parts that were hidden; the mean is over the entries that are scored.
+    """
 
     seen: np.ndarray  # (E,)
     hidden: np.ndarray  # (E,)
@@ -30,36 +35,87 @@ class Gains(NamedTuple):
     hidden_spikes: float
 
 
-def hide(shape: tuple[int, ...], seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Draw which fifth of the entries is hidden, and what data are multiplied with to hide it."""
-    hidden = np.random.default_rng(seed).random(shape, np.float32) < HIDDEN_SHARE
-    return hidden, (~hidden).astype(np.float32) / np.float32(1 - HIDDEN_SHARE)
+def parts_to_hide(
+    shape: tuple[int, ...], most_trials: int = MOST_TRIALS, seed: int = 0
+) -> list[np.ndarray]:
+    """Draw which entries are hidden together: a fifth, of few trials each fifth in turn.
+
+    Args:
+        shape: (E, T, D) of the data.
+        most_trials: that are to be inferred, over all parts.
+        seed: of the draw.
+
+    Returns:
+        Up to five parts, (E', T, D) bool each, of the first E' trials.
+    """
+    n_trials = min(shape[0], max(most_trials, 1))
+    n_parts = min(max(most_trials // n_trials, 1), N_PARTS)
+    drawn = np.random.default_rng(seed).integers(N_PARTS, size=(n_trials, *shape[1:]), dtype="u1")
+    return [drawn == k for k in range(n_parts)]
 
 
-def gains_of_hidden_entries(
-    run: Evaluation, session: str, split: Split, never: np.ndarray | None = None, seed: int = 0
-) -> Gains:
-    """Hide a fifth of the entries from a Poisson model, and score its rates on both parts.
+def shown(hidden: np.ndarray) -> np.ndarray:
+    """Return what data are multiplied with to hide a part: 0 there, the rest weighed up."""
+    return (~hidden).astype(np.float32) / np.float32(1 - HIDDEN_SHARE)
+
+
+def predict_hidden(
+    run: Evaluation, session: str, split: Split, parts: Sequence[np.ndarray]
+) -> tuple[np.ndarray, Gains | None]:
+    """Hide parts of the entries from a model, and predict them from the rest.
 
     Args:
         run: model and constants.
         session: of the data.
-        split: whose first 400 trials are used.
-        never: (T, D) bool, entries that no encoder ever sees, on neither part; None for none.
-        seed: of which entries are hidden.
+        split: whose first trials are used, as many as ``parts`` have.
+        parts: (E, T, D) bool each; entries that no encoder sees are scored neither as seen nor as
+            hidden.
+
+    Returns:
+        Rates (E, T, D) of the hidden entries, NaN elsewhere; what they gain, of counts.
     """
-    counts = split.data[:MOST_TRIALS]
-    ext = None if split.ext_input is None else split.ext_input[:MOST_TRIALS]
-    hidden, shown = hide(counts.shape, seed)
-    rates = push_mean(run, session, counts, ext, shown).rates
-    encoded = True if never is None else ~never
-    each = {}
-    for name, part in (("seen", ~hidden & encoded), ("hidden", hidden & encoded)):
-        n = part.sum((0, 1))
-        mean = (counts * part).sum((0, 1)) / np.maximum(n, 1)
-        gain = counts * np.log(np.maximum(rates, SMALLEST_RATE) / np.maximum(mean, SMALLEST_RATE))
-        each[name] = ((gain - rates + mean) * part).sum((1, 2)), float((counts * part).sum())
-    return Gains(each["seen"][0], each["hidden"][0], each["seen"][1], each["hidden"][1])
+    counts = split.data[: len(parts[0])]
+    ext = None if split.ext_input is None else split.ext_input[: len(counts)]
+    never = run.model.seen.never(session, counts.shape[1])
+    encoded = np.ones(counts.shape[1:], bool) if never is None else ~never.numpy()
+    found = np.full(counts.shape, np.nan, np.float32)
+    sums = {"seen": _Sum(counts), "hidden": _Sum(counts)}
+    for part in parts:
+        rates = judged(run, session, counts, ext, shown(part)).rates
+        part = part & encoded
+        found[part] = rates[part]
+        sums["hidden"].add(rates, part)
+        sums["seen"].add(rates, ~part & encoded)
+    if not run.model.is_poisson:
+        return found, None
+    seen, hidden = sums["seen"], sums["hidden"]
+    return found, Gains(seen.gain(), hidden.gain(), seen.spikes, hidden.spikes)
+
+
+class _Sum:
+    """Log-likelihoods of rates over parts of the counts, and what each neuron's mean gives."""
+
+    def __init__(self, counts: np.ndarray) -> None:
+        self.counts, n = counts, (len(counts), counts.shape[2])
+        self.nats, self.n_spikes, self.n_bins = np.zeros(len(counts)), np.zeros(n), np.zeros(n)
+
+    def add(self, rates: np.ndarray, part: np.ndarray) -> None:
+        """Add rates (E, T, D) on a part of the entries."""
+        each = self.counts * np.log(np.maximum(rates, SMALLEST_RATE)) - rates
+        self.nats += (each * part).sum((1, 2), dtype=np.float64)
+        self.n_spikes += (self.counts * part).sum(1)
+        self.n_bins += part.sum(1)
+
+    @property
+    def spikes(self) -> float:
+        """Spikes of the parts."""
+        return float(self.n_spikes.sum())
+
+    def gain(self) -> np.ndarray:
+        """Return what the rates gain over each neuron's mean, nats of each trial (E,)."""
+        mean = self.n_spikes.sum(0) / np.maximum(self.n_bins.sum(0), 1)
+        null = self.n_spikes * np.log(np.maximum(mean, SMALLEST_RATE)) - self.n_bins * mean
+        return self.nats - null.sum(1)
 
 
 def bits_of_hidden_entries(gains: list[Gains]) -> tuple[float, float]:
@@ -111,8 +167,7 @@ def better_than_truth_message(
     """
     true = np.array([poisson_nll(r, n) for r, n in zip(truth, counts, strict=True)])
     better = true - [poisson_nll(r, n) for r, n in zip(rates, counts, strict=True)]
-    null = poisson_nll(np.broadcast_to(counts.mean((0, 1)), counts.shape), counts)
-    if true.sum() >= null or better.mean() <= 3 * better.std() / math.sqrt(len(better)):
+    if true.sum() >= null_nll(counts) or better.mean() <= 3 * better.std() / math.sqrt(len(better)):
         return None
     return (
         f"the model copies the spikes it sees: its rates fit the validation trials better than the "

@@ -15,7 +15,7 @@ from lfads_lightning.model.distributions import gaussian_log_density
 from lfads_lightning.model.layout import time_major
 from lfads_lightning.model.lfads import LFADS
 from lfads_lightning.model.loss import LossTerms, trial_terms
-from lfads_lightning.model.records import NO_DROPOUT, Encoding, LFADSOutput, Noise
+from lfads_lightning.model.records import NO_DROPOUT, Encoding, LFADSOutput, Masks, Noise
 
 TRIALS_AT_ONCE = 128  # encoded together, before their samples are drawn
 
@@ -86,6 +86,12 @@ class Evaluation(NamedTuple):
     step: int
     rng: torch.Generator
     memory_mb: int  # a bound on what one pass holds
+    num_samples: int  # that are averaged for scores and figures; 0 for posterior means
+
+    @property
+    def is_random(self) -> bool:
+        """Whether two samples of a trial's posterior differ."""
+        return self.model.config.ic_dim > 0 or self.model.config.co_dim > 0
 
 
 @torch.no_grad()
@@ -108,14 +114,9 @@ def push_mean(
         shown: (E, T, D), multiplies what the encoders see of the data; None for all of it.
     """
     parts: list[dict[str, np.ndarray | None]] = []
-    first = 0
-    for batch, ext in _chunks(data, ext_input, _rows_at_once(run, data.shape[1:]), run.model):
+    size = _rows_at_once(run, data.shape[1:])
+    for batch, ext, masks in _chunks(data, ext_input, shown, size, run.model):
         noise = run.model.draw_noise(len(batch), batch.shape[1], run.rng)
-        masks = NO_DROPOUT
-        if shown is not None:
-            part = torch.as_tensor(shown[first : first + len(batch)]).to(run.model.factor_weight)
-            masks = NO_DROPOUT._replace(data=time_major(part))
-        first += len(batch)
         output = run.model(batch, session, ext, noise, masks, use_means=True)
         terms = _terms(run, output, batch)
         nan = torch.full_like(terms.total, math.nan)
@@ -133,6 +134,7 @@ def sample_and_average(
     data: np.ndarray,
     ext_input: np.ndarray | None,
     num_samples: int,
+    shown: np.ndarray | None = None,
 ) -> Posterior:
     """Average ``num_samples`` posterior samples of every trial.
 
@@ -144,10 +146,12 @@ def sample_and_average(
         data: (E, T, D).
         ext_input: (E, T, I) or None.
         num_samples: per trial.
+        shown: (E, T, D), multiplies what the encoders see of the data; None for all of it.
     """
     rows, parts = _rows_at_once(run, data.shape[1:]), []
-    for batch, ext in _chunks(data, ext_input, min(rows, TRIALS_AT_ONCE), run.model):
-        encoding = run.model.encode(batch, session, ext)
+    size = min(rows, TRIALS_AT_ONCE)
+    for batch, ext, masks in _chunks(data, ext_input, shown, size, run.model):
+        encoding = run.model.encode(batch, session, ext, masks)
         per_pass = max(rows // len(batch), 1)
         parts.append(_arrays(_averaged(run, session, batch, encoding, num_samples, per_pass)))
     return _joined(parts, run.model)
@@ -266,6 +270,24 @@ def _log_weights(model: LFADS, output: LFADSOutput, noise: Noise, terms: LossTer
     return log_weight
 
 
+def judged(
+    run: Evaluation,
+    session: str,
+    data: np.ndarray,
+    ext_input: np.ndarray | None,
+    shown: np.ndarray | None = None,
+) -> Posterior:
+    """Infer trials as scores and figures show them: averages over posterior samples.
+
+    With inferred inputs, rates at the posterior means can be far from the mean of the rates, which
+    is what the model says of a trial. Arguments as in :func:`sample_and_average`; the number of
+    samples is that of ``run``, 0 for posterior means.
+    """
+    if run.num_samples == 0 or not run.is_random:
+        return push_mean(run, session, data, ext_input, shown)
+    return sample_and_average(run, session, data, ext_input, run.num_samples, shown)
+
+
 @torch.no_grad()
 def prior_sample(
     run: Evaluation, session: str, num_samples: int, n_bins: int, ext_input: np.ndarray | None
@@ -322,8 +344,13 @@ def _prior_ext_input(
 
 
 def _chunks(
-    data: np.ndarray, ext_input: np.ndarray | None, size: int, model: LFADS
-) -> Iterator[tuple[Tensor, Tensor | None]]:
+    data: np.ndarray,
+    ext_input: np.ndarray | None,
+    shown: np.ndarray | None,
+    size: int,
+    model: LFADS,
+) -> Iterator[tuple[Tensor, Tensor | None, Masks]]:
+    """Yield data, external inputs, and what hides a part of the data, ``size`` trials at a time."""
     like = model.factor_weight
     starts = range(0, len(data), size)
     # a bar only where someone looks, and only for work worth one
@@ -333,7 +360,11 @@ def _chunks(
             counts = counts.astype(np.float32)
         batch = time_major(torch.from_numpy(counts).to(like.device))
         ext = None if ext_input is None else torch.as_tensor(ext_input[i : i + size]).to(like)
-        yield batch, ext
+        masks = NO_DROPOUT
+        if shown is not None:
+            part = torch.as_tensor(shown[i : i + size]).to(like)
+            masks = NO_DROPOUT._replace(data=time_major(part))
+        yield batch, ext, masks
 
 
 def _arrays(part: dict[str, Tensor | None]) -> dict[str, np.ndarray | None]:

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -57,6 +57,8 @@ class Trained:
         step: updates behind the weights.
         folder: where the run lies, if anywhere.
         scores: what the training run ended with; empty for a loaded or imported model.
+        comparison: the same beside simple methods, by session, an
+            :class:`~lfads_lightning.evaluation.table.EvaluationTable`; None for such models.
     """
 
     def __init__(
@@ -73,6 +75,7 @@ class Trained:
             # auto: it may have been trained on another machine
             model.passes = choose(Recurrence.auto, model.factor_weight.device.type)
         self.scores: dict[str, float | str] = {}
+        self.comparison: Any = None
 
     @property
     def sessions(self) -> dict[str, SessionSpec]:
@@ -190,6 +193,7 @@ class Trained:
             self.step,
             rng,
             self.config.sampling.memory_mb,
+            self.config.sampling.num_score_samples,
         )
 
     def fitting(self, sessions: list[Session]) -> list[Session]:

@@ -30,6 +30,15 @@ def _nll(rates: np.ndarray, counts: np.ndarray) -> float:
     return float(np.where(np.isnan(counts), 0.0, each).sum())
 
 
+def null_nll(counts: np.ndarray) -> float:
+    """Return the summed -log p(counts) of each neuron's mean rate over these very counts.
+
+    Args:
+        counts: (E, T, D), none missing.
+    """
+    return poisson_nll(np.broadcast_to(counts.mean((0, 1)), counts.shape), counts)
+
+
 def bits_per_spike(rates: np.ndarray, counts: np.ndarray) -> float:
     """Return (NLL_null - NLL_model) / spikes / ln 2; NaN without spikes.
 

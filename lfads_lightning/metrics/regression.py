@@ -33,6 +33,25 @@ def r2(truth: np.ndarray, guess: np.ndarray) -> np.ndarray:
     return np.where(constant, residual == 0, 1 - residual / np.where(constant, 1, spread))
 
 
+def mean_r2(guess: np.ndarray, data: np.ndarray) -> float:
+    """Return R^2 of values, mean over channels; NaN entries of ``data`` do not count.
+
+    1 - sum (data - guess)^2 / sum (data - its mean)^2 of each channel; those that are constant, or
+    have no entry, are left out.
+
+    Args:
+        guess: (E, T, D).
+        data: (E, T, D).
+    """
+    known = ~np.isnan(data)
+    values, guess = np.where(known, data, 0).astype(np.float64), np.where(known, guess, 0)
+    mean = values.sum((0, 1)) / np.maximum(known.sum((0, 1)), 1)
+    residual = np.square(values - guess).sum((0, 1))
+    spread = (np.square(values - mean) * known).sum((0, 1))
+    moves = spread > 0
+    return float((1 - residual[moves] / spread[moves]).mean()) if moves.any() else math.nan
+
+
 def velocity_r2(
     train_rates: np.ndarray,
     train_velocity: np.ndarray,

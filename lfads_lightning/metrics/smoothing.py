@@ -5,10 +5,20 @@ from scipy.ndimage import gaussian_filter1d
 
 from lfads_lightning.metrics.truth import rate_r2
 
+MOST_BINS_OF_MATRIX = 512  # for longer trials, the filter itself takes less arithmetic
+
 
 def smooth(counts: np.ndarray, sd: float) -> np.ndarray:
     """Smooth counts (E, T, D) over time with a Gaussian of ``sd`` bins, reflected at the ends."""
-    return gaussian_filter1d(counts.astype(np.float64), sd, axis=1, mode="reflect")
+    counts = counts.astype(np.float64)
+    if counts.shape[1] > MOST_BINS_OF_MATRIX:
+        return gaussian_filter1d(counts, sd, axis=1, mode="reflect")
+    return kernel(counts.shape[1], sd) @ counts
+
+
+def kernel(n_bins: int, sd: float) -> np.ndarray:
+    """Return the matrix (T, T) by which :func:`smooth` multiplies each trial."""
+    return gaussian_filter1d(np.eye(n_bins), sd, axis=0, mode="reflect")
 
 
 def widths(n_bins: int) -> np.ndarray:

@@ -98,7 +98,7 @@ def _inferred(trained: "Trained") -> "Inferred | str":
     """Read the data of a run again; or say why that cannot be done."""
     from lfads_lightning.data.datamodule import load_data
     from lfads_lightning.data.scored import scored_sessions
-    from lfads_lightning.inference.posterior import push_mean
+    from lfads_lightning.inference.posterior import judged
     from lfads_lightning.report.run_report import Inferred
 
     data = trained.config.data
@@ -112,7 +112,7 @@ def _inferred(trained: "Trained") -> "Inferred | str":
         return f"The data could not be read, so that figures of them are left out ({error})."
     split = "valid" if any(s.valid is not None for s in sessions) else "train"
     posteriors = {
-        s.name: push_mean(
+        s.name: judged(
             trained.evaluation(), s.name, s.splits[split].data, s.splits[split].ext_input
         )
         for s in sessions

@@ -8,15 +8,32 @@ import numpy as np
 
 from lfads_lightning.config import Config
 from lfads_lightning.data.sessions import Session
+from lfads_lightning.evaluation.table import LFADS, MEANS, EvaluationTable, Rows, Verdict
 from lfads_lightning.inference.posterior import Posterior
+from lfads_lightning.metrics import null_nll
 from lfads_lightning.report.curves import Columns
+from lfads_lightning.training.checkpoints import WITHIN_RAMPS
 from lfads_lightning.training.watch import LEAST_SHARE, REMEDY
 
 ALIKE = 0.05  # rates that vary less over trials, as a share of their mean, are those of one trial
 FEW_BITS = 0.005  # bits/spike of a model that learned nothing
 LEAST_OF_TRUTH = 0.2  # share of the true rates' bits/spike
 IDLE_NATS = 0.5  # per trial; an input that says less says nothing
-OF_DATA = ("silent", "few_trials", "few_valid", "underfit", "unused_inputs", "saturated")
+# that need the data to be seen: kept from an earlier report where these cannot be read
+OF_DATA = (
+    "silent",
+    "few_trials",
+    "few_valid",
+    "underfit",
+    "unused_inputs",
+    "saturated",
+    "simple_ahead",
+    "below_constant",
+    "means_differ",
+    "not_scored",
+)
+BAD_BITS = 0.05  # bits/spike of training trials; a model that has not even learned these
+FAR_APART = 0.1  # bits/spike by which training trials are explained better than validation trials
 FEW_TRIALS, FEW_VALID = 50, 10
 SATURATED = 0.01  # share of states at the clamp
 AT_CLAMP = 0.999
@@ -42,22 +59,93 @@ def of_run(
     config: Config,
     scores: Mapping[str, Any],
     columns: Columns,
+    sessions: Sequence[Session] = (),
 ) -> list[Finding]:
-    """Return what the numbers of a run say, its data apart.
+    """Return what the numbers of a run say.
 
     Args:
         config: all parameters.
         scores: of scores.json.
         columns: of metrics.csv.
+        sessions: the data, where they are there: costs become bits per spike.
     """
     found = [
         _copying(scores),
         _not_finite(columns),
         _rate_stopped(config, columns),
         _still_falling(config, columns),
-        _overfitted(columns),
+        _overfitted(config, sessions, columns),
+        _not_eligible(scores),
     ]
     return [f for f in found if f is not None]
+
+
+def of_comparison(table: EvaluationTable, split: str) -> list[Finding]:
+    """Return what the comparison with simple methods says.
+
+    Args:
+        table: of the scores.
+        split: train or valid.
+    """
+    found = [*_behind(table.verdict(split)), _means_differ(table.overall(split))]
+    return [f for f in found if f is not None]
+
+
+def _behind(verdict: Verdict | None) -> list[Finding]:
+    if verdict is None or verdict.is_ahead:
+        return []
+    found = []
+    remedy = (
+        "Use the simple method's rates until a model is ahead: settings that suit the size of the "
+        "data (lfads-check names some), more trials, several seeds; see the other findings."
+    )
+    if verdict.is_below_constant:
+        found.append(
+            Finding("below_constant", "The model is below a constant rate", str(verdict), remedy)
+        )
+    return [*found, Finding("simple_ahead", "A simple method is ahead", str(verdict), remedy)]
+
+
+def _means_differ(rows: Rows) -> Finding | None:
+    ours, means = rows.get(LFADS, {}), rows.get(MEANS, {})
+    metric = next((m for m in ("co_bps", "fp_bps", "bits_per_spike") if m in means), None)
+    if metric is None:
+        return None
+    apart = abs(ours[metric] - means[metric])
+    if not apart > max(0.02, 0.1 * abs(ours[metric])):
+        return None
+    return Finding(
+        "means_differ",
+        "Posterior means and samples differ",
+        f"At the posterior means {metric} is {means[metric]:.3f}, of rates averaged over samples "
+        f"{ours[metric]:.3f}: the generator bends what lies between.",
+        "Analyse averages of samples (kind=posterior_sample_and_average), not "
+        "posterior_push_mean; scores and figures here are of samples.",
+    )
+
+
+def not_scored(session: str, why: str) -> Finding:
+    """Return that a session's scores could not be computed, as a finding."""
+    return Finding(
+        "not_scored",
+        f"Session {session} could not be scored",
+        f"{why}.",
+        "The model is there, and so are the others' scores; lfads-evaluate RUN computes them anew.",
+    )
+
+
+def _not_eligible(scores: Mapping[str, Any]) -> Finding | None:
+    if scores.get("chosen_by") != WITHIN_RAMPS:
+        return None
+    return Finding(
+        "not_eligible",
+        "No epoch was eligible",
+        "Training ended before the ramps of KL and L2 were complete. The weights are those of the "
+        "epoch of lowest smoothed validation reconstruction.",
+        "Shorter ramps (loss.kl_increase_steps, loss.l2_increase_steps: they count updates, of "
+        "which few trials give few), or a slower decay of the learning rate "
+        "(optim.learning_rate_decay_factor nearer to 1).",
+    )
 
 
 def of_data(sessions: Sequence[Session]) -> list[Finding]:
@@ -106,21 +194,21 @@ def of_posterior(
     config: Config,
     scores: Mapping[str, Any],
     posteriors: Mapping[str, Posterior],
+    sessions: Sequence[Session],
     columns: Columns,
-    input_sd: np.ndarray | None,
 ) -> list[Finding]:
     """Return what the inferred quantities say.
 
     Args:
         config: all parameters.
         scores: of scores.json.
-        posteriors: of the scored trials, by session; posterior means pushed through.
+        posteriors: of the scored trials, by session; averages over posterior samples.
+        sessions: the data.
         columns: of metrics.csv.
-        input_sd: (n, T, U) standard deviations of inferred inputs over posterior samples, or None.
     """
     found = [
-        _underfit(config, scores, posteriors, columns),
-        *_unused(config, posteriors, columns, input_sd),
+        _underfit(config, scores, posteriors, sessions, columns),
+        *_unused(config, posteriors, columns),
         _saturated(config, posteriors),
     ]
     return [f for f in found if f is not None]
@@ -154,6 +242,7 @@ def _underfit(
     config: Config,
     scores: Mapping[str, Any],
     posteriors: Mapping[str, Posterior],
+    sessions: Sequence[Session],
     columns: Columns,
 ) -> Finding | None:
     moved = np.concatenate([variation(p.rates) for p in posteriors.values()])
@@ -162,7 +251,10 @@ def _underfit(
     truth = _score(scores, "truth_bits_per_spike")
     alike = share < ALIKE and config.model.output_dist.name == "poisson"
     poor = bits < max(FEW_BITS, LEAST_OF_TRUTH * truth if math.isfinite(truth) else 0.0)
-    if not alike and not poor:
+    # a model that explains the training trials well has learned too much of them, not too little
+    trained = bits_of_training(config, sessions, columns)
+    learned = trained >= max(BAD_BITS, LEAST_OF_TRUTH * truth if math.isfinite(truth) else 0.0)
+    if learned or not (alike or poor):
         return None
     parts = [f"Over trials the rates vary by {100 * share:.1f} % of their mean (median neuron)"]
     if math.isfinite(bits):
@@ -204,14 +296,18 @@ def _unused(
     config: Config,
     posteriors: Mapping[str, Posterior],
     columns: Columns,
-    input_sd: np.ndarray | None,
 ) -> list[Finding]:
     found = []
-    inputs = [p.controller_outputs for p in posteriors.values() if p.controller_outputs is not None]
-    if inputs and input_sd is not None:
-        used = used_share(np.concatenate(inputs), input_sd)
+    inputs = [
+        (p.controller_outputs, p.controller_outputs_sd)
+        for p in posteriors.values()
+        if p.controller_outputs is not None and p.controller_outputs_sd is not None
+    ]
+    if inputs:
+        means, sd = (np.concatenate(arrays) for arrays in zip(*inputs, strict=True))
+        used = used_share(means, sd, config.sampling.num_score_samples)
         # independent bins that each explain this share would say as much, and others less
-        nats = -0.5 * input_sd.shape[1] * np.log1p(-np.minimum(used, 1 - 1e-12))
+        nats = -0.5 * sd.shape[1] * np.log1p(-np.minimum(used, 1 - 1e-12))
         idle = np.flatnonzero(nats < IDLE_NATS)
         if len(idle):
             all_of_them = len(idle) == config.model.co_dim
@@ -247,17 +343,21 @@ def _unused(
     return found
 
 
-def used_share(means: np.ndarray, sd: np.ndarray) -> np.ndarray:
+def used_share(means: np.ndarray, sd: np.ndarray, num_samples: int) -> np.ndarray:
     """Return the share of each inferred input's variance that lies in its posterior means, (U,).
 
     var(mean) / (var(mean) + mean of sd^2): 0 where the posterior is always the same.
 
     Args:
-        means: (E, T, U) posterior means.
-        sd: (n, T, U) posterior standard deviations.
+        means: (E, T, U) posterior means, or averages over samples.
+        sd: (E, T, U) posterior standard deviations.
+        num_samples: that were averaged; 0 for posterior means. Averages scatter by sd^2 / n, which
+            is taken off.
     """
     explained = means.astype(np.float64).var((0, 1))
     rest = np.square(sd.astype(np.float64)).mean((0, 1))
+    if num_samples:
+        explained = np.maximum(explained - rest / num_samples, 0)
     return explained / np.maximum(explained + rest, 1e-300)
 
 
@@ -351,25 +451,54 @@ def _improves(columns: Columns) -> bool:
     return bool(before - last > 0.005 * abs(before))
 
 
-def _overfitted(columns: Columns) -> Finding | None:
-    if "valid/total" not in columns:
+def bits_of_training(
+    config: Config, sessions: Sequence[Session], columns: Columns, split: str = "train"
+) -> float:
+    """Return the bits per spike that the last epoch's reconstruction of a split stands for.
+
+    Against each neuron's mean; NaN where data are no counts, or nothing is logged.
+    """
+    recon = _last_of(columns, f"{split}/recon")
+    splits = [s.splits[split] for s in sessions if split in s.splits]
+    if config.model.output_dist.name != "poisson" or not math.isfinite(recon) or not splits:
+        return math.nan
+    n_trials = sum(len(s.data) for s in splits)
+    spikes = sum(float(s.data.sum(dtype=np.float64)) for s in splits)
+    null = sum(null_nll(s.data) for s in splits)
+    return (null / n_trials - recon) / (spikes / n_trials) / math.log(2) if spikes else math.nan
+
+
+def _overfitted(config: Config, sessions: Sequence[Session], columns: Columns) -> Finding | None:
+    """Find a training that went on to fit its own trials alone, whenever that began."""
+    if "valid/recon" not in columns:
         return None
-    complete = (columns["ramp/kl"] >= 1) & (columns["ramp/l2"] >= 1)
-    valid, epochs = columns["valid/total"][complete], columns["epoch"][complete]
-    valid, epochs = valid[np.isfinite(valid)], epochs[np.isfinite(valid)]
+    known = np.isfinite(columns["valid/recon"])
+    valid, epochs = columns["valid/recon"][known], columns["epoch"][known]
     if len(valid) < 20:
         return None
-    lowest = int(valid.argmin())
-    rise = valid[-5:].mean() - valid[lowest]
-    if lowest > 0.7 * len(valid) or rise < 0.01 * abs(valid[lowest]):
+    smoothed = np.convolve(valid, np.full(5, 0.2), mode="valid")  # single epochs scatter
+    lowest = int(smoothed.argmin())
+    rise = smoothed[-1] - smoothed[lowest]
+    train, unseen = (bits_of_training(config, sessions, columns, s) for s in ("train", "valid"))
+    apart = train - unseen  # NaN of real values
+    rose = lowest <= 0.7 * len(smoothed) and rise > 0.01 * abs(smoothed[lowest])
+    if not rose and not apart > max(FAR_APART, 0.5 * abs(train)):
         return None
+    text = (
+        f"The validation reconstruction was lowest in epoch {epochs[lowest + 2]:.0f}, "
+        f"{smoothed[lowest]:.1f} nats per trial, and {smoothed[-1]:.1f} at the end"
+    )
+    if math.isfinite(apart):
+        text += (
+            f", where training trials were explained by {train:.3f} bits/spike, validation trials "
+            f"by {unseen:.3f}"
+        )
     return Finding(
         "overfitted",
-        "The validation cost rose again",
-        f"It was lowest in epoch {epochs[lowest]:.0f}, {valid[lowest]:.1f} nats per trial, and "
-        f"{valid[-5:].mean():.1f} at the end. The weights of the lowest epoch are used.",
-        "Less freedom: fewer units, a smaller model.keep_prob, more L2, "
-        "data.coordinated_dropout_rate=0.3.",
+        "The model overfits: it goes on to fit the training trials alone",
+        f"{text}. The weights of the best epoch are used.",
+        "Less freedom: fewer units (model=small), a smaller model.keep_prob, more L2, "
+        "data.coordinated_dropout_rate=0.3; and fewer epochs.",
     )
 
 
@@ -382,8 +511,10 @@ def _score(scores: Mapping[str, Any], name: str) -> float:
 
 
 def _last(columns: Columns, term: str) -> float:
-    for split in ("valid", "train"):
-        values = columns.get(f"{split}/{term}", np.zeros(0))
-        if len(values) and math.isfinite(values[-1]):
-            return float(values[-1])
-    return math.nan
+    each = (_last_of(columns, f"{split}/{term}") for split in ("valid", "train"))
+    return next((value for value in each if math.isfinite(value)), math.nan)
+
+
+def _last_of(columns: Columns, name: str) -> float:
+    values = columns.get(name, np.zeros(0))
+    return float(values[-1]) if len(values) else math.nan

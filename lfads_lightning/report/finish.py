@@ -1,35 +1,35 @@
-"""What stands at the end of training: scores, figures, the report."""
+"""What stands at the end of training: scores, figures, the report.
+
+Nothing that was trained is lost by it: a session that cannot be scored leaves the others' scores, a
+figure that cannot be drawn leaves the rest of the report, and what an interrupt cut off goes on
+where it was.
+"""
 
 import json
 import math
+import sys
 import warnings
+from collections.abc import Mapping
 from typing import NamedTuple
 
-import numpy as np
-
-from lfads_lightning.data.sessions import Session, Split
-from lfads_lightning.evaluation.scores import evaluate, hidden_gains
-from lfads_lightning.evaluation.table import NOTES
+from lfads_lightning.config import LFADSError
+from lfads_lightning.data.sessions import Session
+from lfads_lightning.evaluation.kept import FILE as KEPT_FILE
+from lfads_lightning.evaluation.kept import Kept, read_kept, write_kept
+from lfads_lightning.evaluation.scores import score
+from lfads_lightning.evaluation.table import BEST_SMOOTHING, TRUTH, EvaluationTable
 from lfads_lightning.files import whole_file
 from lfads_lightning.inference.copying import (
-    Gains,
     better_than_truth_message,
     bits_of_hidden_entries,
     hidden_entries_message,
 )
-from lfads_lightning.inference.posterior import Posterior, push_mean
+from lfads_lightning.inference.posterior import Posterior, judged
 from lfads_lightning.inference.trained import Trained
-from lfads_lightning.metrics import (
-    best_smoothing,
-    poisson_nll,
-    rate_r2,
-)
 from lfads_lightning.report import about
-from lfads_lightning.report.figures import one_trial
-from lfads_lightning.report.findings import copying
-from lfads_lightning.report.run_report import FIGURES, Inferred, write_run_report
-from lfads_lightning.report.style import render, save
-from lfads_lightning.report.trials import shown_trials
+from lfads_lightning.report.findings import Finding, copying, not_scored
+from lfads_lightning.report.run_report import Inferred, write_run_report
+from lfads_lightning.training.checkpoints import WITHIN_RAMPS
 from lfads_lightning.training.fit import Fitted
 
 Scores = dict[str, float | str]
@@ -39,51 +39,46 @@ _SCORES_OF_TRAINING = {"valid/total", "valid/recon", "valid/sample_recon"}
 def finish(trained: Trained, sessions: list[Session], fitted: Fitted) -> Scores:
     """Score a trained model on held-out trials (else on its training trials), and report it.
 
-    Writes scores.json, evaluation.json (the model beside simple methods), and report.html with its
-    figures, to the run's folder; without ``output.report``, figures/summary.png alone. Rates are
-    posterior means pushed through. Over several sessions, bits per spike are of all spikes
-    together; R^2 of rates is the mean over all neurons, of behaviour and PSTHs over sessions.
+    Writes evaluation.json (the model beside simple methods) and scores.json to the run's folder,
+    and with ``output.report`` report.html with its figures. Rates are averages over posterior
+    samples. Sessions without validation trials are left out where others have some.
 
     Returns:
         ``criterion`` (lowest eligible epoch's), ``valid/total`` and ``valid/recon`` of that epoch
-        (nats per trial), ``valid/bits_per_spike``; with
-        truth ``valid/rate_r2`` (mean over neurons), ``valid/rate_r2_pooled`` and the same of the
-        best Gaussian smoothing, ``valid/smoothing_…``, with its ``smoothing_sd_bins``; what
-        else of :data:`~lfads_lightning.evaluation.table.NOTES` the data allow; ``epochs``,
-        ``updates``, ``seconds``, and which ``checkpoint`` was scored.
+        (nats per trial); the model's scores over all sessions, as in evaluation.json and under the
+        same names (:data:`~lfads_lightning.evaluation.table.NOTES`); what the simple methods reach,
+        ``best_simple_method``, and ``verdict``, a sentence; with truth those of the true rates
+        and of the best Gaussian smoothing, ``valid/truth_bits_per_spike``,
+        ``valid/smoothing_rate_r2``; ``epochs``, ``updates``, ``seconds``, which ``checkpoint``
+        was scored, and the metric that it was ``chosen_by``.
     """
-    has_valid = any(s.valid is not None for s in sessions)
-    name = "valid" if has_valid else "train"
-    chosen = {s.name: s.valid if has_valid else s.train for s in sessions}
-    splits = {name: split for name, split in chosen.items() if split is not None}
-    results = {
-        n: push_mean(trained.evaluation(), n, split.data, split.ext_input)
-        for n, split in splits.items()
-    }
-    factor = {s.name: s.conversion_factor for s in sessions}
-    pairs = [Scored(n, splits[n], results[n], factor[n]) for n in results]
+    assert trained.folder is not None
+    split = "valid" if any(s.valid is not None for s in sessions) else "train"
+    chosen = [s for s in trained.fitting(sessions) if split in s.splits]
+    if others := [s.name for s in sessions if split not in s.splits]:
+        _tell(f"Without validation trials, and not scored: {', '.join(others)}")
+    if fitted.chosen_by == WITHIN_RAMPS:
+        _tell(
+            "No epoch was eligible: training ended before both ramps were complete. The weights "
+            "are those of the lowest smoothed validation reconstruction"
+        )
+    scoring = _scored(trained, chosen, split)
+    table = EvaluationTable([kept.part for kept in scoring.kept.values()])
+    trained.comparison = table
+    seen = _copying(scoring.kept)
     scores: Scores = {}
-    message: str | None = None
     if fitted.criterion is not None:
         scores["criterion"] = fitted.criterion
     scores |= {k: v for k, v in fitted.valid.items() if k in _SCORES_OF_TRAINING}
-    if trained.model.is_poisson:
-        scores[f"{name}/bits_per_spike"] = _bits_per_spike(pairs)
-    scores |= {f"{name}/{key}": value for key, value in _truth_scores(pairs).items()}
-    gains: dict[str, Gains] = {}
-    if trained.model.is_poisson:
-        gains = {p.session: hidden_gains(trained, p.session, p.split) for p in pairs}
-        more, message = _copying_scores(pairs, list(gains.values()))
-        scores |= {f"{name}/{key}": value for key, value in more.items()}
-    assert trained.folder is not None
-    table = evaluate(trained, sessions, split=name, posteriors=results, gains=gains)
-    table.write(trained.folder)
-    scores |= {key: value for key, value in table.summary().items() if key not in scores}
+    scores |= _of_table(table, split)
+    if seen.bits is not None:
+        scores[f"{split}/seen_bits_per_spike"] = seen.bits
     scores |= {
         "epochs": fitted.epochs,
         "updates": fitted.updates,
         "seconds": round(fitted.seconds, 1),
         "checkpoint": fitted.checkpoint,
+        "chosen_by": fitted.chosen_by,
     }
     with whole_file(trained.folder / "scores.json") as path:
         # JSON has no NaN
@@ -91,103 +86,159 @@ def finish(trained: Trained, sessions: list[Session], fitted: Fitted) -> Scores:
             k: None if isinstance(v, float) and math.isnan(v) else v for k, v in scores.items()
         }
         path.write_text(json.dumps(plain, indent=1))
-    _report(trained, scores, Inferred(trained.evaluation(), sessions, name, results), message)
+    if trained.config.output.report:
+        found = [*seen.findings, *(not_scored(n, why) for n, why in scoring.problems.items())]
+        _report(trained, scores, chosen, sessions, split, scoring.posteriors, found)
+    if not scoring.problems:
+        (trained.folder / KEPT_FILE).unlink(missing_ok=True)
     return scores
 
 
-def _report(trained: Trained, scores: Scores, inferred: Inferred, message: str | None) -> None:
+class _Scoring(NamedTuple):
+    """What scoring the sessions came to, each by session."""
+
+    kept: dict[str, Kept]
+    posteriors: dict[str, Posterior]  # of those that were scored just now
+    problems: dict[str, str]  # why a session could not be scored
+
+
+def _scored(trained: Trained, sessions: list[Session], split: str) -> _Scoring:
+    """Score each session, but for those that an earlier end of this run has scored."""
     assert trained.folder is not None
-    if trained.config.output.report:
-        record = about.Record(about.this_machine(trained.model.factor_weight.device), [])
-        if message is not None:
-            record.findings.append(copying(message))
-        write_run_report(trained.folder, trained.config, scores, trained.step, inferred, record)
-        return
-    first, posterior = next(iter(inferred.posteriors.items()))
-    session = next(s for s in inferred.sessions if s.name == first)
-    drawing = one_trial(shown_trials(inferred.run, session, inferred.split, posterior))
-    save([render(drawing)], trained.folder / FIGURES, kinds=("png",))
+    samples = trained.config.sampling.num_score_samples
+    sizes = {s.name: [len(x.data) for x in s.splits.values()] for s in sessions}
+    of = {"step": trained.step, "samples": samples, "trials": sizes}
+    kept = read_kept(trained.folder, of)
+    scoring = _Scoring({n: k for n, k in kept.items() if n in sizes}, {}, {})
+    n = sum(len(s.splits[split].data) for s in sessions)
+    trials = "validation" if split == "valid" else "training"
+    how = f"averages of {samples} posterior samples" if samples else "posterior means"
+    _tell(f"Scoring {n} {trials} trials ({how}), and simple methods beside the model")
+    for session in sessions:
+        if session.name in scoring.kept:
+            continue
+        try:
+            scored = score(trained, session, split, effort=1 / len(sessions))
+            message = _better_than_truth(session, split, scored.posterior)
+        except Exception as error:  # whatever it is, it must not cost the others' scores
+            why = " ".join(str(error).split())[:300] or type(error).__name__
+            scoring.problems[session.name] = why
+            warnings.warn(f"session {session.name} could not be scored ({why})", stacklevel=2)
+            continue
+        scoring.posteriors[session.name] = scored.posterior
+        scoring.kept[session.name] = Kept(scored.part, scored.gains, message)
+        if len(sessions) > 1:
+            write_kept(trained.folder, of, scoring.kept)
+    EvaluationTable([k.part for k in scoring.kept.values()]).write(trained.folder)
+    write_kept(trained.folder, of, scoring.kept)
+    return scoring
 
 
-class Scored(NamedTuple):
-    """A session's trials, and what the model makes of them."""
-
-    session: str
-    split: Split
-    posterior: Posterior
-    conversion_factor: float
+def _better_than_truth(session: Session, split: str, posterior: Posterior) -> str | None:
+    truth, counts = session.splits[split].truth, session.splits[split].data
+    if truth is None or posterior.output_dist_params.shape != posterior.rates.shape:
+        return None  # it is not known, or data are no counts
+    return better_than_truth_message(posterior.rates, truth / session.conversion_factor, counts)
 
 
-def _copying_scores(pairs: list[Scored], gains: list[Gains]) -> tuple[Scores, str | None]:
-    """Score entries hidden from the encoders, beside seen ones; warn of copying, and say so."""
-    messages, scores = [], Scores()
-    seen, hidden = bits_of_hidden_entries(gains)
-    known = [(p, p.split.truth / p.conversion_factor) for p in pairs if p.split.truth is not None]
-    if known:
-        gain = sum(poisson_nll(_null(p.split), p.split.data) - poisson_nll(t, p.split.data)
-                   for p, t in known)  # fmt: skip
-        spikes = sum(p.split.data.sum(dtype=np.float64) for p, _ in known)
-        scores["truth_bits_per_spike"] = float(gain / spikes / math.log(2)) if spikes else math.nan
-        found = (better_than_truth_message(p.posterior.rates, t, p.split.data) for p, t in known)
-        messages += [m for m in found if m is not None][:1]
-    if not messages and (message := hidden_entries_message(gains)) is not None:
-        messages.append(message)
-    for message in messages:
+class _Copying(NamedTuple):
+    """What was found of copied spikes: bits per spike of what is seen, and what to know."""
+
+    bits: float | None
+    findings: list[Finding]
+
+
+def _copying(kept: Mapping[str, Kept]) -> _Copying:
+    """Look at entries hidden from the encoders, and at seen ones; warn of copying."""
+    gains = [k.gains for k in kept.values() if k.gains is not None]
+    if not gains:
+        return _Copying(None, [])
+    message = next((k.copying for k in kept.values() if k.copying is not None), None)
+    message = message or hidden_entries_message(gains)
+    if message is not None:
         warnings.warn(message, stacklevel=2)
-    scores |= {"seen_bits_per_spike": seen, "hidden_bits_per_spike": hidden}
-    return scores, messages[0] if messages else None
+    found = [] if message is None else [copying(message)]
+    return _Copying(bits_of_hidden_entries(gains)[0], found)
 
 
-def _null(split: Split) -> np.ndarray:
-    return np.broadcast_to(split.data.mean((0, 1)), split.data.shape)
+def _of_table(table: EvaluationTable, split: str) -> Scores:
+    """Return what scores.json holds of the table."""
+    rows = table.overall(split)
+    scores: Scores = dict(table.summary())
+    if "bits_per_spike" in rows.get(TRUTH, {}):
+        scores[f"{split}/truth_bits_per_spike"] = rows[TRUTH]["bits_per_spike"]
+    for name, value in rows.get(BEST_SMOOTHING, {}).items():
+        scores[f"{split}/smoothing_{name}"] = value
+    verdict = table.verdict(split)
+    if verdict is not None:
+        scores |= {
+            f"{split}/best_simple_{verdict.metric}": verdict.best_value,
+            "best_simple_method": verdict.best,
+            "verdict": str(verdict),
+        }
+    return scores
 
 
-def _bits_per_spike(pairs: list[Scored]) -> float:
-    gain = n_spikes = 0.0
-    for _, split, posterior, _ in pairs:
-        null = _null(split)
-        gain += poisson_nll(null, split.data) - poisson_nll(posterior.rates, split.data)
-        n_spikes += split.data.sum(dtype=np.float64)
-    return float(gain / n_spikes / math.log(2)) if n_spikes else math.nan
-
-
-def _truth_scores(pairs: list[Scored]) -> Scores:
-    known = [(s, p, s.truth / f) for _, s, p, f in pairs if s.truth is not None]
-    if not known:
-        return {}
-    weights = [truth.shape[2] for _, _, truth in known]
-    ours = [rate_r2(posterior.rates, truth) for _, posterior, truth in known]
-    smoothed = [best_smoothing(split.data, truth) for split, _, truth in known]
-    mean = np.average(np.array(ours), axis=0, weights=weights)
-    theirs = np.average(np.array(smoothed), axis=0, weights=weights)
-    return {
-        "rate_r2": float(mean[0]),
-        "smoothing_rate_r2": float(theirs[0]),
-        "rate_r2_pooled": float(mean[1]),
-        "smoothing_rate_r2_pooled": float(theirs[1]),
-        "smoothing_sd_bins": float(theirs[2]),
+def _report(
+    trained: Trained,
+    scores: Scores,
+    scored: list[Session],
+    sessions: list[Session],
+    split: str,
+    posteriors: Mapping[str, Posterior],
+    found: list[Finding],
+) -> None:
+    assert trained.folder is not None
+    _tell("Drawing the report")
+    record = about.Record(about.this_machine(trained.model.factor_weight.device), found)
+    run = trained.evaluation()
+    inferred = {
+        s.name: posteriors[s.name]
+        if s.name in posteriors
+        else judged(run, s.name, s.splits[split].data, s.splits[split].ext_input)
+        for s in scored
     }
+    try:
+        write_run_report(
+            trained.folder, trained.config, scores, trained.step,
+            Inferred(run, sessions, split, inferred), record,
+        )  # fmt: skip
+    except LFADSError:
+        raise  # the disk is full
+    except Exception as error:  # the model and its scores are there
+        why = " ".join(str(error).split())[:300] or type(error).__name__
+        warnings.warn(
+            f"the report could not be written ({type(error).__name__}: {why}); lfads-report "
+            f"{trained.folder} tries again",
+            stacklevel=2,
+        )
 
 
-def scores_table(scores: Scores) -> str:
-    """Return scores as lines for the terminal, each with its unit and its comparison."""
-    about = NOTES | {
-        "criterion": "what the checkpoint was chosen by, lowest",
-        "total": "validation cost, nats per trial",
-        "recon": "its reconstruction term",
-        "sample_recon": "the same of the entries never shown, weighed up to a trial",
-        "bits_per_spike": "bits/spike, against each neuron's mean rate on the same trials",
-        "truth_bits_per_spike": "the same of the true rates",
-        "seen_bits_per_spike": "the same with a fifth of the entries hidden: of those seen",
-        "hidden_bits_per_spike": "of those hidden; far lower means that spikes are copied",
-        "rate_r2": "R2 of inferred against true rates, mean over neurons",
-        "smoothing_rate_r2": "the same for the best Gaussian smoothing",
-        "rate_r2_pooled": "R2 pooled over all neurons, trials and bins",
-        "smoothing_rate_r2_pooled": "the same for the best Gaussian smoothing",
-        "smoothing_sd_bins": "its width (sd), bins",
-        "checkpoint": "weights that were scored",
-    }
-    shown = {k: f"{v:.4g}" if isinstance(v, float) else str(v) for k, v in scores.items()}
-    return "\n".join(
-        f"  {k:<32}{v:>14}   {about.get(k.rsplit('/')[-1], '')}".rstrip() for k, v in shown.items()
-    )
+def _tell(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+_OF_RUN = {
+    "criterion": "what sweeps compare by, lowest",
+    "total": "validation cost, nats per trial",
+    "recon": "its reconstruction term",
+    "sample_recon": "the same of the entries never shown, weighed up to a trial",
+    "epochs": "",
+    "updates": "",
+    "seconds": "of training",
+    "checkpoint": "weights that were scored",
+    "chosen_by": "what they have least of",
+}
+
+
+def scores_table(scores: Scores, table: EvaluationTable | None) -> str:
+    """Return scores for the terminal: the model beside simple methods, then the run's numbers."""
+    lines = []
+    if table is not None and table.parts:
+        lines += [table.in_short(table.parts[0].split), ""]
+    for key, value in scores.items():
+        note = _OF_RUN.get(key.rsplit("/")[-1])
+        if note is not None:
+            text = f"{value:.4g}" if isinstance(value, float) else str(value)
+            lines.append(f"  {key:<20}{text:>20}   {note}".rstrip())
+    return "\n".join(lines)

@@ -50,7 +50,7 @@ def inferred_inputs(trials: Trials) -> Drawing | None:
         figure.colorbar(image, ax=row[0], shrink=0.8)
         _with_spread(row[1], trials, inputs, spread, int(u))
         _correlation(row[2], inferred[..., u], float(trials.ar_tau[u]))
-    axes[0, 0].set_title("posterior means, all trials shown")
+    axes[0, 0].set_title("posterior averages, all trials shown")
     axes[0, 1].set_title("some trials, ±2 sd of the posterior")
     for ax in axes[:, :2].flat:
         mark_times(ax, trials.event, trials.forward)

@@ -2,7 +2,8 @@
 
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,15 +12,21 @@ import numpy as np
 from lfads_lightning.config import Config, LFADSError
 from lfads_lightning.data.alignment import carried_alignment
 from lfads_lightning.data.sessions import Session
-from lfads_lightning.documents import read_json
-from lfads_lightning.evaluation.table import FILE as EVALUATION_FILE
+from lfads_lightning.evaluation.table import (
+    HEADLINES,
+    LFADS,
+    NOTES,
+    EvaluationTable,
+    Rows,
+    best_first,
+    read_table,
+)
 from lfads_lightning.inference.posterior import Evaluation, Posterior
-from lfads_lightning.metrics import bits_per_spike, rate_r2
 from lfads_lightning.report import about, findings
 from lfads_lightning.report.alignment_figure import alignment_drawing
 from lfads_lightning.report.curves import Columns, learning_curves, read_metrics
 from lfads_lightning.report.page import Section, Table, Tile, write_page
-from lfads_lightning.report.population import drawings_of, neurons
+from lfads_lightning.report.population import EVERY_FIGURE, neurons
 from lfads_lightning.report.samples_figure import samples_drawing
 from lfads_lightning.report.style import Drawing, Picture, render, save
 from lfads_lightning.report.tensorboard import add_scores
@@ -40,7 +47,7 @@ class Inferred(NamedTuple):
     run: Evaluation
     sessions: Sequence[Session]
     split: str  # train or valid: which trials were scored
-    posteriors: Mapping[str, Posterior]  # of that split, posterior means pushed through
+    posteriors: Mapping[str, Posterior]  # of that split, averages over posterior samples
 
 
 def write_run_report(
@@ -70,27 +77,30 @@ def write_run_report(
         name = next(iter(inferred.posteriors))
         session = next(s for s in inferred.sessions if s.name == name)
         trials = shown_trials(inferred.run, session, inferred.split, inferred.posteriors[name])
-    found = _findings(config, scores, columns, inferred, trials, record)
+    table = read_table(folder)
+    found = _findings(config, scores, columns, inferred, table, record)
     about.write_record(folder, record._replace(findings=found))
-    curves = [d for d in [learning_curves(columns, _best_epoch(scores, columns))] if d is not None]
-    pictures = {"learning": [render(d) for d in curves]}
+    best = _best_epoch(scores, columns)
+    pictures = {"learning": drawn("learning curves", lambda: learning_curves(columns, best))}
     if trials is not None and isinstance(inferred, Inferred):
+        run, split = inferred.run, inferred.split
         pictures["data"] = _pictures(trials, inferred)
-        sampled = samples_drawing(inferred.run, session, inferred.split, trials)
-        pictures["samples"] = [] if sampled is None else [render(sampled)]
-        pictures["alignment"] = [render(d) for d in _alignment(inferred.sessions)]
+        pictures["samples"] = drawn(
+            "posterior samples", lambda: samples_drawing(run, session, split, trials)
+        )
+        pictures["alignment"] = drawn("alignment", lambda: _alignment(inferred.sessions))
     for some in pictures.values():
         save(some, folder / FIGURES)
     last: dict[str, list[Picture]] = {}
     if isinstance(inferred, Inferred) and config.trainer.plot_every_n_epochs != 0:
         last[inferred.split] = pictures["data"]
     add_scores(folder, config, scores, step, last)
-    sections = _sections(folder, config, scores, inferred, found, record, pictures)
+    sections = _sections(folder, config, scores, inferred, table, found, record, pictures)
     write_page(
         folder / REPORT,
         f"LFADS run {folder.resolve().name}",
         _lead(config, scores, inferred),
-        _tiles(scores),
+        _tiles(scores, table),
         sections,
     )
     return found
@@ -101,41 +111,64 @@ def _findings(
     scores: Mapping[str, Any],
     columns: Columns,
     inferred: Inferred | str,
-    trials: Trials | None,
+    table: EvaluationTable | None,
     record: about.Record,
 ) -> list[findings.Finding]:
-    copying = next((f for f in record.findings if f.key == "copying"), None)
-    found = findings.of_run(config, scores, columns)
-    if copying is not None:
-        found = [copying, *(f for f in found if f.key != "copying")]
-    if not isinstance(inferred, Inferred):
-        anew = {f.key for f in found}
-        lasting = {"copying", *findings.OF_DATA}
-        return found + [f for f in record.findings if f.key in lasting - anew]
-    spread = None if trials is None else trials.spread
-    seen = findings.of_posterior(config, scores, inferred.posteriors, columns, spread)
-    return [*found, *seen, *findings.of_data(inferred.sessions)]
+    sessions = inferred.sessions if isinstance(inferred, Inferred) else ()
+    found = findings.of_run(config, scores, columns, sessions)
+    if table is not None and table.parts:
+        found = [*findings.of_comparison(table, table.parts[0].split), *found]
+    lasting = {"copying", "not_scored"}  # that only the end of training can find
+    if isinstance(inferred, Inferred):
+        found += findings.of_posterior(config, scores, inferred.posteriors, sessions, columns)
+        found += findings.of_data(sessions)
+        if any(f.key == "overfitted" for f in found):
+            found = [f for f in found if f.key != "underfit"]
+    else:
+        lasting |= set(findings.OF_DATA)
+    before = [f for f in record.findings if f.key in lasting]
+    if any(f.key == "copying" for f in before):
+        found = [f for f in found if f.key != "copying"]
+    anew = {f.key for f in found}
+    return [*(f for f in before if f.key not in anew), *found]
 
 
-def _alignment(sessions: Sequence[Session]) -> list[Drawing]:
-    """Draw how well stitched sessions agree; none where there are no matrices or conditions."""
-    if len(sessions) < 2 or any(s.alignment_matrix_cxf is None for s in sessions):
+def drawn(name: str, draw: Callable[[], Drawing | None]) -> list[Picture]:
+    """Return a drawing as a picture; none where there is nothing to draw.
+
+    A figure that cannot be drawn is warned of and left out: it must not cost the others.
+    """
+    try:
+        drawing = draw()
+        return [] if drawing is None else [render(drawing)]
+    except Exception as error:  # whatever matplotlib and odd data come up with
+        why = " ".join(str(error).split())[:200] or type(error).__name__
+        warnings.warn(f"the figure of {name} could not be drawn ({why})", stacklevel=2)
         return []
+
+
+def _alignment(sessions: Sequence[Session]) -> Drawing | None:
+    """Draw how well stitched sessions agree; None where there are no matrices or conditions."""
+    if len(sessions) < 2 or any(s.alignment_matrix_cxf is None for s in sessions):
+        return None
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of trials left out; that is no fault of a run
-            return [alignment_drawing(carried_alignment(sessions))]
+            return alignment_drawing(carried_alignment(sessions))
     except LFADSError:  # no conditions that all of them have
-        return []
+        return None
 
 
 def _pictures(trials: Trials, inferred: Inferred) -> list[Picture]:
     name = next(iter(inferred.posteriors))
     split = next(s for s in inferred.sessions if s.name == name).splits[inferred.split]
-    whole = neurons(trials._replace(counts=split.data, posterior=inferred.posteriors[name]))
+    whole = trials._replace(counts=split.data, posterior=inferred.posteriors[name])
     return [
-        render(whole if whole is not None and d.name == whole.name else d)
-        for d in drawings_of(trials)
+        picture
+        for draw in EVERY_FIGURE
+        for picture in drawn(
+            draw.__name__.replace("_", " "), partial(draw, whole if draw is neurons else trials)
+        )
     ]
 
 
@@ -152,6 +185,7 @@ def _sections(
     config: Config,
     scores: Mapping[str, Any],
     inferred: Inferred | str,
+    table: EvaluationTable | None,
     found: Sequence[findings.Finding],
     record: about.Record,
     pictures: Mapping[str, Sequence[Picture]],
@@ -164,7 +198,7 @@ def _sections(
     }
     sections = [
         Section("findings", "What to look out for", () if found else (NOTHING,), found),
-        Section("scores", "Scores", tables=_score_tables(folder, scores, inferred)),
+        Section("scores", "Scores", _verdict(table), tables=_score_tables(scores, table)),
         Section("learning", "Learning", pictures=pictures["learning"]),
     ]
     for (key, title), names in groups.items():
@@ -184,14 +218,8 @@ def _sections(
     return [*sections, Section("run", "What was run", [where, *no_data], tables=tables)]
 
 
-def _score_tables(folder: Path, scores: Mapping[str, Any], inferred: Inferred | str) -> list[Table]:
-    tables = []
-    if isinstance(inferred, Inferred) and len(inferred.posteriors) > 1:
-        tables.append(_per_session(inferred))
-    compared = _evaluation_tables(folder)
-    if not compared and (table := _baselines(scores)) is not None:
-        compared.append(table)
-    tables += compared
+def _score_tables(scores: Mapping[str, Any], table: EvaluationTable | None) -> list[Table]:
+    tables = [] if table is None else _compared(table)
     names = [k for k in scores if not isinstance(scores[k], dict | list)]
     rows = [(k, number(scores[k])) for k in names]
     if rows:
@@ -199,77 +227,44 @@ def _score_tables(folder: Path, scores: Mapping[str, Any], inferred: Inferred | 
     return tables
 
 
-def _evaluation_tables(folder: Path) -> list[Table]:
-    """Return the tables of evaluation.json, models against metrics; none without it."""
-    try:
-        evaluation = read_json(folder / EVALUATION_FILE)
-        tables = []
-        notes = evaluation.get("notes", {})
-        for session, splits in evaluation.items():
-            if session == "notes":
-                continue
-            for split, rows in splits.items():
-                metrics = list(dict.fromkeys(m for row in rows.values() for m in row))
-                cells = [
-                    (model, *(number(row.get(m)) for m in metrics)) for model, row in rows.items()
-                ]
-                tables.append(Table(f"{session}, {split}", ("model", *metrics), cells))
-        if tables and notes:
-            tables.append(
-                Table(
-                    "What the scores mean",
-                    ("score", "meaning"),
-                    [(k, str(v)) for k, v in notes.items()],
-                    prose=True,
-                    folded=True,
-                )
-            )
-        return tables
-    except (OSError, ValueError, AttributeError, TypeError):
+def _compared(table: EvaluationTable) -> list[Table]:
+    """Return the tables of methods against metrics: of all sessions together, then of each."""
+    if not table.parts:
         return []
+    split = table.parts[0].split
+    whole = table.overall(split)
+    several = len(table.parts) > 1
+    title = f"{len(table.parts)} sessions together" if several else table.parts[0].session
+    tables = [_methods(f"{title}, {split}", whole)]
+    if several:
+        tables.append(_per_session(table))
+        tables += [_methods(f"{p.session}, {p.split}", p.rows, folded=True) for p in table.parts]
+    there = {metric for row in whole.values() for metric in row}
+    notes = [(name, note) for name, note in NOTES.items() if name in there]
+    header = ("score", "meaning")
+    return [*tables, Table("What the scores mean", header, notes, prose=True, folded=True)]
 
 
-def _baselines(scores: Mapping[str, Any]) -> Table | None:
-    """Return the table of the scores that have something to be compared with."""
-    split = "valid" if any(k.startswith("valid/") for k in scores) else "train"
-    rows = {
-        "LFADS": ("bits_per_spike", "rate_r2", "rate_r2_pooled"),
-        "best Gaussian smoothing": (None, "smoothing_rate_r2", "smoothing_rate_r2_pooled"),
-        "true rates": ("truth_bits_per_spike", None, None),
-        "constant rates": (None, None, None),
-    }
-    cells = []
-    for model, names in rows.items():
-        values = [None if n is None else scores.get(f"{split}/{n}") for n in names]
-        if model == "constant rates" and scores.get(f"{split}/bits_per_spike") is not None:
-            values[0] = 0.0  # by definition
-        if any(v is not None for v in values):
-            cells.append((model, *map(number, values)))
-    if not cells:
-        return None
-    width = scores.get(f"{split}/smoothing_sd_bins")
-    note = "" if width is None else f"; smoothing by the width that suits it best, {width:g} bins"
-    header = ("model", "bits / spike", "R² of rates, mean over neurons", "R² of rates, pooled")
-    trials = "validation" if split == "valid" else "training"
-    return Table(f"On the {trials} trials{note}", header, cells)
+def _methods(title: str, rows: Rows, folded: bool = False) -> Table:
+    metrics = [m for m in NOTES if any(m in row for row in rows.values())]
+    cells = [
+        (method, *(number(row.get(m)) for m in metrics)) for method, row in best_first(rows).items()
+    ]
+    return Table(title, ("method", *metrics), cells, folded=folded)
 
 
-def _per_session(inferred: Inferred) -> Table:
-    rows = []
-    for session in inferred.sessions:
-        posterior = inferred.posteriors.get(session.name)
-        if posterior is None:
-            continue
-        split = session.splits[inferred.split]
-        row = [session.name, str(len(split.data)), str(session.data_dim)]
-        poisson = inferred.run.model.is_poisson
-        row.append(number(bits_per_spike(posterior.rates, split.data) if poisson else None))
-        r2 = None
-        if split.truth is not None:
-            r2 = rate_r2(posterior.rates, split.truth / session.conversion_factor)
-        rows.append([*row, number(None if r2 is None else r2[0])])
-    header = ("session", "trials", "neurons", "bits / spike", "R² of rates")
-    return Table("Each session", header, rows)
+def _per_session(table: EvaluationTable) -> Table:
+    """Return the model's scores of each session, and the best simple method's where known."""
+    metrics = [m for m in NOTES if any(m in p.rows[LFADS] for p in table.parts)]
+    rows = [
+        (
+            p.session,
+            *(number(p.data.get(k)) for k in ("n_trials", "n_neurons")),
+            *(number(p.rows[LFADS].get(m)) for m in metrics),
+        )
+        for p in table.parts
+    ]
+    return Table("LFADS, each session", ("session", "trials", "neurons", *metrics), rows)
 
 
 def number(value: Any) -> str:
@@ -297,14 +292,24 @@ def _lead(config: Config, scores: Mapping[str, Any], inferred: Inferred | str) -
     return f"{text[:1].upper()}{text[1:]}." if text else ""
 
 
-def _tiles(scores: Mapping[str, Any]) -> list[Tile]:
+def _tiles(scores: Mapping[str, Any], table: EvaluationTable | None) -> list[Tile]:
+    """Return the numbers that stand first: what the model says of entries that it did not see."""
+    tiles = []
+    verdict = table.verdict(table.parts[0].split) if table is not None and table.parts else None
+    if verdict is not None:
+        where = "" if verdict.split == "valid" else ", training trials"
+        ahead = "ahead of" if verdict.is_ahead else "behind"
+        tiles.append(
+            Tile(
+                number(verdict.ours),
+                f"{HEADLINES[verdict.metric]}{where}; {ahead} {verdict.best}, "
+                f"{number(verdict.best_value)}",
+            )
+        )
     shown = (
-        ("co_bps", "bits per spike of held-out neurons"),
-        ("bits_per_spike", "bits per spike, against constant rates"),
         ("rate_r2", "R² of rates, mean over neurons"),
         ("total", "validation cost, nats per trial"),
     )
-    tiles = []
     for name, meaning in shown:
         for split in ("valid", "train"):
             if f"{split}/{name}" in scores:
@@ -316,3 +321,8 @@ def _tiles(scores: Mapping[str, Any]) -> list[Tile]:
     if isinstance(scores.get("seconds"), int | float):
         tiles.append(Tile(duration(float(scores["seconds"])), "of training, h:mm:ss"))
     return tiles
+
+
+def _verdict(table: EvaluationTable | None) -> list[str]:
+    verdict = table.verdict(table.parts[0].split) if table is not None and table.parts else None
+    return [] if verdict is None else [str(verdict)]

@@ -1,17 +1,18 @@
 """Figure of what averaging posterior samples brings: scores against their number."""
 
+from collections.abc import Callable, Iterable
+
 import numpy as np
 from matplotlib.ticker import ScalarFormatter
 
 from lfads_lightning.data.sessions import Session
-from lfads_lightning.inference.copying import hide
+from lfads_lightning.inference.copying import parts_to_hide, shown
 from lfads_lightning.inference.posterior import Evaluation, push_mean, sample_and_average
 from lfads_lightning.metrics import bits_per_spike, rate_r2
 from lfads_lightning.report.style import OURS, SMOOTHED, Drawing, new_figure, styled
 from lfads_lightning.report.trials import Trials
 
-NUMBERS = (1, 2, 4, 8, 16, 32, 64)  # samples that are averaged
-REPEATS = 8  # of averages over few samples, which scatter; at most 312 passes of each trial in all
+NUMBERS = (1, 2, 4, 8, 16, 32, 64)  # samples that are averaged: each number twice the one before
 MOST_TRIALS = 32
 
 
@@ -50,14 +51,10 @@ def samples_drawing(
             return rate_r2(rates, truth)[0]
         return bits_per_spike(rates, scored)
 
-    def average(n: int) -> float:
-        return score(sample_and_average(run, session.name, encoded, ext, n).rates)
-
-    repeats = [min(REPEATS, NUMBERS[-1] // n) for n in NUMBERS]
-    found = [
-        float(np.mean([average(n) for _ in range(k)]))
-        for n, k in zip(NUMBERS, repeats, strict=True)
-    ]
+    samples = (
+        sample_and_average(run, session.name, encoded, ext, 1).rates for _ in range(NUMBERS[-1])
+    )
+    found = _scores_of_averages(samples, score)
     figure = new_figure(6, 3.2)
     ax = figure.subplots()
     ax.plot(NUMBERS, found, "o-", ms=4, color=OURS, label="average of samples")
@@ -74,11 +71,31 @@ def samples_drawing(
         figure,
         f"{name} of {len(few)} trials of {trials.title} over the number of posterior samples that "
         f"are averaged, from {found[0]:.3f} with one to {found[-1]:.3f} with {NUMBERS[-1]}.",
-        f"On {len(few)} trials; samples are drawn anew for each point, which is a mean over up to "
-        f"{REPEATS} draws. Where the curve is flat, "
-        "more samples (sampling.num_posterior_samples) bring nothing; the scores elsewhere on this "
-        "page are those of the posterior means.",
+        f"On {len(few)} trials; of few samples, the mean score of all such averages of "
+        f"{NUMBERS[-1]} samples. Where the curve is flat, more samples "
+        "(sampling.num_posterior_samples) bring nothing; the scores elsewhere on this page are "
+        f"averages of {run.num_samples} samples (sampling.num_score_samples).",
     )
+
+
+def _scores_of_averages(
+    samples: Iterable[np.ndarray], score: Callable[[np.ndarray], float]
+) -> list[float]:
+    """Return the mean score of averages over 1, 2, 4 … samples, each sample drawn once.
+
+    Two averages of n make one of 2 n, as carrying does in binary addition: one of each size waits.
+    """
+    waiting: list[np.ndarray | None] = [None] * len(NUMBERS)
+    scores: list[list[float]] = [[] for _ in NUMBERS]
+    for average in samples:
+        for i in range(len(NUMBERS)):
+            scores[i].append(score(average))
+            other, waiting[i] = waiting[i], None
+            if other is None:
+                waiting[i] = average
+                break
+            average = (other + average) / 2
+    return [float(np.mean(each)) for each in scores]
 
 
 def _unseen(counts: np.ndarray, held_out: tuple[int, ...]) -> tuple[str, np.ndarray, np.ndarray]:
@@ -87,6 +104,6 @@ def _unseen(counts: np.ndarray, held_out: tuple[int, ...]) -> tuple[str, np.ndar
     if held_out:
         scored[..., held_out] = counts[..., held_out]
         return "bits / spike of held-out neurons", counts, scored
-    hidden, shown = hide(counts.shape)
+    hidden = parts_to_hide(counts.shape)[0]
     scored[hidden] = counts[hidden]
-    return "bits / spike of hidden entries", counts * shown, scored
+    return "bits / spike of hidden entries", counts * shown(hidden), scored

@@ -80,6 +80,7 @@ class Figures(pl.Callback):
             module.step,
             torch.Generator(model.factor_weight.device).manual_seed(module.config.seed),
             module.config.sampling.memory_mb,
+            module.config.sampling.num_score_samples,
         )
         splits = list(self.session.splits)[::-1]  # validation first
         if self.every_n_epochs is None:

@@ -6,15 +6,10 @@ import numpy as np
 
 from lfads_lightning.data.labels import has_condition
 from lfads_lightning.data.sessions import Session, Split
-from lfads_lightning.inference.posterior import (
-    Evaluation,
-    Posterior,
-    push_mean,
-    sample_and_average,
-)
+from lfads_lightning.inference.posterior import Evaluation, Posterior, judged
 
 MOST_TRIALS, MOST_CONDITIONS = 120, 7  # more would not be told apart
-N_SPREAD, N_SAMPLES = 6, 24  # trials whose posterior is sampled, and how often
+N_SPREAD = 6  # trials whose inferred inputs are drawn with their spread
 
 
 class Trials(NamedTuple):
@@ -23,7 +18,7 @@ class Trials(NamedTuple):
     Attributes:
         title: session and split.
         counts: (E, T, D) data.
-        posterior: of these trials, posterior means pushed through.
+        posterior: of these trials, averages over posterior samples.
         truth: (E, T, D) true rates in the units of ``posterior.rates``, or None.
         condition: (E,) labels, or None.
         bin_width_s: or None.
@@ -172,19 +167,14 @@ def shown_trials(
     data = split.data[which]
     ext = None if split.ext_input is None else split.ext_input[which]
     if posterior is None:
-        posterior = push_mean(run, session.name, data, ext)
+        posterior = judged(run, session.name, data, ext)
     else:
         parts: dict[str, Any] = {
             k: None if a is None else a[which] for k, a in posterior._asdict().items()
         }
         posterior = Posterior(**parts)
-    spread = tau = None
+    sd, tau = posterior.controller_outputs_sd, None
     if run.model.config.co_dim > 0:
-        few = slice(0, N_SPREAD)
-        sampled = sample_and_average(
-            run, session.name, data[few], None if ext is None else ext[few], N_SAMPLES
-        )
-        spread = sampled.controller_outputs_sd
         tau = run.model.co_prior.log_tau.detach().exp().cpu().numpy()
     truth = None if split.truth is None else split.truth[which] / session.conversion_factor
     labelled = split.condition is not None and has_condition(split.condition).any()
@@ -196,7 +186,7 @@ def shown_trials(
         truth,
         split.condition[which] if split.condition is not None and labelled else None,
         session.bin_width_s,
-        spread,
+        None if sd is None else sd[:N_SPREAD],
         tau,
         run.model.is_poisson,
         which,

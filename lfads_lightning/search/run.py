@@ -52,6 +52,7 @@ def run_search(config: Config, sessions: list[Session], folder: Path) -> Trained
         trained.model,
         step,
         checkpoints.LOWEST,
+        f"valid/{own.trainer.criterion.name}",
         best["score"],
         best["valid"],
         best["until_epoch"],

@@ -8,6 +8,7 @@ archive, in which every record has its checksum; they are looked at before a fil
 import difflib
 import io
 import json
+import math
 import re
 import sys
 import warnings
@@ -30,6 +31,7 @@ from lfads_lightning.training.module import LFADSModule
 
 FOLDER = "checkpoints"
 PERIODIC, LOWEST = "checkpoint", "checkpoint_lve"
+WITHIN_RAMPS = "valid/recon_smoothed"  # what counts as long as no epoch is eligible
 EVERY_N_EPOCHS = 10  # as the original, from its first epoch on
 
 
@@ -39,7 +41,9 @@ class Checkpoints(Checkpoint):
     The lowest validation cost (``trainer.criterion``) counts only where all hold (the original's
     rule): KL and L2 ramps are 1 (or both L2 scales 0), this is at least the second validation, and
     no eligible epoch had a lower one. Training stops when ``patience`` eligible epochs in a row had
-    none.
+    none. As long as no epoch is eligible, that of the lowest smoothed reconstruction is kept in its
+    place: a learning rate that ends training within a ramp must not leave the last, most overfitted
+    weights.
 
     Args:
         folder: the run's.
@@ -60,12 +64,18 @@ class Checkpoints(Checkpoint):
         self.n_validations, self.since_lowest = 0, 0
         self.best: dict[str, float] = {}  # validation metrics of the lowest epoch
         self.best_name = ""  # its file
+        self.is_eligible = False  # that epoch, by the original's rule
         self.request: Request | None = None  # to stop, of this run
 
     @property
     def lowest(self) -> float:
         """The lowest eligible criterion so far."""
-        return self.best.get(self.criterion, float("inf"))
+        return self.best.get(self.criterion, math.inf) if self.is_eligible else math.inf
+
+    @property
+    def chosen_by(self) -> str:
+        """The metric that the lowest epoch was chosen by; "" where there is none."""
+        return (self.criterion if self.is_eligible else WITHIN_RAMPS) if self.best else ""
 
     def state_dict(self) -> dict[str, Any]:
         """Return what keeps a resumed run from overwriting the best model by a worse one."""
@@ -75,6 +85,7 @@ class Checkpoints(Checkpoint):
             "criterion": self.criterion,
             "best": self.best,
             "best_name": self.best_name,
+            "is_eligible": self.is_eligible,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -83,6 +94,8 @@ class Checkpoints(Checkpoint):
         if state_dict["criterion"] == self.criterion:
             self.since_lowest, self.best = state_dict["since_lowest"], state_dict["best"]
             self.best_name = state_dict.get("best_name", "")
+            # older checkpoints know eligible epochs alone
+            self.is_eligible = state_dict.get("is_eligible", bool(self.best))
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Tidy up after a run that was killed, and show where to go back to after a fault."""
@@ -106,19 +119,29 @@ class Checkpoints(Checkpoint):
         assert isinstance(pl_module, LFADSModule)
         metrics = pl_module.metrics
         self.n_validations += "valid/total" in metrics
-        if "valid/total" in metrics and self.n_validations >= 2 and ramps_complete(pl_module):
-            self.since_lowest += 1
-            if metrics[self.criterion] < self.lowest:
-                self.since_lowest = 0
-                self.best = {k: v for k, v in metrics.items() if k.startswith("valid/")}
-                self.best_name = self._name(pl_module, LOWEST)
-                self._save(trainer, pl_module, LOWEST, self.output.max_ckpt_to_keep_lve)
-            if self.patience is not None and self.since_lowest >= self.patience:
-                trainer.should_stop = True
+        if "valid/total" in metrics and self.n_validations >= 2:
+            self._look(trainer, pl_module)
         if trainer.current_epoch % EVERY_N_EPOCHS == 0:
             self._save(trainer, pl_module, PERIODIC, self.output.max_ckpt_to_keep)
             if trainer.is_global_zero:
                 push(self.folder.parent)  # Lightning calls checkpoints last: the logs are written
+
+    def _look(self, trainer: pl.Trainer, module: LFADSModule) -> None:
+        """Keep this epoch where it is the lowest so far; stop where none has been for long."""
+        metrics, eligible = module.metrics, ramps_complete(module)
+        if eligible:
+            self.since_lowest += 1
+            is_lowest = metrics[self.criterion] < self.lowest
+        else:
+            before = self.best.get(WITHIN_RAMPS, math.inf)
+            is_lowest = not self.is_eligible and metrics[WITHIN_RAMPS] < before
+        if is_lowest:
+            self.since_lowest, self.is_eligible = 0, eligible
+            self.best = {k: v for k, v in metrics.items() if k.startswith("valid/")}
+            self.best_name = self._name(module, LOWEST)
+            self._save(trainer, module, LOWEST, self.output.max_ckpt_to_keep_lve)
+        if eligible and self.patience is not None and self.since_lowest >= self.patience:
+            trainer.should_stop = True
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save the last state."""
@@ -302,7 +325,7 @@ def require_checkpoint(run: Path, index: str) -> Path:
             else "give the folder of a training run (output.lfads_save_dir=RUN)"
         )
         waits = (
-            " (the lowest-validation-error checkpoint is written once both ramps are complete)"
+            " (the lowest-validation-error checkpoint is written from the second validation on)"
             if index == LOWEST
             else ""
         )

@@ -32,7 +32,8 @@ class Fitted(NamedTuple):
     model: LFADS  # weights of the lowest criterion, or the last ones
     step: int  # updates behind these weights
     checkpoint: str  # which they are: its index, or "last"
-    criterion: float | None  # its lowest eligible value, else the last; None without data
+    chosen_by: str  # the metric that they have least of; "" for the last ones
+    criterion: float | None  # of trainer.criterion, at these weights; None without data
     valid: dict[str, float]  # validation metrics of the epoch of these weights
     epochs: int
     updates: int
@@ -71,7 +72,8 @@ def fit(
     start = find_checkpoint(folder, config.output.checkpoint_pb_load_name)
     train = loop.train if cfg.num_devices == 1 else devices.train
     ended = train(config, sessions, folder, [*ours, *callbacks], start)
-    path = require_checkpoint(folder, LOWEST if ended.best else PERIODIC)
+    index = LOWEST if ended.best else PERIODIC
+    path = require_checkpoint(folder, index)
     saved = load_checkpoint(path)
     device = loop.resolve_device(cfg.device, tell=False)  # training did
     model = loop.new_model(config, sessions, path)
@@ -82,6 +84,7 @@ def fit(
         model.to(device),
         step=saved["lfads"]["step"],
         checkpoint=LOWEST if ended.best else "last",
+        chosen_by=ended.chosen_by,
         criterion=valid.get(criterion),
         valid=valid,
         epochs=ended.epochs,

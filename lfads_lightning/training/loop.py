@@ -47,7 +47,8 @@ class Ended(NamedTuple):
     """What a finished run says of itself, beside its checkpoints."""
 
     valid: dict[str, float]  # validation metrics of the last epoch
-    best: dict[str, float]  # of the lowest eligible one; empty where there was none
+    best: dict[str, float]  # of the lowest one; empty where there was none
+    chosen_by: str  # the metric that it has least of; "" where there was none
     epochs: int
     updates: int
     seconds: float
@@ -118,6 +119,7 @@ def train(
     return Ended(
         {k: v for k, v in module.metrics.items() if k.startswith("valid/")},
         keepers[0].best if keepers else {},
+        keepers[0].chosen_by if keepers else "",
         trainer.current_epoch,
         module.step,
         time.monotonic() - started,

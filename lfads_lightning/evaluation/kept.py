@@ -1,0 +1,88 @@
+"""Scores of sessions that are done while the end of a run is still going on.
+
+Scoring a hundred sessions takes minutes; whoever interrupts it, or loses one session's scores to an
+error, need not pay for the others twice. The file is gone once all are scored.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from lfads_lightning.config import LFADSError
+from lfads_lightning.documents import read_json
+from lfads_lightning.evaluation.table import Part
+from lfads_lightning.files import whole_file
+from lfads_lightning.inference.copying import Gains
+
+FILE = "scoring.json"
+
+
+class Kept(NamedTuple):
+    """What is kept of a session's scores.
+
+    Attributes:
+        part: of the table.
+        gains: on hidden entries and on the rest, of counts.
+        copying: what the comparison with the true rates found, or None.
+    """
+
+    part: Part
+    gains: Gains | None
+    copying: str | None
+
+
+def write_kept(folder: Path, of: Mapping[str, Any], kept: Mapping[str, Kept]) -> None:
+    """Write what is done so far to a run's folder.
+
+    Args:
+        folder: the run's.
+        of: what the scores hang on: updates, samples, sizes of the data; plain values.
+        kept: by session.
+    """
+    done = {
+        name: {
+            "part": k.part._asdict(),
+            "gains": None if k.gains is None else [np.asarray(g).tolist() for g in k.gains],
+            "copying": k.copying,
+        }
+        for name, k in kept.items()
+    }
+    with whole_file(folder / FILE) as path:
+        path.write_text(json.dumps({"of": dict(of), "sessions": done}))
+
+
+def read_kept(folder: Path, of: Mapping[str, Any]) -> dict[str, Kept]:
+    """Read what an earlier end of this run has scored; nothing where it was of other things."""
+    try:
+        state = read_json(folder / FILE)
+        if state["of"] != json.loads(json.dumps(dict(of))):
+            return {}
+        return {str(name): _kept(each) for name, each in state["sessions"].items()}
+    except (OSError, LFADSError, ValueError, TypeError, KeyError, AttributeError):
+        return {}  # it can be computed again
+
+
+def _kept(state: Mapping[str, Any]) -> Kept:
+    part = state["part"]
+    rows = {
+        str(m): {str(k): math.nan if v is None else float(v) for k, v in row.items()}
+        for m, row in part["rows"].items()
+    }
+    gains = state["gains"]
+    return Kept(
+        Part(
+            str(part["session"]),
+            str(part["split"]),
+            rows,
+            {str(k): str(v) for k, v in part["about"].items()},
+            {str(k): v for k, v in part["data"].items() if isinstance(v, int | float)},
+        ),
+        None
+        if gains is None
+        else Gains(np.array(gains[0]), np.array(gains[1]), float(gains[2]), float(gains[3])),
+        None if state["copying"] is None else str(state["copying"]),
+    )
