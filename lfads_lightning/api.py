@@ -10,6 +10,7 @@ import numpy as np
 
 from lfads_lightning.config import Algorithm, Config, Kind, LFADSError
 from lfads_lightning.data.arrays import as_array
+from lfads_lightning.data.identity import identity_of
 from lfads_lightning.data.scored import scored_sessions
 from lfads_lightning.data.sessions import Session, sessions_from_arrays
 from lfads_lightning.files import new_run_folder
@@ -169,7 +170,9 @@ def train_sessions(config: Config, sessions: list[Session], folder: Path) -> Tra
         every = config.trainer.plot_every_n_epochs
         figures = [Figures(sessions, every)] if every != 0 else []
         fitted = training.fit(config, sessions, folder, figures)
-        trained = Trained(fitted.model, config, sessions[0].n_bins, fitted.step, folder)
+        trained = Trained(
+            fitted.model, config, sessions[0].n_bins, fitted.step, folder, identity_of(sessions)
+        )
         try:
             trained.scores = finish(trained, scored_sessions(sessions), fitted)
         except (KeyboardInterrupt, Preempted):
