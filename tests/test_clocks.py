@@ -133,6 +133,22 @@ def test_why_trials_are_left_out(tmp_path, capsys):
     assert "22 trials outside the recording" in error
 
 
+def test_cells_of_trials_by_neurons(tmp_path):
+    """Rows are neurons: the numbers of their spikes differ, those of trials hardly."""
+    rng = np.random.default_rng(0)
+    rates = rng.lognormal(1.5, 0.8, 12)
+    cells = np.empty((12, 30), object)
+    for d, i in np.ndindex(cells.shape):
+        cells[d, i] = np.sort(rng.uniform(0, 1, rng.poisson(rates[d])))
+    window = {"bin_width_s": WIDTH, "window_s": (0, 1)}
+    savemat(tmp_path / "a.mat", {"spike_times": cells})
+    made = lfads.prepare(tmp_path / "a.mat", tmp_path, **window, min_rate_hz=0)
+    assert lfads.read_session(made).data_dim == 12
+    savemat(tmp_path / "a.mat", {"spike_times": cells.T})
+    with pytest.raises(LFADSError, match="30×12 cells.*if it is trials × neurons, turn it"):
+        lfads.prepare(tmp_path / "a.mat", tmp_path, **window, min_rate_hz=0)
+
+
 def test_why_pieces_and_bins_are_left_out(tmp_path):
     counts = np.random.default_rng(0).poisson(2.0, (100, 4)).astype(float)
     counts[10, 2] = np.nan

@@ -313,12 +313,23 @@ def _from_cells(arrays: Arrays, key: str, source: str, settings: Settings) -> Sp
     else:
         n_trials = cells.shape[1]
         lengths = [len(t) for t in times]
+        _check_cells(np.array(lengths).reshape(n, n_trials), f"{source}: {key}")
         row, column = np.divmod(np.arange(len(times)), n_trials)
         neuron, trial = np.repeat(row, lengths), np.repeat(column, lengths)
         flat = np.concatenate(times)
         table = {"trial": np.arange(n_trials)}
         spikes = cut_rows(source, flat, neuron, ids, trial, table)
     return _with_tables(spikes, arrays, {key}, source, settings)
+
+
+def _check_cells(lengths: np.ndarray, where: str) -> None:
+    """Refuse cells whose columns differ as neurons do: the numbers of spikes tell."""
+    if likely_axes(lengths.T) is not None:
+        raise LFADSError(
+            f"{where} is {sizes(lengths.shape)} cells, and the numbers of spikes differ along its "
+            "columns as those of neurons, along its rows hardly; expected neurons × trials; if it "
+            "is trials × neurons, turn it (in MATLAB: x.')"
+        )
 
 
 def _with_tables(

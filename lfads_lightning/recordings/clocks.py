@@ -24,7 +24,8 @@ def rising(times: Sequence[np.ndarray], ids: np.ndarray, source: str) -> list[np
     sorted_times, back = [], []
     for unit, own in zip(ids.tolist(), times, strict=True):
         own = np.asarray(own, np.float64)
-        steps = np.diff(own)
+        with np.errstate(invalid="ignore"):  # what is not finite is refused later
+            steps = np.diff(own)
         at = np.flatnonzero(steps < 0)
         if len(at) and len(at) <= max(SHUFFLED * len(steps), 1):
             back.append((unit, len(at), own[at[0]], own[at[0] + 1]))

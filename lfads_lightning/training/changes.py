@@ -92,7 +92,7 @@ def keep_beginning(
     if refused:
         raise LFADSError(
             f"{where}: was trained with {', '.join(refused)}, by which its prior variance is read; "
-            "it cannot change any more; leave it as it was, or start in another "
+            "it cannot change any more; leave it as it was, or train anew in another "
             "output.lfads_save_dir"
         )
     unused = {
