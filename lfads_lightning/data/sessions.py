@@ -37,7 +37,6 @@ from numpy.typing import ArrayLike
 from lfads_lightning.config import LFADSError
 from lfads_lightning.data.arrays import (
     as_array,
-    as_counts,
     check_name,
     listed,
     nearest,
@@ -395,11 +394,6 @@ def _warn_of_oddities(session: Session) -> None:
     data = session.train.data
     oddities += axes_note("train_data", data)
     oddities += notes_on(data, session.bin_width_s, data.dtype.kind == "u", session.neuron_ids)
-    if data.dtype.kind == "f" and as_counts(data) is not None and data.max() < 50:
-        oddities.append(
-            "train_data holds whole numbers alone: if they are counts, train with "
-            "model.output_dist=poisson"
-        )
     silent = np.flatnonzero(~data.any(axis=(0, 1))).tolist()
     if silent:
         oddities.append(

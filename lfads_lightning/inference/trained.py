@@ -251,12 +251,6 @@ class Trained:
                         else ""
                     )  # fmt: skip
                 )
-            if self.n_bins not in (None, s.n_bins):
-                warnings.warn(
-                    f"{s.source}: trials have {s.n_bins} bins, the model was trained on "
-                    f"{self.n_bins}; it runs on, but what it infers may be worse",
-                    stacklevel=4,
-                )
             if spec.forward_steps >= s.n_bins:
                 raise LFADSError(
                     f"{s.source}: trials have {s.n_bins} bins; the model predicts the last "
@@ -268,6 +262,12 @@ class Trained:
                 raise LFADSError(
                     f"{s.source}: data.ext_input_dim={n_inputs}, the model takes "
                     f"{spec.ext_input_dim} external inputs"
+                )
+            if self.n_bins not in (None, s.n_bins):
+                warnings.warn(
+                    f"{s.source}: trials have {s.n_bins} bins, the model was trained on "
+                    f"{self.n_bins}; it runs on, but what it infers may be worse",
+                    stacklevel=4,
                 )
         return fitting
 
