@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 
 from lfads_lightning.config import Algorithm, Config, Kind, LFADSError
+from lfads_lightning.data.arrays import as_array
+from lfads_lightning.data.identity import identity_of
 from lfads_lightning.data.scored import scored_sessions
 from lfads_lightning.data.sessions import Session, sessions_from_arrays
 from lfads_lightning.files import new_run_folder
@@ -115,6 +117,9 @@ def fit(
         for key, value in given.items()
         if value is not None
     }
+    for key, arrays in by_key.items():
+        for name, array in arrays.items():
+            arrays[name] = as_array(f"session '{name}'", key, array)
     if valid_data is None and valid_fraction > 0:
         _hold_out(by_key, valid_fraction)
     by_key["conversion_factor"] = dict.fromkeys(by_key["train_data"], conversion_factor)
@@ -144,7 +149,7 @@ def _hold_out(by_key: dict[str, dict[str, Any]], fraction: float) -> None:
     for key in ("data", "ext_input", "truth", "condition", "behaviour"):
         train = by_key.get(f"train_{key}", {})
         for name, array in train.items():
-            whole = np.asarray(array)
+            whole = array
             if whole.ndim == 0 or len(whole) < 2:
                 continue  # nothing to spare; what is wrong with it is said by the checks
             n = min(max(round(fraction * len(whole)), 1), len(whole) - 1)
@@ -165,7 +170,9 @@ def train_sessions(config: Config, sessions: list[Session], folder: Path) -> Tra
         every = config.trainer.plot_every_n_epochs
         figures = [Figures(sessions, every)] if every != 0 else []
         fitted = training.fit(config, sessions, folder, figures)
-        trained = Trained(fitted.model, config, sessions[0].n_bins, fitted.step, folder)
+        trained = Trained(
+            fitted.model, config, sessions[0].n_bins, fitted.step, folder, identity_of(sessions)
+        )
         try:
             trained.scores = finish(trained, scored_sessions(sessions), fitted)
         except (KeyboardInterrupt, Preempted):

@@ -79,7 +79,9 @@ def test_neurons_that_follow_one_signal_share_no_spikes(tmp_path):
     data = rng.poisson(20 * signal[:, :, None] * np.ones(D)).astype(np.uint16)
     r = np.corrcoef(data.reshape(-1, D).T)
     assert r[0, 1] > 0.9
-    (found,) = check_file(write(tmp_path, data))
+    with pytest.warns(UserWarning, match="the median rate is 1111 Hz"):
+        path = write(tmp_path, data)
+    (found,) = check_file(path)
     assert found.correlated == []
 
 

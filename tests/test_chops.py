@@ -144,6 +144,20 @@ def test_outputs_of_a_run_are_merged(call, tmp_path, capsys):
             own = train["output_dist_params"][first]
         start = int(session["train_chop_starts"][first])
         np.testing.assert_array_equal(rates[start + 8 : start + 32], own[8:32])
+    # names are those of the results; the session may have its neurons in another order, not others
+    for ids, code in ((UNIT_IDS[::-1], None), ([*UNIT_IDS[:-1], 99], 2)):
+        with h5py.File(tmp_path / "day.h5", "a") as session:
+            session["neuron_ids"][...] = ids
+        if code is None:
+            merge_main([str(tmp_path / "run")])
+            with h5py.File(path) as file:
+                assert file["neuron_ids"][()].tolist() == UNIT_IDS
+            continue
+        with pytest.raises(SystemExit, match="2"):
+            merge_main([str(tmp_path / "run")])
+        assert "its neuron_ids is not that of" in capsys.readouterr().err
+    with h5py.File(tmp_path / "day.h5", "a") as session:
+        session["neuron_ids"][...] = UNIT_IDS
     # outputs of a part of the trials do not fit
     assert call("kind=posterior_push_mean", run, "sampling.ps_nexamples_to_process=2").code == 0
     with pytest.raises(SystemExit, match="2"):

@@ -141,9 +141,9 @@ def apart(tmp_path_factory, new_model, new_config):
             p.zero_()
         for p in model.ic_logvar.parameters():
             p.zero_()
-        model.ic_logvar.bias.fill_(2 * np.log(3.0))  # sd 3
+        model.ic_logvar.bias.fill_(2 * np.log(2.0))  # sd 2
         (readout,) = model.readout.values()
-        readout.weight.mul_(3.0)
+        readout.weight.mul_(1.5)
         readout.bias.fill_(-1.5)
     trained = Trained(model, config, n_bins, 7, folder / "run")
     rates = trained.posterior_sample_and_average(np.zeros((2, n_bins, 5), int), 4000).rates[0]

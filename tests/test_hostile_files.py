@@ -307,6 +307,7 @@ COUNTS = SHAPES.flatmap(
 )
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of what such counts seem to be
 @QUIETLY
 @given(COUNTS, st.booleans(), st.booleans())
 def test_whatever_counts_are_written_are_read(tmp_path, counts, with_valid, with_truth):

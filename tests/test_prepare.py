@@ -305,7 +305,11 @@ def test_columns(tmp_path):
 def test_time_unit(tmp_path, unit, scale, rate):
     more = {
         key: (value * scale).round(6)
-        for key, value in (("trial_start", REC.start), ("go_cue_time", REC.go))
+        for key, value in (
+            ("trial_start", REC.start),
+            ("trial_stop", REC.stop),
+            ("go_cue_time", REC.go),
+        )
     }
     times, units = REC.rows()
     path = npz(tmp_path / "x.npz", spike_times=(times * scale).round(6), **more)
@@ -330,7 +334,7 @@ def test_trials_outside_the_recording_are_dropped(tmp_path):
     until = float(REC.go[9] + 0.5)
     made = content(lfads.prepare(path, tmp_path, recording_s=(0, until), **WINDOW))
     np.testing.assert_array_equal(in_order(made, n=10), REC.histogram(-0.2, N_BINS)[:10])
-    assert made["left_out"].tolist() == ["14 trials with gaps or outside the recording"]
+    assert made["left_out"].tolist() == [f"14 trials outside the recording (0 to {until:.6g} s)"]
 
 
 def test_trials_in_gaps_are_dropped(tmp_path):

@@ -10,7 +10,7 @@ from scipy.io import savemat
 from test_prepare_errors import COUNTS, WINDOW, refused
 
 import lfads_lightning as lfads
-from lfads_lightning.recordings.arrays import looks_turned
+from lfads_lightning.data.orientation import likely_axes
 from lfads_lightning.recordings.check_command import main as check_main
 from lfads_lightning.recordings.findings import check_file
 from lfads_lightning.recordings.prepare_command import main
@@ -90,7 +90,7 @@ def test_turned_counts_without_labels(tmp_path, n_neurons):
     counts = uneven(n_neurons=n_neurons)
     path = tmp_path / "a.mat"
     savemat(path, {"counts": counts.transpose(2, 1, 0), "bin_s": WIDTH})
-    with refused(f"{path}: counts is {n_neurons}×30×40", "axes=(neurons, bins, trials)"):
+    with refused(f"{path}: counts is {n_neurons}×30×40", "axes=('neurons', 'bins', 'trials')"):
         lfads.prepare(path, tmp_path)
     made = lfads.prepare(path, tmp_path, axes=("neurons", "bins", "trials"))
     np.testing.assert_array_equal(counts_in(made), counts)
@@ -103,7 +103,7 @@ def test_turned_session_is_a_finding(tmp_path, capsys):
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["train_data"] = uneven().transpose(2, 1, 0)
     assert check_main([str(tmp_path / "a.h5"), "--strict"]) == 1
-    assert "train_data is 6×30×40, and differs along its first axis" in capsys.readouterr().out
+    assert "train_data is 6×30×40, and it differs along its first axis" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_turned_session_is_a_finding(tmp_path, capsys):
     ],
 )
 def test_what_is_not_turned(counts):
-    assert not looks_turned(counts)
+    assert likely_axes(counts) is None
 
 
 def test_shared_spikes_are_named_in_full_to_be_typed(tmp_path):
@@ -138,7 +138,7 @@ def test_shared_spikes_are_named_in_full_to_be_typed(tmp_path):
         ("a.csv", "unit;time\n1;0,5\n", ["time is not a number", "first in row 1: '0,5'"]),
         ("a.csv", "unit,time\n1,0.5\n1,NaN\n", ["first in row 2: 'nan'", "expected seconds"]),
         ("a.nwb", "hello", ["not an NWB file", "copy or write it again"]),
-        ("a.npy", "", [".npy is no known format", "numpy.savez"]),
+        ("a.npy", "", ["one array without a name", "np.savez"]),
         ("a.h5", "", [".h5 is no known format", "lfads-check"]),
     ],
 )

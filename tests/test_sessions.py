@@ -102,7 +102,7 @@ def test_optional_arrays_may_be_for_no_session() -> None:
 
 def test_gaussian_data_are_float32() -> None:
     """Negative and fractional values and integers all pass, with truth beside them."""
-    content = arrays(train_data=np.full((E_TRAIN, T, D), -0.5))
+    content = arrays(train_data=np.arange(E_TRAIN * T * D).reshape(E_TRAIN, T, D) - 0.5)
     (session,) = sessions_from_arrays(
         **{key.removesuffix("_data"): {"a": value} for key, value in content.items()}, **GAUSSIAN
     )
@@ -310,7 +310,7 @@ def test_sessions_may_differ_in_neurons_and_trials(tmp_path: Path) -> None:
     """They come sorted by name, each in its own type."""
     write_session(
         tmp_path / "s_b.h5",
-        train_data=np.full((2, T, 9), 300),
+        train_data=np.where(np.arange(9) < 5, 3, 300) * np.ones((2, T, 1), int),
         valid_data=COUNTS[..., :1].repeat(9, 2),
     )
     write_session(tmp_path / "s_a.h5", train_data=COUNTS, valid_data=COUNTS)

@@ -20,6 +20,7 @@ from lfads_lightning.files import presets_dir
 from lfads_lightning.mirrors import local_run
 from lfads_lightning.search.space import drawn_settings
 from lfads_lightning.stores import is_url
+from lfads_lightning.training.changes import OF_OTHER_KINDS
 from lfads_lightning.training.start import with_model_of_start
 
 # groups whose presets still count when a run's own config is the base
@@ -148,6 +149,18 @@ def _over_a_run(
             raise LFADSError(
                 f"{folder}: the model was trained with other values than {', '.join(changed)}; a "
                 "trained model's structure cannot be changed; leave model.* out"
+            )
+        unused = [
+            f"{params.dotted_names()[n]}={v}"
+            for n, v in settings.items()
+            if n not in OF_OTHER_KINDS
+            and params.flat_value(asked, n) != params.flat_value(saved, n)
+        ]
+        if unused:
+            warnings.warn(
+                f"{folder}: kind={asked.kind.name} takes {', '.join(unused)} from the run, which "
+                "was trained with other values; these have no effect",
+                stacklevel=1,
             )
     for group in chosen:
         setattr(saved, group, getattr(asked, group))

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from lfads_lightning.config import LFADSError
+from lfads_lightning.data.values import mark_of_missing, step_between
 
 MAX_COUNT = 2**32 - 1
 MAX_NAME_BYTES = 150  # of a session: its output files add some seventy, and 255 are allowed
@@ -30,11 +31,60 @@ def check_name(name: str, source: str) -> None:
 
 
 def as_array(source: str, key: str, value: ArrayLike) -> np.ndarray:
-    """View anything array-like as an array."""
+    """View anything array-like as an array.
+
+    Raises:
+        LFADSError: it would lose something (a mask, the order of named axes), or is no array.
+    """
+    where = f"{source}: {key}"
+    if np.ma.isMaskedArray(value) and np.ma.getmaskarray(value).any():
+        n = int(np.ma.getmaskarray(value).sum())
+        raise LFADSError(
+            f"{where} is a masked array, with {n} of {value.size} entries masked; a mask is not "
+            "kept; leave these trials or neurons out, or give x.filled(0) if 0 is meant"
+        )
+    if hasattr(value, "tocoo") or hasattr(value, "todense"):
+        raise LFADSError(f"{where} is a sparse matrix; give x.toarray(), trial by trial")
+    if (axes := _axes_of(value)) is not None:
+        raise LFADSError(
+            f"{where} has axes {' × '.join(map(str, value.dims))}; expected trials × bins × "  # type: ignore[union-attr]
+            f"neurons; give x.transpose({', '.join(map(repr, axes))})"
+        )
     try:
         return np.asarray(value)
-    except (TypeError, ValueError) as error:
-        raise LFADSError(f"{source}: {key} is no array of numbers ({error})") from error
+    except (TypeError, ValueError, RuntimeError) as error:
+        lengths = _lengths(value)
+        if len(lengths) > 1:
+            raise LFADSError(
+                f"{where} is no array of numbers: its trials are of unequal length (from "
+                f"{lengths[0]} to {lengths[-1]} bins); expected E×T×D; cut them alike: "
+                f"[x[:{lengths[0]}] for x in trials]"
+            ) from error
+        if hasattr(value, "detach"):
+            raise LFADSError(
+                f"{where} is a tensor that NumPy cannot view; give x.detach().cpu().numpy()"
+            ) from error
+        raise LFADSError(f"{where} is no array of numbers ({error})") from error
+
+
+def _lengths(value: object) -> list[int]:
+    """Return the lengths of the items of a list, rising; of what is no list of arrays, none."""
+    if not isinstance(value, list | tuple):
+        return []
+    return sorted({len(item) for item in value if hasattr(item, "__len__")})
+
+
+def _axes_of(value: object) -> list[str] | None:
+    """Return the names of an array's axes in our order, if it names all and has another order."""
+    dims = getattr(value, "dims", None)
+    if not isinstance(dims, tuple) or len(dims) != 3:
+        return None
+    ours = (("trial",), ("time", "bin"), ("neuron", "unit", "channel", "cell", "electrode"))
+    found = [[d for d in dims if str(d).lower().startswith(words)] for words in ours]
+    if not all(len(names) == 1 for names in found):
+        return None
+    wanted = [str(names[0]) for names in found]
+    return None if wanted == [str(d) for d in dims] else wanted
 
 
 def sizes(shape: tuple[int, ...]) -> str:
@@ -88,8 +138,21 @@ def to_counts(where: str, array: np.ndarray) -> np.ndarray:
         (lambda x: ~np.isfinite(x), "counts must be finite; mend them or leave the trial out"),
         (lambda x: x < 0, f"counts per bin cannot be negative; {gaussian}"),
         (lambda x: x > MAX_COUNT, f"counts go up to {MAX_COUNT}; {gaussian}"),
-        (lambda x: x != np.floor(x), f"output_dist=poisson takes whole counts; {gaussian}"),
+        (
+            lambda x: x != np.floor(x),
+            f"output_dist=poisson takes whole counts; {gaussian}, counts with rounding errors are "
+            "mended by numpy.rint",
+        ),
     )
+    if np.isfinite([array.min(), array.max()]).all():
+        if (mark := mark_of_missing(array)) is not None:
+            raise LFADSError(f"{where} holds {mark}; leave such trials out, or crop all trials")
+        if (step := step_between(array)) is not None:
+            raise LFADSError(
+                f"{where}: all values are multiples of {step:.6g}, as spikes per second are; "
+                f"expected counts; multiply by the bin width in seconds ({1 / step:.6g}?), and "
+                "round (numpy.rint)"
+            )
     bad, expected = next((m, text) for fault, text in faults if (m := fault(array)).any())
     refuse_value(where, array, bad, expected)
 

@@ -30,6 +30,7 @@ from lfads_lightning.data.arrays import (
     sizes,
 )
 from lfads_lightning.data.labels import takes_text
+from lfads_lightning.data.neighbours import other_layout
 from lfads_lightning.data.session_writer import write_session as write_session
 from lfads_lightning.data.sessions import (
     KEYS,
@@ -304,6 +305,9 @@ def _read_group(group: h5py.Group, name: str, source: str, matlab: bool) -> Sess
     """Read the session of a group."""
     spellings = _spellings(group, source)
     if "train_data" not in spellings:
+        shapes = {key: _shape_of(group, key) for key in group}
+        if (other := other_layout(shapes, source)) is not None:
+            raise LFADSError(f"{source}: train_data is missing; {other}")
         raise LFADSError(
             f"{source}: train_data is missing; found {listed(list(group))}; expected an array "
             f"train_data (E×T×D){nearest('train_data', group)}"
@@ -316,6 +320,12 @@ def _read_group(group: h5py.Group, name: str, source: str, matlab: bool) -> Sess
         if array is not None:
             arrays[key] = array
     return assemble(name, source, arrays)
+
+
+def _shape_of(group: h5py.Group, key: str) -> tuple[int, ...] | None:
+    is_own = isinstance(group.get(key, getlink=True), h5py.HardLink)
+    item = group[key] if is_own else None
+    return item.shape if isinstance(item, h5py.Dataset) else None
 
 
 def read_array(group: h5py.Group, key: str, where: str, matlab: bool) -> np.ndarray | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +16,7 @@ from lfads_lightning.config import LFADSError
 from lfads_lightning.copies import local_copies
 from lfads_lightning.data.arrays import as_array, as_counts, check_finite
 from lfads_lightning.data.labels import takes_text
+from lfads_lightning.data.oddities import axes_note, notes_on
 from lfads_lightning.data.sessions import KEYS, assemble, check_alignment, check_ext_input
 from lfads_lightning.files import whole_hdf5
 from lfads_lightning.stores import path_or_address
@@ -154,6 +156,13 @@ def _check_before_writing(path: Path, arrays: Mapping[str, Any]) -> None:
     ext_inputs = [s.ext_input for s in session.splits.values() if s.ext_input is not None]
     if ext_inputs:
         check_ext_input(session, (ext_inputs[0].shape or (0,))[-1])
+    train = session.train.data
+    if not isinstance(train, Blocks):
+        is_counts = as_counts(train) is not None
+        for note in axes_note("train_data", train) + notes_on(
+            train, session.bin_width_s, is_counts, session.neuron_ids
+        ):
+            warnings.warn(f"{path}: {note}", stacklevel=4)
     for key, array in arrays.items():
         if isinstance(array, Blocks) or not array.size:
             continue

@@ -45,6 +45,7 @@ from lfads_lightning.data.arrays import (
     to_float,
 )
 from lfads_lightning.data.labels import check_labels, tidy, warn_of_labels
+from lfads_lightning.data.oddities import axes_note, notes_on
 
 _OF_A_SPLIT = ("data", "ext_input", "truth", "inds", "condition", "behaviour", "event_times_s")
 SPLIT_KEYS = {name: tuple(f"{name}_{what}" for what in _OF_A_SPLIT) for name in ("train", "valid")}
@@ -390,7 +391,10 @@ def _warn_of_oddities(session: Session) -> None:
             "valid_data is missing; there will be no validation cost and no "
             "lowest-validation-error checkpoint"
         )
-    silent = np.flatnonzero(~session.train.data.any(axis=(0, 1))).tolist()
+    data = session.train.data
+    oddities += axes_note("train_data", data)
+    oddities += notes_on(data, session.bin_width_s, data.dtype.kind == "u", session.neuron_ids)
+    silent = np.flatnonzero(~data.any(axis=(0, 1))).tolist()
     if silent:
         oddities.append(
             f"{len(silent)} of {session.data_dim} neurons are 0 throughout train_data "

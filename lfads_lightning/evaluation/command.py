@@ -1,7 +1,9 @@
 """``lfads-evaluate RUN``: a run's model beside simple methods, as a table or as JSON."""
 
 import argparse
+import hashlib
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,7 +13,9 @@ from lfads_lightning.config import LFADSError
 from lfads_lightning.evaluation.table import FILE, NOTES
 from lfads_lightning.files import run_in
 from lfads_lightning.mirrors import mirrored, open_run
-from lfads_lightning.stores import path_or_address
+from lfads_lightning.stores import is_url, path_or_address
+
+NARROWER = ("session", "split", "samples", "lag-bins", "metrics", "checkpoint")
 
 
 @command
@@ -26,7 +30,8 @@ def _parser() -> argparse.ArgumentParser:
         prog="lfads-evaluate",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Score a trained model, and simple methods beside it, on held-out trials of "
-        f"the run's data. Writes {FILE} to the run's folder.",
+        f"the run's data. Writes {FILE} to the run's folder; scores of other data go to a file "
+        "of their own beside it.",
         epilog="metrics:\n" + "\n".join(f"  {n.ljust(width)}{note}" for n, note in NOTES.items()),
     )
     add_version(parser)
@@ -82,6 +87,7 @@ def run(given: argparse.Namespace) -> None:
 
     index = given.checkpoint or (LOWEST if find_checkpoint(folder, LOWEST) else PERIODIC)
     trained = load(folder, index, given.device)
+    own = _data_of(config)
     if given.data_dir is not None:
         config.data.data_dir = given.data_dir
     if given.stem is not None:
@@ -104,12 +110,45 @@ def run(given: argparse.Namespace) -> None:
             lag_bins=given.lag_bins,
             only=given.metrics,
         )
+    now = _data_of(config)
+    file, is_other = (FILE, False) if now == own else (_file_of(*now), True)
+    usual = _parser()
+    narrowed = [
+        f"--{option}"
+        for option in NARROWER
+        if vars(given)[key := option.replace("-", "_")] != usual.get_default(key)
+    ]
+    replaced = (folder / file).exists()
     with mirrored(run):
-        path = table.write(folder)
+        path = table.write(folder, file)
     if given.json:
         print(json.dumps(table.to_dict(), indent=1))
     else:
-        print(f"{table}\nWritten to {path}")
+        print(f"{table}\nWritten to {path}{_beside(is_other, replaced, narrowed)}")
+
+
+def _data_of(config: params.Config) -> tuple[str, str]:
+    """Return where a run's data are, and their stem."""
+    folder = config.data.data_dir or ""
+    if folder and not is_url(folder):
+        folder = str(Path(folder).expanduser().resolve())
+    return folder.rstrip("/"), config.data.data_filename_stem
+
+
+def _file_of(folder: str, stem: str) -> str:
+    """Return the file for scores of other data than the run's: its own stay as they are."""
+    label = re.sub(r"[^\w.-]+", "_", "_".join(filter(None, (Path(folder).name, stem))))[:80]
+    digest = hashlib.sha256(f"{folder}\n{stem}".encode()).hexdigest()[:6]
+    return f"{Path(FILE).stem}_of_{label}_{digest}.json"
+
+
+def _beside(is_other: bool, replaced: bool, narrowed: Sequence[str]) -> str:
+    """Say what became of the file that was there."""
+    if is_other:
+        return f"; {FILE}, of the run's own data, stays as it is"
+    if replaced and narrowed:
+        return f", instead of what was there; it holds what {' '.join(narrowed)} asks for alone"
+    return ""
 
 
 def _run_folder(folder: Path) -> tuple[Path, params.Config]:

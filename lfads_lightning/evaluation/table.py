@@ -92,11 +92,11 @@ class EvaluationTable(NamedTuple):
             sizes.setdefault(p.session, {})[p.split] = p.data
         return result | {"notes": self.notes, SIZES: sizes}
 
-    def write(self, folder: Path) -> Path:
-        """Write evaluation.json to a run's folder."""
-        with whole_file(folder / FILE) as path:
+    def write(self, folder: Path, name: str = FILE) -> Path:
+        """Write a JSON file to a run's folder; evaluation.json is that of its own data."""
+        with whole_file(folder / name) as path:
             path.write_text(json.dumps(self.to_dict(), indent=1))
-        return folder / FILE
+        return folder / name
 
     def overall(self, split: str) -> Rows:
         """Return the scores over all sessions of a split, method to metric to value.

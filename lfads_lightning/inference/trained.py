@@ -1,6 +1,7 @@
 """A trained model: the four kinds as methods, arrays in and arrays out; saving and loading."""
 
 import json
+import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ import torch
 from numpy.typing import ArrayLike
 
 from lfads_lightning.config import Config, LFADSError, Recurrence, SessionSpec
+from lfads_lightning.data.identity import Identity, check_bin_width, in_order, read_identity
 from lfads_lightning.data.sessions import Session, sessions_from_arrays
 from lfads_lightning.files import whole_file
 from lfads_lightning.inference.posterior import (
@@ -56,6 +58,7 @@ class Trained:
         n_bins: T of the training data; None where an imported model does not say.
         step: updates behind the weights.
         folder: where the run lies, if anywhere.
+        identity: bin width and neurons of its training data, where these said so.
         scores: what the training run ended with; empty for a loaded or imported model.
         comparison: the same beside simple methods, by session, an
             :class:`~lfads_lightning.evaluation.table.EvaluationTable`; None for such models.
@@ -68,7 +71,9 @@ class Trained:
         n_bins: int | None,
         step: int,
         folder: Path | None = None,
+        identity: Identity | None = None,
     ) -> None:
+        self.identity = identity or Identity()
         self.model, self.config = model.eval(), config
         self.n_bins, self.step, self.folder = n_bins, step, folder
         if config.trainer.recurrence is not Recurrence.reference:
@@ -83,7 +88,13 @@ class Trained:
         return self.model.sessions
 
     def posterior_sample_and_average(
-        self, data: Arrays, num_samples: int | None = None, ext_input: Arrays | None = None
+        self,
+        data: Arrays,
+        num_samples: int | None = None,
+        ext_input: Arrays | None = None,
+        *,
+        neuron_ids: Arrays | None = None,
+        bin_width_s: float | None = None,
     ) -> Posterior | dict[str, Posterior]:
         """Average posterior samples of every trial.
 
@@ -91,6 +102,9 @@ class Trained:
             data: (E, T, D) counts, or {session: array}.
             num_samples: per trial; by default ``num_posterior_samples``, else ``batch_size``.
             ext_input: (E, T, I) in the same form, where the model has external inputs.
+            neuron_ids: (D,) in the same form; neurons in another order than the model's are put in
+                its order, with a warning.
+            bin_width_s: seconds; another one than the model's is refused.
 
         Raises:
             LFADSError: data do not fit the model.
@@ -101,25 +115,32 @@ class Trained:
             s.name: sample_and_average(
                 self.evaluation(), s.name, s.train.data, s.train.ext_input, n
             )
-            for s in self._sessions(data, ext_input)
+            for s in self._sessions(data, ext_input, neuron_ids, bin_width_s)
         }
         return _as_given(data, results)
 
     def posterior_push_mean(
-        self, data: Arrays, ext_input: Arrays | None = None
+        self,
+        data: Arrays,
+        ext_input: Arrays | None = None,
+        *,
+        neuron_ids: Arrays | None = None,
+        bin_width_s: float | None = None,
     ) -> Posterior | dict[str, Posterior]:
         """Pass posterior means through the generator, one deterministic pass per trial.
 
         Args:
             data: (E, T, D) counts, or {session: array}.
             ext_input: (E, T, I) in the same form, where the model has external inputs.
+            neuron_ids: as of :meth:`posterior_sample_and_average`.
+            bin_width_s: seconds.
 
         Raises:
             LFADSError: data do not fit the model.
         """
         results = {
             s.name: push_mean(self.evaluation(), s.name, s.train.data, s.train.ext_input)
-            for s in self._sessions(data, ext_input)
+            for s in self._sessions(data, ext_input, neuron_ids, bin_width_s)
         }
         return _as_given(data, results)
 
@@ -174,6 +195,7 @@ class Trained:
         name = f"{self.config.output.checkpoint_name}-{self.step:08d}.ckpt"
         state = {f"model.{k}": v.cpu() for k, v in self.model.state_dict().items()}
         record = model_record(self.model, self.config, self.n_bins, self.step)
+        record |= self.identity.to_record()
         write_checkpoint({"state_dict": state, "lfads": record}, folder / FOLDER / name)
         write_index(folder / FOLDER, PERIODIC, [name])
         write_config(self.config, folder)
@@ -197,15 +219,17 @@ class Trained:
         )
 
     def fitting(self, sessions: list[Session]) -> list[Session]:
-        """Return data sessions under the model's names, if they fit.
+        """Return data sessions under the model's names, their neurons in its order, if they fit.
 
-        A model of one session takes one session of any name.
+        A model of one session takes one session of any name. Trials of another length than the
+        model was trained on are warned of.
 
         Raises:
-            LFADSError: unknown session, or another number of neurons.
+            LFADSError: unknown session, other neurons, or another bin width.
         """
         if len(self.sessions) == len(sessions) == 1:
             sessions = [replace(sessions[0], name=next(iter(self.sessions)))]
+        fitting = []
         for s in sessions:
             spec = self.sessions.get(s.name)
             if spec is None:
@@ -213,10 +237,19 @@ class Trained:
                     f"{s.source}: the model has no session {s.name!r}; it was trained on "
                     f"{describe(self.sessions)}"
                 )
+            check_bin_width(s, self.identity)
+            s = in_order(s, self.identity)
+            fitting.append(s)
             if spec.data_dim != s.data_dim:
+                is_turned = spec.data_dim == s.n_bins
                 raise LFADSError(
                     f"{s.source}: has {s.data_dim} neurons, the model's session {spec.name!r} has "
                     f"{spec.data_dim}"
+                    + (
+                        "; if it is trials × neurons × bins, give x.transpose(0, 2, 1)"
+                        if is_turned
+                        else ""
+                    )  # fmt: skip
                 )
             if spec.forward_steps >= s.n_bins:
                 raise LFADSError(
@@ -230,7 +263,13 @@ class Trained:
                     f"{s.source}: data.ext_input_dim={n_inputs}, the model takes "
                     f"{spec.ext_input_dim} external inputs"
                 )
-        return sessions
+            if self.n_bins not in (None, s.n_bins):
+                warnings.warn(
+                    f"{s.source}: trials have {s.n_bins} bins, the model was trained on "
+                    f"{self.n_bins}; it runs on, but what it infers may be worse",
+                    stacklevel=4,
+                )
+        return fitting
 
     @staticmethod
     def _number(num_samples: int | None, default: int) -> int:
@@ -239,7 +278,13 @@ class Trained:
             raise LFADSError(f"num_samples is {num_samples}; expected an integer >= 1")
         return int(n)
 
-    def _sessions(self, data: Arrays, ext_input: Arrays | None) -> list[Session]:
+    def _sessions(
+        self,
+        data: Arrays,
+        ext_input: Arrays | None,
+        neuron_ids: Arrays | None,
+        bin_width_s: float | None,
+    ) -> list[Session]:
         if not isinstance(data, Mapping):
             if len(self.sessions) > 1:
                 raise LFADSError(
@@ -249,6 +294,8 @@ class Trained:
             name = next(iter(self.sessions))
             data = {name: data}
             ext_input = None if ext_input is None else {name: ext_input}  # type: ignore[dict-item]
+            neuron_ids = None if neuron_ids is None else {name: neuron_ids}  # type: ignore[dict-item]
+        widths = None if bin_width_s is None else dict.fromkeys(data, bin_width_s)
         sessions = sessions_from_arrays(
             data,
             output_dist=self.config.model.output_dist.name,
@@ -256,6 +303,8 @@ class Trained:
             factors_dim=self.config.model.factors_dim,
             warn=False,
             train_ext_input=ext_input,  # type: ignore[arg-type]
+            neuron_ids=neuron_ids,  # type: ignore[arg-type]
+            bin_width_s=widths,
         )
         return self.fitting(sessions)
 
@@ -287,5 +336,10 @@ def load(
     checkpoint = load_checkpoint(path)
     (model, config), record = rebuilt(checkpoint, path), checkpoint["lfads"]
     return Trained(
-        model.to(resolve_device(device)), config, record["n_bins"], record["step"], folder
+        model.to(resolve_device(device)),
+        config,
+        record["n_bins"],
+        record["step"],
+        folder,
+        read_identity(record),
     )

@@ -1,14 +1,16 @@
 """Arrays by name, from .npz, .mat or memory: counts, or spike times, and what is beside them."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
 from lfads_lightning.config import LFADSError
-from lfads_lightning.data.arrays import check_dtype, listed, sizes
+from lfads_lightning.data.arrays import as_array, check_dtype, listed, sizes
+from lfads_lightning.data.orientation import AXES, likely_axes, question
 from lfads_lightning.documents import shown
 from lfads_lightning.recordings import names
+from lfads_lightning.recordings.clocks import rising
 from lfads_lightning.recordings.matlab import Cells, Unreadable, as_vector
 from lfads_lightning.recordings.records import Binned, Signal, Spikes
 from lfads_lightning.recordings.settings import Settings
@@ -20,7 +22,15 @@ from lfads_lightning.recordings.spike_tables import (
     standard,
 )
 
-AXES = ("trials", "bins", "neurons")
+# the likelier first, where labels do not tell
+ORDERS = (
+    ("trials", "neurons", "bins"),
+    ("neurons", "bins", "trials"),
+    ("bins", "trials", "neurons"),
+    ("bins", "neurons", "trials"),
+    ("neurons", "trials", "bins"),
+    ("neurons", "bins"),
+)
 Arrays = Mapping[str, Any]
 
 
@@ -40,17 +50,38 @@ def recording_from_arrays(
         units = settings.unit_column or names.find(arrays, names.UNITS)
         if times is not None and units is not None:
             return _from_rows(arrays, source, settings, name)
+        if names.find(arrays, names.COUNTS) is None and (times or units):
+            _refuse_rows(arrays, times, units, source)
     return _counts(arrays, source, settings)
 
 
-def from_memory(key: str, value: Any) -> Any:
+def _refuse_rows(arrays: Arrays, times: str | None, units: str | None, source: str) -> NoReturn:
+    """Say that spikes lack their neurons or their times, and which array may hold these."""
+    found = times or units
+    option, what = ("unit_column", "neuron") if times else ("time_column", "time")
+    n = _length(arrays[found]) if found is not None and found in arrays else None
+    others = [k for k, v in arrays.items() if k != found and n is not None and _length(v) == n]
+    hint = f"; perhaps {option}={others[0]}" if others else ""
+    raise LFADSError(
+        f"{source}: {found} seems to hold the {'times' if times else 'neurons'} of spikes; found "
+        f"{listed(arrays, 20)}; expected the {what} of each spike as well; name its array with "
+        f"{option}{hint}"
+    )
+
+
+def from_memory(source: str, key: str, value: Any) -> Any:
     """Return an array; of a list of lists, such as spike times by neuron, cells."""
     items = list(value) if isinstance(value, list | tuple) or _is_objects(value) else []
-    lengths = {len(item) if isinstance(item, list | tuple | np.ndarray) else None for item in items}
+    lengths = {_shape(item) if isinstance(item, list | tuple | np.ndarray) else None
+               for item in items}  # fmt: skip
     is_times = key.lower() in names.TIMES[:-1]
     if lengths and None not in lengths and (len(lengths) > 1 or _is_objects(value) or is_times):
-        return Cells((len(items),), [np.asarray(item) for item in items])
-    return np.asarray(value)
+        return Cells((len(items),), [as_array(source, key, item) for item in items])
+    return as_array(source, key, value)
+
+
+def _shape(item: Any) -> tuple[int, ...]:
+    return item.shape if isinstance(item, np.ndarray) else (len(item),)
 
 
 def _is_objects(value: Any) -> bool:
@@ -86,8 +117,8 @@ def _counts(arrays: Arrays, source: str, settings: Settings) -> Binned:
         ids = as_vector(arrays[ids_key], f"{source}: {ids_key}")
         if len(ids) != values.shape[2]:
             raise LFADSError(
-                f"{where} has {values.shape[2]} neurons, {ids_key} names {len(ids)}; expected "
-                "trials × bins × neurons; name the order of its axes with axes"
+                f"{where} has {values.shape[2]} neurons, {ids_key} names {len(ids)}; expected one "
+                "for each; give the order of its axes (axes=...), or mend the names"
             )
     width_key = names.find(arrays, names.BIN_WIDTHS)
     width = None
@@ -122,10 +153,14 @@ def _as_trials(value: Any, where: str) -> np.ndarray:
                 f"{where} is a cell array of other things than bins × neurons; expected counts"
             )
         if len(shapes) > 1:
-            lengths = sorted({item.shape[0] for item in value.items})
+            # what all trials share is the neurons
+            alike = [len({s[k] for s in shapes if s is not None}) == 1 for k in (0, 1)]
+            axis = 1 if alike == [True, False] else 0
+            lengths = sorted({item.shape[axis] for item in value.items})
             raise LFADSError(
                 f"{where} has trials of unequal length (from {lengths[0]} to {lengths[-1]} bins); "
-                "expected one length; cut them alike, or give spike times with an event"
+                f"expected one length; cut each to {lengths[0]} bins, or give spike times with an "
+                "event"
             )
         return np.stack(value.items)
     return np.asarray(value)
@@ -133,52 +168,49 @@ def _as_trials(value: Any, where: str) -> np.ndarray:
 
 def _check_orientation(arrays: Arrays, key: str, values: np.ndarray, where: str) -> None:
     """Refuse axes that can hardly be trials × bins × neurons."""
+    expected = AXES[3 - values.ndim :]
     if values.ndim == 2 and values.shape[0] < values.shape[1]:
-        raise LFADSError(
-            f"{where} is {sizes(values.shape)}, fewer bins than neurons; expected bins × neurons; "
-            "if it is neurons × bins, give axes=(neurons, bins), else axes=(bins, neurons)"
-        )
-    if values.ndim != 3:
-        return
-    n = {k: _length(v) for k, v in arrays.items() if k != key}
-    labels = names.find(arrays, names.CONDITIONS)
-    if (labels is None or n[labels] is None) and looks_turned(values):
-        raise LFADSError(
-            f"{where} is {sizes(values.shape)}, and differs along its first axis as neurons do, "
-            "along its last one as trials do; expected trials × bins × neurons; if it is neurons "
-            "× bins × trials, give axes=(neurons, bins, trials), else axes=(trials, bins, neurons)"
-        )
-    if labels is None or n[labels] in (None, values.shape[0]):
-        return
-    if n[labels] in values.shape[1:]:
-        axis = values.shape.index(n[labels])
-        guess = ("bins, trials, neurons", "neurons, bins, trials")[axis - 1]
-        raise LFADSError(
-            f"{where} is {sizes(values.shape)}, {labels} names {n[labels]} trials; expected "
-            f"trials × bins × neurons; give the order of its axes, perhaps axes=({guess})"
-        )
+        _refuse_axes(where, values, "it has fewer bins than neurons", ("neurons", "bins"))
+    named = {}
+    for what, keys in (("trials", names.CONDITIONS), ("neurons", names.NEURON_IDS)):
+        label = names.find(arrays, keys)
+        n = None if label is None else _length(arrays[label])
+        if n is not None and what in expected:
+            named[what] = label, n
+    axes = likely_axes(values)
+    for what, (label, n) in named.items():
+        own = expected.index(what)
+        if values.shape[own] != n:
+            if n not in values.shape:
+                raise LFADSError(
+                    f"{where} is {sizes(values.shape)}, {label} has {n} entries; expected one for "
+                    f"each of the {values.shape[own]} {what}"
+                )
+            found = axes if axes and _agree(axes, values.shape, named) else None
+            guess = found or next(
+                (a for a in ORDERS if len(a) == values.ndim and _agree(a, values.shape, named)),
+                None,
+            )
+            _refuse_axes(where, values, f"{label} names {n} {what}", guess)
+    if axes is not None and _agree(axes, values.shape, named):
+        _refuse_axes(where, values, question(axes), axes)
+
+
+def _agree(axes: tuple[str, ...], shape: tuple[int, ...], named: Mapping[str, Any]) -> bool:
+    return all(shape[axes.index(what)] == n for what, (_, n) in named.items())
+
+
+def _refuse_axes(
+    where: str, values: np.ndarray, seen: str, axes: tuple[str, ...] | None
+) -> NoReturn:
+    expected = AXES[3 - values.ndim :]
+    if axes is None:
+        remedy = "mend them"
+    else:
+        remedy = f"if it is {' × '.join(axes)}, give axes={axes}, else axes={expected}"
     raise LFADSError(
-        f"{where} is {sizes(values.shape)}, {labels} has {n[labels]} entries; expected one for "
-        f"each of the {values.shape[0]} trials"
+        f"{where} is {sizes(values.shape)}, and {seen}; expected {' × '.join(expected)}; {remedy}"
     )
-
-
-def looks_turned(counts: np.ndarray) -> bool:
-    """Tell whether counts (E, T, D) look like (D, T, E).
-
-    Neurons differ in their rates, many times over; trials hardly do.
-
-    Args:
-        counts: any array; only counts are judged.
-    """
-    if 0 in counts.shape or counts.min() < 0:
-        return False
-    means = counts.mean((1, 2), dtype=np.float64), counts.mean((0, 1), dtype=np.float64)
-    if not np.isfinite(means[0]).all() or not means[0].any():
-        return False
-    # squared coefficient of variation, less what chance makes of counts
-    first, last = (m.var() / m.mean() ** 2 - len(m) / (m.mean() * counts.size) for m in means)
-    return bool(first > 0.05 and first > 4 * last)
 
 
 def _length(value: Any) -> int | None:
@@ -277,16 +309,27 @@ def _from_cells(arrays: Arrays, key: str, source: str, settings: Settings) -> Sp
         )
     times = [v.astype(np.float64) * settings.seconds_per_unit for v in vectors]
     if is_row:
-        spikes = Spikes(source, [np.sort(t) for t in times], ids)
+        spikes = Spikes(source, rising(times, ids, f"{source}: {key}"), ids)
     else:
         n_trials = cells.shape[1]
         lengths = [len(t) for t in times]
+        _check_cells(np.array(lengths).reshape(n, n_trials), f"{source}: {key}")
         row, column = np.divmod(np.arange(len(times)), n_trials)
         neuron, trial = np.repeat(row, lengths), np.repeat(column, lengths)
         flat = np.concatenate(times)
         table = {"trial": np.arange(n_trials)}
         spikes = cut_rows(source, flat, neuron, ids, trial, table)
     return _with_tables(spikes, arrays, {key}, source, settings)
+
+
+def _check_cells(lengths: np.ndarray, where: str) -> None:
+    """Refuse cells whose columns differ as neurons do: the numbers of spikes tell."""
+    if likely_axes(lengths.T) is not None:
+        raise LFADSError(
+            f"{where} is {sizes(lengths.shape)} cells, and the numbers of spikes differ along its "
+            "columns as those of neurons, along its rows hardly; expected neurons × trials; if it "
+            "is trials × neurons, turn it (in MATLAB: x.')"
+        )
 
 
 def _with_tables(

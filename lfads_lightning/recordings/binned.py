@@ -95,8 +95,9 @@ def _trials(
         notes.append(f"{holed.sum()} trials with gaps (NaN counts)")
         keep = keep[~holed]
     if len(keep) == 0:
-        raise LFADSError(f"{where}: every trial has NaN counts; leave out the neurons that "
-                         "were not recorded, or mend the counts")  # fmt: skip
+        raise LFADSError(f"{where}: no trial is left ({'; '.join(notes)}); expected some without "
+                         "NaN counts; leave out the neurons that were not recorded, or mend the "
+                         "counts")  # fmt: skip
 
     def cropped(array: np.ndarray, trials: np.ndarray) -> np.ndarray:
         first = firsts[trials]
@@ -161,11 +162,14 @@ def _chopped(
         broken = gaps.reshape(usable, n_joined).any(1)
     edges = np.flatnonzero(np.diff(np.concatenate([[True], broken, [True]]).astype(int)))
     begins, ends = edges[::2], edges[1::2]
+    if broken.any():
+        notes.append(f"{broken.sum()} bins with gaps (NaN counts)")
     plan = plan_chops(ends - begins, chop, settings.overlap_bins)
     if len(plan.starts) == 0:
         longest = int((ends - begins).max()) if len(begins) else 0
         raise LFADSError(
-            f"{where}: its longest unbroken piece has {longest} bins; expected at least "
+            f"{where}: its longest unbroken piece has {longest} bins"
+            f"{f' (left out: {notes[-1]})' if broken.any() else ''}; expected at least "
             f"chop_bins={chop}; take shorter chops"
         )
     if len(plan.kept) < len(begins):

@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from lfads_lightning.config import LFADSError
-from lfads_lightning.data.arrays import as_counts, listed, sizes
+from lfads_lightning.data.arrays import as_counts, listed
+from lfads_lightning.data.oddities import axes_note, notes_on
 from lfads_lightning.data.session_files import read_sessions
 from lfads_lightning.data.sessions import Session, check_session, check_together
-from lfads_lightning.recordings.arrays import looks_turned
+from lfads_lightning.data.values import mark_of_missing
 
 # Channels that share spikes (cross-talk, one neuron sorted twice) are correlated within a bin and
 # hardly across bins; neurons that follow one signal are correlated across bins as well. So what is
@@ -111,7 +112,7 @@ def _could_be_real(data: dict[str, np.ndarray]) -> bool:
     """Tell real values (calcium, LFP) from counts that went wrong: finite, and seldom whole."""
     for array in data.values():
         if array.dtype.kind != "f":
-            return bool(array.min() < 0)
+            return bool(array.min() < 0) and mark_of_missing(array) is None
         for trial in array[:100]:
             filled = trial[np.isfinite(trial) & (trial != 0)]
             if filled.size and (filled != np.floor(filled)).mean() > 0.5:
@@ -223,11 +224,9 @@ def _cautions(session: Session, found: Finding) -> None:
             "one neuron sorted twice; they would defeat coordinated dropout; leave out one of "
             f"each pair (lfads-prepare --leave-out {named(second)})"
         )
-    if found.is_counts and looks_turned(session.train.data):
-        found.cautions.append(
-            f"train_data is {sizes(session.train.data.shape)}, and differs along its first axis as "
-            "neurons do, along its last one as trials do; expected trials × bins × neurons; turn it"
-        )
+    train = session.train.data
+    found.cautions += axes_note("train_data", train)
+    found.cautions += notes_on(train, session.bin_width_s, found.is_counts, ids)
     empty = sum(found.empty_trials.values())
     if empty:
         found.cautions.append(f"{empty} trials without any spike: check alignment and window")

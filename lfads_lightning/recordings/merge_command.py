@@ -1,6 +1,7 @@
 """The command `lfads-merge`: what a run makes of chops becomes one recording again."""
 
 import argparse
+from collections.abc import Mapping
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -25,6 +26,7 @@ from lfads_lightning.recordings.keys import SPLITS
 from lfads_lightning.stores import fetched, is_url, path_or_address
 
 SAID = ("config", "checkpoint", "train_step", "version", "num_samples")  # is true of the whole
+LABELS = ("bin_width_s", "neuron_ids")  # of the results, in their order
 KINDS = ("posterior_sample_and_average", "posterior_push_mean")
 
 
@@ -129,10 +131,12 @@ def _merge(run: Path, session: str, kind: str, files: dict[str, Path], session_f
             dataset = out.create_dataset(name, data=merged, compression="gzip")
             dataset.attrs.update(dims)
         missing = set(places.starts) - set(files)
-        with opened(next(iter(files.values()))) as file:
+        first = next(iter(files.values()))
+        with opened(first) as file, damage_explained(str(first)):
             said = {name: file.attrs[name] for name in SAID if name in file.attrs}
+            labels = {name: file[name][()] for name in LABELS if name in file}
         out.attrs.update(said)
-        _describe(out, session, kind, session_file, places)
+        _describe(out, session, kind, session_file, places, labels, first)
         out.attrs["splits"] = ", ".join(files)
         out.attrs["missing_splits"] = ", ".join(sorted(missing))
     return path
@@ -157,14 +161,31 @@ def _by_bin(files: dict[str, Path], places: Places) -> dict[str, dict[str, str]]
     return found
 
 
-def _describe(out: h5py.File, session: str, kind: str, session_file: Path, places: Places) -> None:
+def _describe(
+    out: h5py.File,
+    session: str,
+    kind: str,
+    session_file: Path,
+    places: Places,
+    labels: Mapping[str, np.ndarray],
+    first: Path,
+) -> None:
     out.attrs.update({"session": session, "split": "merged", "kind": kind})
     out.attrs["bins"] = (
         "bins of the whole recording, its unbroken pieces end to end (segment_starts); NaN where "
         "no chop was"
     )
-    with opened(session_file) as file:
-        for key in ("bin_width_s", "neuron_ids", "segment_starts", "segment_starts_s"):
-            if key in file:
+    with opened(session_file) as file, damage_explained(str(session_file)):
+        for key in (*LABELS, "segment_starts", "segment_starts_s"):
+            if key in file and key not in labels:
                 out[key] = file[key][()]
+        for key, values in labels.items():
+            # neurons may have been put in another order; they are the same ones
+            if key in file and not np.array_equal(np.sort(file[key][()], None),
+                                                  np.sort(values, None)):  # fmt: skip
+                raise LFADSError(
+                    f"{first}: its {key} is not that of {session_file}; expected the results of "
+                    "these data; name their folder with --data, or write the outputs again"
+                )
+            out[key] = values
     out["n_recording_bins"] = np.int64(places.n_recording_bins)

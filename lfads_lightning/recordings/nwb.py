@@ -16,6 +16,7 @@ from lfads_lightning.data.session_files import (
     opened,
 )
 from lfads_lightning.recordings import names
+from lfads_lightning.recordings.clocks import check_intervals, rising
 from lfads_lightning.recordings.probe import try_out
 from lfads_lightning.recordings.records import Signal, Spikes
 from lfads_lightning.recordings.settings import Settings
@@ -48,7 +49,9 @@ def read_nwb(path: Path, settings: Settings) -> Spikes:
         with io:
             with damage_explained(str(path), Exception):
                 nwb = io.read()
-            return _read(path, nwb, settings)
+            spikes = _read(path, nwb, settings)
+    spikes.times_s = rising(spikes.times_s, spikes.neuron_ids, str(path))
+    return spikes
 
 
 def _look_at(path: Path) -> None:
@@ -96,9 +99,7 @@ def _read(path: Path, nwb: Any, settings: Settings) -> Spikes:
         )
     scale = settings.seconds_per_unit
     ids = np.asarray(units.id[:])
-    times = [
-        np.sort(np.asarray(units["spike_times"][i], np.float64)) * scale for i in range(len(ids))
-    ]
+    times = [np.asarray(units["spike_times"][i], np.float64) * scale for i in range(len(ids))]
     spikes = Spikes(str(path), times, ids, _trials(path, nwb, settings))
     if spikes.trials is not None:
         spikes.trial_ids = spikes.trials.pop("id")
@@ -107,9 +108,12 @@ def _read(path: Path, nwb: Any, settings: Settings) -> Spikes:
             np.asarray(units["obs_intervals"][i], np.float64).reshape(-1, 2) * scale
             for i in range(len(ids))
         ]
+        for unit, pairs in zip(ids, spikes.observed_s, strict=True):
+            check_intervals(pairs, f"{path}: /units/obs_intervals of unit {unit}")
     if nwb.invalid_times is not None and len(nwb.invalid_times):
-        pairs = [nwb.invalid_times[name][:] for name in ("start_time", "stop_time")]
-        spikes.invalid_s = np.stack(pairs, axis=1) * scale
+        bounds = [nwb.invalid_times[name][:] for name in ("start_time", "stop_time")]
+        spikes.invalid_s = np.stack(bounds, axis=1) * scale
+        check_intervals(spikes.invalid_s, f"{path}: /intervals/invalid_times")
     columns = {name: units[name] for name in units.colnames}
     held_out = settings.held_out or names.find(columns, names.HELD_OUT)
     if held_out is not None:

@@ -1,6 +1,7 @@
 """From a recording to a session file: read, cut into trials, choose, split, write."""
 
 import dataclasses
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from importlib.metadata import version
@@ -14,7 +15,10 @@ from tqdm import tqdm
 from lfads_lightning.config import LFADSError
 from lfads_lightning.copies import local_copies, within
 from lfads_lightning.data.arrays import MAX_COUNT, listed, nearest
+from lfads_lightning.data.neighbours import one_array, sorter_folder
+from lfads_lightning.data.oddities import rate_notes, scale_notes
 from lfads_lightning.data.session_writer import Blocks, write_session
+from lfads_lightning.data.values import half_counts, mark_of_missing, step_between
 from lfads_lightning.recordings import names
 from lfads_lightning.recordings.arrays import from_memory, recording_from_arrays
 from lfads_lightning.recordings.binned import cut_binned
@@ -32,7 +36,6 @@ from lfads_lightning.stores import is_url
 
 _HINTS = {
     ".h5": "; HDF5 files with train_data need no preparation: lfads-check looks at them",
-    ".npy": "; write the array with numpy.savez",
     ".xlsx": "; save the table as CSV",
 }
 FORMATS = (".nwb", ".mat", ".npz", *TABLES)
@@ -92,18 +95,22 @@ def _prepare(
     read: Callable[[], Spikes | Binned], path: Path, name: str, source: str, settings: Settings
 ) -> Prepared:
     made = read()  # here, so that nobody else holds it
+    told = False
     if isinstance(made, Spikes):
         cut = cut_spikes(made, settings)
     else:
+        told = _check_values(made, settings)
         cut = cut_binned(made, settings)
     del made
     _take_behaviour(cut, settings)
     seen = _survey(cut, name)
     neurons = _choose_neurons(cut, seen, settings)
+    if not told:
+        _warn_of_values(cut, seen, neurons)
     condition = _condition(cut, settings)
     everyone = np.arange(len(cut.numbers)) if cut.usable is None else np.flatnonzero(cut.usable)
     label = None if condition is None else condition[everyone]
-    splits = split_trials(len(everyone), label, settings, cut.n_together, cut.source)
+    splits = split_trials(len(everyone), label, settings, cut)
     splits = {split: everyone[chosen] for split, chosen in splits.items()}
     stored = _stored(cut, settings, condition, neurons, splits) | {"source": source}
     for split, chosen in splits.items():
@@ -129,10 +136,14 @@ def _read_recording(recording: Any, source: str, name: str, settings: Settings) 
     if hasattr(recording, "columns"):
         return spikes_from_rows(columns_of_frame(recording, source), source, settings, name)
     if isinstance(recording, Mapping):
-        arrays = {str(key): from_memory(str(key), value) for key, value in recording.items()}
+        arrays = {
+            str(key): from_memory(source, str(key), value) for key, value in recording.items()
+        }
         return recording_from_arrays(arrays, source, settings, name)
     path = Path(recording)
     if not path.is_file():
+        if path.is_dir() and (other := sorter_folder(path)) is not None:
+            raise LFADSError(f"{path}: {other}")
         found = "is a folder" if path.is_dir() else "no such file"
         raise LFADSError(f"{path}: {found}; expected a recording ({', '.join(FORMATS)})")
     match path.suffix.lower():
@@ -144,36 +155,85 @@ def _read_recording(recording: Any, source: str, name: str, settings: Settings) 
             return recording_from_arrays(read_npz(path), source, settings, name)
         case suffix if suffix in TABLES:
             return spikes_from_rows(read_table(path), source, settings, name)
+        case ".npy":
+            raise LFADSError(f"{path}: one array without a name; {one_array(path)}")
     raise LFADSError(
         f"{path}: {path.suffix or 'no extension'} is no known format; expected one of "
         f"{', '.join(FORMATS)}{_HINTS.get(path.suffix.lower(), '')}"
     )
 
 
+def _check_values(binned: Binned, settings: Settings) -> bool:
+    """Refuse counts of which some are none; warn of spikes per second, and return whether."""
+    where = f"{binned.source}: {binned.key}"
+    if (mark := mark_of_missing(binned.values)) is not None:
+        raise LFADSError(
+            f"{where} holds {mark}; expected counts; write NaN there, so that such trials are left "
+            "out, or crop all trials with window_s"
+        )
+    width = settings.source_bin_width_s or binned.bin_width_s
+    if (step := step_between(binned.values, width)) is not None:
+        warnings.warn(
+            f"{where}: all values are multiples of {step:.6g}: spikes per second (counts divided "
+            f"by a bin width of {1 / step:.6g} s), or scaled counts; expected spikes per bin; "
+            f"divide the values by {step:.6g}",
+            stacklevel=2,
+        )
+        return True
+    if (half := half_counts(binned.values)) is not None:
+        raise LFADSError(f"{where} is {half}; expected counts, or real values throughout")
+    return False
+
+
 class Seen(NamedTuple):
     """What a first look at all counts tells."""
 
     totals: np.ndarray  # (D,)
+    squares: np.ndarray  # (D,), their sum
+    varies: np.ndarray  # (D,), False where all values are one
     per_trial: np.ndarray  # (E,)
     dtype: np.dtype  # that holds them
 
+    @property
+    def is_counts(self) -> bool:
+        """Whether they are counts, not real values."""
+        return self.dtype.kind == "u"
+
 
 def _survey(cut: Cut, name: str) -> Seen:
-    totals = np.zeros(len(cut.neuron_ids))
+    totals, squares, lowest, highest = np.zeros((4, len(cut.neuron_ids)))
+    lowest[:], highest[:] = np.inf, -np.inf
     per_trial = np.zeros(len(cut.numbers))
-    low, high, whole, at = np.inf, -np.inf, True, 0
+    whole, at = True, 0
     for block in _in_blocks(cut, np.arange(len(cut.numbers)), f"{name}: looking"):
         totals += block.sum((0, 1), dtype=np.float64)
+        if block.dtype.kind == "f":
+            squares += np.square(block, dtype=np.float64).sum((0, 1))
+        lowest = np.minimum(lowest, block.min((0, 1)))
+        highest = np.maximum(highest, block.max((0, 1)))
         per_trial[at : at + len(block)] = block.sum((1, 2), dtype=np.float64)
-        low, high = min(low, block.min()), max(high, block.max())
         if block.dtype.kind == "f":
             whole = whole and bool((block == np.floor(block)).all())
         at += len(block)
+    low, high = lowest.min(), highest.max()
     if not np.isfinite([low, high]).all():
         raise LFADSError(f"{cut.source}: counts hold infinity; expected finite values; mend them")
     is_counts = whole and low >= 0 and high <= MAX_COUNT
     dtype = np.min_scalar_type(int(high)) if is_counts else np.dtype(np.float32)
-    return Seen(totals, per_trial, dtype)
+    return Seen(totals, squares, highest > lowest, per_trial, dtype)
+
+
+def _warn_of_values(cut: Cut, seen: Seen, neurons: np.ndarray) -> None:
+    """Say what the chosen neurons' rates or scales give away."""
+    n = len(cut.numbers) * cut.n_bins
+    means = seen.totals[neurons] / n
+    if seen.is_counts:
+        notes = rate_notes(means, cut.bin_width_s)
+    else:
+        sds = np.sqrt(np.maximum(seen.squares[neurons] / n - means**2, 0))
+        notes = scale_notes(sds, seen.varies[neurons], cut.neuron_ids[neurons])
+    for note in notes:
+        warnings.warn(f"{cut.source}: {note}", stacklevel=2)
 
 
 def _in_blocks(cut: Cut, trials: np.ndarray, what: str) -> Iterator[np.ndarray]:
@@ -209,13 +269,28 @@ def _choose_neurons(cut: Cut, seen: Seen, settings: Settings) -> np.ndarray:
     keep = np.array([i not in {str(n) for n in settings.leave_out} for i in ids])
     seconds = len(cut.numbers) * cut.n_bins * (cut.bin_width_s or np.nan)
     if settings.min_rate_hz is None:
+        silent = cut.neuron_ids[keep & ~seen.varies]
+        if len(silent) and not seen.is_counts:
+            raise LFADSError(
+                f"{cut.source}: {len(silent)} channels are constant throughout: "
+                f"{listed(silent.tolist(), 20)}; expected real values that vary; drop these with "
+                "min_rate_hz=0.1, which has no other effect on real values, or keep them with "
+                "min_rate_hz=0"
+            )
         silent = cut.neuron_ids[keep & (seen.totals == 0)]
-        if len(silent) and seen.dtype.kind == "u":
+        if len(silent) and seen.is_counts:
             raise LFADSError(
                 f"{cut.source}: {len(silent)} units are without spikes in all trials: "
                 f"{listed(silent.tolist(), 20)}; expected some of each; drop units below a rate "
                 "with min_rate_hz=0.1, or keep these with min_rate_hz=0"
             )
+    elif settings.min_rate_hz > 0 and not seen.is_counts:
+        constant = keep & ~seen.varies
+        if constant.any():
+            cut.notes.append(
+                f"{constant.sum()} constant channels: {listed(cut.neuron_ids[constant].tolist())}"
+            )
+        keep &= ~constant
     elif settings.min_rate_hz > 0:
         if cut.bin_width_s is None:
             raise LFADSError(f"{cut.source}: min_rate_hz needs source_bin_width_s, the width of "
@@ -227,6 +302,10 @@ def _choose_neurons(cut: Cut, seen: Seen, settings: Settings) -> np.ndarray:
                 f"{listed(cut.neuron_ids[low].tolist())}"
             )
         keep &= ~low
+    if not keep.any() and not seen.is_counts:
+        raise LFADSError(
+            f"{cut.source}: no channel is left; expected some that vary, and not in leave_out"
+        )
     if not keep.any():
         highest = (seen.totals / seconds).max()
         raise LFADSError(

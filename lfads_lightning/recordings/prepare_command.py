@@ -1,8 +1,10 @@
 """The command `lfads-prepare`: recordings to session files."""
 
 import argparse
+import ast
 import dataclasses
 import re
+import shlex
 import sys
 import warnings
 from pathlib import Path
@@ -119,6 +121,14 @@ def _as_options(error: LFADSError | str) -> str:
         name, equals, values = found.groups()
         if not equals and "_" not in name:  # a word of the sentence
             return found[0]
-        return _option(name) + " " * len(equals) + (values or "").strip("()").replace(",", "")
+        return _option(name) + " " * len(equals) + _as_words(values or "")
 
     return re.sub(rf"(?<![\w/.-])({'|'.join(fields)})\b(=?)(\([^()]*\))?", typed, str(error))
+
+
+def _as_words(values: str) -> str:
+    """Write a Python tuple as the words of a command line."""
+    try:
+        return " ".join(shlex.quote(f"{v}") for v in ast.literal_eval(values)) if values else ""
+    except (ValueError, SyntaxError):  # a part of a sentence
+        return values.strip("()").replace(",", "")

@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -56,7 +57,8 @@ class Settings:
     overlap_bins: int = _o(0, "bins that neighbouring pieces share", int)
     min_rate_hz: float | None = _o(
         None,
-        "leave out neurons below this rate; 0 keeps silent ones (default: refuse these)",
+        "leave out neurons below this rate, or constant real values; 0 keeps silent ones "
+        "(default: refuse these)",
         float,
     )
     leave_out: tuple[str, ...] = _o((), "neurons to leave out, by their ids", nargs="+")
@@ -89,7 +91,10 @@ class Settings:
         for f in dataclasses.fields(self):
             value = getattr(self, f.name)
             if f.metadata.get("nargs") and value is not None and not isinstance(value, tuple):
+                value = (value,) if not isinstance(value, Iterable | str) else value
                 value = (value,) if isinstance(value, str) else tuple(value)
+                if f.name == "leave_out":  # ids are numbers or texts
+                    value = tuple(str(v) for v in value)
                 object.__setattr__(self, f.name, value)
             _check_type(f, value)
         for name in ("bin_width_s", "source_bin_width_s", "sampling_rate_hz"):

@@ -10,6 +10,7 @@ import numpy as np
 from lfads_lightning.config import LFADSError
 from lfads_lightning.data.arrays import listed, nearest
 from lfads_lightning.recordings import names
+from lfads_lightning.recordings.clocks import rising
 from lfads_lightning.recordings.records import Signal, Spikes
 from lfads_lightning.recordings.settings import Settings
 from lfads_lightning.recordings.tables import read_table
@@ -45,7 +46,9 @@ def spikes_from_rows(
     table = _table(settings.trials, name)
     times = times * settings.seconds_per_unit
     if trial is None:
-        spikes = Spikes(source, by_neuron(times, neuron, len(ids)), _plain_ids(ids), table)
+        ids = _plain_ids(ids)
+        own = [times[neuron == d] for d in range(len(ids))]
+        spikes = Spikes(source, rising(own, ids, source), ids, table)
         if table is not None:
             spikes.trial_ids = _table_ids(table)
     else:

@@ -4,11 +4,12 @@ import numpy as np
 
 from lfads_lightning.config import LFADSError
 from lfads_lightning.recordings.keys import SPLITS
+from lfads_lightning.recordings.records import Cut
 from lfads_lightning.recordings.settings import Settings
 
 
 def split_trials(
-    n_trials: int, condition: np.ndarray | None, settings: Settings, n_together: int, source: str
+    n_trials: int, condition: np.ndarray | None, settings: Settings, cut: Cut
 ) -> dict[str, np.ndarray]:
     """Divide trials into splits, each condition in the same shares.
 
@@ -16,8 +17,8 @@ def split_trials(
         n_trials: E.
         condition: (E,) labels, or None.
         settings: fractions, and how trials are chosen.
-        n_together: neighbouring trials that stay in one split.
-        source: named in the error.
+        cut: the trials, of which some neighbours stay in one split; its source and what was left
+            out are named in the error.
 
     Returns:
         Positions of the trials of each split that has any, rising.
@@ -25,6 +26,7 @@ def split_trials(
     Raises:
         LFADSError: too few trials for the splits asked for.
     """
+    n_together = cut.n_together
     n = -(-n_trials // n_together)
     labels = np.zeros(n, int)
     if condition is not None and n_together == 1:
@@ -44,9 +46,10 @@ def split_trials(
     for name, trials in splits.items():
         if asked[name] > 0 and len(trials) == 0:
             pieces = "trials" if n_together == 1 else f"groups of {n_together} chops"
+            left_out = f" (left out: {'; '.join(cut.notes)})" if cut.notes else ""
             raise LFADSError(
-                f"{source}: {n} {pieces} are too few for a {name} split; expected more; "
-                "use more of the recording, or valid_fraction=0"
+                f"{cut.source}: {n} {pieces} are too few for a {name} split{left_out}; expected "
+                "more; use more of the recording, or valid_fraction=0"
             )
     return {name: trials for name, trials in splits.items() if len(trials)}
 

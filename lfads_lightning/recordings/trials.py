@@ -14,6 +14,7 @@ from lfads_lightning.recordings.binning import (
     whole_bins,
 )
 from lfads_lightning.recordings.chops import plan_chops
+from lfads_lightning.recordings.clocks import warn_of_order
 from lfads_lightning.recordings.records import Cut, Spikes
 from lfads_lightning.recordings.settings import Settings
 
@@ -100,18 +101,23 @@ def _windowed(spikes: Spikes, settings: Settings, width: float) -> Cut:
     notes = []
     if not known.all():
         notes.append(f"{(~known).sum()} trials without the event {event}")
-    inside = known & _observed(spikes, settings, starts, n_bins * width)
-    if inside.sum() < known.sum():
-        notes.append(f"{known.sum() - inside.sum()} trials with gaps or outside the recording")
+    _check_clock(spikes, settings, event, events, n_bins * width)
+    inside = known.copy()
+    for why, seen in _observed(spikes, settings, starts, n_bins * width).items():
+        lost = inside & ~seen
+        if lost.any():
+            notes.append(f"{lost.sum()} trials {why}")
+        inside &= seen
     if not inside.any():
         begin, end = extent(spikes, settings, width)
         raise LFADSError(
-            f"{spikes.source}: every trial lies outside the recording or in a gap of it: {event} "
+            f"{spikes.source}: every trial lies outside the recording or in a gap of it "
+            f"({'; '.join(notes)}): {event} "
             f"is from {np.nanmin(events):.6g} to {np.nanmax(events):.6g} s, the recording from "
             f"{begin:.6g} to {end:.6g} s{_least_observed(spikes)}; check unit and clock of {event}"
         )
     keep = np.flatnonzero(inside)
-    _warn_of_overlap(spikes.source, starts[keep], n_bins * width)
+    _check_overlap(spikes.source, event, starts[keep], n_bins * width, width)
     per_trial = {
         name: column[keep]
         for name, column in spikes.trials.items()
@@ -127,8 +133,56 @@ def _windowed(spikes: Spikes, settings: Settings, width: float) -> Cut:
     return cut
 
 
-def _warn_of_overlap(source: str, starts: np.ndarray, length: float) -> None:
-    gap = np.diff(np.sort(starts)).min(initial=np.inf)
+def _check_clock(
+    spikes: Spikes, settings: Settings, event: str, events: np.ndarray, length: float
+) -> None:
+    """Refuse events that are hardly on the clock of the recording; warn of odd trials."""
+    columns, scale = spikes.trials or {}, settings.seconds_per_unit
+    if spikes.zeros_s is not None:  # each trial has a clock of its own
+        return
+    start, stop = (columns.get(k) for k in ("start_time", "stop_time"))
+    if start is not None:
+        warn_of_order("start_time", start, spikes.source)
+    if event != "start_time":
+        warn_of_order(event, events, spikes.source)
+    if start is None or stop is None:
+        return
+    bad = np.flatnonzero(stop < start)
+    if len(bad):
+        warnings.warn(
+            f"{spikes.source}: {len(bad)} trials end before they begin, first trial {bad[0]} (from "
+            f"{start[bad[0]]:.9g} to {stop[bad[0]]:.9g}); mend or leave out such trials",
+            stacklevel=3,
+        )
+    begin, end = start * scale, stop * scale
+    hair = np.maximum(end - begin, 0) + length  # an event may lie a little outside
+    with np.errstate(invalid="ignore"):
+        known = np.isfinite(events) & np.isfinite(begin) & (end > begin)
+        outside = known & ((events < begin - hair) | (events > end + hair))
+    if known.any() and outside.sum() > known.sum() / 2:
+        i = int(np.argmax(outside))
+        raise LFADSError(
+            f"{spikes.source}: {event} lies outside its own trial in {outside.sum()} of "
+            f"{known.sum()} trials, first trial {i} (at {events[i]:.6g} s, the trial from "
+            f"{begin[i]:.6g} to {end[i]:.6g} s); expected both on one clock; if {event} is "
+            "counted from the start of each trial, add start_time to it"
+        )
+
+
+def _check_overlap(
+    source: str, event: str, starts: np.ndarray, length: float, width: float
+) -> None:
+    """Refuse trials that are one and the same stretch; warn of those that overlap."""
+    ordered = np.sort(starts)
+    n_same = int((np.diff(ordered) < width / 2).sum())
+    if len(starts) > 2 and (n_same >= len(starts) / 2 or ordered[-1] - ordered[0] < length / 2):
+        raise LFADSError(
+            f"{source}: {n_same + 1} of {len(starts)} trials have their {event} at one time or "
+            f"nearly so (all from {ordered[0]:.6g} to {ordered[-1]:.6g} s, where windows begin); "
+            "expected events on the recording's clock; if times are counted from the start of each "
+            "trial, spikes need a trial as well: a column trial, or neurons × trials cells"
+        )
+    gap = np.diff(ordered).min(initial=np.inf)
     if gap < length * (1 - TOLERANCE):
         warnings.warn(
             f"{source}: trials of {length:g} s begin {gap:.4g} s after each other, so that spikes "
@@ -198,19 +252,27 @@ def extent(spikes: Spikes, settings: Settings, width: float) -> tuple[float, flo
     return float(begin), float((np.floor(last / width + TOLERANCE) + 1) * width)
 
 
-def _observed(spikes: Spikes, settings: Settings, starts: np.ndarray, length: float) -> np.ndarray:
-    """Tell which windows were recorded throughout, from every neuron."""
+def _observed(
+    spikes: Spikes, settings: Settings, starts: np.ndarray, length: float
+) -> dict[str, np.ndarray]:
+    """Tell which windows were recorded throughout, from every neuron: (E,), by what is else."""
     stops, hair = starts + length, TOLERANCE * length
-    inside = np.ones(len(starts), bool)
+    found = {}
     if spikes.zeros_s is None:
         begin, end = extent(spikes, settings, length)
         inside = (starts >= begin - hair) & (stops <= end + hair)
-    for intervals in spikes.observed_s or []:
-        inside &= _within(starts, stops, joined(intervals), hair)
+        found[f"outside the recording ({begin:.6g} to {end:.6g} s)"] = inside
+    if spikes.observed_s is not None:
+        inside = np.ones(len(starts), bool)
+        for intervals in spikes.observed_s:
+            inside &= _within(starts, stops, joined(intervals), hair)
+        found["in which some unit was not observed (obs_intervals)"] = inside
     if spikes.invalid_s is not None:
+        inside = np.ones(len(starts), bool)
         for begin, end in spikes.invalid_s:
             inside &= (stops <= begin + hair) | (starts >= end - hair)
-    return inside
+        found["in a gap of the recording (invalid_times)"] = inside
+    return found
 
 
 def _within(
@@ -241,7 +303,7 @@ def _least_observed(spikes: Spikes) -> str:
     k = int(np.argmin(lengths))
     return (
         f" (unit {spikes.neuron_ids[k]} was observed for {lengths[k]:.6g} s only; "
-        f"leave_out={spikes.neuron_ids[k]} drops it)"
+        f"leave_out={(str(spikes.neuron_ids[k]),)} drops it)"
     )
 
 

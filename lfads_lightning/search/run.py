@@ -5,17 +5,19 @@ from pathlib import Path
 
 from lfads_lightning.commands import override, to_train
 from lfads_lightning.config import Config, LFADSError
+from lfads_lightning.data.identity import identity_of
 from lfads_lightning.data.scored import scored_sessions
 from lfads_lightning.data.sessions import Session
 from lfads_lightning.files import BEST, run_in, whole_file
 from lfads_lightning.inference.trained import Trained
-from lfads_lightning.params import check, write_config
+from lfads_lightning.params import check, read_config, write_config
 from lfads_lightning.report.finish import finish
 from lfads_lightning.report.search_report import write_search_report
 from lfads_lightning.search.members import Task, member_config
-from lfads_lightning.search.pbt import HISTORY, search
+from lfads_lightning.search.pbt import HISTORY, JOURNAL, search
 from lfads_lightning.search.space import find_space, read_space
 from lfads_lightning.training import checkpoints, loop
+from lfads_lightning.training.changes import keep_beginning
 from lfads_lightning.training.fit import Fitted
 from lfads_lightning.training.format import state_of
 
@@ -30,6 +32,14 @@ def run_search(config: Config, sessions: list[Session], folder: Path) -> Trained
     """
     check(config)
     space = read_space(find_space(config.search.space))
+    begun = read_config(folder) if (folder / JOURNAL).is_file() else None
+    if begun is not None:
+        keep_beginning(config, begun, folder)
+    elif (folder / checkpoints.FOLDER).is_dir():
+        raise LFADSError(
+            f"{folder}: holds a training run, search.algorithm=pbt begins a search; start it in "
+            "another output.lfads_save_dir"
+        )
     write_config(config, folder)
     best = search(config, sessions, folder, space)
     task = Task(best["member"], best["generation"], best["until_epoch"], best["settings"], None)
@@ -47,7 +57,12 @@ def run_search(config: Config, sessions: list[Session], folder: Path) -> Trained
     model.load_state_dict(state_of(saved))
     step = saved["lfads"]["step"]
     trained = Trained(
-        model.to(loop.resolve_device(own.trainer.device)), own, sessions[0].n_bins, step, run
+        model.to(loop.resolve_device(own.trainer.device)),
+        own,
+        sessions[0].n_bins,
+        step,
+        run,
+        identity_of(sessions),
     )
     fitted = Fitted(
         trained.model,

@@ -11,8 +11,9 @@ from lfads_lightning.config import Config, OutputDist
 from lfads_lightning.data.sessions import Session
 from lfads_lightning.model.lfads import LFADS
 from lfads_lightning.model.recurrences import choose
-from lfads_lightning.params import check
+from lfads_lightning.params import check, from_dict
 from lfads_lightning.training import devices, loop
+from lfads_lightning.training.changes import keep_beginning
 from lfads_lightning.training.checkpoints import (
     LOWEST,
     PERIODIC,
@@ -70,6 +71,13 @@ def fit(
     if config.model.output_dist is OutputDist.poisson:
         ours.append(CopyingWatch(sessions))
     start = find_checkpoint(folder, config.output.checkpoint_pb_load_name)
+    if start is not None:
+        _keep_beginning(config, start)
+    elif config.optim.start_from is not None:
+        theirs = loop.start_checkpoint(config)
+        was = from_dict(load_checkpoint(theirs)["lfads"]["config"], str(theirs))
+        # its optimiser is new, and so are the read-outs of sessions that it does not know
+        keep_beginning(config, was, theirs, without={"learning_rate_init", "do_log_readout_bias"})
     train = loop.train if cfg.num_devices == 1 else devices.train
     ended = train(config, sessions, folder, [*ours, *callbacks], start)
     index = LOWEST if ended.best else PERIODIC
@@ -91,3 +99,12 @@ def fit(
         updates=ended.updates,
         seconds=ended.seconds,
     )
+
+
+def _keep_beginning(config: Config, start: Path) -> None:
+    """Compare what is asked for with what the run began with."""
+    saved = load_checkpoint(start)
+    was = from_dict(saved["lfads"]["config"], str(start))
+    # weights alone are continued with a new optimiser
+    is_new = config.optim.do_reset_learning_rate or "optimizer_states" not in saved
+    keep_beginning(config, was, start, without={"learning_rate_init"} if is_new else ())

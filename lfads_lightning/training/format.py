@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from lfads_lightning.config import Config, LFADSError, SessionSpec
+from lfads_lightning.data.identity import is_identity
 from lfads_lightning.model.lfads import LFADS
 from lfads_lightning.params import from_dict
 
@@ -58,6 +59,8 @@ def _problem(checkpoint: dict[str, Any], record: dict[str, Any]) -> str | None:
     counts = [record[k] for k in ("start_step", "n_updates", "n_batches") if k in record]
     if not all(map(_is_count, counts)) or not isinstance(record.get("costs", []), list):
         return "its record of the training is none"
+    if not is_identity(record):
+        return "its bin width or neurons are none"
     weights = checkpoint.get("state_dict")
     if not isinstance(weights, dict) or not all(map(_is_weight, weights.items())):
         return "its weights are no arrays of finite size"

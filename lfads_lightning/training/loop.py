@@ -19,6 +19,7 @@ from lfads_lightning import signals
 from lfads_lightning.config import Config, LFADSError, Precision
 from lfads_lightning.data.datamodule import LFADSDataModule
 from lfads_lightning.data.held_out import session_spec
+from lfads_lightning.data.identity import Identity, check_bin_width, check_order, read_identity
 from lfads_lightning.data.sessions import Session
 from lfads_lightning.model.alignment import align
 from lfads_lightning.model.lfads import LFADS
@@ -97,7 +98,7 @@ def train(
         model.passes = choose(config.trainer.recurrence, device.type)
         module = LFADSModule(model, config, sessions[0].n_bins, nulls=nulls(sessions, model))
         if start is None and config.optim.start_from is not None:
-            module.start_step = _start_from(model, config)
+            module.start_step, module.identity = _start_from(model, config, sessions)
             warn_of_kept([s.name for s in sessions], model, config)
         stop = StopWhenTold(request)
         with taking_up(start, stop):
@@ -137,7 +138,7 @@ def new_model(config: Config, sessions: Sequence[Session], own: Path | None = No
     """
     specs = [session_spec(s, config.data) for s in sessions]
     if config.optim.start_from is not None:
-        specs = all_specs(specs, load_checkpoint(own or _start_checkpoint(config))["lfads"])
+        specs = all_specs(specs, load_checkpoint(own or start_checkpoint(config))["lfads"])
     model = LFADS(config.model, specs)
     for s in sessions:
         matrix, bias = (
@@ -149,15 +150,21 @@ def new_model(config: Config, sessions: Sequence[Session], own: Path | None = No
     return model.double() if config.trainer.precision is Precision.float64 else model
 
 
-def _start_checkpoint(config: Config) -> Path:
+def start_checkpoint(config: Config) -> Path:
     """Return the best checkpoint of the run to start from, or its newest."""
     run = start_run(config)
     return find_checkpoint(run, LOWEST) or require_checkpoint(run, PERIODIC)
 
 
-def _start_from(model: LFADS, config: Config) -> int:
-    checkpoint = load_checkpoint(_start_checkpoint(config))
-    return take_weights(model, state_of(checkpoint), checkpoint["lfads"], config)
+def _start_from(model: LFADS, config: Config, sessions: Sequence[Session]) -> tuple[int, Identity]:
+    checkpoint = load_checkpoint(start_checkpoint(config))
+    record = checkpoint["lfads"]
+    step = take_weights(model, state_of(checkpoint), record, config)
+    known = read_identity(record)
+    for session in sessions:
+        check_bin_width(session, known)
+        check_order(session, known)
+    return step, known
 
 
 def resolve_device(name: str, *, tell: bool = True) -> torch.device:

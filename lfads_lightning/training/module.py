@@ -13,6 +13,7 @@ from torch import Tensor
 
 from lfads_lightning.config import Config, LFADSError
 from lfads_lightning.data.datamodule import Batch, n_trials_of
+from lfads_lightning.data.identity import Identity, identity_of
 from lfads_lightning.model.augment import View, coordinated, sample_validation
 from lfads_lightning.model.layers import dropout_mask
 from lfads_lightning.model.lfads import LFADS
@@ -63,6 +64,7 @@ class LFADSModule(pl.LightningModule):
         super().__init__()
         self.model, self.config, self.n_bins = model, config, n_bins
         self.start_step = start_step
+        self.identity = Identity()  # of the data, and of sessions that the model has without data
         self.rule = LearningRateRule(
             config.optim.learning_rate_decay_factor, config.optim.learning_rate_n_to_compare
         )
@@ -291,6 +293,7 @@ class LFADSModule(pl.LightningModule):
         checkpoint["lfads"]["faults"] = self.faults.state()
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         checkpoint["lfads"]["n_trials"] = n_trials_of(data.sessions)
+        checkpoint["lfads"] |= identity_of(data.sessions, self.identity).to_record()
         checkpoint["rng"] = random_states.get(self.device)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from lfads_lightning.config import LFADSError, SessionSpec
 from lfads_lightning.data.arrays import listed
 from lfads_lightning.data.datamodule import n_trials_of
+from lfads_lightning.data.identity import check_bin_width, check_order, read_identity
 from lfads_lightning.data.sessions import Session
 from lfads_lightning.params import from_dict
 from lfads_lightning.training.checkpoints import load_checkpoint
@@ -66,6 +67,10 @@ def take_up(module: LFADSModule, path: Path, sessions: Sequence[Session]) -> int
             f"{path}: does not fit the parameters; it was trained with model.{', '.join(changed)}. "
             "Drop these overrides, or start in another output.lfads_save_dir"
         )
+    module.identity = read_identity(record)
+    for session in sessions:
+        check_bin_width(session, module.identity)
+        check_order(session, module.identity)
     _warn_of_other_data(module, record, path, sessions)
     if "optimizer_states" in checkpoint:
         progress = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]

@@ -1,0 +1,162 @@
+"""Whether new data are of the bins and neurons that a model knows; neurons are put in its order."""
+
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from lfads_lightning.config import LFADSError
+from lfads_lightning.data.arrays import listed
+from lfads_lightning.data.sessions import Session
+
+
+class Identity(NamedTuple):
+    """What a model's training data said of themselves.
+
+    Attributes:
+        bin_width_s: of all sessions; None where none said it.
+        neuron_ids: by session, where it said them.
+    """
+
+    bin_width_s: float | None = None
+    neuron_ids: Mapping[str, Sequence[int | str]] = {}
+
+    def to_record(self) -> dict[str, Any]:
+        """Return it in plain types, as a checkpoint holds it."""
+        ids = {name: list(values) for name, values in self.neuron_ids.items()}
+        return {"bin_width_s": self.bin_width_s, "neuron_ids": ids}
+
+
+def identity_of(sessions: Sequence[Session], before: Identity | None = None) -> Identity:
+    """Return what sessions say of themselves.
+
+    Args:
+        sessions: of the data.
+        before: what a model knows of others.
+    """
+    before = before or Identity()
+    widths = [s.bin_width_s for s in sessions if s.bin_width_s is not None]
+    named = {s.name: s.neuron_ids.tolist() for s in sessions if s.neuron_ids is not None}
+    width = float(widths[0]) if widths else before.bin_width_s
+    return Identity(width, {**before.neuron_ids, **named})
+
+
+def read_identity(record: Mapping[str, Any]) -> Identity:
+    """Return what a checkpoint's record says; older ones say nothing."""
+    return Identity(record.get("bin_width_s"), record.get("neuron_ids") or {})
+
+
+def is_identity(record: Mapping[str, Any]) -> bool:
+    """Tell whether a record, which anybody may have written, says it in the right types."""
+    width, ids = record.get("bin_width_s"), record.get("neuron_ids", {})
+    if width is not None and not (type(width) in (int, float) and 0 < width < math.inf):
+        return False
+    return isinstance(ids, dict) and all(
+        isinstance(name, str) and isinstance(row, list) and all(type(i) in (int, str) for i in row)
+        for name, row in ids.items()
+    )
+
+
+def check_bin_width(session: Session, known: Identity) -> None:
+    """Refuse data of another bin width than the model's.
+
+    Raises:
+        LFADSError: it differs.
+    """
+    width, was = session.bin_width_s, known.bin_width_s
+    if None in (width, was) or math.isclose(width, was, rel_tol=1e-3):  # type: ignore[arg-type]
+        return
+    raise LFADSError(
+        f"{session.source}: bin_width_s is {width:g} ({1000 * width:g} ms), the model was trained "  # type: ignore[operator]
+        f"on bins of {was:g} s ({1000 * was:g} ms); expected one bin width: its rates, and all "  # type: ignore[operator]
+        f"that it knows of time, are per bin; bin the recording alike (lfads-prepare --bin-width-s "
+        f"{was:g})"
+    )
+
+
+def check_order(session: Session, known: Identity) -> None:
+    """Refuse other neurons than the model's, and the same in another order.
+
+    Raises:
+        LFADSError: they differ.
+    """
+    order = _order(session, known)
+    if order is not None:
+        raise LFADSError(
+            f"{session.source}: neuron_ids are those of the model's session in another order "
+            f"(first {listed(_ids(session), 3)}, there {listed(known.neuron_ids[session.name], 3)})"
+            "; training goes on with the same columns alone; write the neurons in that order"
+        )
+
+
+def in_order(session: Session, known: Identity) -> Session:
+    """Return a session with its neurons in the model's order, and say so where it was another.
+
+    Args:
+        session: under the name that it has in the model.
+        known: of the model.
+
+    Raises:
+        LFADSError: other neurons than the model's.
+    """
+    order = _order(session, known)
+    if order is None:
+        return session
+    warnings.warn(
+        f"{session.source}: neuron_ids come in another order than the model's; its neurons are put "
+        f"in the model's order ({listed(known.neuron_ids[session.name], 3)}), also in results",
+        stacklevel=3,
+    )
+    splits = {
+        name: split._replace(
+            data=split.data[..., order],
+            truth=None if split.truth is None else split.truth[..., order],
+        )
+        for name, split in session.splits.items()
+    }
+    held_out, matrix, bias = (
+        session.held_out_neurons,
+        session.alignment_matrix_cxf,
+        session.alignment_bias_c,
+    )
+    assert session.neuron_ids is not None
+    return replace(
+        session,
+        train=splits["train"],
+        valid=splits.get("valid"),
+        neuron_ids=session.neuron_ids[order],
+        held_out_neurons=None if held_out is None else np.flatnonzero(np.isin(order, held_out)),
+        alignment_matrix_cxf=None if matrix is None else matrix[order],
+        alignment_bias_c=None if bias is None else bias[order],
+    )
+
+
+def _ids(session: Session) -> list[int | str]:
+    return [] if session.neuron_ids is None else session.neuron_ids.tolist()
+
+
+def _order(session: Session, known: Identity) -> np.ndarray | None:
+    """Return the columns of a session in the model's order; None where they are so already."""
+    ids, wanted = [str(i) for i in _ids(session)], known.neuron_ids.get(session.name)
+    if not ids or not wanted:
+        return None
+    theirs = [str(i) for i in wanted]
+    if ids == theirs:
+        return None
+    missing, extra = ([i for i in a if i not in set(b)] for a, b in ((theirs, ids), (ids, theirs)))
+    twice = len(set(ids)) < len(ids) or len(set(theirs)) < len(theirs)
+    if missing or extra or twice:
+        words = [f"without {listed(missing)}"] if missing else []
+        words += [f"with {listed(extra)}, which the model does not know"] if extra else []
+        words += ["with ids that come twice"] if twice and not words else []
+        raise LFADSError(
+            f"{session.source}: neuron_ids are other than those of the model's session "
+            f"{session.name!r}: {' and '.join(words)}; expected the {len(theirs)} neurons it was "
+            "trained on; leave out or add neurons, or start a session of another name from this "
+            "model (optim.start_from)"
+        )
+    place = {unit: k for k, unit in enumerate(ids)}
+    return np.array([place[unit] for unit in theirs])

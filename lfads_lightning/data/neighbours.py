@@ -1,0 +1,111 @@
+"""Files and folders of other programs: named, with the command that makes ours of them."""
+
+import json
+import re
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+_KILOSORT = ("spike_times.npy", ("spike_clusters.npy", "spike_templates.npy"))
+
+
+def sorter_folder(folder: Path) -> str | None:
+    """Say how to prepare a folder of Kilosort or Phy; None: it is none.
+
+    Args:
+        folder: that exists.
+    """
+    times, units = _KILOSORT
+    unit = next((name for name in units if (folder / name).is_file()), None)
+    if unit is None or not (folder / times).is_file():
+        return None
+    target = f"{folder.name or 'recording'}.npz"
+    key = unit.removesuffix(".npy")
+    # the names are data here: quoted for Python, then for the shell
+    words = (
+        f"import numpy as np; np.savez({_py(target)}, spike_times=np.load({_py(folder / times)})"
+        f".ravel(), spike_clusters=np.load({_py(folder / unit)}).ravel())"
+    )
+    return (
+        f"is a folder of Kilosort or Phy; expected one file; join its {times.removesuffix('.npy')} "
+        f"and {key}: python -c {shlex.quote(words)}; then lfads-prepare {shlex.quote(target)} with "
+        f"time_unit=samples sampling_rate_hz={_sampling_rate(folder)}"
+    )
+
+
+def _py(text: str | Path) -> str:
+    """Quote a text for Python, in the quotes that a shell's single ones leave alone."""
+    return json.dumps(str(text), ensure_ascii=False)
+
+
+def _sampling_rate(folder: Path) -> str:
+    """Return the sampling rate that the folder's params.py states; it is read, never run."""
+    try:
+        with (folder / "params.py").open(encoding="utf-8", errors="replace") as file:
+            text = file.read(10_000)
+    except OSError:
+        text = ""
+    found = re.search(r"^sample_rate\s*=\s*([0-9][0-9.e+]*)\s*$", text, re.MULTILINE)
+    return "30000 (if that is the probe's)" if found is None else f"{float(found[1]):.12g}"
+
+
+def one_array(path: Path, key: str = "counts") -> str:
+    """Return the command that makes a .npz file of a .npy file."""
+    target = path.with_suffix(".npz").name
+    words = f"import numpy as np; np.savez({_py(target)}, {key}=np.load({_py(path)}))"
+    return f"write it as .npz: python -c {shlex.quote(words)}"
+
+
+def other_layout(shapes: Mapping[str, Any], path: str) -> str | None:
+    """Say how to make a session of an HDF5 file with the keys of another program.
+
+    Args:
+        shapes: of its arrays, by key; None for what is no array.
+        path: of the file.
+    """
+    if {"train_encod_data", "train_recon_data"} <= set(shapes):
+        return _encod_recon(shapes, path)
+    if "train_spikes_heldin" in shapes:
+        return _held_in_out(shapes, path)
+    return None
+
+
+def _encod_recon(shapes: Mapping[str, Any], path: str) -> str:
+    moves = [
+        f'f.move("{split}_recon_data", "{split}_data")'
+        for split in ("train", "valid")
+        if f"{split}_recon_data" in shapes
+    ]
+    seen, scored = shapes["train_encod_data"], shapes["train_recon_data"]
+    more = ""
+    if seen and scored and len(seen) == len(scored) == 3:
+        if seen[2] < scored[2]:
+            moves.append(f'f["held_out_neurons"] = list(range({seen[2]}, {scored[2]}))')
+        if seen[1] < scored[1]:
+            more = f"; train with data.forward_steps={scored[1] - seen[1]}"
+    words = f'import h5py; f = h5py.File({_py(path)}, "r+"); ' + "; ".join(moves)
+    return (
+        "it has what is encoded and what is reconstructed apart; rename the latter to train_data "
+        f"and valid_data, and name in held_out_neurons what is not encoded: python -c "
+        f"{shlex.quote(words)}{more}"
+    )
+
+
+def _held_in_out(shapes: Mapping[str, Any], path: str) -> str:
+    target = f"{Path(path).stem}_session.h5"
+    words = (
+        "import h5py, numpy as np, lfads_lightning as lfads; "
+        f'f = h5py.File({_py(path)}); x = f["train_spikes_heldin"][()]; n = x.shape[2]; '
+    )
+    if "train_spikes_heldout" in shapes:
+        words += 'x = np.concatenate([x, f["train_spikes_heldout"][()]], 2); '
+    words += "v = np.arange(len(x)) % 5 == 0; "
+    words += f"lfads.write_session({_py(target)}, train_data=x[~v], valid_data=x[v]"
+    if "train_spikes_heldout" in shapes:
+        words += ", held_out_neurons=np.arange(n, x.shape[2])"
+    return (
+        "it has held-in and held-out neurons apart, as the Neural Latents Benchmark; call both "
+        "together train_data, and name the latter in held_out_neurons: python -c "
+        f"{shlex.quote(words + ')')}"
+    )

@@ -1,0 +1,119 @@
+"""What can be trained on, but is seldom meant: turned axes, a wrong bin width, unlike scales.
+
+None of it is certain: `lfads-check` notes it, training and `write_session` warn of it.
+"""
+
+import numpy as np
+
+from lfads_lightning.data.arrays import listed, sizes
+from lfads_lightning.data.orientation import AXES, likely_axes, question, transposition
+from lfads_lightning.data.values import is_constant, mark_of_missing, step_between
+
+HIGH_HZ, LOW_HZ = 500.0, 0.1  # of the median neuron, of the liveliest one
+HIGH_COUNT = 50.0  # per bin, where the bin width is not known
+SCALES = 100.0  # between the spread of one channel and of the typical one
+
+
+def axes_note(key: str, data: np.ndarray) -> list[str]:
+    """Say that an array (E, T, D) seems to be laid out otherwise.
+
+    Args:
+        key: its name.
+        data: of three axes.
+    """
+    axes = likely_axes(data)
+    if axes is None:
+        return []
+    return [
+        f"{key} is {sizes(data.shape)}, and {question(axes)}; expected {' × '.join(AXES)}; if it "
+        f"is {' × '.join(axes)}, turn it: numpy.transpose({key}, {transposition(axes)})"
+    ]
+
+
+def notes_on(
+    data: np.ndarray, bin_width_s: float | None, is_counts: bool, ids: np.ndarray | None = None
+) -> list[str]:
+    """Say what is seldom meant in the values of a split.
+
+    Args:
+        data: (E, T, D).
+        bin_width_s: seconds; None: not known.
+        is_counts: they are taken as counts.
+        ids: (D,), to name neurons by.
+    """
+    if not data.size or not np.isfinite([data.min(), data.max()]).all():
+        return []
+    notes = []
+    if (mark := mark_of_missing(data)) is not None:
+        notes.append(f"the data hold {mark}; leave such trials out, or crop all")
+    step = step_between(data, bin_width_s)
+    if step is not None:
+        notes.append(
+            f"all values are multiples of {step:.6g}: spikes per second (counts divided by a bin "
+            f"width of {1 / step:.6g} s), or scaled counts; expected spikes per bin; divide the "
+            f"values by {step:.6g}"
+        )
+    if is_counts:
+        means = data.mean((0, 1), dtype=np.float64)
+        notes += [] if step is not None else rate_notes(means, bin_width_s)
+    else:
+        ids = np.arange(data.shape[2]) if ids is None else ids
+        notes += scale_notes(data.std((0, 1), dtype=np.float64), ~is_constant(data), ids)
+    return notes
+
+
+def rate_notes(means: np.ndarray, bin_width_s: float | None) -> list[str]:
+    """Say that rates are those of no neuron.
+
+    Args:
+        means: (D,), spikes per bin.
+        bin_width_s: seconds; None: not known.
+    """
+    median, highest = float(np.median(means)), float(means.max())
+    if bin_width_s is None:
+        if median <= HIGH_COUNT:
+            return []
+        return [
+            f"the median neuron has {median:.4g} spikes per bin; if these are no counts, but "
+            "fluorescence or another real value, train with model.output_dist=gaussian"
+        ]
+    if median / bin_width_s > HIGH_HZ:
+        return [
+            f"the median rate is {median / bin_width_s:.4g} Hz, more than neurons fire; check the "
+            f"bin width ({bin_width_s:g} s), or whether these are counts at all"
+        ]
+    if 0 < highest / bin_width_s < LOW_HZ:
+        return [
+            f"the highest rate is {highest / bin_width_s:.3g} Hz; check the bin width "
+            f"({bin_width_s:g} s): it is in seconds"
+        ]
+    return []
+
+
+def scale_notes(sds: np.ndarray, varies: np.ndarray, ids: np.ndarray) -> list[str]:
+    """Say which channels of real values are constant, or of another scale than the others.
+
+    Args:
+        sds: (D,), standard deviations.
+        varies: (D,), False where a channel is constant.
+        ids: (D,), to name them by.
+    """
+    notes = []
+    if not varies.all():
+        notes.append(
+            f"{(~varies).sum()} channels are constant ({listed(ids[~varies].tolist(), 10)}): leave "
+            "them out"
+        )
+    sds, ids = sds[varies], ids[varies]
+    if len(sds) < 2:
+        return notes
+    typical = float(np.median(sds))
+    far = (sds > SCALES * typical) | (sds < typical / SCALES)
+    if far.any() or sds.max() > 10 * SCALES * sds.min():
+        odd = ids[far].tolist() or [ids[int(np.argmax(sds))]]
+        notes.append(
+            f"the scale differs between channels: standard deviations from {sds.min():.3g} to "
+            f"{sds.max():.3g} (far from the others: {listed(odd, 10)}); one channel would outweigh "
+            "all others; z-score each, or leave these out"
+        )
+    return notes
