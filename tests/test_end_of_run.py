@@ -10,12 +10,14 @@ import pytest
 import torch
 
 import lfads_lightning as lfads
+from lfads_lightning.config import SessionSpec
 from lfads_lightning.data.sessions import sessions_from_arrays
 from lfads_lightning.evaluation import command as evaluate_command
 from lfads_lightning.evaluation.table import LFADS, MEANS
 from lfads_lightning.inference.copying import parts_to_hide, predict_hidden
 from lfads_lightning.inference.trained import Trained
 from lfads_lightning.metrics import bits_per_spike
+from lfads_lightning.model import lfads as network
 from lfads_lightning.report import command as report_command
 from lfads_lightning.report import finish as finish_module
 from lfads_lightning.report import tensorboard
@@ -121,7 +123,7 @@ def test_a_small_recording_with_the_defaults_is_told_the_truth(tmp_path, reports
 
 
 @pytest.fixture(scope="module")
-def apart(tmp_path_factory, new_model, new_config):
+def apart(tmp_path_factory, new_config):
     """A run whose rates at the posterior means are far from the mean of its rates.
 
     Its posterior is wide, whatever the data are; the data are drawn from the mean rates.
@@ -131,8 +133,8 @@ def apart(tmp_path_factory, new_model, new_config):
     files = {"data_dir": str(folder / "data"), "data_filename_stem": "toy"}
     config = new_config(co_dim=0, held_out_neurons=out, report=True, **files)
     rng = np.random.default_rng(0)
-    model = new_model({"a": 5}, co_dim=0)
-    model = type(model)(config.model, [lfads_spec(5, out)])
+    torch.manual_seed(1)
+    model = network.LFADS(config.model, [SessionSpec("a", 5, held_out=tuple(out))])
     torch.manual_seed(1)
     with torch.no_grad():
         for p in model.parameters():
@@ -143,7 +145,7 @@ def apart(tmp_path_factory, new_model, new_config):
             p.zero_()
         model.ic_logvar.bias.fill_(2 * np.log(2.0))  # sd 2
         (readout,) = model.readout.values()
-        readout.weight.mul_(1.5)
+        readout.weight.mul_(3.0)
         readout.bias.fill_(-1.5)
     trained = Trained(model, config, n_bins, 7, folder / "run")
     rates = trained.posterior_sample_and_average(np.zeros((2, n_bins, 5), int), 4000).rates[0]
@@ -170,10 +172,6 @@ def apart(tmp_path_factory, new_model, new_config):
     return SimpleNamespace(
         trained=trained, session=session, fitted=fitted, by=by, run=folder / "run", counts=counts
     )
-
-
-def lfads_spec(n_neurons, held_out):
-    return lfads.config.SessionSpec("a", n_neurons, held_out=tuple(held_out))
 
 
 def test_every_place_shows_scores_of_samples(apart, reports, capsys):
