@@ -1,5 +1,7 @@
 """The masks against copying, and the warnings of it."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ from lfads_lightning.data.datamodule import Batch, LFADSDataModule, entries_neve
 from lfads_lightning.data.sessions import Session, Split, sessions_from_arrays
 from lfads_lightning.inference import copying
 from lfads_lightning.inference.posterior import Posterior
+from lfads_lightning.metrics import bits_per_spike
 from lfads_lightning.model.augment import WHOLE, coordinated, sample_validation
 from lfads_lightning.model.loss import compute_loss, reconstruction
 from lfads_lightning.model.records import NO_DROPOUT
@@ -94,11 +97,17 @@ def judged(monkeypatch):
     """Judge made-up rates, by what the model is shown of the counts."""
 
     def judge(counts, rates_of):
-        def push_mean(run, session, data, ext_input, shown):
+        def infer(run, session, data, ext_input, shown):
             return Posterior(*[None] * len(Posterior._fields))._replace(rates=rates_of(data, shown))
 
-        monkeypatch.setattr(copying, "push_mean", push_mean)
-        return copying.gains_of_hidden_entries(None, "a", Split(counts))
+        monkeypatch.setattr(copying, "judged", infer)
+        model = SimpleNamespace(is_poisson=True, seen=SimpleNamespace(never=lambda *_: None))
+        parts = copying.parts_to_hide(counts.shape)
+        run = SimpleNamespace(model=model)
+        rates, gains = copying.predict_hidden(run, "a", Split(counts), parts)
+        whole = bits_per_spike(rates, counts)  # every entry is hidden once
+        assert copying.bits_of_hidden_entries([gains])[1] == pytest.approx(whole, rel=1e-4)
+        return gains
 
     return judge
 

@@ -15,7 +15,17 @@ from lfads_lightning.data.sessions import sessions_from_arrays
 from lfads_lightning.evaluation import baselines, command
 from lfads_lightning.evaluation.baselines import Given
 from lfads_lightning.evaluation.scores import evaluate
-from lfads_lightning.evaluation.table import LFADS, NOTES, EvaluationTable, Part
+from lfads_lightning.evaluation.table import (
+    BEST_SMOOTHING,
+    LFADS,
+    MEANS,
+    NOTES,
+    TRUTH,
+    EvaluationTable,
+    Part,
+    read_table,
+)
+from lfads_lightning.inference.copying import parts_to_hide
 from lfads_lightning.inference.trained import Trained
 from lfads_lightning.runs import run_kind
 
@@ -89,11 +99,13 @@ def test_every_score_of_the_model_is_that_of_its_own_rates(run):
     table = evaluate(trained, [session], lag_bins=1)
     (part,) = table.parts
     row, n = part.rows[LFADS], T - FORWARD
-    posterior = {k: trained.posterior_push_mean(s.data) for k, s in session.splits.items()}
+    posterior = {
+        k: trained.posterior_sample_and_average(s.data, 16) for k, s in session.splits.items()
+    }
     train, valid = posterior["train"], posterior["valid"]
     counts, held_in = session.valid.data, [0, 2, 3, 5]
     seen = valid.rates[:, :n]
-    assert set(row) == set(NOTES)
+    assert set(row) == set(NOTES) - {"hidden_r2"}  # that is of real values
     expected = {
         "co_bps": metrics.bits_per_spike(seen[..., OUT], counts[:, :n][..., OUT]),
         "fp_bps": metrics.bits_per_spike(valid.rates[:, n:], counts[:, n:]),
@@ -125,6 +137,11 @@ def test_every_score_of_the_model_is_that_of_its_own_rates(run):
     }
     for name, value in expected.items():
         assert row[name] == pytest.approx(value, rel=1e-6), name
+    means = trained.posterior_push_mean(session.valid.data).rates[:, :n]
+    expected = metrics.bits_per_spike(means[..., OUT], counts[:, :n][..., OUT])
+    assert part.rows[MEANS]["co_bps"] == pytest.approx(expected, rel=1e-6)
+    assert part.rows[TRUTH]["rate_r2"] == 1
+    assert part.rows[TRUTH]["hidden_bits_per_spike"] > row["hidden_bits_per_spike"]
     assert part.data["n_held_out_spikes"] == counts[:, :n][..., OUT].sum()
     assert part.data["n_forward_spikes"] == counts[:, n:].sum()
 
@@ -133,7 +150,8 @@ def test_methods_learn_what_there_is_to_learn(run):
     """The PSTH is told the condition, smoothing sees the neurons; constants know nothing."""
     table = evaluate(lfads.load(run), sessions_of())
     rows = table.parts[0].rows
-    assert list(rows) == [LFADS, "constant rate", "PSTH", "smoothing", "factor analysis"]
+    methods = ["constant rate", "PSTH", "smoothing", "factor analysis"]
+    assert list(rows) == [LFADS, MEANS, *methods, TRUTH, BEST_SMOOTHING]
     constant = rows["constant rate"]
     assert constant["rate_r2"] == pytest.approx(0, abs=0.02)
     assert -0.02 < constant["co_bps"] <= 0
@@ -239,9 +257,11 @@ def test_without_labels_the_columns_are_left_out(run):
 
 def test_samples_are_averaged_and_splits_chosen(run):
     trained, sessions = lfads.load(run), sessions_of()
+    sampled = evaluate(trained, sessions, only=["co_bps"]).parts[0]
+    trained.config.sampling.num_score_samples = 0
     means = evaluate(trained, sessions, only=["co_bps"]).parts[0]
-    sampled = evaluate(trained, sessions, only=["co_bps"], num_samples=4).parts[0]
-    assert means.rows[LFADS] != sampled.rows[LFADS]
+    assert means.rows[LFADS] == sampled.rows[MEANS] != sampled.rows[LFADS]
+    assert MEANS not in means.rows
     assert means.rows["smoothing"] == sampled.rows["smoothing"]
     assert set(means.rows[LFADS]) == {"co_bps"}
     train = evaluate(trained, sessions, only=["co_bps"], split="train").parts[0]
@@ -256,8 +276,10 @@ def test_gaussian_data_have_no_bits_per_spike(tmp_path):
         **SMALL,
     )  # fmt: skip
     rows = json.loads((tmp_path / "evaluation.json").read_text())["session"]["valid"]
-    assert list(rows) == [LFADS, "constant rate", "PSTH", "smoothing"]
+    assert list(rows) == [LFADS, MEANS, "constant rate", "PSTH", "smoothing"]
     assert rows["smoothing"]["behaviour_r2"] > 0.5
+    assert rows["smoothing"]["hidden_r2"] > 0.3 > 0.05 > rows["constant rate"]["hidden_r2"]
+    assert "hidden_r2" in rows[LFADS]
     assert not any("bps" in name or "bits" in name for row in rows.values() for name in row)
     assert trained.scores["valid/behaviour_r2"] == rows[LFADS]["behaviour_r2"]
 
@@ -269,6 +291,73 @@ def test_scores_of_several_sessions_are_of_all_spikes_together():
     ]
     summary = EvaluationTable(parts).summary()
     assert summary == pytest.approx({"valid/co_bps": 0.325, "valid/psth_r2": 0.3})
+
+
+def table_of(ours, others, metric="hidden_bits_per_spike"):
+    rows = {LFADS: {metric: ours}, MEANS: {metric: 9.0}, TRUTH: {metric: 10.0}}
+    rows |= {name: {metric: value} for name, value in others.items()}
+    return EvaluationTable([Part("a", "valid", rows, {}, {})])
+
+
+def test_verdict_is_on_what_no_method_has_seen():
+    """The truth, and the model's own means, are no methods to be behind."""
+    others = {"constant rate": -0.01, "smoothing": 0.2, "PSTH": 0.1}
+    ahead = table_of(0.3, others).verdict("valid")
+    assert (ahead.is_ahead, ahead.best, ahead.best_value) == (True, "smoothing", 0.2)
+    assert "LFADS is ahead of the simple methods: 0.300 bits/spike of hidden" in str(ahead)
+    behind = table_of(-0.3, others).verdict("valid")
+    assert (behind.is_ahead, behind.is_below_constant) == (False, True)
+    assert str(behind).startswith("A simple method is ahead: smoothing has 0.200")
+    assert "below a constant rate (-0.010)" in str(behind)
+    shown = table_of(0.15, others).in_short("valid").splitlines()
+    order = [line.split("  ")[0] for line in shown[2:-1]]
+    assert order == [TRUTH, MEANS, "smoothing", LFADS, "PSTH", "constant rate"]
+    # held-out neurons come before hidden entries; a score that is not there compares nothing
+    both = table_of(0.3, others).parts[0]
+    both.rows[LFADS]["co_bps"], both.rows["PSTH"]["co_bps"] = 0.1, 0.2
+    assert EvaluationTable([both]).verdict("valid").metric == "co_bps"
+    assert table_of(float("nan"), others).verdict("valid") is None
+
+
+def test_methods_do_not_see_the_entries_that_are_hidden():
+    """Whatever stands in a hidden part of the scored trials, its prediction is the same."""
+    train, test = recording(), recording(24, seed=1)
+    parts = parts_to_hide(test["data"].shape)
+    assert len(parts) == 5
+    np.testing.assert_array_equal(sum(p.astype(int) for p in parts), 1)
+    other = np.where(parts[0], test["data"] + 5, test["data"])
+    labels = train["condition"], test["condition"]
+    found = [
+        list(baselines.baselines(Given(train["data"], x, [], 0, *labels, 3, True, parts[:1])))
+        for x in (test["data"], other)
+    ]
+    for one, two in zip(*found, strict=True):
+        np.testing.assert_array_equal(one.hidden, two.hidden)
+        assert np.isfinite(one.hidden[parts[0]]).all(), one.name
+        assert np.isnan(one.hidden[~parts[0]]).all()
+        score = metrics.bits_per_spike(one.hidden, np.where(parts[0], test["data"], np.nan))
+        assert one.name == "constant rate" or score > 0.1
+
+
+def test_parts_that_are_hidden_are_bounded():
+    assert [len(p) for p in parts_to_hide((30, 4, 3))] == [30] * 5
+    assert [len(p) for p in parts_to_hide((150, 4, 3))] == [150] * 2
+    assert [len(p) for p in parts_to_hide((10_000, 4, 3))] == [400]
+    assert [len(p) for p in parts_to_hide((30, 4, 3), most_trials=20)] == [20]
+
+
+def test_a_table_comes_back_from_its_file(tmp_path):
+    sizes = {"n_trials": 4, "n_bins": 5, "n_neurons": 6}
+    parts = [
+        Part("a", "valid", {LFADS: {"co_bps": 0.1}}, {}, {"n_held_out_spikes": 10} | sizes),
+        Part("b", "valid", {LFADS: {"co_bps": 0.4}}, {}, {"n_held_out_spikes": 30} | sizes),
+    ]
+    table = EvaluationTable(parts)
+    table.write(tmp_path)
+    assert read_table(tmp_path) == table
+    (tmp_path / "evaluation.json").write_text('{"a": {"valid": 3}}')
+    assert read_table(tmp_path) is None
+    assert read_table(tmp_path / "nothing") is None
 
 
 # --- what a run leaves, and the command ---

@@ -243,7 +243,7 @@ def test_poisson_readout_is_the_optimum_of_its_cost():
     rng = np.random.default_rng(8)
     x = rng.standard_normal((30, 20, 3)) * [1, 5, 0.2] + 2
     counts = rng.poisson(np.exp(0.3 * x[..., :1] - 0.1 * x[..., 1:2] - 1))
-    rates = metrics.poisson_readout(x, counts, x, alpha=0.01)
+    rates = metrics.Design(x, 1).fit(counts, 0.01).rates(x)
     flat, n, r = x.reshape(-1, 3), counts.ravel(), rates.ravel()
     z = (flat - flat.mean(0)) / flat.std(0)
     weights = np.linalg.lstsq(np.column_stack([z, np.ones(len(z))]), np.log(r), rcond=None)[0][:3]
@@ -255,8 +255,44 @@ def test_poisson_readout_is_the_optimum_of_its_cost():
 
 def test_poisson_readout_of_a_neuron_that_never_fires():
     x = np.random.default_rng(9).standard_normal((4, 10, 2))
-    rates = metrics.poisson_readout(x, np.zeros((4, 10, 1)), x, 0.01)
-    assert rates.max() == rates.min() == 0.5 / 40
+    rates = metrics.Design(x, 1).fit(np.zeros((4, 10, 1)), 0.01).rates(x)
+    assert rates.max() == rates.min() == pytest.approx(0.5 / 40)
+
+
+@pytest.mark.parametrize(
+    ("n_latents", "n_neurons", "alpha"), [(1, 3, 1e-3), (12, 40, 1e-2), (60, 9, 1e-3), (4, 5, 1.0)]
+)
+def test_poisson_readouts_are_scikit_learns(n_latents, n_neurons, alpha):
+    """Latents that are correlated, of other scales, and one that does not move; neurons that burst,
+    fire once, or never."""
+    rng = np.random.default_rng(n_latents)
+    x = rng.standard_normal((20, 50, n_latents)) @ rng.standard_normal((n_latents, n_latents))
+    x *= 10.0 ** rng.integers(-2, 3, n_latents)
+    if n_latents > 2:
+        x[..., 1] = 7
+    z = x / np.maximum(x.std((0, 1)), 1e-9)
+    w = rng.standard_normal((n_latents, n_neurons)) / np.sqrt(n_latents)
+    counts = rng.poisson(np.exp(np.clip(z @ w - z.mean((0, 1)) @ w - 1, -8, 4)))
+    counts[..., 0] = 0
+    counts[3, 7, 0] = 1
+    rates = metrics.Design(x, n_neurons).fit(counts, alpha).rates(x).reshape(-1, n_neurons)
+    rows = x.reshape(-1, n_latents)
+    sd = rows.std(0)
+    rows = (rows - rows.mean(0)) / np.where(sd > 1e-9, sd, 1)
+    for i, y in enumerate(counts.reshape(-1, n_neurons).T):
+        theirs = PoissonRegressor(
+            alpha=alpha, tol=1e-9, max_iter=1000, solver="newton-cholesky"
+        ).fit(rows, y)
+        expected = np.minimum(theirs.predict(rows), max(2 * y.max(), 1))
+        np.testing.assert_allclose(rates[:, i], expected, rtol=1e-4)
+
+
+def test_readouts_are_bounded():
+    """Of many bins some are used, of many latents the first principal components."""
+    rng = np.random.default_rng(0)
+    assert len(metrics.Design(rng.standard_normal((100, 300, 2)), 3).rows) == 15_000
+    assert len(metrics.Design(rng.standard_normal((100, 300, 2)), 3, effort=0.1).rows) == 2000
+    assert metrics.Design(rng.standard_normal((10, 50, 300)), 3).rows.shape == (500, 256)
 
 
 def test_few_shot_punishes_superfluous_latents():
@@ -275,5 +311,5 @@ def test_few_shot_punishes_superfluous_latents():
     assert abs(score(noisy, 150, 1) - many) < 0.02
     assert score(noisy, 5) < few - 0.1
     # all the trials there are: the one read-out there is
-    rates = metrics.poisson_readout(state[train], counts[train], state[test], 1e-4)
+    rates = metrics.Design(state[train], 3).fit(counts[train], 1e-4).rates(state[test])
     assert many == pytest.approx(metrics.bits_per_spike(rates, counts[test]), rel=1e-3)

@@ -18,12 +18,21 @@ from lfads_lightning.config import Config, LFADSError
 from lfads_lightning.data.alignment import carried_alignment
 from lfads_lightning.data.datamodule import load_data
 from lfads_lightning.data.sessions import Session, Split, sessions_from_arrays
+from lfads_lightning.evaluation.table import LFADS, MEANS, EvaluationTable, Part
 from lfads_lightning.inference.posterior import Posterior
-from lfads_lightning.metrics import bits_per_spike
+from lfads_lightning.metrics import bits_per_spike, null_nll
 from lfads_lightning.params import dotted_names, from_flat, write_config
 from lfads_lightning.report import about, command, findings, run_report
 from lfads_lightning.report.curves import learning_curves, read_metrics
-from lfads_lightning.report.findings import of_data, of_posterior, of_run, used_share, variation
+from lfads_lightning.report.findings import (
+    bits_of_training,
+    of_comparison,
+    of_data,
+    of_posterior,
+    of_run,
+    used_share,
+    variation,
+)
 from lfads_lightning.report.page import Section, Table, write_page
 from lfads_lightning.report.population import bits_of_neurons, components
 from lfads_lightning.report.search_figure import parallel_coordinates, varied
@@ -125,7 +134,7 @@ def test_names_of_the_user_are_escaped(run):
 
 def test_several_sessions_have_their_own_scores(run):
     text = (run / "run" / "report.html").read_text()
-    table = text[text.index("<caption>Each session") :]
+    table = text[text.index("<caption>LFADS, each session") :]
     table = table[: table.index("</table>")]
     assert re.findall(r'<th scope="row">(.*?)</th>', table) == ["a", "b&lt;script&gt;"]
 
@@ -148,11 +157,11 @@ def test_aligned_sessions_have_the_check_of_their_alignment():
     np.testing.assert_allclose(good.components, course, atol=1e-6)
     np.testing.assert_allclose(good.projections["b"], course, atol=1e-6)
     assert max(carried_alignment(bad, smoothing_bins=0).components_r2.values()) < 0.9
-    (drawing,) = run_report._alignment(sessions)
+    drawing = run_report._alignment(sessions)
     assert drawing.name == "alignment"
-    assert run_report._alignment(sessions[:1]) == []
+    assert run_report._alignment(sessions[:1]) is None
     without = [Session(s.name, s.train._replace(condition=None)) for s in sessions]
-    assert run_report._alignment(without) == []
+    assert run_report._alignment(without) is None
 
 
 def test_report_is_written_anew_from_files_and_data(run, tmp_path, capsys):
@@ -239,7 +248,7 @@ def test_evaluation_is_the_score_table_where_it_is_there(run, tmp_path, monkeypa
     folder = shutil.copytree(run / "run", tmp_path / "run")
     evaluation = {
         "a": {"valid": {"LFADS": {"co_bps": 0.125}, "smoothing <5>": {"co_bps": 0.0625}}},
-        "notes": {"co_bps": "bits per spike of held-out neurons"},
+        "notes": {"co_bps": "whatever somebody wrote"},
     }
     (folder / "evaluation.json").write_text(json.dumps(evaluation))
     monkeypatch.setattr(command, "_inferred", lambda trained: "No data.")  # nothing to draw
@@ -247,8 +256,8 @@ def test_evaluation_is_the_score_table_where_it_is_there(run, tmp_path, monkeypa
     text = (folder / "report.html").read_text()
     assert "smoothing &lt;5&gt;" in text
     assert "0.125" in text
-    assert "bits per spike of held-out neurons" in text
-    assert "best Gaussian smoothing" not in text
+    assert "LFADS is ahead of the simple methods: 0.125 bits/spike of held-out neurons" in text
+    assert "whatever somebody wrote" not in text
 
 
 # --- sweeps and searches ---
@@ -258,7 +267,7 @@ def test_evaluation_is_the_score_table_where_it_is_there(run, tmp_path, monkeypa
 def short_reports(reports, monkeypatch):
     """Let each run end with a report that takes no time."""
 
-    def write(trained, scores, inferred, message):
+    def write(trained, *args):
         (trained.folder / "report.html").write_text("short")
 
     monkeypatch.setattr("lfads_lightning.report.finish._report", write)
@@ -370,11 +379,13 @@ def test_a_good_run_is_not_spoken_ill_of():
     scores |= {"valid/seen_bits_per_spike": 0.3, "valid/hidden_bits_per_spike": 0.29}
     config = Config()
     made = posterior(
-        rates=rates, gen_states=rng.normal(0, 1, (60, 40, 5)), controller_outputs=rates[..., :1]
+        rates=rates,
+        gen_states=rng.normal(0, 1, (60, 40, 5)),
+        controller_outputs=rates[..., :1],
+        controller_outputs_sd=np.full((60, 40, 1), 0.1),
     )
-    sd = np.full((6, 40, 1), 0.1)
     assert of_run(config, scores, columns()) == []
-    assert of_posterior(config, scores, {"a": made}, columns(), sd) == []
+    assert of_posterior(config, scores, {"a": made}, [], columns()) == []
     assert of_data([Session("a", Split(np.ones((60, 8, 5))), Split(np.ones((20, 8, 5))))]) == []
 
 
@@ -384,14 +395,67 @@ def test_underfit_is_called_so():
     same = posterior(rates=np.repeat(time_course, 30, 0), gen_states=np.zeros((30, 40, 5)))
     config = Config()
     config.model.co_dim = 0
-    found = of_posterior(config, {"valid/bits_per_spike": 0.2}, {"a": same}, columns(), None)
+    found = of_posterior(config, {"valid/bits_per_spike": 0.2}, {"a": same}, [], columns())
     assert keys(found) == {"underfit"}
     assert "nearly the same of every trial" in found[0].title
     alive = posterior(rates=rng.gamma(2, 0.5, (30, 40, 10)), gen_states=np.zeros((30, 40, 5)))
     poor = {"valid/bits_per_spike": 0.1, "valid/truth_bits_per_spike": 0.9}
-    assert keys(of_posterior(config, poor, {"a": alive}, columns(), None)) == {"underfit"}
+    assert keys(of_posterior(config, poor, {"a": alive}, [], columns())) == {"underfit"}
     fair = poor | {"valid/bits_per_spike": 0.5}
-    assert of_posterior(config, fair, {"a": alive}, columns(), None) == []
+    assert of_posterior(config, fair, {"a": alive}, [], columns()) == []
+    # a training score that is good: it has learned too much of these trials, not too little
+    counts = rng.poisson(0.5, (30, 40, 10))
+    session = Session("a", Split(counts), Split(counts[:8]))
+    null = null_nll(counts) / len(counts)
+    spikes = counts.sum() / len(counts)
+    for bits, expected in ((0.3, set()), (0.0, {"underfit"})):
+        recon = np.full(100, null - bits * spikes * np.log(2))
+        learned = columns(**{"train/recon": recon})
+        assert bits_of_training(config, [session], learned) == pytest.approx(bits, abs=1e-9)
+        poor = {"valid/bits_per_spike": -0.4}
+        assert keys(of_posterior(config, poor, {"a": same}, [session], learned)) == expected
+
+
+def test_overfitting_is_seen_whenever_it_began():
+    """Within the ramps too; by a rise, or by training trials that are explained far better."""
+    rising = np.concatenate([np.linspace(120, 100, 30), np.linspace(100, 130, 70)])
+    ramp = {"ramp/kl": np.linspace(0, 0.5, 100), "ramp/l2": np.linspace(0, 0.5, 100)}
+    found = of_run(Config(), {}, columns(**{"valid/recon": rising}, **ramp))
+    assert keys(found) == {"overfitted"}
+    assert "lowest in epoch 30" in found[0].text
+    noise = np.random.default_rng(0).normal(0, 0.5, 100)
+    assert of_run(Config(), {}, columns(**{"valid/recon": 100 + noise}, **ramp)) == []
+    counts = np.random.default_rng(0).poisson(0.5, (30, 40, 10))
+    session = Session("a", Split(counts), Split(counts))
+    null, spikes = null_nll(counts) / 30, counts.sum() / 30
+    flat = {"valid/recon": np.full(100, null), "train/recon": np.full(100, null - 0.3 * spikes)}
+    found = of_run(Config(), {}, columns(**flat, **ramp), [session])
+    assert keys(found) == {"overfitted"}
+    assert "explained by 0.433 bits/spike, validation trials by 0.000" in found[0].text
+
+
+def test_a_simple_method_that_is_ahead_and_means_that_differ_are_found():
+    rows = {
+        LFADS: {"co_bps": 0.1},
+        MEANS: {"co_bps": -0.2},
+        "smoothing": {"co_bps": 0.3},
+        "constant rate": {"co_bps": -0.01},
+    }
+    table = EvaluationTable([Part("a", "valid", rows, {}, {})])
+    found = {f.key: f for f in of_comparison(table, "valid")}
+    assert found.keys() == {"simple_ahead", "means_differ"}
+    assert "smoothing has 0.300" in found["simple_ahead"].text
+    assert "-0.200" in found["means_differ"].text
+    rows[LFADS]["co_bps"] = -0.1
+    assert keys(of_comparison(table, "valid")) == {"simple_ahead", "below_constant", "means_differ"}
+    rows[LFADS]["co_bps"], rows[MEANS]["co_bps"] = 0.4, 0.39
+    assert of_comparison(table, "valid") == []
+
+
+def test_a_run_without_an_eligible_epoch_is_told():
+    scores = {"chosen_by": "valid/recon_smoothed"}
+    assert keys(of_run(Config(), scores, columns())) == {"not_eligible"}
+    assert of_run(Config(), {"chosen_by": "valid/total"}, columns()) == []
 
 
 def test_unused_inputs_and_initial_conditions_are_named():
@@ -401,13 +465,18 @@ def test_unused_inputs_and_initial_conditions_are_named():
         rates=rng.gamma(2, 0.5, (30, 40, 10)),
         gen_states=np.zeros((30, 40, 5)),
         controller_outputs=inputs,
+        controller_outputs_sd=np.full((30, 40, 2), 0.5),
     )
-    sd = np.full((6, 40, 2), 0.5)
-    np.testing.assert_allclose(used_share(inputs, sd), [0.8, 0], atol=0.02)
+    sd = made.controller_outputs_sd
+    np.testing.assert_allclose(used_share(inputs, sd, 0), [0.8, 0], atol=0.02)
+    # averages over samples scatter, which says nothing of the data
+    scattered = inputs + rng.normal(0, 0.5 / 4, inputs.shape)
+    np.testing.assert_allclose(used_share(scattered, sd, 16), [0.8, 0], atol=0.02)
     config = Config()
     config.model.co_dim = 2
     still = columns(**{"valid/kl_ic": np.zeros(100)})
-    found = {f.key: f for f in of_posterior(config, {}, {"a": made}, still, sd)}
+    config.sampling.num_score_samples = 0
+    found = {f.key: f for f in of_posterior(config, {}, {"a": made}, [], still)}
     assert found.keys() == {"unused_inputs", "unused_ic"}
     assert found["unused_inputs"].title.startswith("1 of 2")
     assert "input 1 " in found["unused_inputs"].text
@@ -425,7 +494,7 @@ def test_saturated_clamps_are_seen(what):
     config = Config()
     config.model.co_dim = 0
     found = of_posterior(
-        config, {}, {"a": posterior(rates=rates, gen_states=states)}, columns(), None
+        config, {}, {"a": posterior(rates=rates, gen_states=states)}, [], columns()
     )
     assert "saturated" in keys(found)
     assert "clamped" in found[-1].title
@@ -455,8 +524,6 @@ def test_training_that_ended_too_soon_is_seen():
     ramp = {"ramp/kl": np.full(100, 0.5)}
     assert keys(of_run(Config(), {}, columns(**low, **ramp))) == {"rate_stopped"}
     assert of_run(Config(), {}, columns(**low)) == []
-    rising = np.concatenate([np.linspace(120, 100, 30), np.linspace(100, 130, 70)])
-    assert keys(of_run(Config(), {}, columns(**{"valid/total": rising}))) == {"overfitted"}
     bad = np.full(100, 100.0)
     bad[7] = np.nan
     found = of_run(Config(), {}, columns(**{"train/total": bad}))

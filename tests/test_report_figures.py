@@ -185,7 +185,7 @@ def test_samples_are_scored_where_the_model_could_not_look(monkeypatch, by):
     monkeypatch.setattr(samples_figure, "push_mean", infer)
     held_out = (1, 3) if by == "held-out" else ()
     spec = SimpleNamespace(held_out=held_out)
-    run = SimpleNamespace(model=SimpleNamespace(sessions={"a": spec}))
+    run = SimpleNamespace(model=SimpleNamespace(sessions={"a": spec}), num_samples=16)
     trials = SimpleNamespace(
         numbers=np.arange(5), truth=rates if by == "truth" else None, is_poisson=True, title="a"
     )

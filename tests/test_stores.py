@@ -66,7 +66,7 @@ def test_data_parameters_and_results_live_in_a_bucket(with_data, call, reports):
     there = {p.removeprefix("lab/runs/first/") for p in with_data.find("lab/runs/first")}
     here = Path("outputs/s3/lab/runs/first")
     assert {"config.yaml", "scores.json", "metrics.csv", "from_the_bucket.csv"} <= there
-    assert "figures/summary.png" in there
+    assert "evaluation.json" in there
     visible = {p.relative_to(here).as_posix() for p in here.rglob("*") if p.is_file()}
     assert there - {mirrors.WRITER} == {n for n in visible if not n.startswith(".")}
     for name in there - {mirrors.WRITER}:

@@ -136,10 +136,12 @@ class Checkpoints(Checkpoint):
             before = self.best.get(WITHIN_RAMPS, math.inf)
             is_lowest = not self.is_eligible and metrics[WITHIN_RAMPS] < before
         if is_lowest:
+            # the first that is eligible takes the place of all before
+            n_kept = 1 if eligible and not self.is_eligible else self.output.max_ckpt_to_keep_lve
             self.since_lowest, self.is_eligible = 0, eligible
             self.best = {k: v for k, v in metrics.items() if k.startswith("valid/")}
             self.best_name = self._name(module, LOWEST)
-            self._save(trainer, module, LOWEST, self.output.max_ckpt_to_keep_lve)
+            self._save(trainer, module, LOWEST, n_kept)
         if eligible and self.patience is not None and self.since_lowest >= self.patience:
             trainer.should_stop = True
 

@@ -24,7 +24,7 @@ _BESIDE_THE_COST = {
     "valid/co_bps": "co-bps {:.3f}",
     "valid/fp_bps": "fp-bps {:.3f}",
     "valid/sample_recon": "never shown {:.1f}",
-    "valid/bits_per_spike": "bits/spike {:.3f}",
+    "valid/bits_per_spike": "bits/spike of seen entries {:.3f}",
 }
 
 

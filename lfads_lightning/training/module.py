@@ -1,6 +1,7 @@
 """Training as a LightningModule: the loss of a step, the optimiser, the learning-rate rule."""
 
 import math
+import warnings
 from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any
@@ -183,6 +184,15 @@ class LFADSModule(pl.LightningModule):
         if self.resumed and self.config.optim.do_reset_learning_rate:
             for group in self.trainer.optimizers[0].param_groups:
                 group["lr"] = self.config.optim.learning_rate_init
+        rate = self.trainer.optimizers[0].param_groups[0]["lr"]
+        if self.resumed and rate < self.config.optim.learning_rate_stop:
+            self.trainer.should_stop = True  # what is left is to score and report it
+            warnings.warn(
+                f"training had ended: the learning rate, {rate:.2g}, is below optim."
+                f"learning_rate_stop={self.config.optim.learning_rate_stop:g}; to go on, set "
+                "optim.do_reset_learning_rate=true, or a lower stop",
+                stacklevel=2,
+            )
 
     def on_validation_epoch_start(self) -> None:
         """Empty the sums."""
