@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import tempfile
 import warnings
 from contextlib import suppress
 from pathlib import Path
@@ -41,6 +42,9 @@ TINY = {
 def pytest_configure(config):
     """Use one thread; let pass the deprecations that only other packages can mend."""
     torch.set_num_threads(1)
+    # what the tests' runs are remembered by is theirs
+    config.state = tempfile.TemporaryDirectory(prefix="lfads-tests-")
+    os.environ["XDG_STATE_HOME"] = config.state.name
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         # started in the background by a shell; what is ignored outside stays ignored, and Ctrl-C is
         # what some tests are about

@@ -21,7 +21,8 @@ from conftest import Result
 
 import lfads_lightning as lfads
 from lfads_lightning import interop, params
-from lfads_lightning.cli.overrides import parsed, prepare
+from lfads_lightning.cli.overrides import prepare
+from lfads_lightning.cli.words import parsed
 from lfads_lightning.files import presets_dir
 
 TRAIN = Path(__file__).parents[1] / "train.py"

@@ -35,10 +35,7 @@ def read_nwb(path: Path, settings: Settings) -> Spikes:
         raise LFADSError(
             f'{path}: reading NWB needs pynwb; pip install "lfads-lightning[nwb]"'
         ) from error
-    if not h5py.is_hdf5(path):
-        raise LFADSError(f"{path}: not an NWB file (it is no HDF5 inside); copy or write it again")
-    try_out(path)
-    _look_at(path)
+    check_nwb(path)
     # reading a column raises these too on broken files
     damage = (AttributeError, IndexError, AssertionError, MemoryError)
     with warnings.catch_warnings(), damage_explained(str(path), *damage):
@@ -49,6 +46,18 @@ def read_nwb(path: Path, settings: Settings) -> Spikes:
             with damage_explained(str(path), Exception):
                 nwb = io.read()
             return _read(path, nwb, settings)
+
+
+def check_nwb(path: Path) -> None:
+    """Refuse what is no NWB file, crashes its reader, leads out of itself or goes in circles.
+
+    Raises:
+        LFADSError: it is such a file.
+    """
+    if not h5py.is_hdf5(path):
+        raise LFADSError(f"{path}: not an NWB file (it is no HDF5 inside); copy or write it again")
+    try_out(path)
+    _look_at(path)
 
 
 def _look_at(path: Path) -> None:
