@@ -1,6 +1,7 @@
 """Shared by the tests: one thread, tiny data, tiny models."""
 
 import os
+import shutil
 import signal
 import sys
 import tempfile
@@ -22,7 +23,8 @@ from lfads_lightning import cli
 from lfads_lightning.config import SessionSpec
 from lfads_lightning.model import native
 from lfads_lightning.model.lfads import LFADS
-from lfads_lightning.params import from_flat
+from lfads_lightning.params import from_flat, read_config
+from lfads_lightning.provenance import places_in, remember
 
 # sizes of a model that runs in milliseconds; all differ, so that no mix-up of two goes unseen
 TINY = {
@@ -70,6 +72,13 @@ def _no_reports(request, monkeypatch):
     """Draw nothing where no one asks for it: figures take longer than a tiny training run."""
     if "reports" not in request.fixturenames:
         monkeypatch.setattr("lfads_lightning.report.finish._report", lambda *args: None)
+
+
+def copied(run, to):
+    """Copy a run's folder, as one that this user has trained on the same data."""
+    shutil.copytree(run, to)
+    remember(to, places=places_in(read_config(Path(to))))
+    return Path(to)
 
 
 class Result(NamedTuple):

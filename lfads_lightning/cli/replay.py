@@ -62,6 +62,8 @@ def _of_a_stranger(folder: Path, typed: Sequence[str]) -> list[str]:
     keys = {o.key_or_group for o in parsed(typed)}
     words = sweeps.command_in(folder)
     kept = [word for word in words if word in _OPTIONS]
+    if options := [word for word in words if word.startswith("-") and word not in _OPTIONS]:
+        raise _says_too_much(options[0], where)
     for override in parsed([word for word in words if word not in _OPTIONS], str(where)):
         key, word = override.key_or_group, str(override.input_line)
         if key == "hydra.sweep.dir":
@@ -97,11 +99,15 @@ def _check(override: Override, word: str, where: Path) -> None:
     plain = override.type is OverrideType.CHANGE and override.package is None and "${" not in word
     number = key in _NUMBERS and type(override.value()) is int
     if not plain or not (ours or number or _starts_jobs(key)):
-        raise LFADSError(
-            f"{where}: says {word}, and you have not run this sweep on this machine; of a sweep "
-            "that was sent to you only parameters and presets are taken; to go on with it, type "
-            "what it asks for yourself, with hydra.sweep.dir=" + shlex.quote(str(where.parent))
-        )
+        raise _says_too_much(word, where)
+
+
+def _says_too_much(word: str, where: Path) -> LFADSError:
+    return LFADSError(
+        f"{where}: says {word}, and you have not run this sweep on this machine; of a sweep that "
+        "was sent to you only parameters and presets are taken; to go on with it, type what it "
+        f"asks for yourself, with hydra.sweep.dir={shlex.quote(str(where.parent))}"
+    )
 
 
 def _says_where(override: Override) -> bool:

@@ -55,7 +55,9 @@ def check_nwb(path: Path) -> None:
         LFADSError: it is such a file.
     """
     if not h5py.is_hdf5(path):
-        raise LFADSError(f"{path}: not an NWB file (it is no HDF5 inside); copy or write it again")
+        raise LFADSError(
+            f"{path}: is not an NWB file (it is no HDF5 inside); copy or write it again"
+        )
     try_out(path)
     _look_at(path)
 
