@@ -18,6 +18,7 @@ from lfads_lightning.inference.trained import Arrays, Trained, load
 from lfads_lightning.lock import run_lock
 from lfads_lightning.mirrors import mirrored, open_run
 from lfads_lightning.params import from_flat, read_params_file
+from lfads_lightning.provenance import check_file_of_parameters, places_in, remember
 from lfads_lightning.report.finish import finish
 from lfads_lightning.report.tensorboard import Figures
 from lfads_lightning.search.run import run_search
@@ -86,6 +87,8 @@ def fit(
     """
     file = parameters.get("params_file")
     from_file = read_params_file(file) if file is not None else {}
+    if file is not None:
+        check_file_of_parameters(file, from_file, parameters, lambda name, at: f"{name}={at!r}")
     config = from_flat(parameters, "fit", base=from_flat(from_file))
     if drawn := drawn_settings(config):
         config = from_flat(from_file | drawn | parameters, "fit")
@@ -165,6 +168,7 @@ def _hold_out(by_key: dict[str, dict[str, Any]], fraction: float) -> None:
 def train_sessions(config: Config, sessions: list[Session], folder: Path) -> Trained:
     """Train or search, score and draw: where ``kind=train`` and :func:`fit` both end."""
     with mirrored(folder):
+        remember(folder, places=places_in(config))
         if config.search.algorithm is Algorithm.pbt:
             return run_search(config, sessions, folder)
         every = config.trainer.plot_every_n_epochs

@@ -7,13 +7,14 @@ import shlex
 import shutil
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import wraps
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NoReturn, ParamSpec, TypeVar
 
-from lfads_lightning.config import LFADSError
+from lfads_lightning.config import LFADSError, one_line
 from lfads_lightning.signals import EXIT_INTERRUPTED, end_the_program
 
 P = ParamSpec("P")
@@ -31,7 +32,7 @@ def command(main: Callable[P, R]) -> Callable[P, R]:
 
     @wraps(main)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _imports_not_from_here():
             warnings.showwarning = show_warning
             try:
                 with end_the_program():
@@ -48,6 +49,22 @@ def command(main: Callable[P, R]) -> Callable[P, R]:
                 raise SystemExit(1) from None
 
     return wrapped
+
+
+@contextmanager
+def _imports_not_from_here() -> Iterator[None]:
+    """Keep processes that this one starts from importing what lies in the working folder.
+
+    Python does so by default (from 3.11 on it can be told not to), and the folder may be one that
+    was sent to somebody, with a ``multiprocessing.py`` in it.
+    """
+    before = os.environ.get("PYTHONSAFEPATH")
+    os.environ["PYTHONSAFEPATH"] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["PYTHONSAFEPATH"]
 
 
 def add_version(parser: argparse.ArgumentParser) -> None:
@@ -127,4 +144,4 @@ def fail(error: LFADSError, status: int = 2) -> NoReturn:
 def show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
     """Print a warning as one line; takes the place of ``warnings.showwarning``."""
     if issubclass(category, UserWarning):  # the libraries' deprecations are not the user's
-        print(f"warning: {message}", file=sys.stderr)
+        print(f"warning: {one_line(str(message))}", file=sys.stderr)

@@ -13,14 +13,20 @@ from enum import Enum
 from typing import Any, NamedTuple
 
 MAX_INT = sys.maxsize
+MOST_AT_ONCE = 1024  # threads or processes: a config that was sent shall not take a machine down
+
+
+def one_line(text: str) -> str:
+    """Return a text as one line: names in files may hold line ends and terminals' commands."""
+    return "".join(c if c.isprintable() else " " for c in text)
 
 
 class LFADSError(ValueError):
     """A mistake the user can mend; says where, what was found, what is expected, what to do."""
 
     def __str__(self) -> str:
-        """Return one line: names in somebody's file may hold line ends and terminals' commands."""
-        return "".join(c if c.isprintable() else " " for c in super().__str__())
+        """Return one line."""
+        return one_line(super().__str__())
 
 
 class SessionSpec(NamedTuple):
@@ -368,7 +374,11 @@ class TrainerConfig:
 
     device: str = _p("gpu:0", "gpu:N, cuda:N, mps or cpu:0; falls back to the CPU with a warning.")
     num_devices: int = _p(
-        1, "GPUs, or processes on the CPU, that share each batch (DDP).", ours=True, ge=1
+        1,
+        "GPUs, or processes on the CPU, that share each batch (DDP).",
+        ours=True,
+        ge=1,
+        le=MOST_AT_ONCE,
     )
     max_epochs: int | None = _p(
         None, "Stop after this many epochs; null: when the learning rate says so.", ours=True, ge=1
@@ -414,7 +424,9 @@ class TrainerConfig:
         "triton: CUDA kernels (float32); auto: native or triton, where it can be had.",
         ours=True,
     )
-    num_threads: int = _p(1, "CPU threads; more pay only on idle cores.", ours=True, ge=1)
+    num_threads: int = _p(
+        1, "CPU threads; more pay only on idle cores.", ours=True, ge=1, le=MOST_AT_ONCE
+    )
     plot_every_n_epochs: int | None = _p(
         None,
         "Epochs between sets of figures in TensorBoard; 0: never; null: one figure after the "
@@ -464,6 +476,7 @@ class SearchConfig:
         "Members that train at once; null: as many as CPU cores, or 1 on a GPU.",
         ours=True,
         ge=1,
+        le=MOST_AT_ONCE,
     )
     ray_address: str | None = _p(
         None, "Ray cluster to join, auto or ray://HOST:PORT; null: this machine alone.", ours=True

@@ -85,6 +85,21 @@ def parsed_json(content: bytes, where: str) -> Any:
         raise LFADSError(f"{where}: is not JSON ({' '.join(str(error).split())[:200]})") from error
 
 
+def as_cell(value: Any) -> Any:
+    """Return what a CSV table has in a cell: a text that a spreadsheet would compute stays a text.
+
+    ``=HYPERLINK(…)`` gets an apostrophe before it; numbers stay as they are.
+    """
+    text = "" if value is None else str(value)
+    if isinstance(value, int | float) or not text.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return value
+    try:
+        float(text)
+        return value
+    except ValueError:
+        return f"'{text}"
+
+
 def read_rows(path: Path) -> list[dict[str, str]]:
     """Return the rows of a CSV table by column, as far as they can be read; none without a file."""
     rows: list[dict[str, str]] = []

@@ -14,10 +14,11 @@ import numpy as np
 from lfads_lightning.commands import add_version, command, to_train
 from lfads_lightning.config import Kind, LFADSError
 from lfads_lightning.copies import local_copies, within
-from lfads_lightning.data.session_files import own_dataset
-from lfads_lightning.files import whole_file
+from lfads_lightning.data.session_files import damage_explained, own_dataset
+from lfads_lightning.files import check_name, whole_file
 from lfads_lightning.mirrors import mirrored, open_run
 from lfads_lightning.nwb_export import MERGED, RunFile, write_nwb
+from lfads_lightning.provenance import check_link
 from lfads_lightning.stores import is_url, path_or_address
 
 FORMATS = ("nwb", "mat", "npz")
@@ -99,7 +100,8 @@ def _export(
     paths = []
     for (session, kind), parts in groups.items():
         path = folder / f"model_runs_{session}_{kind}.nwb"
-        write_nwb(path, parts, nwb, session_start_time)
+        with damage_explained(str(parts[0].path), AttributeError, IndexError):
+            write_nwb(path, parts, nwb, session_start_time)
         paths.append(path)
     return paths
 
@@ -108,7 +110,11 @@ def _results(source: Path) -> list[RunFile]:
     """Read the results in a folder, or one file of them."""
     if not source.exists():
         raise LFADSError(f"{source}: no such file or folder; give a run's folder")
-    paths = sorted(source.glob("*.h5")) if source.is_dir() else [source]
+    paths = [source]
+    if source.is_dir():
+        paths = sorted(source.glob("*.h5"))
+        for path in paths:
+            check_link(path, source)
     found = [file for path in paths if (file := _read(path)) is not None]
     if not found:
         raise LFADSError(
@@ -130,8 +136,14 @@ def _read(path: Path) -> RunFile | None:
                 raise LFADSError(
                     f"{path}: does not say its {' and '.join(missing)}; run the kind again"
                 )
+            for name in said:
+                check_name(attributes[name], str(path), f"a {name}")
             arrays, about = {}, {}
             for name in file:
+                if not name.isidentifier() or name in ("file", "allow_pickle"):  # NumPy's own words
+                    raise LFADSError(
+                        f"{path}: {ascii(name)[:80]} is no result of a kind; remove it"
+                    )
                 dataset = own_dataset(file, name, f"{path}: {name}")
                 text = h5py.check_string_dtype(dataset.dtype) is not None
                 arrays[name] = np.asarray(dataset.asstr()[()], dtype=str) if text else dataset[()]

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import h5py
 
 BEST = "best"  # of a search's folder: the run of its best member
+MAX_NAME_BYTES = 150  # of a session: its output files add some seventy, and 255 are allowed
 _TEMPORARY = ".tmp"  # the end of a temporary file's name
 _FORGOTTEN_S = 86400.0  # a temporary file untouched for so long is no one's any more
 
@@ -25,6 +26,32 @@ def presets_dir() -> Path:
     """Return the folder of presets: inside the installed package, or beside it in a checkout."""
     inside = Path(__file__).parent / "conf"
     return inside if inside.is_dir() else Path(__file__).parents[1] / "conf"
+
+
+def is_name(given: object) -> bool:
+    """Return whether something can be part of a file's name, and leads nowhere."""
+    is_text = isinstance(given, str) and given.isprintable() and not set(given) & set("/\\")
+    return is_text and len(str(given).encode(errors="replace")) <= MAX_NAME_BYTES
+
+
+def check_name(name: object, where: str, what: str = "a session") -> str:
+    """Return a name that stands in a file and becomes part of file names, HDF5 keys and figures.
+
+    Args:
+        name: of anybody's making.
+        where: it stands.
+        what: is called so.
+
+    Raises:
+        LFADSError: it is no text, or holds a slash, a control character or bytes that are no text,
+            or is too long.
+    """
+    if not is_name(name):
+        raise LFADSError(
+            f"{where}: cannot be {what} of the name {ascii(name)[:80]}; expected "
+            f"printable text without slashes, {MAX_NAME_BYTES} bytes at most; rename it"
+        )
+    return str(name)
 
 
 def run_in(folder: Path) -> Path:

@@ -4,9 +4,10 @@ A run trains in ``outputs/s3/bucket/prefix`` under the working folder, and is co
 after each periodic checkpoint and at its end. The local folder stays, so that a run whose store
 does not answer has lost nothing.
 
-``.store.json`` in the local folder says where it belongs, and which state of each file the store
-has. ``.writer.json`` in the store says which local folder wrote there last, so that two machines
-never mix one run's files.
+Where a local folder belongs, and which state of each file the store has, is kept in this user's
+records (``provenance.py``), never in the folder: whoever sent one could name any address there.
+``.writer.json`` in the store says which local folder wrote there last, so that two machines never
+mix one run's files.
 """
 
 import json
@@ -18,14 +19,15 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from lfads_lightning.commands import override, to_train
 from lfads_lightning.config import LFADSError
-from lfads_lightning.documents import parsed_json, read_json
-from lfads_lightning.files import whole_file
+from lfads_lightning.documents import parsed_json
+from lfads_lightning.provenance import STORE, check_links, record_of, remember
 from lfads_lightning.stores import Store, StoreError, is_url
 
-STATE, WRITER = ".store.json", ".writer.json"
+WRITER = ".writer.json"
 
 
 def local_run(path: str | Path) -> Path:
@@ -42,11 +44,14 @@ def open_run(path: str | Path) -> Path:
     A plain path is returned as it is.
 
     Raises:
-        LFADSError: the store does not answer, or both copies went on since they were last alike.
+        LFADSError: the store does not answer, or both copies went on since they were last alike; a
+            link leads out of the folder.
     """
+    folder = local_run(path)
+    check_links(folder)
     if not is_url(path):
-        return Path(path)
-    mirror = Mirror(local_run(path), str(path))
+        return folder
+    mirror = Mirror(folder, str(path))
     mirror.pull()
     return mirror.folder
 
@@ -56,19 +61,13 @@ class Mirror:
 
     Args:
         folder: the local one.
-        url: of the store; null: as the folder's ``.store.json`` says.
+        url: of the store; null: as the record of the folder says.
     """
 
     def __init__(self, folder: Path, url: str | None = None) -> None:
         self.folder = folder
-        try:
-            self.state = read_json(folder / STATE)
-            if not isinstance(self.state, dict) or not {"url", "id", "files"} <= self.state.keys():
-                raise LFADSError(f"{folder / STATE}: is no record of a store")
-        except FileNotFoundError:
-            self.state = {"url": url, "id": uuid.uuid4().hex, "before": None, "files": {}}
-        except ValueError as error:
-            raise LFADSError(f"{error}; remove it") from error
+        new: dict[str, Any] = {"url": url, "id": uuid.uuid4().hex, "before": None, "files": {}}
+        self.state: dict[str, Any] = record_of(folder).get(STORE, new)
         self.store = Store(url or self.state["url"])
 
     def pull(self) -> None:
@@ -147,19 +146,21 @@ class Mirror:
         files = {}
         for path in sorted(self.folder.rglob("*")):
             relative = path.relative_to(self.folder)
+            if path.is_symlink():
+                continue  # one that leads out would give away what it leads to
             if path.is_file() and not any(part.startswith(".") for part in relative.parts):
                 stat = path.stat()
                 files[relative.as_posix()] = [stat.st_size, stat.st_mtime_ns]
         return files
 
     def _write_state(self) -> None:
-        with whole_file(self.folder / STATE) as path:
-            path.write_text(json.dumps(self.state))
+        self.folder.mkdir(parents=True, exist_ok=True)
+        remember(self.folder, store=self.state)
 
 
 def mirror_of(folder: Path) -> Mirror | None:
     """Return the mirror of a run's folder; None where it belongs to no store."""
-    return Mirror(folder) if (folder / STATE).is_file() else None
+    return Mirror(folder) if STORE in record_of(folder) else None
 
 
 @contextmanager

@@ -12,6 +12,7 @@ import numpy as np
 from lfads_lightning.config import LFADSError
 from lfads_lightning.documents import read_document
 from lfads_lightning.files import whole_hdf5
+from lfads_lightning.recordings.nwb import check_nwb
 
 MODULE = "lfads"
 MERGED = "merged"  # the split of what lfads-merge writes
@@ -90,6 +91,7 @@ def write_nwb(
 def _opened(base: Path, reader: Any) -> Any:
     if not base.is_file():
         raise LFADSError(f"{base}: no such file; nwb is the recording that the results are of")
+    check_nwb(base)  # somebody may have sent it
     try:
         return reader(str(base), "r")
     except (OSError, TypeError, ValueError) as error:

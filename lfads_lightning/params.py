@@ -17,7 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from lfads_lightning.commands import not_interpolated, program
 from lfads_lightning.config import Config, LFADSError
 from lfads_lightning.documents import MAX_BYTES, read_document, shown
-from lfads_lightning.files import whole_file
+from lfads_lightning.files import is_name, whole_file
 from lfads_lightning.stores import is_url, read_text
 
 # Written by the original into its hyper-parameter file beside the parameters; derived from data.
@@ -303,7 +303,7 @@ def check(config: Config) -> list[str]:
         ),
         *(
             (
-                bool(re.search(r"[\\/]", value)),
+                not is_name(value),
                 f"output.{name}={value!r}: must be a name, not a path; output.lfads_save_dir is "
                 "the folder",
             )

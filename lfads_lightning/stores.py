@@ -3,6 +3,7 @@
 Session files and parameter files are fetched and read; runs that live there: ``mirrors.py``.
 """
 
+import inspect
 import logging
 import re
 import sys
@@ -24,6 +25,11 @@ Result = TypeVar("Result")
 # their objects appear whole or not at all; elsewhere a copy is renamed once it is there
 _OBJECT_STORES = {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oci", "oss", "memory"}
 _EXTRAS = {"s3": "s3", "s3a": "s3"}
+# what fsspec has names for beside: this machine's own files and memory, and wrappings of others
+NO_STORES = {
+    "blockcache", "cached", "data", "dir", "file", "filecache", "generic", "git", "jar",
+    "libarchive", "local", "memory", "reference", "simplecache", "tar", "zip",
+}  # fmt: skip
 _NO_USE_TO_TRY_AGAIN = {
     "NoCredentialsError",
     "PartialCredentialsError",
@@ -60,6 +66,11 @@ class Store:
         self.protocol, _, path = url.partition("://")
         path = path.rstrip("/")
         self.url = f"{self.protocol}://{path}"
+        if self.protocol in NO_STORES or "::" in url:
+            raise LFADSError(
+                f"{url}: is no address of a store; expected s3://BUCKET/PREFIX, gs://, …, or the "
+                "path of a folder without any ://"
+            )
         if not path or ".." in PurePosixPath(path).parts:
             raise LFADSError(f"{url}: expected {self.protocol}://BUCKET/PREFIX, without '..'")
         import fsspec
@@ -72,15 +83,29 @@ class Store:
             limits = {"connect_timeout": 5, "read_timeout": 60}
             options = {"config_kwargs": limits | {"retries": {"total_max_attempts": 1}}}
         try:
+            more = _required(fsspec.get_filesystem_class(self.protocol))
+            if more:
+                raise LFADSError(
+                    f"{url}: {self.protocol}:// takes more than an address ({', '.join(more)}); "
+                    "expected s3://, gs://, …, or the path of a folder"
+                )
             self.fs = fsspec.filesystem(self.protocol, use_listings_cache=False, **options)
         except ImportError as error:
             extra = _EXTRAS.get(self.protocol)
             found = f'pip install "lfads-lightning[{extra}]"' if extra else f"({error})"
             raise LFADSError(f"{url}: needs a package that is not installed: {found}") from error
+        except LFADSError:
+            raise
         except ValueError as error:
             raise LFADSError(
                 f"{url}: {self.protocol}:// is no store that fsspec knows; expected s3://, gs://, "
                 "…, or the path of a folder"
+            ) from error
+        except Exception as error:  # a library or a token is missing: each says it in its way
+            raise LFADSError(
+                f"{url}: {self.protocol}:// cannot be opened by its address "
+                f"({' '.join(str(error).split())[:200] or type(error).__name__}); expected s3://, "
+                "gs://, …, or the path of a folder"
             ) from error
         if self.protocol in ("s3", "s3a"):
             self.fs.retries = 1
@@ -196,6 +221,13 @@ class Store:
                 print(f"{self.url}: {reason}; next try in {wait:g} s", file=sys.stderr, flush=True)
                 time.sleep(wait)
         raise AssertionError
+
+
+def _required(filesystem: type) -> list[str]:
+    """Return what a file system must be told beside an address: host, token and so on."""
+    options = list(inspect.signature(filesystem.__init__).parameters.values())[1:]  # type: ignore[misc]
+    named = [p for p in options if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    return [p.name for p in named if p.default is p.empty]
 
 
 def read_text(url: str) -> str:

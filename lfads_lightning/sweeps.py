@@ -1,6 +1,7 @@
 """A sweep's folder: its command, its jobs' settings, the ranked table, going on where it was cut.
 
-FOLDER/sweep.yaml       the command line, and where it was typed
+FOLDER/sweep.yaml       the command line, and where it was typed; to be read: what is replayed is
+                        this user's own record of it (provenance.py)
 FOLDER/results.csv      jobs by criterion, lowest first
 FOLDER/<number>/        an ordinary run's folder, and job.yaml: the job's settings
 """
@@ -18,14 +19,16 @@ from typing import Any, NamedTuple
 import yaml
 
 from lfads_lightning.commands import override, to_train
-from lfads_lightning.config import LFADSError
-from lfads_lightning.documents import read_document, read_json
+from lfads_lightning.config import LFADSError, one_line
+from lfads_lightning.documents import as_cell, read_document, read_json
 from lfads_lightning.files import BEST, whole_file
 from lfads_lightning.lock import run_lock
+from lfads_lightning.provenance import PLACES, remember
 from lfads_lightning.signals import Preempted
 
 COMMAND, JOB, ERROR, RESULTS = "sweep.yaml", "job.yaml", "error.txt", "results.csv"
 REPORT = "report.html"
+ELSEWHERE = (*PLACES, "launcher")  # of settings, those that say where a job's data are, or itself
 _COLUMNS_SHOWN = 6
 
 
@@ -55,6 +58,7 @@ def recorded(folder: Path, argv: Sequence[str], report: Callable[[Path], None]) 
     with run_lock(folder):
         with whole_file(folder / COMMAND) as path:
             path.write_text(yaml.safe_dump({"argv": list(argv), "cwd": str(Path.cwd())}))
+        remember(folder, argv=list(argv), cwd=str(Path.cwd()))
         try:
             yield
         finally:
@@ -74,33 +78,28 @@ def recorded(folder: Path, argv: Sequence[str], report: Callable[[Path], None]) 
         raise SystemExit(1)
 
 
-def command_of(folder: Path) -> list[str]:
-    """Return the command line of a sweep, made to continue in its folder.
-
-    The working folder becomes the one where it was typed.
+def command_in(folder: Path) -> list[str]:
+    """Return the command line that a sweep's folder names, whoever wrote it there.
 
     Raises:
-        LFADSError: ``sweep.yaml`` is damaged, or that folder is gone.
+        LFADSError: ``sweep.yaml`` is damaged.
     """
     path = folder / COMMAND
     try:
         given = read_document(path.read_bytes(), str(path))
-        argv, cwd = [str(word) for word in given["argv"]], str(given["cwd"])
+        return [str(word) for word in given["argv"]]
     except LFADSError:
         raise
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise LFADSError(f"{path}: is no record of a sweep ({error}); start it anew") from error
-    absolute = folder.resolve()
-    try:
-        os.chdir(cwd)
-    except OSError as error:
-        raise LFADSError(
-            f"{path}: the sweep was started in {cwd}, which cannot be entered ({error.strerror})"
-        ) from error
+
+
+def continued(argv: Sequence[str], folder: Path) -> list[str]:
+    """Return a sweep's command line, made to continue in its folder."""
     kept = [word for word in argv if not word.startswith("hydra.sweep.dir=")]
     overrides = [i for i, word in enumerate(kept) if "=" in word and not word.startswith("-")]
     at = overrides[0] if overrides else len(kept)  # argparse wants overrides in one row
-    return [*kept[:at], dir_word(absolute), *kept[at:]]
+    return [*kept[:at], dir_word(folder.resolve()), *kept[at:]]
 
 
 def dir_word(folder: Path) -> str:
@@ -124,7 +123,7 @@ def begin_job(folder: Path, settings: dict[str, Any]) -> float | None:
         return None
     except LFADSError as error:
         raise LFADSError(f"{error}; delete it to run the job again") from error
-    if before != plain:
+    if _what_is_done(before) != _what_is_done(plain):
         raise LFADSError(
             f"{folder}: holds a job with {_words(before)}, this one has {_words(plain)}; give the "
             "sweep a folder of its own, hydra.sweep.dir=FOLDER"
@@ -132,6 +131,13 @@ def begin_job(folder: Path, settings: dict[str, Any]) -> float | None:
     (folder / ERROR).unlink(missing_ok=True)
     scores = _scores(folder)
     return None if scores is None else _criterion(scores)
+
+
+def _what_is_done(settings: Any) -> Any:
+    """Return a job's settings without those that say where: elsewhere the same job goes on."""
+    if not isinstance(settings, dict):
+        return settings
+    return {k: v for k, v in settings.items() if str(k).rpartition(".")[2] not in ELSEWHERE}
 
 
 def fail_job(folder: Path, settings: dict[str, Any], error: LFADSError) -> float:
@@ -198,18 +204,19 @@ def write_results(folder: Path, jobs: Sequence[Job]) -> None:
     names = list(dict.fromkeys(name for job in jobs for name in job.settings))
     with whole_file(folder / RESULTS) as path, path.open("w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(["rank", "job", "status", "criterion", *names, "folder"])
+        writer.writerow(map(as_cell, ["rank", "job", "status", "criterion", *names, "folder"]))
         for rank, job in enumerate(jobs, 1):
             values = [job.settings.get(name, "") for name in names]
             criterion = "" if math.isinf(job.criterion) else job.criterion
-            writer.writerow([rank, job.number, job.status, criterion, *values, job.folder])
+            row = [rank, job.number, job.status, criterion, *values, job.folder]
+            writer.writerow(map(as_cell, row))
 
 
 def table(jobs: Sequence[Job]) -> str:
     """Return the jobs as lines for the terminal, with the settings that differ."""
     names = list(dict.fromkeys(name for job in jobs for name in job.settings))
     varied = [n for n in names if len({str(job.settings.get(n)) for job in jobs}) > 1]
-    columns = ["rank", "job", "criterion", *varied[:_COLUMNS_SHOWN]]
+    columns = ["rank", "job", "criterion", *map(_short, varied[:_COLUMNS_SHOWN])]
     rows = [
         [
             str(rank),
@@ -227,10 +234,10 @@ def table(jobs: Sequence[Job]) -> str:
 
 
 def _short(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return f"{value:.4g}" if isinstance(value, float) else one_line(str(value))
 
 
 def _words(settings: Any) -> str:
     if not isinstance(settings, dict) or not settings:
         return "no settings"
-    return ", ".join(f"{name}={value}" for name, value in settings.items())
+    return one_line(", ".join(f"{name}={value}" for name, value in settings.items()))

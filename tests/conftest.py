@@ -1,8 +1,10 @@
 """Shared by the tests: one thread, tiny data, tiny models."""
 
 import os
+import shutil
 import signal
 import sys
+import tempfile
 import warnings
 from contextlib import suppress
 from pathlib import Path
@@ -21,7 +23,8 @@ from lfads_lightning import cli
 from lfads_lightning.config import SessionSpec
 from lfads_lightning.model import native
 from lfads_lightning.model.lfads import LFADS
-from lfads_lightning.params import from_flat
+from lfads_lightning.params import from_flat, read_config
+from lfads_lightning.provenance import places_in, remember
 
 # sizes of a model that runs in milliseconds; all differ, so that no mix-up of two goes unseen
 TINY = {
@@ -41,6 +44,9 @@ TINY = {
 def pytest_configure(config):
     """Use one thread; let pass the deprecations that only other packages can mend."""
     torch.set_num_threads(1)
+    # what the tests' runs are remembered by is theirs
+    config.state = tempfile.TemporaryDirectory(prefix="lfads-tests-")
+    os.environ["XDG_STATE_HOME"] = config.state.name
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         # started in the background by a shell; what is ignored outside stays ignored, and Ctrl-C is
         # what some tests are about
@@ -66,6 +72,13 @@ def _no_reports(request, monkeypatch):
     """Draw nothing where no one asks for it: figures take longer than a tiny training run."""
     if "reports" not in request.fixturenames:
         monkeypatch.setattr("lfads_lightning.report.finish._report", lambda *args: None)
+
+
+def copied(run, to):
+    """Copy a run's folder, as one that this user has trained on the same data."""
+    shutil.copytree(run, to)
+    remember(to, places=places_in(read_config(Path(to))))
+    return Path(to)
 
 
 class Result(NamedTuple):

@@ -58,7 +58,8 @@ def test_all_parts_of_the_package_are_looked_at():
 
 @pytest.mark.parametrize("name", of("model/"))
 def test_model_imports_torch_alone(name):
-    allowed = ["torch", f"{OURS}.config", f"{OURS}.model", *sys.stdlib_module_names]
+    allowed = ["torch", f"{OURS}.config", f"{OURS}.private", f"{OURS}.model"]
+    allowed += sys.stdlib_module_names
     if "/triton_" in name:
         allowed.append("triton")
     strangers = {m for m in imported(name) if not inside(m, *allowed) and m != OURS}
@@ -71,8 +72,9 @@ def test_hydra_is_known_to_the_command_line_alone(name):
     assert uses_hydra == (name in of("cli/") and not name.endswith("__init__.py"))
 
 
-def test_config_imports_the_standard_library_alone():
-    modules = imported(f"{OURS}/config.py")
+@pytest.mark.parametrize("name", ["config.py", "private.py"])
+def test_what_the_model_knows_imports_the_standard_library_alone(name):
+    modules = imported(f"{OURS}/{name}")
     assert {m for m in modules if not inside(m, *sys.stdlib_module_names)} == set()
 
 

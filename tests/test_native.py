@@ -1,8 +1,11 @@
 """The native recurrence is the reference recurrence: same numbers and gradients; its refusals."""
 
+import os
+
 import pytest
 import torch
 
+from lfads_lightning import private
 from lfads_lightning.config import (
     Feedback,
     LFADSError,
@@ -163,6 +166,58 @@ def test_native_asked_for_without_a_compiler_is_an_error(no_compiler):
 
 def test_reference_asked_for_needs_nothing(no_compiler):
     assert recurrences.choose(Recurrence.reference) is recurrences.REFERENCE
+
+
+@pytest.fixture
+def fresh_cache(native_passes, monkeypatch, tmp_path):
+    """The kernel in a cache of its own."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    native.library.cache_clear()
+    native.library()
+    native.library.cache_clear()
+    (kernel,) = (tmp_path / "lfads-lightning").glob("*.so")
+    yield kernel
+    native.library.cache_clear()
+
+
+@pytest.mark.parametrize("share", [0, 0.5, 0.999])
+def test_a_damaged_kernel_is_built_anew(fresh_cache, share):
+    whole = fresh_cache.read_bytes()
+    fresh_cache.write_bytes(whole[: int(len(whole) * share)])
+    native.library()  # it would be a bus error
+    assert len(next(fresh_cache.parent.glob("*.so")).read_bytes()) == len(whole)
+
+
+def test_a_kernel_that_others_could_have_written_is_built_anew(fresh_cache, capsys):
+    fresh_cache.chmod(0o777)
+    fresh_cache.parent.chmod(0o777)
+    capsys.readouterr()
+    native.library()
+    assert "Building the native kernel" in capsys.readouterr().err
+    assert fresh_cache.parent.stat().st_mode & 0o022 == 0
+    native.library.cache_clear()
+    native.library()
+    assert capsys.readouterr().err == ""  # and kept
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid"), reason="users of POSIX systems")
+def test_the_cache_of_another_user_is_left_alone(monkeypatch, tmp_path):
+    (tmp_path / private.NAME).mkdir()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path / "temporary"))
+    monkeypatch.setattr(os, "getuid", lambda: 54321)
+    with pytest.raises(private.NotPrivate, match="belongs to another user"):
+        private.private_folder("XDG_CACHE_HOME", ".cache")
+
+
+def test_a_user_without_a_home_has_a_cache_among_temporary_files(monkeypatch, tmp_path):
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr("pathlib.Path.home", lambda: (_ for _ in ()).throw(RuntimeError))
+    monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
+    folder = private.private_folder("XDG_CACHE_HOME", ".cache")
+    assert folder.is_relative_to(tmp_path)
+    assert folder.parent.stat().st_mode & 0o777 == folder.stat().st_mode & 0o777 == 0o700
 
 
 def test_a_compiler_that_fails_says_so(monkeypatch, tmp_path):

@@ -10,7 +10,7 @@ import pytest
 from hydra.core.global_hydra import GlobalHydra
 
 import lfads_lightning as lfads
-from lfads_lightning import params
+from lfads_lightning import params, stores
 from lfads_lightning.cli.overrides import prepare
 from lfads_lightning.cli.settings import settings_text
 from lfads_lightning.recordings import check_command, keys, prepare_command
@@ -37,6 +37,7 @@ def test_command_is_understood(command, tmp_path, monkeypatch, new_config):
         params.write_config(new_config(), tmp_path / folder)
     (tmp_path / "my_params.yaml").write_text("co_dim: 3")
     bucket = fsspec.filesystem("memory")  # in place of S3
+    monkeypatch.setattr(stores, "NO_STORES", set())
     bucket.pipe_file("/lab/mine.yaml", b"co_dim: 3")
     bucket.pipe_file("/lab/runs/a/config.yaml", (tmp_path / "RUN/config.yaml").read_bytes())
     GlobalHydra.instance().clear()

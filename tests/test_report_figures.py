@@ -14,7 +14,7 @@ from lfads_lightning.metrics import co_bps
 from lfads_lightning.report import samples_figure
 from lfads_lightning.report.inputs import within_variance
 from lfads_lightning.report.population import drawings_of
-from lfads_lightning.report.style import render
+from lfads_lightning.report.style import Drawing, new_figure, render, styled
 from lfads_lightning.report.trials import shown_trials
 
 # --- figures around an event ---
@@ -63,12 +63,31 @@ def test_event_is_marked_wherever_time_is_an_axis(around_event):
             assert marks(ax) == [0.0], name
             assert ax.get_xlim()[0] < 0 < ax.get_xlim()[1], name
     named, (first, *_) = around_event(event=f"$\\cue$ at {'x' * 50}")  # no formula, and cut short
-    assert named.time_label == f"time from \\$\\cue\\$ at {'x' * 19}… (s)"
+    assert named.time_label == f"time from $\\cue$ at {'x' * 19}… (s)"
     assert render(first).png
     captions = {d.name: d.caption for d in drawings}
     assert all("Dashed: the event, which" in captions[name] for name in found)
     factors = next(d for d in drawings if d.name == "factors")
     assert "a diamond at the event" in factors.figure.axes[0].get_title()
+
+
+def test_no_name_is_a_formula():
+    """Neither in what is drawn at once nor in ticks, which are made when a figure is saved."""
+
+    @styled
+    def draw():
+        figure = new_figure(3, 3)
+        ax = figure.subplots()
+        ax.plot([1, 1e4], [1, 1e4], label="$m_{$")
+        ax.set(title="$a_{$", xlabel="a $\\frac$ b", xscale="log", yscale="log")
+        ax.legend()
+        return Drawing("x", "x", figure, "x", "x")
+
+    drawing = draw()
+    assert render(drawing).png
+    ax = drawing.figure.axes[0]
+    assert "1000" in [t.get_text() for t in ax.get_xticklabels()]
+    assert not any("$" in t.get_text() for t in [*ax.get_xticklabels(), *ax.get_yticklabels()])
 
 
 @pytest.mark.parametrize(

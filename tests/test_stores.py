@@ -320,8 +320,20 @@ def test_run_that_fails_is_copied_too(mirror, bucket):
     assert "log.csv" in names(bucket)
 
 
+def test_store_that_a_folder_names_is_none(mirror, tmp_path):
+    folder = tmp_path / "sent"
+    folder.mkdir()
+    state = {"url": "s3://lab/run", "id": "x", "before": None, "files": {}}
+    (folder / ".store.json").write_text(json.dumps(state))
+    assert mirrors.mirror_of(folder) is None
+    shutil.copy(mirror.folder / ".run_id", folder)  # nor does a number that was given away
+    assert mirrors.mirror_of(folder) is None
+    assert mirrors.mirror_of(mirror.folder).store.url == "s3://lab/run"
+
+
 def test_other_stores_follow(tmp_path, monkeypatch):
     """A store without whole-object writes gets a copy under another name first."""
+    monkeypatch.setattr(stores, "NO_STORES", set())  # a folder in place of one
     mirror = mirrors.Mirror(tmp_path / "here", f"file://{tmp_path}/disk/run")
     mirror.pull()
     (mirror.folder / "figures").mkdir()
@@ -384,6 +396,9 @@ def test_missing_extra_and_unknown_protocol(call, monkeypatch):
     monkeypatch.delitem(sys.modules["fsspec.registry"]._registry, "s3", raising=False)
     refused(call("data.data_dir=s3://lab/data"), 'pip install "lfads-lightning[s3]"')
     refused(call("data.data_dir=nfs4://lab/data"), "nfs4:// is no store")
+    for url in ("file:///tmp/x", "zip://a/b", "memory://a", "simplecache://a/b"):
+        refused(call(f"data.data_dir={url}"), "is no address of a store")
+    refused(call("data.data_dir=ftp://host/x"), "ftp:// takes more than an address (host)")
     refused(call("data.data_dir=s3://"), "expected s3://BUCKET/PREFIX")
 
 

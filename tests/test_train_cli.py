@@ -17,11 +17,12 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from conftest import Result
+from conftest import Result, copied
 
 import lfads_lightning as lfads
 from lfads_lightning import interop, params
-from lfads_lightning.cli.overrides import parsed, prepare
+from lfads_lightning.cli.overrides import prepare
+from lfads_lightning.cli.words import parsed
 from lfads_lightning.files import presets_dir
 
 TRAIN = Path(__file__).parents[1] / "train.py"
@@ -110,7 +111,7 @@ def shared(tmp_path_factory):
 @pytest.fixture
 def own_copy(shared, tmp_path):
     """A copy of the shared run that a test may change."""
-    return shutil.copytree(shared.folder, tmp_path / "run")
+    return copied(shared.folder, tmp_path / "run")
 
 
 def tree(folder):
@@ -365,6 +366,18 @@ def test_file_can_name_the_data_and_the_folder(call, shared):
     small |= {"data_dir": str(shared.data), "data_filename_stem": "toy", "max_steps": 1}
     small |= {"lfads_save_dir": "from_file"}
     Path("mine.json").write_text(json.dumps(small))
+    # where they are has to be typed once: the file may be somebody else's
+    refused = call("params_file=mine.json")
+    assert refused.code == 2
+    assert f"mine.json: names data_dir={shared.data}" in refused.err
+    (typed,) = re.findall(r"add (.*) \(once", refused.err)
+    data = shlex.split(typed)
+    refused = call("params_file=mine.json", *data)
+    assert "add output.lfads_save_dir=from_file (once" in refused.err
+    assert not Path("from_file").exists()
+    place = "output.lfads_save_dir=from_file"
+    assert call("params_file=mine.json", *data, place).code == 0
+    shutil.rmtree("from_file")
     assert call("params_file=mine.json").code == 0
     assert {"scores.json", "config.yaml"} < set(tree(Path("from_file")))
 
@@ -373,7 +386,7 @@ def test_file_can_name_the_kind(call, own_copy):
     text = json.dumps({"kind": "prior_sample", "lfads_save_dir": str(own_copy)})
     Path("mine.json").write_text(text)
     before = (own_copy / "metrics.csv").read_text()
-    result = call("params_file=mine.json")
+    result = call("params_file=mine.json", f"output.lfads_save_dir={own_copy}")
     assert result.out.startswith("prior_sample of")
     assert (own_copy / "model_runs_prior_sample.h5").is_file()
     assert (own_copy / "metrics.csv").read_text() == before

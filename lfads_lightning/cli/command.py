@@ -12,8 +12,9 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from lfads_lightning import params, signals, sweeps
-from lfads_lightning.cli.overrides import parsed, prepare, presets_of, with_overrides
+from lfads_lightning.cli.overrides import prepare, presets_of, with_overrides
 from lfads_lightning.cli.settings import resolve, settings_text, sweep_folder
+from lfads_lightning.cli.words import parsed
 from lfads_lightning.commands import fail, program
 from lfads_lightning.config import Kind, LFADSError
 from lfads_lightning.files import new_run_folder, presets_dir

@@ -2,22 +2,22 @@
 
 import os
 import re
-import shlex
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from hydra._internal.utils import get_args_parser
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override, QuotedString
-from hydra.errors import HydraException
 
 from lfads_lightning import params, sweeps
+from lfads_lightning.cli.replay import sweep_command
+from lfads_lightning.cli.words import flat_as_typed, parsed
 from lfads_lightning.commands import override as override_word
 from lfads_lightning.config import Kind, LFADSError
 from lfads_lightning.files import presets_dir
 from lfads_lightning.mirrors import open_run
+from lfads_lightning.provenance import check_file_of_parameters
 from lfads_lightning.search.space import find_space, read_space
 
 DEFAULT_EXPERIMENT = "lorenz"
@@ -100,44 +100,12 @@ def _resumed(argv: list[str], word: str) -> list[str]:
     folder = open_run(_text(parsed([word])[0].value()) if is_quoted else typed)
     others = [w for w in argv if not w.startswith("resume=")]
     if (folder / sweeps.COMMAND).is_file():
-        if others:
-            raise LFADSError(
-                f"resume={folder}: a sweep goes on as it was started; leave out {' '.join(others)}"
-            )
-        return sweeps.command_of(folder)
+        return sweep_command(folder, others)
     if (folder / "config.yaml").is_file():
         return [*others, override_word("output.lfads_save_dir", folder)]
     raise LFADSError(
         f"resume={folder}: holds neither a run (config.yaml) nor a sweep ({sweeps.COMMAND}); give "
         "the folder that was printed when it began"
-    )
-
-
-def parsed(overrides: Sequence[str]) -> list[Override]:
-    """Parse overrides by Hydra's grammar.
-
-    Raises:
-        LFADSError: one of them is not of it.
-    """
-    parser = OverridesParser.create()
-    found = []
-    for word in overrides:
-        try:
-            found.append(parser.parse_override(word))
-        except HydraException as error:
-            raise LFADSError(f"command line: {word!r}: {_remedy(word)}") from error
-    return found
-
-
-def _remedy(word: str) -> str:
-    key, equals, value = word.partition("=")
-    if not equals:
-        return "expected group.name=value"
-    if value[:1] in ("'", '"'):
-        return "has a quote that is not closed, or is closed too early"
-    return (
-        "has a special character, or brackets that are not closed; a value that is a text goes in "
-        f"two pairs of quotes: {shlex.quote(override_word(key, value))}"
     )
 
 
@@ -200,7 +168,11 @@ def _choices(override: Override) -> Iterable[Any]:
 def _implied(values: dict[str, Any], keys: set[str], is_sweep: bool) -> list[str]:
     folder = values.get("output.lfads_save_dir")
     file = values.get("params_file")
-    from_file = params.read_params_file(_text(file)) if isinstance(file, str | QuotedString) else {}
+    from_file = {}
+    if isinstance(file, str | QuotedString):
+        from_file = params.read_params_file(_text(file))
+        typed = {key.rsplit(".", 1)[-1]: _text(value) for key, value in values.items()}
+        check_file_of_parameters(_text(file), from_file, typed, flat_as_typed)
     folder = folder or from_file.get("lfads_save_dir")
     if folder is not None and not is_sweep:
         folder = str(open_run(_text(folder)))

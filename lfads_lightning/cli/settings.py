@@ -13,11 +13,19 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from lfads_lightning import params
-from lfads_lightning.cli.overrides import is_sweep_of, parameter_of, parsed
+from lfads_lightning.cli.overrides import is_sweep_of, parameter_of
 from lfads_lightning.cli.plugins import check_launcher, reason
+from lfads_lightning.cli.words import flat_as_typed, parsed
 from lfads_lightning.config import Config, Kind, LFADSError
 from lfads_lightning.files import presets_dir
 from lfads_lightning.mirrors import local_run
+from lfads_lightning.provenance import (
+    NOT_FOLLOWED,
+    check_file_of_parameters,
+    check_links,
+    is_known,
+    places_in,
+)
 from lfads_lightning.search.space import drawn_settings
 from lfads_lightning.stores import is_url
 from lfads_lightning.training.changes import OF_OTHER_KINDS
@@ -97,7 +105,10 @@ def resolve(
         name = parameter_of(override)
         if name is not None:
             explicit[name] = params.flat_value(composed, name)
-    from_file = params.read_params_file(composed.params_file) if composed.params_file else {}
+    from_file = {}
+    if composed.params_file:
+        from_file = params.read_params_file(composed.params_file)
+        check_file_of_parameters(composed.params_file, from_file, explicit, flat_as_typed)
     settings = from_file | explicit
     config = params.from_flat(settings, base=composed)
     if drawn := drawn_settings(config):
@@ -105,6 +116,8 @@ def resolve(
         config = params.from_flat(settings, base=composed)
     given = config.output.lfads_save_dir
     folder = None if given is None else local_run(given)
+    if folder is not None:
+        check_links(folder)
     saved = None if folder is None else params.read_config(folder)
     if saved is None and folder is not None and config.kind is not Kind.train:
         if (folder / "checkpoints").is_dir():
@@ -139,6 +152,17 @@ def _over_a_run(
     folder: Path,
 ) -> Config:
     saved.optim.do_reset_learning_rate = False  # asked for once, done once
+    by_preset = {"data_dir"} if "data" in chosen else set[str]()
+    for name, value in _places_used(saved, asked.kind).items():
+        if name not in settings.keys() | by_preset and not is_known(folder, name, value):
+            raise LFADSError(
+                NOT_FOLLOWED.format(
+                    where=folder / "config.yaml",
+                    parameter=params.dotted_names()[name],
+                    value=value,
+                    typed=flat_as_typed(name, value),
+                )
+            )
     if asked.kind is not Kind.train:
         changed = [
             f"{params.dotted_names()[n]}={v}"
@@ -165,3 +189,13 @@ def _over_a_run(
     for group in chosen:
         setattr(saved, group, getattr(asked, group))
     return params.from_flat(settings | {"kind": asked.kind.name}, base=saved)
+
+
+def _places_used(saved: Config, kind: Kind) -> dict[str, str]:
+    """Return where a run's config leads, as far as a kind goes there, by flat name."""
+    places = places_in(saved)
+    injected = kind is Kind.prior_sample and saved.model.inject_ext_input_to_gen
+    reads_data = kind.name.startswith("posterior") or injected
+    if kind is not Kind.train:
+        return {name: at for name, at in places.items() if name == "data_dir" and reads_data}
+    return places

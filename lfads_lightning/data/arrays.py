@@ -13,21 +13,6 @@ from lfads_lightning.config import LFADSError
 from lfads_lightning.data.values import mark_of_missing, step_between
 
 MAX_COUNT = 2**32 - 1
-MAX_NAME_BYTES = 150  # of a session: its output files add some seventy, and 255 are allowed
-
-
-def check_name(name: str, source: str) -> None:
-    """Refuse a session name that cannot be part of file names, HDF5 keys and figures.
-
-    Raises:
-        LFADSError: it holds a slash, a control character or bytes that are no text, or is too long.
-    """
-    is_text = name.isprintable() and not set(name) & set("/\\")
-    if not is_text or len(name.encode(errors="replace")) > MAX_NAME_BYTES:
-        raise LFADSError(
-            f"{source}: cannot be a session of the name {ascii(name)[:80]}; expected "
-            f"printable text without slashes, {MAX_NAME_BYTES} bytes at most; rename it"
-        )
 
 
 def as_array(source: str, key: str, value: ArrayLike) -> np.ndarray:

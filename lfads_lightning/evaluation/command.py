@@ -13,6 +13,7 @@ from lfads_lightning.config import LFADSError
 from lfads_lightning.evaluation.table import FILE, NOTES
 from lfads_lightning.files import run_in
 from lfads_lightning.mirrors import mirrored, open_run
+from lfads_lightning.provenance import check_data_place
 from lfads_lightning.stores import is_url, path_or_address
 
 NARROWER = ("session", "split", "samples", "lag-bins", "metrics", "checkpoint")
@@ -90,6 +91,8 @@ def run(given: argparse.Namespace) -> None:
     own = _data_of(config)
     if given.data_dir is not None:
         config.data.data_dir = given.data_dir
+    else:
+        check_data_place(folder, config.data.data_dir, "--data-dir")
     if given.stem is not None:
         config.data.data_filename_stem = given.stem
     sessions = load_data(config)

@@ -1,8 +1,9 @@
 """The recurrences in C++ (native.cpp): the same functions as in cells.py, several times faster.
 
 float32 on the CPU. The kernel is compiled on first use, in about two seconds, where a C++ compiler
-is there, and kept in the user's cache. It calls the ``sgemm`` that torch itself links. What it does
-not cover (other types and devices, fed-back rates) goes to cells.py.
+is there, and kept in the user's cache: in a folder that nobody else can write to, under its own
+checksum, so that half a file is built anew and not run. It calls the ``sgemm`` that torch itself
+links. What it does not cover (other types and devices, fed-back rates) goes to cells.py.
 """
 
 import ctypes
@@ -13,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,7 @@ from lfads_lightning.model.fused import (
     by_bin,
     spend,
 )
+from lfads_lightning.private import NotPrivate, others_may_write, private_folder
 
 SOURCE = Path(__file__).with_name("native.cpp")
 FLAGS = "-O3 -march=native -fno-math-errno -fno-trapping-math -fopenmp -shared -fPIC -std=c++17"
@@ -51,14 +54,11 @@ def library() -> ctypes.CDLL:
         raise NativeUnavailable("no C++ compiler (c++ or g++) was found")
     # the processor is part of the key: -march=native builds are not portable
     key = "\n".join([SOURCE.read_text(), FLAGS, compiler, platform.machine(), _processor()])
-    cache_home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     digest = hashlib.sha256(key.encode()).hexdigest()[:16]
-    path = cache_home / "lfads-lightning" / f"native-{digest}.so"
     try:
-        if not path.exists():
-            _compile(compiler, path)
-        loaded = ctypes.CDLL(str(path))
-    except (OSError, subprocess.SubprocessError) as error:
+        folder = private_folder("XDG_CACHE_HOME", ".cache")
+        loaded = ctypes.CDLL(str(_kept(folder, digest) or _compile(compiler, folder, digest)))
+    except (OSError, subprocess.SubprocessError, NotPrivate) as error:
         detail = getattr(error, "stderr", None) or str(error)
         raise NativeUnavailable(f"it could not be compiled ({detail.strip()[:300]})") from error
     loaded.lfads_set_sgemm(sgemm)
@@ -100,14 +100,33 @@ def _processor() -> str:
     return next((line for line in lines if line.startswith("flags")), platform.processor())
 
 
-def _compile(compiler: str, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        built = Path(folder) / "native.so"
-        print(f"Building the native kernel, once, into {path.parent}", file=sys.stderr, flush=True)
+def _kept(folder: Path, digest: str) -> Path | None:
+    """Return the kernel that was built before; None where there is none, or it is damaged."""
+    for path in sorted(folder.glob(f"native-{digest}-*.so")):
+        with suppress(OSError):
+            whole = path.name == _name(digest, path.read_bytes())
+            if whole and others_may_write(path) is None:
+                return path
+            path.unlink()
+    return None
+
+
+def _name(digest: str, built: bytes) -> str:
+    return f"native-{digest}-{hashlib.sha256(built).hexdigest()[:32]}.so"
+
+
+def _compile(compiler: str, folder: Path, digest: str) -> Path:
+    """Build the kernel; it has its name once all of it is on the disk."""
+    with tempfile.TemporaryDirectory(dir=folder) as unfinished:
+        built = Path(unfinished) / "native.so"
+        print(f"Building the native kernel, once, into {folder}", file=sys.stderr, flush=True)
         command = [compiler, *FLAGS.split(), str(SOURCE), "-o", str(built)]
         subprocess.run(command, check=True, capture_output=True, text=True, timeout=120)
-        built.replace(path)
+        built.chmod(0o700)  # whatever the umask
+        with built.open("r+b") as file:
+            path = folder / _name(digest, file.read())
+            os.fsync(file.fileno())
+        return built.replace(path)
 
 
 def _pointer(tensor: Tensor | None) -> ctypes.c_void_p:

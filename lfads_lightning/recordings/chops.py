@@ -4,12 +4,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+import h5py
 import numpy as np
 from numpy.typing import ArrayLike
 
 from lfads_lightning.config import LFADSError
 from lfads_lightning.copies import local_copies
-from lfads_lightning.data.session_files import opened
+from lfads_lightning.data.session_files import damage_explained, opened, own_dataset
 from lfads_lightning.recordings.keys import SPLITS
 
 
@@ -149,10 +150,15 @@ def read_places(path: Path) -> Places:
                 f"{path}: train_chop_starts is missing: its trials are no chops of a continuous "
                 "recording; expected a file written by lfads-prepare --chop-bins"
             )
-        starts = {name: file[key][()] for name, key in keys.items() if key in file}
-        return Places(
-            starts,
-            int(file["n_recording_bins"][()]),
-            int(file["chop_overlap_bins"][()]),
-            int(file["train_data"].shape[1]),
-        )
+
+        def of(key: str) -> h5py.Dataset:
+            return own_dataset(file, key, f"{path}: {key}")
+
+        with damage_explained(str(path)):
+            starts = {name: of(key)[()] for name, key in keys.items() if key in file}
+            return Places(
+                starts,
+                int(of("n_recording_bins")[()]),
+                int(of("chop_overlap_bins")[()]),
+                int(of("train_data").shape[1]),
+            )

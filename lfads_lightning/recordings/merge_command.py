@@ -17,10 +17,12 @@ from lfads_lightning.data.session_files import (
     find_sessions,
     may_be_session,
     opened,
+    own_dataset,
 )
-from lfads_lightning.files import whole_hdf5
+from lfads_lightning.files import check_name, whole_hdf5
 from lfads_lightning.mirrors import mirrored, open_run
 from lfads_lightning.params import read_config
+from lfads_lightning.provenance import check_data_place, check_link
 from lfads_lightning.recordings.chops import Places, merge_chops, read_places
 from lfads_lightning.recordings.keys import SPLITS
 from lfads_lightning.stores import fetched, is_url, path_or_address
@@ -96,10 +98,12 @@ def _outputs(run: Path, kind: str | None) -> dict[tuple[str, str], dict[str, Pat
     """Find output files by session and kind, then by split."""
     found: dict[tuple[str, str], dict[str, Path]] = {}
     for path in sorted(run.glob("*.h5")):
+        check_link(path, run)
         with opened(path) as file, damage_explained(str(path)):
             about = {key: str(file.attrs.get(key, "")) for key in ("session", "split", "kind")}
         wanted = KINDS if kind is None else (kind,)
         if about["split"] in SPLITS and about["kind"] in wanted:
+            check_name(about["session"], str(path))
             found.setdefault((about["session"], about["kind"]), {})[about["split"]] = path
     return found
 
@@ -111,6 +115,8 @@ def _sessions(run: Path, data: str | Path | None, stack: ExitStack) -> dict[str,
     folder = data if data is not None else config.data.data_dir
     if folder is None:
         raise LFADSError(f"{run}: its data came from memory; name the session files with --data")
+    if data is None:
+        check_data_place(run, config.data.data_dir, "--data")
     stem = config.data.data_filename_stem
     if is_url(folder):
         folder = stack.enter_context(fetched(str(folder), partial(may_be_session, stem=stem)))
@@ -126,7 +132,7 @@ def _merge(run: Path, session: str, kind: str, files: dict[str, Path], session_f
             arrays = {}
             for split, file_path in files.items():
                 with opened(file_path) as file, damage_explained(f"{file_path}: {name}"):
-                    arrays[split] = file[name][()]
+                    arrays[split] = own_dataset(file, name, f"{file_path}: {name}")[()]
             merged = merge_chops(session_file, **arrays)
             dataset = out.create_dataset(name, data=merged, compression="gzip")
             dataset.attrs.update(dims)
@@ -148,9 +154,9 @@ def _by_bin(files: dict[str, Path], places: Places) -> dict[str, dict[str, str]]
     n_chops = len(places.starts.get(split, ()))
     found = {}
     with opened(path) as file, damage_explained(str(path)):
-        for name, item in file.items():
-            is_array = isinstance(item, h5py.Dataset) and item.ndim == 3
-            if is_array and item.shape[1] == places.chop_bins:
+        for name in file:
+            item = own_dataset(file, name, f"{path}: {name}")
+            if item.ndim == 3 and item.shape[1] == places.chop_bins:
                 if item.shape[0] != n_chops:
                     raise LFADSError(
                         f"{path}: {name} has {item.shape[0]} trials, the data have {n_chops} chops "
@@ -176,13 +182,18 @@ def _describe(
         "no chop was"
     )
     with opened(session_file) as file, damage_explained(str(session_file)):
-        for key in (*LABELS, "segment_starts", "segment_starts_s"):
-            if key in file and key not in labels:
-                out[key] = file[key][()]
+        own = {
+            key: own_dataset(file, key, f"{session_file}: {key}")[()]
+            for key in (*LABELS, "segment_starts", "segment_starts_s")
+            if key in file
+        }
+        for key, array in own.items():
+            if key not in labels:
+                out[key] = array
         for key, values in labels.items():
             # neurons may have been put in another order; they are the same ones
-            if key in file and not np.array_equal(np.sort(file[key][()], None),
-                                                  np.sort(values, None)):  # fmt: skip
+            same = key not in own or np.array_equal(np.sort(own[key], None), np.sort(values, None))
+            if not same:
                 raise LFADSError(
                     f"{first}: its {key} is not that of {session_file}; expected the results of "
                     "these data; name their folder with --data, or write the outputs again"

@@ -36,10 +36,7 @@ def read_nwb(path: Path, settings: Settings) -> Spikes:
         raise LFADSError(
             f'{path}: reading NWB needs pynwb; pip install "lfads-lightning[nwb]"'
         ) from error
-    if not h5py.is_hdf5(path):
-        raise LFADSError(f"{path}: not an NWB file (it is no HDF5 inside); copy or write it again")
-    try_out(path)
-    _look_at(path)
+    check_nwb(path)
     # reading a column raises these too on broken files
     damage = (AttributeError, IndexError, AssertionError, MemoryError)
     with warnings.catch_warnings(), damage_explained(str(path), *damage):
@@ -52,6 +49,20 @@ def read_nwb(path: Path, settings: Settings) -> Spikes:
             spikes = _read(path, nwb, settings)
     spikes.times_s = rising(spikes.times_s, spikes.neuron_ids, str(path))
     return spikes
+
+
+def check_nwb(path: Path) -> None:
+    """Refuse what is no NWB file, crashes its reader, leads out of itself or goes in circles.
+
+    Raises:
+        LFADSError: it is such a file.
+    """
+    if not h5py.is_hdf5(path):
+        raise LFADSError(
+            f"{path}: is not an NWB file (it is no HDF5 inside); copy or write it again"
+        )
+    try_out(path)
+    _look_at(path)
 
 
 def _look_at(path: Path) -> None:

@@ -11,6 +11,7 @@ from lfads_lightning.commands import add_version, command
 from lfads_lightning.config import LFADSError
 from lfads_lightning.documents import read_json
 from lfads_lightning.mirrors import mirrored, open_run
+from lfads_lightning.provenance import check_data_place
 
 if TYPE_CHECKING:
     from lfads_lightning.inference.trained import Trained
@@ -29,15 +30,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     add_version(parser)
     parser.add_argument("folder", metavar="FOLDER", help="its folder, or its address in a bucket")
-    given = parser.parse_args(argv).folder
-    folder = open_run(given)
+    parser.add_argument("--data-dir", help="the run's data, where they are elsewhere now")
+    given = parser.parse_args(argv)
+    folder = open_run(given.folder)
     with mirrored(folder):
-        path = write_report(folder)
+        path = write_report(folder, given.data_dir)
     print(f"Report: {path}")
 
 
-def write_report(folder: Path) -> Path:
+def write_report(folder: Path, data_dir: str | None = None) -> Path:
     """Write the report of whatever lies in a folder; return its path.
+
+    Args:
+        folder: of a run, a sweep or a search.
+        data_dir: of a run, its data; None: where its config says, if they were used here.
 
     Raises:
         LFADSError: it holds no run, sweep or search, or one that has not come far enough.
@@ -54,7 +60,7 @@ def write_report(folder: Path) -> Path:
 
         write_search_report(folder)
     elif (folder / "config.yaml").is_file():
-        _write_run(folder)
+        _write_run(folder, data_dir)
     else:
         raise LFADSError(
             f"{folder}: holds no run (config.yaml), sweep ({sweeps.COMMAND}) or search "
@@ -63,7 +69,7 @@ def write_report(folder: Path) -> Path:
     return folder / sweeps.REPORT
 
 
-def _write_run(folder: Path) -> None:
+def _write_run(folder: Path, data_dir: str | None) -> None:
     config = params.read_config(folder)
     if config is None:
         raise LFADSError(f"{folder}: is a run that never began; there is nothing to report")
@@ -75,12 +81,22 @@ def _write_run(folder: Path) -> None:
     lowest = find_checkpoint(folder, LOWEST) is not None
     trained = load(folder, LOWEST if lowest else PERIODIC)
     trained.config.data = config.data
+    inferred: Inferred | str
+    try:
+        if data_dir is None:
+            check_data_place(folder, config.data.data_dir, "--data-dir")
+        else:
+            trained.config.data.data_dir = data_dir
+        inferred = _inferred(trained)
+    except LFADSError as error:
+        warnings.warn(str(error), stacklevel=2)
+        inferred = f"The data were not read, so that figures of them are left out ({error})."
     write_run_report(
         folder,
         config,
         _scores(folder),
         trained.step,
-        _inferred(trained),
+        inferred,
         about.read_record(folder),
     )
 

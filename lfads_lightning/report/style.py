@@ -1,9 +1,10 @@
 """How figures look: colours that everyone can tell apart, sizes, axes; and how they are saved."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import wraps
 from io import BytesIO
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 import numpy as np
 from matplotlib import colormaps, rc_context
@@ -11,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
+from matplotlib.ticker import LogFormatter, LogFormatterMathtext
 
 from lfads_lightning.files import whole_file
 
@@ -31,8 +33,8 @@ STYLE = {
     "axes.spines.right": False,
     "lines.solid_capstyle": "round",
     "pdf.fonttype": 42,  # text that can be edited
+    "text.parse_math": False,  # names are the user's, and a $ in one begins no formula
 }
-styled = rc_context(STYLE)  # type: ignore[arg-type]  # a decorator of what draws
 
 
 class Drawing(NamedTuple):
@@ -51,6 +53,40 @@ class Drawing(NamedTuple):
     figure: Figure
     alt: str
     caption: str
+
+
+P = ParamSpec("P")
+Drawn = TypeVar("Drawn", bound="Drawing | None")
+
+
+def styled(draw: Callable[P, Drawn]) -> Callable[P, Drawn]:
+    """Let a function draw in our style; decorates everything that makes a :class:`Drawing`."""
+
+    @wraps(draw)
+    def drawn(*args: P.args, **kwargs: P.kwargs) -> Drawn:
+        with rc_context(STYLE):  # type: ignore[arg-type]
+            drawing = draw(*args, **kwargs)
+            if drawing is not None:
+                _write_numbers_plainly(drawing.figure)
+        return drawing
+
+    return drawn
+
+
+def _write_numbers_plainly(figure: Figure) -> None:
+    """Give logarithmic axes labels that are no formulas."""
+    for ax in figure.axes:
+        for axis in (ax.xaxis, ax.yaxis):
+            for which in ("major", "minor"):
+                if isinstance(getattr(axis, f"get_{which}_formatter")(), LogFormatterMathtext):
+                    getattr(axis, f"set_{which}_formatter")(_Plain(labelOnlyBase=which == "major"))
+
+
+class _Plain(LogFormatter):
+    """Labels the same ticks, 0.001 in place of a power."""
+
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        return f"{x:g}" if super().__call__(x, pos) else ""
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -101,7 +137,8 @@ class Picture(NamedTuple):
 def render(drawing: Drawing, dpi: int = DPI) -> Picture:
     """Draw a figure, once for all that show it."""
     buffer = BytesIO()
-    drawing.figure.savefig(buffer, format="png", dpi=dpi)
+    with rc_context(STYLE):  # type: ignore[arg-type]  # ticks are made only now
+        drawing.figure.savefig(buffer, format="png", dpi=dpi)
     drawing.figure.set_layout_engine("none")  # it is laid out; that takes as long as drawing
     png = buffer.getvalue()
     width, height = (int.from_bytes(png[i : i + 4], "big") for i in (16, 20))  # of the PNG header
@@ -117,4 +154,5 @@ def save(pictures: Sequence[Picture], folder: Path, kinds: Sequence[str] = ("png
                     path.write_bytes(picture.png)
                 else:  # no date in the file: the same run gives the same bytes
                     metadata = {"CreationDate": None}
-                    picture.drawing.figure.savefig(path, format=kind, metadata=metadata)
+                    with rc_context(STYLE):  # type: ignore[arg-type]
+                        picture.drawing.figure.savefig(path, format=kind, metadata=metadata)

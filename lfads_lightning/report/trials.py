@@ -67,8 +67,7 @@ class Trials(NamedTuple):
         """What stands at the axis of time."""
         if self.bin_width_s is None:
             return "time (bins)"
-        name = self._name.replace("$", r"\$")  # no formula, whatever the name holds
-        return "time (s)" if self.begin_s is None else f"time from {name} (s)"
+        return "time (s)" if self.begin_s is None else f"time from {self._name} (s)"
 
     @property
     def _name(self) -> str:

@@ -11,6 +11,7 @@ from lfads_lightning.data.sessions import Session
 from lfads_lightning.files import BEST, run_in, whole_file
 from lfads_lightning.inference.trained import Trained
 from lfads_lightning.params import check, read_config, write_config
+from lfads_lightning.provenance import places_in, remember
 from lfads_lightning.report.finish import finish
 from lfads_lightning.report.search_report import write_search_report
 from lfads_lightning.search.members import Task, member_config
@@ -52,6 +53,7 @@ def run_search(config: Config, sessions: list[Session], folder: Path) -> Trained
         shutil.copyfile(best["checkpoint"], path)
     for index in (checkpoints.PERIODIC, checkpoints.LOWEST):
         checkpoints.write_index(run / checkpoints.FOLDER, index, [name])
+    remember(run, places=places_in(own))
     write_config(own, run)
     model = loop.new_model(own, sessions, Path(best["checkpoint"]))
     model.load_state_dict(state_of(saved))

@@ -217,7 +217,7 @@ def find_space(given: str) -> Path:
     if given.endswith((".yaml", ".yml")):
         return Path(given)
     path = presets / f"{given}.yaml"
-    if not path.is_file():
+    if path.parent != presets or not path.is_file():
         known = ", ".join(sorted(p.stem for p in presets.glob("*.yaml")))
         raise LFADSError(
             f"search.space={given}: no such preset (there are {known}); or give the path of a "

@@ -24,7 +24,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from lfads_lightning.commands import override, to_train
 from lfads_lightning.config import Config, LFADSError, OutputConfig
 from lfads_lightning.documents import read_json
-from lfads_lightning.files import remove_leftovers, whole_file
+from lfads_lightning.files import check_name, remove_leftovers, whole_file
 from lfads_lightning.mirrors import push
 from lfads_lightning.signals import Preempted, Request
 from lfads_lightning.training.format import read_checkpoint
@@ -265,8 +265,11 @@ def read_index(folder: Path, index: str) -> list[str]:
     """Return the checkpoint files that an index lists, oldest first; none without an index."""
     try:
         names = read_json(folder / f"{index}.json")
-        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        if not isinstance(names, list):
             raise LFADSError("expected texts in a list")
+        for name in names:
+            if not check_name(name, "it", "a checkpoint").endswith(".ckpt"):
+                raise LFADSError(f"{ascii(name)[:80]} is no checkpoint")
     except FileNotFoundError:
         return []
     except LFADSError as error:
@@ -274,7 +277,7 @@ def read_index(folder: Path, index: str) -> list[str]:
             f"{folder / index}.json: is not a list of file names ({error}); delete it to go on "
             "without"
         ) from error
-    return [Path(name).name for name in names]
+    return names
 
 
 def write_index(folder: Path, index: str, names: list[str]) -> None:

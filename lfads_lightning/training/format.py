@@ -8,6 +8,7 @@ import torch
 
 from lfads_lightning.config import Config, LFADSError, SessionSpec
 from lfads_lightning.data.identity import is_identity
+from lfads_lightning.files import check_name
 from lfads_lightning.model.lfads import LFADS
 from lfads_lightning.params import from_dict
 
@@ -75,8 +76,11 @@ def _is_session(spec: Any) -> bool:
     if not isinstance(spec, list | tuple) or not 2 <= len(spec) <= len(SessionSpec._fields):
         return False
     name, *sizes = spec
-    named = isinstance(name, str) and not set(name) & set("/\\\0")
-    if not named or not all(_is_count(n) for n in sizes[:2]):
+    try:
+        check_name(name, "a checkpoint")
+    except LFADSError:
+        return False
+    if not all(_is_count(n) for n in sizes[:2]):
         return False
     held_out = sizes[3] if len(sizes) > 3 else ()
     # channels that are not held out are listed: there must be as few as a recording has

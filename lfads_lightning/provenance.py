@@ -1,0 +1,257 @@
+"""What this user has done with a folder or a file, kept outside of it.
+
+A run's folder, a sweep's, a file of parameters may come from anybody. What stands in them are data:
+an address there, or a path that leads out, is used only where the user has typed it in this
+command, or where a record of an earlier command says that it was used with just this folder. These
+records lie in the user's own state directory (``XDG_STATE_HOME``, ``~/.local/state``), under the
+folder's path. A number that also stands in the folder (``.run_id``) tells it from one that has
+taken its place.
+"""
+
+import hashlib
+import json
+import os
+import shlex
+import stat
+import uuid
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from lfads_lightning.config import Config, LFADSError
+from lfads_lightning.documents import read_json
+from lfads_lightning.files import whole_file
+from lfads_lightning.private import NotPrivate, others_may_write, private_folder
+from lfads_lightning.stores import is_url
+
+ID = ".run_id"
+STORE = "store"  # of a record: where in a store the folder belongs, as mirrors.py keeps it
+# the parameters that say where something is: flat names
+PLACES = ("data_dir", "start_from", "params_file", "lfads_save_dir", "space", "ray_address")
+NOT_FOLLOWED = (
+    "{where}: names {parameter}={value}, which you have not used with it on this machine (it was "
+    "sent to you, moved, or made by an older version); paths and addresses that stand in a file "
+    "are used only where you have typed them; to use this one, add {typed}"
+)
+# of a folder's entries, those that our programs read or write, beside results and data (*.h5)
+_OUR_FOLDERS = ("checkpoints", "figures", "tensorboard", "members", "best")
+_OUR_SUFFIXES = (".csv", ".json", ".yaml", ".html", ".ckpt")
+_OUR_PREFIXES = (".lock", ID)
+
+
+def record_of(path: str | Path) -> dict[str, Any]:
+    """Return what was done with a folder, a file or an address; nothing where it is not known."""
+    try:
+        file = _file_of(path)
+        if others_may_write(file) is not None:
+            return {}
+        record = read_json(file)
+    except (OSError, LFADSError, NotPrivate):
+        return {}
+    same = isinstance(record, dict) and record.get("id") == _id_of(path)
+    return record if same and record.get("path") == _key(path) else {}
+
+
+def remember(path: str | Path, **facts: Any) -> None:
+    """Add to what is known of a folder, a file or an address.
+
+    Where nothing can be kept, the run goes on: what comes after it has to be typed in full.
+    """
+    record = record_of(path)
+    try:
+        file = _file_of(path)
+    except NotPrivate as error:
+        warnings.warn(
+            f"{path}: what is done here cannot be kept in a place of your own ({error}); later "
+            "commands on it want its data named again; set XDG_STATE_HOME to a folder of yours",
+            stacklevel=2,
+        )
+        return
+    if not is_url(path) and Path(path).is_dir() and not record:
+        with whole_file(Path(path) / ID) as new:
+            new.write_text(uuid.uuid4().hex)
+    record |= {"path": _key(path), "id": _id_of(path)} | facts
+    with whole_file(file) as new:
+        new.write_text(json.dumps(record, indent=1))
+
+
+def _file_of(path: str | Path) -> Path:
+    name = hashlib.sha256(os.fsencode(_key(path))).hexdigest()[:32]
+    return private_folder("XDG_STATE_HOME", ".local/state") / f"{name}.json"
+
+
+def _key(path: str | Path) -> str:
+    return str(path).rstrip("/") if is_url(path) else str(Path(path).resolve())
+
+
+def _id_of(path: str | Path) -> str | None:
+    if is_url(path) or not Path(path).is_dir():
+        return None
+    try:
+        with (Path(path) / ID).open("rb") as file:
+            return file.read(64).decode("ascii", "replace")
+    except OSError:
+        return None
+
+
+def places_in(config: Config) -> dict[str, str]:
+    """Return where a run's config leads, by the flat names of parameters."""
+    named = {
+        "data_dir": config.data.data_dir,
+        "start_from": config.optim.start_from,
+        "space": config.search.space,
+        "ray_address": config.search.ray_address,
+    }
+    return {name: str(value) for name, value in named.items() if is_place(name, value)}
+
+
+def is_place(name: str, value: Any) -> bool:
+    """Return whether a parameter's value leads somewhere; ``search.space`` may be a preset."""
+    if name not in PLACES or not value:
+        return False
+    return name != "space" or str(value).endswith((".yaml", ".yml"))
+
+
+def is_known(path: str | Path, name: str, value: str) -> bool:
+    """Return whether a place that a folder or a file names may be used without being typed.
+
+    It is when it was used with it before, or lies in the folder; or, of a folder that the user has
+    named by an address in a store, in the same bucket.
+
+    Args:
+        path: the folder or the file.
+        name: of the parameter, flat.
+        value: the place.
+    """
+    record = record_of(path)
+    if record.get("places", {}).get(name) == value:
+        return True
+    if is_url(value):
+        return _bucket(value) == _bucket(record.get(STORE, {}).get("url", ""))
+    return not is_url(path) and _is_within(Path(path), value)
+
+
+def _bucket(url: str) -> list[str]:
+    return url.split("/")[:3]
+
+
+def check_data_place(run: Path, data_dir: str | None, typed: str) -> None:
+    """Refuse the data that a run's config names, if this user has not trained it on them here.
+
+    Args:
+        run: its folder.
+        data_dir: as config.yaml names it.
+        typed: the option that names other data.
+
+    Raises:
+        LFADSError: says what to type.
+    """
+    if data_dir is not None and not is_known(run, "data_dir", data_dir):
+        raise LFADSError(
+            NOT_FOLLOWED.format(
+                where=run / "config.yaml",
+                parameter="data.data_dir",
+                value=data_dir,
+                typed=f"{typed} {shlex.quote(data_dir)}",
+            )
+        )
+
+
+def check_file_of_parameters(
+    path: str | Path,
+    named: Mapping[str, Any],
+    typed: Mapping[str, Any],
+    as_typed: Callable[[str, str], str],
+) -> None:
+    """Refuse the places that a file of parameters names, until the user has typed each once.
+
+    What is typed, and is what the file says, is remembered for this file.
+
+    Args:
+        path: of the file.
+        named: what it holds, by flat name.
+        typed: what the command holds, by flat name.
+        as_typed: writes a parameter's flat name and value as they are typed.
+
+    Raises:
+        LFADSError: says what to type.
+    """
+    places = {n: str(v) for n, v in named.items() if is_place(n, v) and n != "params_file"}
+    for name, value in places.items():
+        if name not in typed and not is_known(path, name, value):
+            word = as_typed(name, value)
+            raise LFADSError(
+                NOT_FOLLOWED.format(where=path, parameter=name, value=value, typed=word)
+                + " (once; it is remembered for this file)"
+            )
+    if new := {n: v for n, v in places.items() if str(typed.get(n)) == v}:
+        remember(path, places=record_of(path).get("places", {}) | new)
+
+
+def _is_within(folder: Path, value: str) -> bool:
+    """Return whether a path stays in a folder, links and all."""
+    if not folder.is_dir() or is_url(value) or value.startswith(("~", "\\\\", "//")):
+        return False
+    # by its letters first: looking at a path of another machine can be enough to contact it
+    root = folder.resolve()
+    letters = Path(os.path.abspath(value))
+    if not letters.is_relative_to(root) or not letters.resolve().is_relative_to(root):
+        return False
+    _check_entries(letters, root, all_of_them=True)
+    return True
+
+
+def check_links(folder: Path) -> None:
+    """Refuse a run's folder in which links lead out of it, or things stand in for files.
+
+    Whoever sends a folder could have others' files read, or written to, by them. A folder of data
+    in which a run lies may hold any: only what our programs would touch is looked at.
+
+    Raises:
+        LFADSError: there is one.
+    """
+    root = folder.resolve()
+    _check_entries(root, root, all_of_them=os.path.lexists(root / "sweep.yaml"))
+
+
+def check_link(path: Path, folder: Path) -> None:
+    """Refuse a file of a folder that is a link to what is not in it.
+
+    Raises:
+        LFADSError: it is.
+    """
+    if path.is_symlink():
+        _check_link(folder.resolve() / path.relative_to(folder), folder.resolve())
+
+
+def _check_entries(folder: Path, root: Path, *, all_of_them: bool) -> None:
+    """Look at a folder inside ``root``; both are resolved."""
+    try:
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError:
+        return  # no folder; or whoever needs it says why it cannot be read
+    for entry in entries:
+        if not (all_of_them or _is_ours(entry.name)):
+            continue
+        if entry.is_symlink():
+            _check_link(Path(entry.path), root)
+        elif entry.is_dir(follow_symlinks=False):
+            _check_entries(Path(entry.path), root, all_of_them=True)
+        elif not stat.S_ISREG(entry.stat(follow_symlinks=False).st_mode):
+            raise LFADSError(f"{entry.path}: is neither a file nor a folder; remove it")
+
+
+def _is_ours(name: str) -> bool:
+    return name in _OUR_FOLDERS or name.endswith(_OUR_SUFFIXES) or name.startswith(_OUR_PREFIXES)
+
+
+def _check_link(path: Path, root: Path) -> None:
+    target = os.readlink(path)
+    # by its letters first, as above
+    letters = Path(os.path.normpath(path.parent / target))
+    if not letters.is_relative_to(root) or not path.resolve().is_relative_to(root):
+        raise LFADSError(
+            f"{path}: is a link to {target}, out of the folder {root}; links that lead out of a "
+            "run's folder are not followed; put what it leads to in its place, or remove it"
+        )

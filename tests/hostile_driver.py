@@ -1,0 +1,100 @@
+"""Open a folder by every command in this process, and tell all that the interpreter did outside.
+
+Called by test_hostile_folder.py: FOLDER OUTSIDE OUT. Python's audit events are what it looks at:
+files and folders opened, made, changed and removed, programs started, sockets connected.
+"""
+
+import contextlib
+import io
+import json
+import os
+import sys
+import warnings
+from pathlib import Path
+
+FOLDER, OUTSIDE, OUT = sys.argv[1:4]
+SEEN = []
+NETWORK = ("socket.connect", "socket.getaddrinfo", "socket.gethostbyname", "socket.sendto")
+PROGRAMS = ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn")
+
+
+def watch(event, arguments):
+    """Keep what touches the tree outside, the network, or programs of the folder."""
+    if not event.startswith(("open", "os.", "shutil.", "socket.", "subprocess.", "ctypes.dlopen")):
+        return
+    texts = [os.fsdecode(a) for a in arguments if isinstance(a, str | bytes | os.PathLike)]
+    texts += [str(a) for a in arguments if isinstance(a, list | tuple)]
+    hits = [OUTSIDE] if event not in PROGRAMS else [OUTSIDE, FOLDER]
+    # a relative path is seen from the working folder
+    texts += [os.path.abspath(t) for t in texts if t and not os.path.isabs(t)]
+    if event in NETWORK or any(hit in text for text in texts for hit in hits):
+        SEEN.append([event, texts])
+
+
+def commands():
+    """Return the name and the call of every command that takes a run's folder."""
+    import lfads_lightning as lfads
+    from lfads_lightning import cli, exporting, stitching
+    from lfads_lightning.evaluation import command as evaluation
+    from lfads_lightning.recordings import check_command, merge_command
+    from lfads_lightning.report import command as report
+
+    def train(*words):
+        from hydra.core.global_hydra import GlobalHydra
+
+        GlobalHydra.instance().clear()
+        sys.argv = ["lfads-train", *words]
+        cli.main()
+
+    results = [str(p) for p in Path(FOLDER).glob("*.h5")]
+    kinds = "posterior_sample_and_average", "posterior_push_mean", "prior_sample"
+    few = ["sampling.num_posterior_samples=2", "trainer.device=cpu:0"]
+    for to in exporting.FORMATS:
+        yield f"lfads-export {to}", lambda to=to: exporting.main([FOLDER, "--to", to])
+    yield "lfads-merge", lambda: merge_command.main([FOLDER])
+    yield "lfads-check", lambda: check_command.main([*results, f"{FOLDER}/session.h5"])
+    yield "lfads-align", lambda: stitching.main([f"{FOLDER}/session.h5", "--factors-dim", "2"])
+    yield "lfads-report", lambda: report.main([FOLDER])
+    yield "lfads-evaluate", lambda: evaluation.main([FOLDER])
+    yield "lfads.load", lambda: lfads.load(FOLDER).model_params()
+    for kind in (*kinds, "write_model_params"):
+        words = [f"kind={kind}", f"output.lfads_save_dir={FOLDER}", *few]
+        yield f"kind={kind}", lambda words=words: train(*words)
+    yield "start_from", lambda: train(f"optim.start_from={FOLDER}", "trainer.max_epochs=1", few[1])
+    yield "resume", lambda: train(f"resume={FOLDER}", "trainer.max_epochs=4")
+
+
+def main():
+    """Call them all; write what each said and what was seen."""
+    said = {}
+    calls = list(commands())
+    import torch
+
+    from lfads_lightning.config import LFADSError
+
+    torch.set_num_threads(1)
+    sys.addaudithook(watch)
+    for name, call in calls:
+        text = io.StringIO()
+        with contextlib.redirect_stdout(text), contextlib.redirect_stderr(text):
+            try:
+                with warnings.catch_warnings():
+                    status = call()
+                end = str(status) if isinstance(status, int) else "0"
+            except SystemExit as error:
+                end = str(error.code or 0)
+            except LFADSError as error:  # from Python
+                end = "2"
+                print(f"error: {error}")
+            except Exception as error:
+                end = f"{type(error).__name__}: {error}"
+        said[name] = [end, text.getvalue()]
+    n = len(SEEN)
+    os.listdir(OUTSIDE)
+    assert len(SEEN) > n, "it looks away"
+    del SEEN[n:]
+    Path(OUT).write_text(json.dumps({"said": said, "seen": SEEN}))
+
+
+if __name__ == "__main__":
+    main()
