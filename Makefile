@@ -31,8 +31,8 @@ fuzz: .venv/installed-dev        ## eleven minutes of fuzzing the readers, each 
 test-crash: .venv/installed-dev  ## kill 52 runs, continue them, compare: four to ten minutes
 	$(BIN)/python -m benchmarks.crash --kills 52
 
-test-resolve: .venv/installed-dev ## do the pins fit together, for every Python and system? half an hour
-	$(BIN)/python -m pytest -q -n 0 -m 'slow or not slow' tests/test_install.py
+test-resolve: .venv/installed-dev ## do the pins fit together, for every Python and system?
+	$(BIN)/python -m pytest -q -n 8 -m 'resolve or not resolve' tests/test_install.py
 
 # PYTHONS="python3.10 python3.13": these alone; INDEX=https://pypi.org/simple: without pip's settings
 test-install: .venv/installed-dev ## the wheel, in a fresh environment of each Python found here

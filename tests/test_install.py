@@ -33,7 +33,7 @@ CASES = [
     # where pins of torch and triton that do not fit together show; all others: make test-resolve
     case
     if case == ("3.12", "x86_64-manylinux_2_28", "dev", True)
-    else pytest.param(*case, marks=pytest.mark.slow)
+    else pytest.param(*case, marks=pytest.mark.resolve)
     for case in itertools.product(PYTHONS, PLATFORMS, EXTRAS, (True, False))
 ]
 # has no wheel; pure Python, of Hydra and OmegaConf
