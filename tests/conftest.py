@@ -76,9 +76,13 @@ def _no_reports(request, monkeypatch):
 
 def copied(run, to):
     """Copy a run's folder, as one that this user has trained on the same data."""
-    shutil.copytree(run, to)
-    remember(to, places=places_in(read_config(Path(to))))
-    return Path(to)
+    return remembered(Path(shutil.copytree(run, to)))
+
+
+def remembered(run):
+    """Have a run's folder on record, with what its config names."""
+    remember(run, places=places_in(read_config(run)))
+    return run
 
 
 class Result(NamedTuple):

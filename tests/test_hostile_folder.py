@@ -516,7 +516,7 @@ def test_no_text_of_a_page_is_code(tmp_path):
     page = (tmp_path / "a.html").read_text()
     assert "<script" not in page
     assert "49" not in page.replace("0.49", "").split("</style>")[1]
-    assert 'href="./javascript%3Aalert%281%29/report.html"' in page
+    assert 'href="javascript%3Aalert%281%29/report.html"' in page
 
 
 def test_warning_cannot_speak_to_the_terminal(capsys):

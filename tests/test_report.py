@@ -3,12 +3,12 @@
 import html
 import json
 import re
-import shutil
 import time
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from conftest import copied, remembered
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
@@ -165,7 +165,7 @@ def test_aligned_sessions_have_the_check_of_their_alignment():
 
 
 def test_report_is_written_anew_from_files_and_data(run, tmp_path, capsys):
-    folder = shutil.copytree(run / "run", tmp_path / "run")
+    folder = copied(run / "run", tmp_path / "run")
     before = Page(folder / "report.html")
     (folder / "report.html").unlink()
     started = time.process_time()
@@ -179,9 +179,10 @@ def test_report_is_written_anew_from_files_and_data(run, tmp_path, capsys):
 
 
 def test_report_is_made_without_the_data_and_says_so(run, tmp_path):
-    folder = shutil.copytree(run / "run", tmp_path / "run")
+    folder = copied(run / "run", tmp_path / "run")
     config = (folder / "config.yaml").read_text()
     (folder / "config.yaml").write_text(config.replace(str(run / "data"), str(tmp_path / "gone")))
+    remembered(folder)
     command.main([str(folder)])
     page = Page(folder / "report.html")
     assert [i["id"] for i in page.all("img")] == ["figure-learning_curves"]
@@ -190,7 +191,7 @@ def test_report_is_made_without_the_data_and_says_so(run, tmp_path):
 
 
 def test_report_copes_with_damaged_files_of_the_run(run, tmp_path, capsys, short_reports):
-    folder = shutil.copytree(run / "run", tmp_path / "run")
+    folder = copied(run / "run", tmp_path / "run")
     for name in ("evaluation.json", "report.json"):
         (folder / name).write_text("[" * 100_000)
     with (folder / "metrics.csv").open("ab") as file:
@@ -203,7 +204,7 @@ def test_report_copes_with_damaged_files_of_the_run(run, tmp_path, capsys, short
 
 
 def test_no_table_is_empty_where_the_scores_are_not_there(run, tmp_path, short_reports):
-    folder = shutil.copytree(run / "run", tmp_path / "run")
+    folder = copied(run / "run", tmp_path / "run")
     assert "All scores of the run" in (folder / "report.html").read_text()
     (folder / "scores.json").unlink()
     (folder / "evaluation.json").unlink(missing_ok=True)
@@ -245,7 +246,7 @@ def test_folder_without_a_result_is_one_clear_error(tmp_path, capsys, new_config
 
 
 def test_evaluation_is_the_score_table_where_it_is_there(run, tmp_path, monkeypatch):
-    folder = shutil.copytree(run / "run", tmp_path / "run")
+    folder = copied(run / "run", tmp_path / "run")
     evaluation = {
         "a": {"valid": {"LFADS": {"co_bps": 0.125}, "smoothing <5>": {"co_bps": 0.0625}}},
         "notes": {"co_bps": "whatever somebody wrote"},

@@ -164,7 +164,7 @@ def test_run_writes_the_documented_files(shared):
     assert lowest
     figures = {name for name in files if name.startswith("figures/")}
     assert {Path(name).suffix for name in figures} == {".png", ".pdf"}
-    assert set(files) - events - lowest - figures - {"tensorboard/hparams.yaml"} == {
+    assert set(files) - events - lowest - figures - {"tensorboard/hparams.yaml", ".run_id"} == {
         "config.yaml",
         "metrics.csv",
         "fitlog.csv",
