@@ -991,7 +991,9 @@ def test_params_file_is_read_and_the_command_line_beats_it(
     named.pop("factors_dim")
     file.write_text(yaml.safe_dump(named | {"data_filename_stem": "other"}))
     folder = tmp_path / "run"
-    given = [f"params_file={file}", "model.gen_dim=9", "trainer.max_epochs=1"]
+    # where data lie is typed once, whatever a file says
+    given = [f"params_file={file}", f"data.data_dir={data_dir}"]
+    given += ["model.gen_dim=9", "trainer.max_epochs=1"]
     argv = ["train.py", *given, f"output.lfads_save_dir={folder}"]
     monkeypatch.setattr(sys, "argv", argv)
     monkeypatch.chdir(tmp_path)

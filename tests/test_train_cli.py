@@ -141,14 +141,23 @@ def test_folder_and_scores_are_printed_last(shared):
         f"Report: {folder}/report.html",
         "Scores:",
     ]
-    printed = dict(line.split()[:2] for line in lines[last_run + 3 :])
+    table, numbers = "\n".join(lines[last_run + 3 :]).split("\n\n")
     scores = json.loads((shared.folder / "scores.json").read_text())
-    assert printed.keys() == scores.keys()
     assert {"valid/total", "valid/bits_per_spike", "valid/rate_r2"} < scores.keys()
     assert (scores["epochs"], scores["updates"], scores["checkpoint"]) == (3, 6, "checkpoint_lve")
-    for name, value in scores.items():
-        expected = f"{value:.4g}" if isinstance(value, float) else str(value)
-        assert printed[name] == expected
+    # the model beside the simple methods, best first, and who is ahead
+    rows = json.loads((shared.folder / "evaluation.json").read_text())["toy"]["valid"]
+    methods = [re.split("  +", line)[0] for line in table.splitlines()[2:-1]]
+    assert sorted(methods) == sorted(rows)
+    hidden = [rows[m].get("hidden_bits_per_spike", -99) for m in methods[1:]]
+    assert hidden == sorted(hidden, reverse=True)
+    assert methods[0] == "true rates"
+    assert table.splitlines()[-1] == scores["verdict"]
+    printed = dict(line.split()[:2] for line in numbers.splitlines())
+    assert {"criterion", "valid/total", "epochs", "checkpoint", "chosen_by"} < printed.keys()
+    for name, value in printed.items():
+        expected = f"{scores[name]:.4g}" if isinstance(scores[name], float) else str(scores[name])
+        assert value == expected
 
 
 def test_data_are_described_first(shared):
