@@ -1192,7 +1192,7 @@ def test_lfads_save_dir_receives_everything_and_a_run_found_there_is_continued(
     assert [p.name for p in tmp_path.iterdir()] == ["mine"]
     assert {p.name for p in (tmp_path / "mine").iterdir()} == {
         *("config.yaml", "evaluation.json", "fitlog.csv", "metrics.csv", "scores.json"),
-        *("checkpoints", "tensorboard"),
+        *("checkpoints", "tensorboard", ".run_id"),
     }
     more = lfads.fit(counts, lfads_save_dir="mine", max_epochs=3, **given)
     assert (first.step, more.step) == (1, 3)
