@@ -30,6 +30,7 @@ def run_search(config: Config, sessions: list[Session], folder: Path) -> Trained
     """
     check(config)
     space = read_space(find_space(config.search.space))
+    remember(folder, places=places_in(config))
     write_config(config, folder)
     best = search(config, sessions, folder, space)
     task = Task(best["member"], best["generation"], best["until_epoch"], best["settings"], None)
