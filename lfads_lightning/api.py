@@ -18,7 +18,7 @@ from lfads_lightning.inference.trained import Arrays, Trained, load
 from lfads_lightning.lock import run_lock
 from lfads_lightning.mirrors import mirrored, open_run
 from lfads_lightning.params import from_flat, read_params_file
-from lfads_lightning.provenance import check_file_of_parameters, places_in, remember
+from lfads_lightning.provenance import check_file_of_parameters
 from lfads_lightning.report.finish import finish
 from lfads_lightning.report.tensorboard import Figures
 from lfads_lightning.search.run import run_search
@@ -168,7 +168,6 @@ def _hold_out(by_key: dict[str, dict[str, Any]], fraction: float) -> None:
 def train_sessions(config: Config, sessions: list[Session], folder: Path) -> Trained:
     """Train or search, score and draw: where ``kind=train`` and :func:`fit` both end."""
     with mirrored(folder):
-        remember(folder, places=places_in(config))
         if config.search.algorithm is Algorithm.pbt:
             return run_search(config, sessions, folder)
         every = config.trainer.plot_every_n_epochs

@@ -62,6 +62,11 @@ def pytest_configure(config):
     config.addinivalue_line("filterwarnings", "ignore:the native kernel:UserWarning")
 
 
+def pytest_unconfigure(config):
+    """Forget these runs."""
+    config.state.cleanup()
+
+
 @pytest.fixture
 def reports():
     """Let training end with figures and a report."""

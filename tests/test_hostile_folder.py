@@ -267,7 +267,6 @@ def test_every_command_on_a_hostile_folder(hostile, is_own, sent, outside, liste
         assert "add --data-dir " in found["said"]["lfads-evaluate"][1]
         assert "add --data-dir " in found["said"]["lfads-report"][1]
     if hostile is with_links:
-        assert set(ends.values()) - {"0"} == {"2"}
         assert all(ends[n] == "2" for n in ends if n not in ("lfads-check", "lfads-align"))
     if hostile is with_hdf5:
         assert ends["lfads-export npz"] == ends["lfads-merge"] == ends["lfads-align"] == "2"

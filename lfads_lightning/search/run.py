@@ -41,6 +41,7 @@ def run_search(config: Config, sessions: list[Session], folder: Path) -> Trained
             f"{folder}: holds a training run, search.algorithm=pbt begins a search; start it in "
             "another output.lfads_save_dir"
         )
+    remember(folder, places=places_in(config))
     write_config(config, folder)
     best = search(config, sessions, folder, space)
     task = Task(best["member"], best["generation"], best["until_epoch"], best["settings"], None)

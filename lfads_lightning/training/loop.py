@@ -25,6 +25,7 @@ from lfads_lightning.model.alignment import align
 from lfads_lightning.model.lfads import LFADS
 from lfads_lightning.model.recurrences import choose
 from lfads_lightning.params import write_config
+from lfads_lightning.provenance import places_in, remember
 from lfads_lightning.training.checkpoints import (
     LOWEST,
     PERIODIC,
@@ -108,6 +109,7 @@ def train(
                 keeper.request = request
         trainer = _trainer(config, device, folder, [stop, *callbacks], step)
         if trainer.is_global_zero:
+            remember(folder, places=places_in(config))
             write_config(config, folder)
         started = time.monotonic()
         ckpt_path = None if step is None else start
