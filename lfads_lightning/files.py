@@ -16,7 +16,6 @@ from lfads_lightning.config import LFADSError
 if TYPE_CHECKING:
     import h5py
 
-RUN_ID = ".run_id"  # of a run's folder: the number by which its user's record knows it
 BEST = "best"  # of a search's folder: the run of its best member
 MAX_NAME_BYTES = 150  # of a session: its output files add some seventy, and 255 are allowed
 _TEMPORARY = ".tmp"  # the end of a temporary file's name
@@ -83,7 +82,6 @@ def new_run_folder(path: str | Path) -> Iterator[Path]:
     except BaseException:
         if config.is_file() and config.stat().st_size == 0:
             config.unlink()
-            (folder / RUN_ID).unlink(missing_ok=True)
             with suppress(OSError):
                 folder.rmdir()
         raise

@@ -21,10 +21,11 @@ from typing import Any
 
 from lfads_lightning.config import Config, LFADSError
 from lfads_lightning.documents import read_json
-from lfads_lightning.files import RUN_ID, whole_file
+from lfads_lightning.files import whole_file
 from lfads_lightning.private import NotPrivate, others_may_write, private_folder
 from lfads_lightning.stores import is_url
 
+ID = ".run_id"
 STORE = "store"  # of a record: where in a store the folder belongs, as mirrors.py keeps it
 # the parameters that say where something is: flat names
 PLACES = ("data_dir", "start_from", "params_file", "lfads_save_dir", "space", "ray_address")
@@ -36,7 +37,7 @@ NOT_FOLLOWED = (
 # of a folder's entries, those that our programs read or write, beside results and data (*.h5)
 _OUR_FOLDERS = ("checkpoints", "figures", "tensorboard", "members", "best")
 _OUR_SUFFIXES = (".csv", ".json", ".yaml", ".html", ".ckpt")
-_OUR_PREFIXES = (".lock", RUN_ID)
+_OUR_PREFIXES = (".lock", ID)
 
 
 def record_of(path: str | Path) -> dict[str, Any]:
@@ -68,7 +69,7 @@ def remember(path: str | Path, **facts: Any) -> None:
         )
         return
     if not is_url(path) and Path(path).is_dir() and not record:
-        with whole_file(Path(path) / RUN_ID) as new:
+        with whole_file(Path(path) / ID) as new:
             new.write_text(uuid.uuid4().hex)
     record |= {"path": _key(path), "id": _id_of(path)} | facts
     with whole_file(file) as new:
@@ -88,7 +89,7 @@ def _id_of(path: str | Path) -> str | None:
     if is_url(path) or not Path(path).is_dir():
         return None
     try:
-        with (Path(path) / RUN_ID).open("rb") as file:
+        with (Path(path) / ID).open("rb") as file:
             return file.read(64).decode("ascii", "replace")
     except OSError:
         return None
