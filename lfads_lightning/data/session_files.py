@@ -305,7 +305,8 @@ def _read_group(group: h5py.Group, name: str, source: str, matlab: bool) -> Sess
     """Read the session of a group."""
     spellings = _spellings(group, source)
     if "train_data" not in spellings:
-        shapes = {key: _shape_of(group, key) for key in group}
+        with damage_explained(source):
+            shapes = {key: _shape_of(group, key) for key in group}
         if (other := other_layout(shapes, source)) is not None:
             raise LFADSError(f"{source}: train_data is missing; {other}")
         raise LFADSError(
