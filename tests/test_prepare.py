@@ -174,7 +174,7 @@ def test_written_nwb_goes_to_training_from_the_command_line(call, tmp_path, caps
     assert start is not None
     result = call(*shlex.split(start[1]), "trainer.max_epochs=1", "trainer.device=cpu:0")
     assert result.code == 0, result.err
-    assert "valid/bits_per_spike" in result.out
+    assert "co bps" in result.out
 
 
 @pytest.mark.parametrize(

@@ -238,7 +238,7 @@ def scores_table(scores: Scores, table: EvaluationTable | None) -> str:
         lines += [table.in_short(table.parts[0].split), ""]
     for key, value in scores.items():
         note = _OF_RUN.get(key.rsplit("/")[-1])
-        if note is not None:
+        if note is not None and value != "":
             text = f"{value:.4g}" if isinstance(value, float) else str(value)
             lines.append(f"  {key:<20}{text:>20}   {note}".rstrip())
     return "\n".join(lines)
