@@ -8,6 +8,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from conftest import remembered
 
 import lfads_lightning as lfads
 from lfads_lightning import params
@@ -248,6 +249,7 @@ def test_scores_of_other_data_have_a_file_of_their_own(begun, tmp_path, capsys):
     config = params.read_config(begun)
     config.data.data_dir, config.data.data_filename_stem = str(own), "day"
     params.write_config(config, begun)
+    remembered(begun)
     evaluate_main([str(begun)])
     before = (begun / "evaluation.json").read_text()
     there = session_file(tmp_path / "other $x", train_data=COUNTS[:8], valid_data=COUNTS[8:])
