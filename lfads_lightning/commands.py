@@ -122,7 +122,7 @@ def override(name: str, value: object) -> str:
     output.lfads_save_dir="Anna's, 2nd"
     """
     text = str(value)
-    if re.fullmatch(r"[A-Za-z/._][\w/.+-]*", text, re.ASCII) and text.lower() not in _NO_TEXTS:
+    if re.fullmatch(r"[A-Za-z/._][\w/.:+-]*", text, re.ASCII) and text.lower() not in _NO_TEXTS:
         return f"{name}={text}"
     text = not_interpolated(text)
     # a backslash stands for itself, but before a quote
