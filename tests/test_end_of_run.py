@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from conftest import remembered
 
 import lfads_lightning as lfads
 from lfads_lightning.config import SessionSpec
@@ -152,7 +153,7 @@ def apart(tmp_path_factory, new_config):
     arrays = {f"{s}_data": rng.poisson(rates, (n, *rates.shape)) for s, n in
               (("train", 60), ("valid", 40))}  # fmt: skip
     lfads.write_session(folder / "data" / "toy_a.h5", **arrays, bin_width_s=0.01)
-    trained.save(folder / "run")
+    remembered(trained.save(folder / "run"))
     counts = arrays["valid_data"]
 
     def score(rates):

@@ -88,7 +88,7 @@ def test_pasted_command_goes_on_with_a_sweep(call, counts, tmp_path, monkeypatch
     assert call("-m", *words, "seed=0,1", override("hydra.sweep.dir", folder)).code == 0
     (folder / "1" / "scores.json").unlink()
     monkeypatch.setattr(sys, "argv", [str(TRAIN)])
-    argv = sweeps.command_of(folder)
+    argv = sweeps.continued(sweeps.command_in(folder), folder)
     with sweeps.recorded(folder, argv, lambda folder: None):
         pass
     command = capsys.readouterr().out.split("To go on with it: ")[1].strip()
