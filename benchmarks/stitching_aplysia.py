@@ -36,7 +36,7 @@ from sklearn.decomposition import FactorAnalysis
 import lfads_lightning as lfads
 from lfads_lightning.data.alignment import align_same_neurons
 from lfads_lightning.data.sessions import ALIGNMENT_KEYS, Session, Split
-from lfads_lightning.metrics import co_bps, poisson_nll, poisson_readout, smooth
+from lfads_lightning.metrics import Design, co_bps, poisson_nll, smooth
 from lfads_lightning.recordings.chops import plan_chops
 
 SETTINGS = {
@@ -184,7 +184,9 @@ def _baseline(
         train_y = np.concatenate([b.counts[b.train][..., held_out] for b in bouts.values()])
         other_x = np.concatenate([x[n][[*b.choose, *b.score]] for n, b in bouts.items()])
         for penalty in PENALTIES[method]:
-            rates = np.split(poisson_readout(train_x, train_y, other_x, penalty), len(bouts))
+            rates = np.split(
+                Design(train_x, train_y.shape[-1]).fit(train_y, penalty).rates(other_x), len(bouts)
+            )
             cost, scores = 0.0, []
             for r, b in zip(rates, bouts.values(), strict=True):
                 cost += poisson_nll(r[:N_CHOOSING], b.counts[b.choose][..., held_out])

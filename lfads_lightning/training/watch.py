@@ -5,10 +5,9 @@ import warnings
 from collections.abc import Sequence
 
 import lightning.pytorch as pl
-import numpy as np
 
 from lfads_lightning.data.sessions import Session
-from lfads_lightning.metrics import poisson_nll
+from lfads_lightning.metrics import null_nll, poisson_nll
 from lfads_lightning.training.checkpoints import ramps_complete
 from lfads_lightning.training.module import LFADSModule
 
@@ -37,7 +36,7 @@ class CopyingWatch(pl.Callback):
         null = truth = 0.0
         for split, factor in splits:
             counts = split.data
-            this_null = poisson_nll(np.broadcast_to(counts.mean((0, 1)), counts.shape), counts)
+            this_null = null_nll(counts)
             null += this_null
             this_truth = math.inf
             if split.truth is not None:
