@@ -183,10 +183,9 @@ def _baseline(
         train_x = np.concatenate([x[n][b.train] for n, b in bouts.items()])
         train_y = np.concatenate([b.counts[b.train][..., held_out] for b in bouts.values()])
         other_x = np.concatenate([x[n][[*b.choose, *b.score]] for n, b in bouts.items()])
+        design = Design(train_x, train_y.shape[-1])
         for penalty in PENALTIES[method]:
-            rates = np.split(
-                Design(train_x, train_y.shape[-1]).fit(train_y, penalty).rates(other_x), len(bouts)
-            )
+            rates = np.split(design.fit(train_y, penalty).rates(other_x), len(bouts))
             cost, scores = 0.0, []
             for r, b in zip(rates, bouts.values(), strict=True):
                 cost += poisson_nll(r[:N_CHOOSING], b.counts[b.choose][..., held_out])
