@@ -31,7 +31,7 @@ def test_recording_of_100_mb_stays_below_the_limit(tmp_path):
 
 def test_large_splits_are_scored_in_part(monkeypatch):
     monkeypatch.setattr(scored, "MOST_ENTRIES", 200)
-    train, valid = np.arange(300).reshape(30, 5, 2), np.ones((20, 5, 2), int)
+    train, valid = np.arange(300).reshape(30, 5, 2) % 7, np.ones((20, 5, 2), int)
     condition = {"a": np.arange(30)}
     sessions = sessions_from_arrays(
         {"a": train}, {"a": valid}, output_dist="poisson", ext_input_dim=0, factors_dim=1,
