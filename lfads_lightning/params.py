@@ -128,10 +128,12 @@ def check_value(name: str, value: Any, where: str) -> Any:
     if isinstance(value, bool) and not isinstance(f.default, bool):
         raise problem
     try:
-        holder = _schema(group).copy()
+        holder = _schema(group)  # one for all: a copy of it takes longer than all the rest
         text = isinstance(value, str | Path)
         holder[name] = not_interpolated(str(value)) if text else value
-        converted = getattr(OmegaConf.to_object(holder), name)
+        converted = holder[name]
+        if OmegaConf.is_config(converted):
+            converted = OmegaConf.to_object(converted)
     except OmegaConfBaseException as error:
         raise problem from error
     bounds = f.metadata["bounds"]
@@ -190,9 +192,22 @@ def from_dict(nested: Mapping[str, Any], where: str = "config") -> Config:
     return from_flat(flat, where)
 
 
-def to_dict(config: Config) -> dict[str, Any]:
+def to_dict(config: Any) -> dict[str, Any]:
     """Return the config as plain nested dicts, numbers and strings (enums by name)."""
-    return OmegaConf.to_container(OmegaConf.structured(config), enum_to_str=True)  # type: ignore[return-value]
+    return {
+        f.name: to_dict(value) if dataclasses.is_dataclass(value) else _plain(value)
+        for f in dataclasses.fields(config)
+        for value in [getattr(config, f.name)]
+    }
+
+
+def _plain(value: Any) -> Any:
+    """Return a value in the types of YAML."""
+    if isinstance(value, Enum):
+        return value.name
+    if isinstance(value, Mapping):
+        return {key: _plain(inner) for key, inner in value.items()}
+    return [_plain(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
 def read_params_file(path: str | Path) -> dict[str, Any]:

@@ -100,7 +100,7 @@ def judged(monkeypatch):
         def infer(run, session, data, ext_input, shown):
             return Posterior(*[None] * len(Posterior._fields))._replace(rates=rates_of(data, shown))
 
-        monkeypatch.setattr(copying, "judged", infer)
+        monkeypatch.setattr(copying, "judged_rates", infer)
         model = SimpleNamespace(is_poisson=True, seen=SimpleNamespace(never=lambda *_: None))
         parts = copying.parts_to_hide(counts.shape)
         run = SimpleNamespace(model=model)

@@ -10,7 +10,7 @@ from lfads_lightning.config import LFADSError
 from lfads_lightning.data.arrays import listed, nearest
 from lfads_lightning.data.labels import has_condition
 from lfads_lightning.data.scored import fewer
-from lfads_lightning.data.sessions import Session, Split
+from lfads_lightning.data.sessions import Session
 from lfads_lightning.evaluation.baselines import Given, Guess, at_hidden, baselines
 from lfads_lightning.evaluation.table import (
     BEST_SMOOTHING,
@@ -23,7 +23,7 @@ from lfads_lightning.evaluation.table import (
     Rows,
 )
 from lfads_lightning.inference.copying import MOST_TRIALS, Gains, parts_to_hide, predict_hidden
-from lfads_lightning.inference.posterior import Posterior, judged, push_mean
+from lfads_lightning.inference.posterior import Averages, Posterior, judged, judged_rates, push_mean
 from lfads_lightning.inference.trained import Trained
 from lfads_lightning.model.seen import held_in
 
@@ -212,14 +212,17 @@ class _Scorer:
 
     def _lfads(self) -> Guess:
         run, name = self.trained.evaluation(), self.session.name
-        self.posterior = self._infer(self.test)
+        self.posterior = judged(run, name, self.test.data, self.test.ext_input)
         hidden, self.gains = None, None
         if self.parts:
             hidden, self.gains = predict_hidden(run, name, self.test, self.parts)
         # only read-outs are learned from its training trials
         needed = self.held_out or self._has_behaviour()
         same = self.train is self.test
-        train = self._infer(self.train) if needed and not same else self.posterior
+        train: Posterior | Averages = self.posterior
+        if needed and not same:
+            run = self.trained.evaluation()  # its random numbers start anew
+            train = judged_rates(run, name, self.train.data, self.train.ext_input)
         n, k = self.n_seen, run.num_samples
         how = f"mean of {k} posterior samples" if k and run.is_random else "posterior means"
         return Guess(
@@ -231,9 +234,6 @@ class _Scorer:
             test_latents=self.posterior.factors[:, :n],
             about=f"{self.trained.step} updates; {how}",
         )
-
-    def _infer(self, split: Split) -> Posterior:
-        return judged(self.trained.evaluation(), self.session.name, split.data, split.ext_input)
 
     def _best_smoothing(self, asked: Collection[str]) -> tuple[dict[str, float], str]:
         assert self.test.truth is not None

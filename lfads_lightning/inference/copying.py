@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from lfads_lightning.data.sessions import Split
-from lfads_lightning.inference.posterior import Evaluation, judged
+from lfads_lightning.inference.posterior import Evaluation, judged_rates
 from lfads_lightning.metrics import SMALLEST_RATE, null_nll, poisson_nll
 from lfads_lightning.training.watch import LEAST_SHARE, REMEDY
 
@@ -81,7 +81,7 @@ def predict_hidden(
     found = np.full(counts.shape, np.nan, np.float32)
     sums = {"seen": _Sum(counts), "hidden": _Sum(counts)}
     for part in parts:
-        rates = judged(run, session, counts, ext, shown(part)).rates
+        rates = judged_rates(run, session, counts, ext, shown(part)).rates
         part = part & encoded
         found[part] = rates[part]
         sums["hidden"].add(rates, part)

@@ -56,6 +56,13 @@ class Posterior(NamedTuple):
         return frames.to_pandas(self, name, **labels)
 
 
+class Averages(NamedTuple):
+    """The part of a posterior that read-outs and scores need: means over its samples."""
+
+    rates: np.ndarray  # (E, T, D), counts per bin
+    factors: np.ndarray  # (E, T, F)
+
+
 class Prior(NamedTuple):
     """Trials that a model makes up, as numpy arrays."""
 
@@ -148,13 +155,43 @@ def sample_and_average(
         num_samples: per trial.
         shown: (E, T, D), multiplies what the encoders see of the data; None for all of it.
     """
-    rows, parts = _rows_at_once(run, data.shape[1:]), []
+    batches = _encoded(run, session, data, ext_input, shown)
+    return _joined([_arrays(_averaged(batch, num_samples)) for batch in batches], run.model)
+
+
+class _Encoded(NamedTuple):
+    """Trials that are encoded, to draw samples of."""
+
+    run: Evaluation
+    session: str
+    data: Tensor  # (n, T, D)
+    encoding: Encoding
+    samples_at_once: int
+
+    @torch.no_grad()
+    def samples(self, n: int) -> Iterator[tuple[LFADSOutput, Noise]]:
+        """Yield n samples of every trial, some at a time: row = sample * n_trials + trial."""
+        n_trials, n_bins = self.data.shape[:2]
+        for first in range(0, n, self.samples_at_once):
+            k = min(self.samples_at_once, n - first)
+            noise = self.run.model.draw_noise(n_trials * k, n_bins, self.run.rng)
+            yield self.run.model.decode(self.encoding, n_bins, self.session, noise), noise
+
+
+@torch.no_grad()
+def _encoded(
+    run: Evaluation,
+    session: str,
+    data: np.ndarray,
+    ext_input: np.ndarray | None,
+    shown: np.ndarray | None,
+) -> Iterator[_Encoded]:
+    """Encode trials, some at a time."""
+    rows = _rows_at_once(run, data.shape[1:])
     size = min(rows, TRIALS_AT_ONCE)
     for batch, ext, masks in _chunks(data, ext_input, shown, size, run.model):
         encoding = run.model.encode(batch, session, ext, masks)
-        per_pass = max(rows // len(batch), 1)
-        parts.append(_arrays(_averaged(run, session, batch, encoding, num_samples, per_pass)))
-    return _joined(parts, run.model)
+        yield _Encoded(run, session, batch, encoding, max(rows // len(batch), 1))
 
 
 def _rows_at_once(run: Evaluation, shape: tuple[int, ...]) -> int:
@@ -209,17 +246,13 @@ def _trials_first(x: Tensor) -> Tensor:
     return x.transpose(0, 1) if x.ndim == 3 else x
 
 
-def _averaged(
-    run: Evaluation, session: str, batch: Tensor, encoding: Encoding, n: int, per_pass: int
-) -> dict[str, Tensor | None]:
-    n_trials, n_bins = batch.shape[:2]
+def _averaged(trials: _Encoded, n: int) -> dict[str, Tensor | None]:
+    run, batch, n_trials = trials.run, trials.data, len(trials.data)
     moments: dict[str, _Moments | None] = {}
     legacy, true = [], []
-    for first in range(0, n, per_pass):
-        k = min(per_pass, n - first)  # row = sample * n_trials + trial
-        noise = run.model.draw_noise(n_trials * k, n_bins, run.rng)
-        output = run.model.decode(encoding, n_bins, session, noise)
-        output = output._replace(encoding=_repeated(encoding, k))
+    for output, noise in trials.samples(n):
+        k = len(noise.co) // n_trials
+        output = output._replace(encoding=_repeated(trials.encoding, k))
         terms = _terms(run, output, _repeat(batch, k))
         bound = terms.recon + terms.kl_ic + terms.kl_co
         legacy.append(-bound.view(k, n_trials))
@@ -286,6 +319,49 @@ def judged(
     if run.num_samples == 0 or not run.is_random:
         return push_mean(run, session, data, ext_input, shown)
     return sample_and_average(run, session, data, ext_input, run.num_samples, shown)
+
+
+def judged_rates(
+    run: Evaluation,
+    session: str,
+    data: np.ndarray,
+    ext_input: np.ndarray | None,
+    shown: np.ndarray | None = None,
+) -> Averages:
+    """Return rates and factors of :func:`judged`, the same numbers, sooner."""
+    if run.num_samples == 0 or not run.is_random:
+        means = push_mean(run, session, data, ext_input, shown)
+        return Averages(means.rates, means.factors)
+    rates, factors = [], []
+    for batch in _encoded(run, session, data, ext_input, shown):
+        means_of_both = _Moments(), _Moments()
+        for output, _ in batch.samples(run.num_samples):
+            both = output.output_dist_params, output.states.factors
+            for held, values in zip(means_of_both, both, strict=True):
+                held.add(values, len(batch.data), spread=False)
+        params, mean_factors = (held.average().cpu().numpy() for held in means_of_both)
+        rates.append(_rates(params, run.model))
+        factors.append(mean_factors)
+    return Averages(np.concatenate(rates), np.concatenate(factors))
+
+
+def sampled_rates(
+    run: Evaluation,
+    session: str,
+    data: np.ndarray,
+    ext_input: np.ndarray | None,
+    num_samples: int,
+    shown: np.ndarray | None = None,
+) -> Iterator[np.ndarray]:
+    """Yield the rates (E, T, D) of one posterior sample of every trial after another.
+
+    Arguments as in :func:`sample_and_average`; all trials' encodings are held, so give few.
+    """
+    encoded = _encoded(run, session, data, ext_input, shown)
+    batches = [batch._replace(samples_at_once=1) for batch in encoded]
+    for drawn in zip(*(batch.samples(num_samples) for batch in batches), strict=True):
+        params = np.concatenate([output.output_dist_params.cpu().numpy() for output, _ in drawn])
+        yield _rates(params, run.model)
 
 
 @torch.no_grad()

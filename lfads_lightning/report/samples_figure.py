@@ -7,13 +7,13 @@ from matplotlib.ticker import ScalarFormatter
 
 from lfads_lightning.data.sessions import Session
 from lfads_lightning.inference.copying import parts_to_hide, shown
-from lfads_lightning.inference.posterior import Evaluation, push_mean, sample_and_average
+from lfads_lightning.inference.posterior import Evaluation, push_mean, sampled_rates
 from lfads_lightning.metrics import bits_per_spike, rate_r2
 from lfads_lightning.report.style import OURS, SMOOTHED, Drawing, new_figure, styled
 from lfads_lightning.report.trials import Trials
 
-NUMBERS = (1, 2, 4, 8, 16, 32, 64)  # samples that are averaged: each number twice the one before
-MOST_TRIALS = 32
+NUMBERS = (1, 2, 4, 8, 16, 32)  # samples that are averaged: each number twice the one before
+MOST_TRIALS = 24
 
 
 @styled
@@ -29,7 +29,7 @@ def samples_drawing(
         run: model and constants; the random numbers are its own.
         session: that of the trials.
         split: train or valid.
-        trials: of the figures; the first 32 are sampled.
+        trials: of the figures; the first 24 are sampled.
 
     Returns:
         None where there is neither truth nor a spike to score.
@@ -51,9 +51,7 @@ def samples_drawing(
             return rate_r2(rates, truth)[0]
         return bits_per_spike(rates, scored)
 
-    samples = (
-        sample_and_average(run, session.name, encoded, ext, 1).rates for _ in range(NUMBERS[-1])
-    )
+    samples = sampled_rates(run, session.name, encoded, ext, NUMBERS[-1])
     found = _scores_of_averages(samples, score)
     figure = new_figure(6, 3.2)
     ax = figure.subplots()
