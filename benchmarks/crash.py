@@ -34,7 +34,7 @@ import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import lfads_lightning as lfads
-from lfads_lightning import runs
+from lfads_lightning.cli import kinds as runs
 from lfads_lightning.params import read_config
 from lfads_lightning.training.checkpoints import FOLDER, damage, read_index
 

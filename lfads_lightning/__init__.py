@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 from lfads_lightning.config import LFADSError as LFADSError
 
 if TYPE_CHECKING:
-    from lfads_lightning import interop as interop
+    from lfads_lightning.inference import interop as interop
     from lfads_lightning.api import fit as fit
     from lfads_lightning.data.session_files import read_session as read_session
     from lfads_lightning.data.session_writer import write_session as write_session
-    from lfads_lightning.exporting import export as export
+    from lfads_lightning.inference.export import export as export
     from lfads_lightning.inference.posterior import Posterior as Posterior
     from lfads_lightning.inference.posterior import Prior as Prior
     from lfads_lightning.inference.trained import Trained as Trained
@@ -33,7 +33,7 @@ _HOME = {
     "Prior": "lfads_lightning.inference.posterior",
     "Trained": "lfads_lightning.inference.trained",
     "align": "lfads_lightning.stitching",
-    "export": "lfads_lightning.exporting",
+    "export": "lfads_lightning.inference.export",
     "fit": "lfads_lightning.api",
     "load": "lfads_lightning.inference.trained",
     "merge_chops": "lfads_lightning.recordings.chops",
@@ -47,7 +47,7 @@ __all__ = ["LFADSError", "interop", *_HOME]
 
 def __getattr__(name: str) -> Any:
     if name == "interop":
-        return import_module("lfads_lightning.interop")
+        return import_module("lfads_lightning.inference.interop")
     if name in _HOME:
         return getattr(import_module(_HOME[name]), name)
     raise AttributeError(f"module 'lfads_lightning' has no attribute {name!r}")

@@ -13,17 +13,17 @@ from lfads_lightning.data.arrays import as_array
 from lfads_lightning.data.identity import identity_of
 from lfads_lightning.data.scored import scored_sessions
 from lfads_lightning.data.sessions import Session, sessions_from_arrays
-from lfads_lightning.files import new_run_folder
 from lfads_lightning.inference.trained import Arrays, Trained, load
-from lfads_lightning.lock import run_lock
-from lfads_lightning.mirrors import mirrored, open_run
 from lfads_lightning.params import from_flat, read_params_file
-from lfads_lightning.provenance import check_file_of_parameters
 from lfads_lightning.report.finish import finish
 from lfads_lightning.report.tensorboard import Figures
+from lfads_lightning.runs.files import new_run_folder
+from lfads_lightning.runs.lock import run_lock
+from lfads_lightning.runs.mirrors import mirrored, open_run
+from lfads_lightning.runs.provenance import check_file_of_parameters
+from lfads_lightning.runs.signals import Preempted
 from lfads_lightning.search.run import run_search
 from lfads_lightning.search.space import drawn_settings
-from lfads_lightning.signals import Preempted
 from lfads_lightning.training import fit as training
 from lfads_lightning.training.checkpoints import tell_to_continue
 from lfads_lightning.training.start import with_model_of_start

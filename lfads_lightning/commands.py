@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NoReturn, ParamSpec, TypeVar
 
 from lfads_lightning.config import LFADSError, one_line
-from lfads_lightning.signals import EXIT_INTERRUPTED, end_the_program
+from lfads_lightning.runs.signals import EXIT_INTERRUPTED, end_the_program
 
 P = ParamSpec("P")
 R = TypeVar("R")

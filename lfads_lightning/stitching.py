@@ -12,7 +12,6 @@ from numpy.typing import ArrayLike
 
 from lfads_lightning.commands import add_version, command
 from lfads_lightning.config import LFADSError
-from lfads_lightning.copies import Paths, beside, expanded, local_copies, within
 from lfads_lightning.data.alignment import (
     SMOOTHING_BINS,
     Alignment,
@@ -22,8 +21,9 @@ from lfads_lightning.data.alignment import (
 from lfads_lightning.data.arrays import as_array, check_finite
 from lfads_lightning.data.session_files import read_sessions
 from lfads_lightning.data.sessions import ALIGNMENT_KEYS, Session, assemble
-from lfads_lightning.files import patient_hdf5, whole_file
-from lfads_lightning.stores import is_url, path_or_address
+from lfads_lightning.runs.copies import Paths, beside, expanded, local_copies, within
+from lfads_lightning.runs.files import patient_hdf5, whole_file
+from lfads_lightning.runs.stores import is_url, path_or_address
 
 FIGURE = "alignment.png"
 

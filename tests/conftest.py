@@ -24,7 +24,7 @@ from lfads_lightning.config import SessionSpec
 from lfads_lightning.model import native
 from lfads_lightning.model.lfads import LFADS
 from lfads_lightning.params import from_flat, read_config
-from lfads_lightning.provenance import places_in, remember
+from lfads_lightning.runs.provenance import places_in, remember
 
 # sizes of a model that runs in milliseconds; all differ, so that no mix-up of two goes unseen
 TINY = {

@@ -34,8 +34,9 @@ def watch(event, arguments):
 def commands():
     """Return the name and the call of every command that takes a run's folder."""
     import lfads_lightning as lfads
-    from lfads_lightning import cli, exporting, stitching
+    from lfads_lightning import cli, stitching
     from lfads_lightning.evaluation import command as evaluation
+    from lfads_lightning.inference import export as exporting
     from lfads_lightning.recordings import check_command, merge_command
     from lfads_lightning.report import command as report
 

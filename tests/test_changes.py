@@ -191,7 +191,7 @@ def test_neurons_in_another_order_are_put_in_the_models(run, begun, tmp_path):
 
 
 def _push(run, folder):
-    from lfads_lightning.runs import run_kind
+    from lfads_lightning.cli.kinds import run_kind
 
     config = params.read_config(run)
     config.data.data_dir, config.data.data_filename_stem = str(folder), "day"

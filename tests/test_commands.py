@@ -46,7 +46,7 @@ def test_sigterm_tidies_up_and_asks_to_try_again(tmp_path):
     code = """
 import sys, time
 from lfads_lightning.commands import command
-from lfads_lightning.files import whole_file
+from lfads_lightning.runs.files import whole_file
 @command
 def main():
     with whole_file(sys.argv[1]) as path:

@@ -17,10 +17,12 @@ from hydra.core.global_hydra import GlobalHydra
 
 import lfads_lightning as lfads
 from benchmarks.crash import child, contents, contents_of_search, different, ended
-from lfads_lightning import api, cli, runs, signals
+from lfads_lightning import api, cli
+from lfads_lightning.cli import kinds as runs
 from lfads_lightning.config import LFADSError
 from lfads_lightning.data.datamodule import TrainingBatches
 from lfads_lightning.data.sessions import sessions_from_arrays
+from lfads_lightning.runs import signals
 from lfads_lightning.training.checkpoints import (
     damage,
     find_checkpoint,

@@ -10,6 +10,7 @@ import pytest
 
 import lfads_lightning as lfads
 from lfads_lightning import metrics, params
+from lfads_lightning.cli.kinds import run_kind
 from lfads_lightning.config import LFADSError
 from lfads_lightning.data.sessions import sessions_from_arrays
 from lfads_lightning.evaluation import baselines, command
@@ -27,7 +28,6 @@ from lfads_lightning.evaluation.table import (
 )
 from lfads_lightning.inference.copying import parts_to_hide
 from lfads_lightning.inference.trained import Trained
-from lfads_lightning.runs import run_kind
 
 T, D, OUT, FORWARD = 20, 6, [1, 4], 4
 SMALL = {"ic_dim": 4, "factors_dim": 3, "ic_enc_dim": 7, "gen_dim": 6, "co_dim": 0}

@@ -14,9 +14,9 @@ from test_train_cli import data_args
 
 import lfads_lightning as lfads
 from benchmarks.crash import child, ended
-from lfads_lightning import exporting
+from lfads_lightning.cli.kinds import run_kind
 from lfads_lightning.config import Kind, LFADSError
-from lfads_lightning.runs import run_kind
+from lfads_lightning.inference import export as exporting
 
 pynwb = pytest.importorskip("pynwb")
 

@@ -22,11 +22,11 @@ import torch
 
 import lfads_lightning as lfads
 from benchmarks.crash import child, ended
-from lfads_lightning import lock
 from lfads_lightning.config import LFADSError
 from lfads_lightning.data.sessions import sessions_from_arrays
-from lfads_lightning.files import remove_leftovers, whole_file, whole_hdf5
-from lfads_lightning.lock import HOLDER, run_lock
+from lfads_lightning.runs import lock
+from lfads_lightning.runs.files import remove_leftovers, whole_file, whole_hdf5
+from lfads_lightning.runs.lock import HOLDER, run_lock
 from lfads_lightning.search import members
 from lfads_lightning.training import module
 from lfads_lightning.training.checkpoints import damage, find_checkpoint, load_checkpoint

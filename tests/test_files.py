@@ -7,7 +7,7 @@ import pytest
 
 import lfads_lightning as lfads
 from lfads_lightning.config import LFADSError
-from lfads_lightning.files import new_run_folder, whole_file
+from lfads_lightning.runs.files import new_run_folder, whole_file
 
 
 def test_runs_that_start_together_get_folders_of_their_own(tmp_path):

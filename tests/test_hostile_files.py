@@ -16,12 +16,13 @@ import torch
 import yaml
 
 import lfads_lightning as lfads
-from lfads_lightning import documents, params
+from lfads_lightning import params
 from lfads_lightning.config import Config, LFADSError
 from lfads_lightning.data import session_files
 from lfads_lightning.data.session_files import read_sessions, write_session
-from lfads_lightning.documents import MAX_BYTES, read_document
 from lfads_lightning.recordings import probe
+from lfads_lightning.runs import documents
+from lfads_lightning.runs.documents import MAX_BYTES, read_document
 from lfads_lightning.search.space import read_space
 
 FUZZ = Path(__file__).parent / "fuzz"

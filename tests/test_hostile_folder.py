@@ -20,16 +20,18 @@ import yaml
 from conftest import TINY, copied
 
 import lfads_lightning as lfads
-from lfads_lightning import commands, exporting, provenance, sweeps
+from lfads_lightning import commands
 from lfads_lightning.cli.overrides import prepare
 from lfads_lightning.config import LFADSError
-from lfads_lightning.documents import as_cell
 from lfads_lightning.evaluation import command as evaluation
+from lfads_lightning.inference import export as exporting
 from lfads_lightning.params import read_config, write_config
 from lfads_lightning.recordings import merge_command
 from lfads_lightning.report import command as report
 from lfads_lightning.report.page import Link, Section, Table, write_page
-from lfads_lightning.search import space
+from lfads_lightning.runs import provenance
+from lfads_lightning.runs.documents import as_cell
+from lfads_lightning.search import space, sweeps
 
 DRIVER = Path(__file__).parent / "hostile_driver.py"
 HOSTILE_NAME = "x/../../outside/evil"

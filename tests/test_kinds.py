@@ -13,13 +13,13 @@ import yaml
 from scipy.special import gammaln
 
 from lfads_lightning import interop, params
+from lfads_lightning.cli.kinds import run_kind
 from lfads_lightning.config import LFADSError
 from lfads_lightning.data.session_files import write_session
 from lfads_lightning.inference import posterior as posterior_module
 from lfads_lightning.inference.outputs import write_model_params
 from lfads_lightning.inference.posterior import Posterior, Prior
 from lfads_lightning.inference.trained import Trained, load
-from lfads_lightning.runs import run_kind
 
 PARITY = Path(__file__).parent / "parity"
 PUSH_MEAN_CASES = sorted(PARITY.glob("*__posterior_push_mean.npz"))

@@ -6,7 +6,7 @@ import pytest
 from recordings import N_UNITS, REC, write_nwb
 
 import lfads_lightning as lfads
-from lfads_lightning.exporting import main as export_main
+from lfads_lightning.inference.export import main as export_main
 from lfads_lightning.recordings.merge_command import main as merge_main
 from lfads_lightning.recordings.prepare_command import main as prepare_main
 

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from lfads_lightning import private
 from lfads_lightning.config import (
     Feedback,
     LFADSError,
@@ -22,6 +21,7 @@ from lfads_lightning.model.cells import GRU
 from lfads_lightning.model.lfads import LFADS
 from lfads_lightning.model.loss import compute_loss
 from lfads_lightning.model.records import Masks, Noise
+from lfads_lightning.runs import private
 
 SIZES = {
     "ic_dim": 5,

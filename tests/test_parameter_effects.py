@@ -24,6 +24,7 @@ import yaml
 
 import lfads_lightning as lfads
 from lfads_lightning import api, cli
+from lfads_lightning.cli.kinds import run_kind
 from lfads_lightning.cli.settings import settings_text
 from lfads_lightning.config import Kind, LFADSError, LossConfig
 from lfads_lightning.data import datamodule
@@ -37,7 +38,6 @@ from lfads_lightning.model.loss import compute_loss
 from lfads_lightning.model.recurrences import NATIVE, REFERENCE
 from lfads_lightning.params import check, documented_names, dotted_names, from_flat, read_config
 from lfads_lightning.report import tensorboard
-from lfads_lightning.runs import run_kind
 from lfads_lightning.search import engines
 from lfads_lightning.search.run import run_search
 from lfads_lightning.search.space import drawn_settings

@@ -11,10 +11,11 @@ import pytest
 from conftest import TINY
 
 import lfads_lightning as lfads
-from lfads_lightning import params, sweeps
+from lfads_lightning import params
 from lfads_lightning.cli.settings import _composed
 from lfads_lightning.commands import override, program, to_train
 from lfads_lightning.recordings import check_command
+from lfads_lightning.search import sweeps
 from lfads_lightning.training.checkpoints import tell_to_continue
 
 TRAIN = Path(__file__).parents[1] / "train.py"

@@ -10,11 +10,12 @@ import pytest
 from hydra.core.global_hydra import GlobalHydra
 
 import lfads_lightning as lfads
-from lfads_lightning import params, stores
+from lfads_lightning import params
 from lfads_lightning.cli.overrides import prepare
 from lfads_lightning.cli.settings import settings_text
 from lfads_lightning.recordings import check_command, keys, prepare_command
 from lfads_lightning.recordings.settings import Settings
+from lfads_lightning.runs import stores
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -11,10 +11,12 @@ import pytest
 from test_train_cli import SMALL
 
 import lfads_lightning as lfads
-from lfads_lightning import copies, exporting, stitching, stores
+from lfads_lightning import stitching
 from lfads_lightning.config import LFADSError
 from lfads_lightning.evaluation import command as evaluation
+from lfads_lightning.inference import export as exporting
 from lfads_lightning.recordings import check_command, merge_command, prepare_command
+from lfads_lightning.runs import copies, stores
 
 pytest_plugins = ["s3_server"]
 

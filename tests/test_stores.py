@@ -18,8 +18,8 @@ import pytest
 from test_train_cli import SMALL, TRAIN, counts_of
 
 import lfads_lightning as lfads
-from lfads_lightning import mirrors, stores
 from lfads_lightning.config import LFADSError
+from lfads_lightning.runs import mirrors, stores
 
 pytest_plugins = ["s3_server"]
 

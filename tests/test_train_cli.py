@@ -23,7 +23,7 @@ import lfads_lightning as lfads
 from lfads_lightning import interop, params
 from lfads_lightning.cli.overrides import prepare
 from lfads_lightning.cli.words import parsed
-from lfads_lightning.files import presets_dir
+from lfads_lightning.runs.files import presets_dir
 
 TRAIN = Path(__file__).parents[1] / "train.py"
 SIZES = {

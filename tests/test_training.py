@@ -15,8 +15,8 @@ import lfads_lightning as lfads
 from lfads_lightning.config import LFADSError
 from lfads_lightning.data.datamodule import LFADSDataModule
 from lfads_lightning.data.sessions import sessions_from_arrays
-from lfads_lightning.files import whole_file
 from lfads_lightning.inference.trained import Trained
+from lfads_lightning.runs.files import whole_file
 from lfads_lightning.training.checkpoints import read_index, write_index
 from lfads_lightning.training.fit import fit
 from lfads_lightning.training.logs import fitlog_line

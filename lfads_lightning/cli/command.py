@@ -11,14 +11,16 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from lfads_lightning import params, signals, sweeps
+from lfads_lightning import params
 from lfads_lightning.cli.overrides import prepare, presets_of, with_overrides
 from lfads_lightning.cli.settings import resolve, settings_text, sweep_folder
 from lfads_lightning.cli.words import parsed
 from lfads_lightning.commands import fail, program
 from lfads_lightning.config import Kind, LFADSError
-from lfads_lightning.files import new_run_folder, presets_dir
-from lfads_lightning.lock import run_lock
+from lfads_lightning.runs import signals
+from lfads_lightning.runs.files import new_run_folder, presets_dir
+from lfads_lightning.runs.lock import run_lock
+from lfads_lightning.search import sweeps
 from lfads_lightning.search.space import drawn_settings
 
 _CALLS = {
@@ -107,7 +109,7 @@ def _run(cfg: DictConfig) -> float | None:
             run_lock(folder) if config.kind is Kind.train else nullcontext(),
         ):
             # torch and Lightning are imported only now: help and mistakes take 0.3 s
-            from lfads_lightning.runs import run_kind
+            from lfads_lightning.cli.kinds import run_kind
 
             config.output.lfads_save_dir = str(folder.resolve())
             started = time.monotonic()

@@ -10,14 +10,15 @@ from typing import Any
 from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.types import IntervalSweep, Override, QuotedString
 
-from lfads_lightning import params, sweeps
+from lfads_lightning import params
 from lfads_lightning.cli.replay import sweep_command
 from lfads_lightning.cli.words import flat_as_typed, parsed
 from lfads_lightning.commands import override as override_word
 from lfads_lightning.config import Kind, LFADSError
-from lfads_lightning.files import presets_dir
-from lfads_lightning.mirrors import open_run
-from lfads_lightning.provenance import check_file_of_parameters
+from lfads_lightning.runs.files import presets_dir
+from lfads_lightning.runs.mirrors import open_run
+from lfads_lightning.runs.provenance import check_file_of_parameters
+from lfads_lightning.search import sweeps
 from lfads_lightning.search.space import find_space, read_space
 
 DEFAULT_EXPERIMENT = "lorenz"

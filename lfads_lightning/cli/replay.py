@@ -12,10 +12,11 @@ from pathlib import Path
 
 from hydra.core.override_parser.types import Override, OverrideType
 
-from lfads_lightning import params, sweeps
+from lfads_lightning import params
 from lfads_lightning.cli.words import parsed
 from lfads_lightning.config import LFADSError
-from lfads_lightning.provenance import NOT_FOLLOWED, is_known, is_place, record_of
+from lfads_lightning.runs.provenance import NOT_FOLLOWED, is_known, is_place, record_of
+from lfads_lightning.search import sweeps
 
 _OPTIONS = {"-m", "--multirun"}
 _PRESET_GROUPS = {"experiment", "sweep"}

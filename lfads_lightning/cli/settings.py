@@ -17,17 +17,17 @@ from lfads_lightning.cli.overrides import is_sweep_of, parameter_of
 from lfads_lightning.cli.plugins import check_launcher, reason
 from lfads_lightning.cli.words import flat_as_typed, parsed
 from lfads_lightning.config import Config, Kind, LFADSError
-from lfads_lightning.files import presets_dir
-from lfads_lightning.mirrors import local_run
-from lfads_lightning.provenance import (
+from lfads_lightning.runs.files import presets_dir
+from lfads_lightning.runs.mirrors import local_run
+from lfads_lightning.runs.provenance import (
     NOT_FOLLOWED,
     check_file_of_parameters,
     check_links,
     is_known,
     places_in,
 )
+from lfads_lightning.runs.stores import is_url
 from lfads_lightning.search.space import drawn_settings
-from lfads_lightning.stores import is_url
 from lfads_lightning.training.changes import OF_OTHER_KINDS
 from lfads_lightning.training.start import with_model_of_start
 

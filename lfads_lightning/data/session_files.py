@@ -22,7 +22,6 @@ import h5py
 import numpy as np
 
 from lfads_lightning.config import LFADSError
-from lfads_lightning.copies import local_copies
 from lfads_lightning.data.arrays import (
     check_dtype,
     listed,
@@ -39,7 +38,8 @@ from lfads_lightning.data.sessions import (
     check_session,
     check_together,
 )
-from lfads_lightning.stores import fetched, is_url
+from lfads_lightning.runs.copies import local_copies
+from lfads_lightning.runs.stores import fetched, is_url
 
 EXTENSIONS = (".h5", ".hdf5", ".mat")
 SEPARATORS = ("_", "-", ".")

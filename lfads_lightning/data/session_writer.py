@@ -13,13 +13,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from lfads_lightning.config import LFADSError
-from lfads_lightning.copies import local_copies
 from lfads_lightning.data.arrays import as_array, as_counts, check_finite
 from lfads_lightning.data.labels import takes_text
 from lfads_lightning.data.oddities import axes_note, notes_on
 from lfads_lightning.data.sessions import KEYS, assemble, check_alignment, check_ext_input
-from lfads_lightning.files import whole_hdf5
-from lfads_lightning.stores import path_or_address
+from lfads_lightning.runs.copies import local_copies
+from lfads_lightning.runs.files import whole_hdf5
+from lfads_lightning.runs.stores import path_or_address
 
 CHUNK_BYTES = 2**19  # about; larger than this only where one trial is
 

@@ -45,7 +45,7 @@ from lfads_lightning.data.arrays import (
 )
 from lfads_lightning.data.labels import check_labels, tidy, warn_of_labels
 from lfads_lightning.data.oddities import axes_note, notes_on
-from lfads_lightning.files import check_name
+from lfads_lightning.runs.files import check_name
 
 _OF_A_SPLIT = ("data", "ext_input", "truth", "inds", "condition", "behaviour", "event_times_s")
 SPLIT_KEYS = {name: tuple(f"{name}_{what}" for what in _OF_A_SPLIT) for name in ("train", "valid")}

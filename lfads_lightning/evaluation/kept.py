@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lfads_lightning.config import LFADSError
-from lfads_lightning.documents import read_json
 from lfads_lightning.evaluation.table import Part
-from lfads_lightning.files import whole_file
 from lfads_lightning.inference.copying import Gains
+from lfads_lightning.runs.documents import read_json
+from lfads_lightning.runs.files import whole_file
 
 FILE = "scoring.json"
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lfads_lightning.documents import read_json
-from lfads_lightning.files import whole_file
+from lfads_lightning.runs.documents import read_json
+from lfads_lightning.runs.files import whole_file
 
 FILE = "evaluation.json"
 LFADS = "LFADS"

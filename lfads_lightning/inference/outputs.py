@@ -11,10 +11,10 @@ import yaml
 
 from lfads_lightning.config import Config, Kind, OutputDist
 from lfads_lightning.data.sessions import Session, Split
-from lfads_lightning.files import whole_hdf5
 from lfads_lightning.inference.posterior import Posterior, Prior, push_mean, sample_and_average
 from lfads_lightning.inference.trained import Trained
 from lfads_lightning.params import to_dict
+from lfads_lightning.runs.files import whole_hdf5
 
 BINS = "bins are consecutive and equally wide, as in the input file; entry t of an array is bin t"
 _RATES = {

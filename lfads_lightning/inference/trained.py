@@ -14,7 +14,6 @@ from numpy.typing import ArrayLike
 from lfads_lightning.config import Config, LFADSError, Recurrence, SessionSpec
 from lfads_lightning.data.identity import Identity, check_bin_width, in_order, read_identity
 from lfads_lightning.data.sessions import Session, sessions_from_arrays
-from lfads_lightning.files import whole_file
 from lfads_lightning.inference.posterior import (
     Evaluation,
     Posterior,
@@ -23,11 +22,12 @@ from lfads_lightning.inference.posterior import (
     push_mean,
     sample_and_average,
 )
-from lfads_lightning.mirrors import open_run, push
 from lfads_lightning.model.lfads import LFADS
 from lfads_lightning.model.names import to_original
 from lfads_lightning.model.recurrences import choose
 from lfads_lightning.params import write_config
+from lfads_lightning.runs.files import whole_file
+from lfads_lightning.runs.mirrors import open_run, push
 from lfads_lightning.training.checkpoints import (
     FOLDER,
     PERIODIC,

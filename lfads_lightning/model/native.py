@@ -31,7 +31,7 @@ from lfads_lightning.model.fused import (
     by_bin,
     spend,
 )
-from lfads_lightning.private import NotPrivate, others_may_write, private_folder
+from lfads_lightning.runs.private import NotPrivate, others_may_write, private_folder
 
 SOURCE = Path(__file__).with_name("native.cpp")
 FLAGS = "-O3 -march=native -fno-math-errno -fno-trapping-math -fopenmp -shared -fPIC -std=c++17"

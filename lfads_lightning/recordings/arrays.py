@@ -8,7 +8,6 @@ import numpy as np
 from lfads_lightning.config import LFADSError
 from lfads_lightning.data.arrays import as_array, check_dtype, listed, sizes
 from lfads_lightning.data.orientation import AXES, likely_axes, question
-from lfads_lightning.documents import shown
 from lfads_lightning.recordings import names
 from lfads_lightning.recordings.clocks import rising
 from lfads_lightning.recordings.matlab import Cells, Unreadable, as_vector
@@ -21,6 +20,7 @@ from lfads_lightning.recordings.spike_tables import (
     spikes_from_rows,
     standard,
 )
+from lfads_lightning.runs.documents import shown
 
 # the likelier first, where labels do not tell
 ORDERS = (

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from lfads_lightning.commands import add_version, command, override, to_train
 from lfads_lightning.config import LFADSError
-from lfads_lightning.copies import beside, expanded
-from lfads_lightning.stores import is_url, path_or_address
+from lfads_lightning.runs.copies import beside, expanded
+from lfads_lightning.runs.stores import is_url, path_or_address
 
 if TYPE_CHECKING:
     import numpy as np

@@ -19,13 +19,13 @@ from lfads_lightning.data.session_files import (
     opened,
     own_dataset,
 )
-from lfads_lightning.files import check_name, whole_hdf5
-from lfads_lightning.mirrors import mirrored, open_run
 from lfads_lightning.params import read_config
-from lfads_lightning.provenance import check_data_place, check_link
 from lfads_lightning.recordings.chops import Places, merge_chops, read_places
 from lfads_lightning.recordings.keys import SPLITS
-from lfads_lightning.stores import fetched, is_url, path_or_address
+from lfads_lightning.runs.files import check_name, whole_hdf5
+from lfads_lightning.runs.mirrors import mirrored, open_run
+from lfads_lightning.runs.provenance import check_data_place, check_link
+from lfads_lightning.runs.stores import fetched, is_url, path_or_address
 
 SAID = ("config", "checkpoint", "train_step", "version", "num_samples")  # is true of the whole
 LABELS = ("bin_width_s", "neuron_ids")  # of the results, in their order

@@ -13,7 +13,6 @@ import yaml
 from tqdm import tqdm
 
 from lfads_lightning.config import LFADSError
-from lfads_lightning.copies import local_copies, within
 from lfads_lightning.data.arrays import MAX_COUNT, listed, nearest
 from lfads_lightning.data.neighbours import one_array, sorter_folder
 from lfads_lightning.data.oddities import rate_notes, scale_notes
@@ -32,7 +31,8 @@ from lfads_lightning.recordings.spike_tables import add_behaviour_file, spikes_f
 from lfads_lightning.recordings.splitting import split_trials
 from lfads_lightning.recordings.tables import TABLES, columns_of_frame, read_table
 from lfads_lightning.recordings.trials import cut_spikes
-from lfads_lightning.stores import is_url
+from lfads_lightning.runs.copies import local_copies, within
+from lfads_lightning.runs.stores import is_url
 
 _HINTS = {
     ".h5": "; HDF5 files with train_data need no preparation: lfads-check looks at them",

@@ -12,9 +12,9 @@ from typing import Any
 
 from lfads_lightning.commands import add_version, command, show_warning
 from lfads_lightning.config import LFADSError
-from lfads_lightning.copies import expanded
 from lfads_lightning.recordings.settings import Settings
-from lfads_lightning.stores import path_or_address
+from lfads_lightning.runs.copies import expanded
+from lfads_lightning.runs.stores import path_or_address
 
 DESCRIPTION = """\
 Make session files of recordings: NWB, MATLAB (v5, v7.3), .npz, or spike times in CSV or parquet

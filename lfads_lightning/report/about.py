@@ -13,11 +13,11 @@ import torch
 
 from lfads_lightning.config import Config
 from lfads_lightning.data.sessions import Session
-from lfads_lightning.documents import read_json
-from lfads_lightning.files import whole_file
 from lfads_lightning.params import dotted_names, flat_value
 from lfads_lightning.report.findings import Finding
 from lfads_lightning.report.page import Table
+from lfads_lightning.runs.documents import read_json
+from lfads_lightning.runs.files import whole_file
 
 FILE = "report.json"
 _PACKAGES = ("lfads-lightning", "torch", "lightning", "numpy", "matplotlib")

@@ -7,7 +7,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import SubFigure
 
 from lfads_lightning.data.alignment import Alignment
-from lfads_lightning.files import whole_file
 from lfads_lightning.report.style import (
     FAINT,
     OURS,
@@ -20,6 +19,7 @@ from lfads_lightning.report.style import (
     render,
     styled,
 )
+from lfads_lightning.runs.files import whole_file
 
 COMMON, OF_Z, OF_X = TRUE, OURS, SMOOTHED
 N_COMPONENTS_SHOWN, N_CONDITIONS_SHOWN, N_SESSIONS_SHOWN, MOST_BARS = 3, 4, 6, 40

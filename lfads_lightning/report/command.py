@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lfads_lightning import params, sweeps
+from lfads_lightning import params
 from lfads_lightning.commands import add_version, command
 from lfads_lightning.config import LFADSError
-from lfads_lightning.documents import read_json
-from lfads_lightning.mirrors import mirrored, open_run
-from lfads_lightning.provenance import check_data_place
+from lfads_lightning.runs.documents import read_json
+from lfads_lightning.runs.mirrors import mirrored, open_run
+from lfads_lightning.runs.provenance import check_data_place
+from lfads_lightning.search import sweeps
 
 if TYPE_CHECKING:
     from lfads_lightning.inference.trained import Trained

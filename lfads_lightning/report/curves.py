@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 
-from lfads_lightning.documents import read_rows
 from lfads_lightning.report.style import (
     FAINT,
     OURS,
@@ -16,6 +15,7 @@ from lfads_lightning.report.style import (
     new_figure,
     styled,
 )
+from lfads_lightning.runs.documents import read_rows
 
 Columns = dict[str, np.ndarray]
 _COLUMNS = 3

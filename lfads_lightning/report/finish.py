@@ -18,7 +18,6 @@ from lfads_lightning.evaluation.kept import FILE as KEPT_FILE
 from lfads_lightning.evaluation.kept import Kept, read_kept, write_kept
 from lfads_lightning.evaluation.scores import score
 from lfads_lightning.evaluation.table import BEST_SMOOTHING, TRUTH, EvaluationTable
-from lfads_lightning.files import whole_file
 from lfads_lightning.inference.copying import (
     better_than_truth_message,
     bits_of_hidden_entries,
@@ -29,6 +28,7 @@ from lfads_lightning.inference.trained import Trained
 from lfads_lightning.report import about
 from lfads_lightning.report.findings import Finding, copying, not_scored
 from lfads_lightning.report.run_report import Inferred, write_run_report
+from lfads_lightning.runs.files import whole_file
 from lfads_lightning.training.checkpoints import WITHIN_RAMPS
 from lfads_lightning.training.fit import Fitted
 

@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import jinja2
 
-from lfads_lightning.files import whole_file
 from lfads_lightning.report.findings import Finding
 from lfads_lightning.report.style import Picture
+from lfads_lightning.runs.files import whole_file
 
 
 class Link(NamedTuple):

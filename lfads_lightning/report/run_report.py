@@ -31,7 +31,7 @@ from lfads_lightning.report.samples_figure import samples_drawing
 from lfads_lightning.report.style import Drawing, Picture, render, save
 from lfads_lightning.report.tensorboard import add_scores
 from lfads_lightning.report.trials import Trials, shown_trials
-from lfads_lightning.sweeps import REPORT, duration
+from lfads_lightning.search.sweeps import REPORT, duration
 
 FIGURES = "figures"
 NOTHING = (

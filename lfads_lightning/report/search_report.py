@@ -7,8 +7,6 @@ from typing import Any
 
 from lfads_lightning.commands import to_train
 from lfads_lightning.config import Config, LFADSError
-from lfads_lightning.documents import read_document, read_json, read_rows
-from lfads_lightning.files import BEST
 from lfads_lightning.params import read_config
 from lfads_lightning.report import about
 from lfads_lightning.report.curves import read_metrics
@@ -22,9 +20,11 @@ from lfads_lightning.report.search_figure import (
 )
 from lfads_lightning.report.style import render, save
 from lfads_lightning.report.tensorboard import add_scores
+from lfads_lightning.runs.documents import read_document, read_json, read_rows
+from lfads_lightning.runs.files import BEST
 from lfads_lightning.search.members import Task, member_config, member_folder, valid_of
 from lfads_lightning.search.pbt import HISTORY, JOURNAL
-from lfads_lightning.sweeps import COMMAND, REPORT, Job, duration, ranked
+from lfads_lightning.search.sweeps import COMMAND, REPORT, Job, duration, ranked
 
 _MOST_ROWS = 200
 

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import LogFormatter, LogFormatterMathtext
 
-from lfads_lightning.files import whole_file
+from lfads_lightning.runs.files import whole_file
 
 # Okabe & Ito 2008: distinct with any kind of colour vision
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#444444")

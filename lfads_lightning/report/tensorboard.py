@@ -15,13 +15,13 @@ from torch.utils.tensorboard.summary import hparams
 
 from lfads_lightning.config import Config
 from lfads_lightning.data.sessions import Session
-from lfads_lightning.files import writing
 from lfads_lightning.inference.posterior import Evaluation
 from lfads_lightning.params import to_dict
 from lfads_lightning.report.about import NO_SETTINGS
 from lfads_lightning.report.population import EVERY_FIGURE, drawings_of
 from lfads_lightning.report.style import Drawing, Picture, render
 from lfads_lightning.report.trials import Trials, shown_trials
+from lfads_lightning.runs.files import writing
 from lfads_lightning.training.logs import silent_writers
 from lfads_lightning.training.module import LFADSModule
 

@@ -16,8 +16,8 @@ from typing import Any, Protocol
 from lfads_lightning.config import Config, Engine, LFADSError
 from lfads_lightning.data.sessions import Session
 from lfads_lightning.params import from_dict, to_dict
+from lfads_lightning.runs.signals import PREEMPTIONS, Preempted
 from lfads_lightning.search.members import Task, train_member
-from lfads_lightning.signals import PREEMPTIONS, Preempted
 from lfads_lightning.training.loop import resolve_device
 
 SECONDS_BETWEEN_LOOKS = 0.5

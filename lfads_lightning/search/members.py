@@ -11,11 +11,11 @@ import lightning.pytorch as pl
 
 from lfads_lightning.config import Algorithm, Config, LFADSError
 from lfads_lightning.data.sessions import Session
-from lfads_lightning.documents import read_json
-from lfads_lightning.files import remove_leftovers, whole_file
-from lfads_lightning.lock import SECONDS_OF_SILENCE, run_lock
 from lfads_lightning.params import from_flat
-from lfads_lightning.signals import Preempted, Request
+from lfads_lightning.runs.documents import read_json
+from lfads_lightning.runs.files import remove_leftovers, whole_file
+from lfads_lightning.runs.lock import SECONDS_OF_SILENCE, run_lock
+from lfads_lightning.runs.signals import Preempted, Request
 from lfads_lightning.training import loop
 from lfads_lightning.training.checkpoints import damage
 from lfads_lightning.training.faults import Diverged

@@ -24,13 +24,13 @@ from lfads_lightning import params
 from lfads_lightning.config import Config, LFADSError
 from lfads_lightning.data.datamodule import TrainingBatches
 from lfads_lightning.data.sessions import Session
-from lfads_lightning.documents import read_json
-from lfads_lightning.files import whole_file
-from lfads_lightning.mirrors import push
+from lfads_lightning.runs.documents import read_json
+from lfads_lightning.runs.files import whole_file
+from lfads_lightning.runs.mirrors import push
+from lfads_lightning.runs.signals import Preempted
 from lfads_lightning.search import engines
 from lfads_lightning.search.members import Task, checkpoint_of, valid_of
 from lfads_lightning.search.space import Range
-from lfads_lightning.signals import Preempted
 from lfads_lightning.training.checkpoints import tell_to_continue
 from lfads_lightning.training.logs import duration
 

@@ -8,12 +8,12 @@ from lfads_lightning.config import Config, LFADSError
 from lfads_lightning.data.identity import identity_of
 from lfads_lightning.data.scored import scored_sessions
 from lfads_lightning.data.sessions import Session
-from lfads_lightning.files import BEST, run_in, whole_file
 from lfads_lightning.inference.trained import Trained
 from lfads_lightning.params import check, read_config, write_config
-from lfads_lightning.provenance import places_in, remember
 from lfads_lightning.report.finish import finish
 from lfads_lightning.report.search_report import write_search_report
+from lfads_lightning.runs.files import BEST, run_in, whole_file
+from lfads_lightning.runs.provenance import places_in, remember
 from lfads_lightning.search.members import Task, member_config
 from lfads_lightning.search.pbt import HISTORY, JOURNAL, search
 from lfads_lightning.search.space import find_space, read_space

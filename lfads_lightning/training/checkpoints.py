@@ -23,10 +23,10 @@ from lightning.pytorch.callbacks import Checkpoint
 
 from lfads_lightning.commands import override, to_train
 from lfads_lightning.config import Config, LFADSError, OutputConfig
-from lfads_lightning.documents import read_json
-from lfads_lightning.files import check_name, remove_leftovers, whole_file
-from lfads_lightning.mirrors import push
-from lfads_lightning.signals import Preempted, Request
+from lfads_lightning.runs.documents import read_json
+from lfads_lightning.runs.files import check_name, remove_leftovers, whole_file
+from lfads_lightning.runs.mirrors import push
+from lfads_lightning.runs.signals import Preempted, Request
 from lfads_lightning.training.format import read_checkpoint
 from lfads_lightning.training.module import LFADSModule
 

@@ -12,10 +12,10 @@ import lightning.pytorch as pl
 import torch
 from torch import multiprocessing
 
-from lfads_lightning import signals
 from lfads_lightning.config import Config, LFADSError
 from lfads_lightning.data.sessions import Session
 from lfads_lightning.params import from_dict, to_dict
+from lfads_lightning.runs import signals
 from lfads_lightning.training import loop
 
 

@@ -8,9 +8,9 @@ import torch
 
 from lfads_lightning.config import Config, LFADSError, SessionSpec
 from lfads_lightning.data.identity import is_identity
-from lfads_lightning.files import check_name
 from lfads_lightning.model.lfads import LFADS
 from lfads_lightning.params import from_dict
+from lfads_lightning.runs.files import check_name
 
 MOST_CHANNELS = 2**20
 VERSION = 1  # of what stands under "lfads" in a checkpoint

@@ -5,7 +5,7 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 
-from lfads_lightning import signals
+from lfads_lightning.runs import signals
 
 
 class StopWhenTold(pl.Callback):

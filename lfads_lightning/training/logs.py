@@ -15,7 +15,7 @@ from tensorboard.summary.writer import event_file_writer
 from tqdm import tqdm
 
 from lfads_lightning.config import LFADSError, LossConfig
-from lfads_lightning.files import remove_leftovers, sync, whole_file, writing
+from lfads_lightning.runs.files import remove_leftovers, sync, whole_file, writing
 from lfads_lightning.training.module import LFADSModule
 
 SECONDS_BETWEEN_LINES = 10.0

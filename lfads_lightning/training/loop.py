@@ -15,7 +15,6 @@ from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins.environments import LightningEnvironment
 from lightning.pytorch.strategies import DDPStrategy
 
-from lfads_lightning import signals
 from lfads_lightning.config import Config, LFADSError, Precision
 from lfads_lightning.data.datamodule import LFADSDataModule
 from lfads_lightning.data.held_out import session_spec
@@ -25,7 +24,8 @@ from lfads_lightning.model.alignment import align
 from lfads_lightning.model.lfads import LFADS
 from lfads_lightning.model.recurrences import choose
 from lfads_lightning.params import write_config
-from lfads_lightning.provenance import places_in, remember
+from lfads_lightning.runs import signals
+from lfads_lightning.runs.provenance import places_in, remember
 from lfads_lightning.training.checkpoints import (
     LOWEST,
     PERIODIC,

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from lfads_lightning.config import Config, LFADSError, SessionSpec
 from lfads_lightning.data.arrays import listed
-from lfads_lightning.files import run_in
-from lfads_lightning.mirrors import open_run
 from lfads_lightning.params import from_dict, from_flat, read_config
+from lfads_lightning.runs.files import run_in
+from lfads_lightning.runs.mirrors import open_run
 
 if TYPE_CHECKING:
     from torch import Tensor

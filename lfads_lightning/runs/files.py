@@ -24,8 +24,9 @@ _FORGOTTEN_S = 86400.0  # a temporary file untouched for so long is no one's any
 
 def presets_dir() -> Path:
     """Return the folder of presets: inside the installed package, or beside it in a checkout."""
-    inside = Path(__file__).parent / "conf"
-    return inside if inside.is_dir() else Path(__file__).parents[1] / "conf"
+    package = Path(__file__).parents[1]
+    inside = package / "conf"
+    return inside if inside.is_dir() else package.parent / "conf"
 
 
 def is_name(given: object) -> bool:

@@ -11,15 +11,15 @@ from lfads_lightning.api import train_sessions
 from lfads_lightning.config import Algorithm, Config, Kind
 from lfads_lightning.data.datamodule import load_data
 from lfads_lightning.data.sessions import Session
-from lfads_lightning.files import BEST
 from lfads_lightning.inference.outputs import write_model_params, write_posteriors, write_prior
 from lfads_lightning.inference.trained import Trained, load
-from lfads_lightning.mirrors import mirror_of, mirrored
 from lfads_lightning.model.names import variable_blocks
 from lfads_lightning.model.recurrences import choose
 from lfads_lightning.report.finish import scores_table
+from lfads_lightning.runs.files import BEST
+from lfads_lightning.runs.mirrors import mirror_of, mirrored
 from lfads_lightning.search.run import run_of_best
-from lfads_lightning.sweeps import REPORT
+from lfads_lightning.search.sweeps import REPORT
 from lfads_lightning.training.checkpoints import load_checkpoint, require_checkpoint
 from lfads_lightning.training.loop import one_setting_of_threads
 

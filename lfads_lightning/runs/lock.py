@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from lfads_lightning.config import LFADSError
-from lfads_lightning.documents import read_json
-from lfads_lightning.files import whole_file, writing
+from lfads_lightning.runs.documents import read_json
+from lfads_lightning.runs.files import whole_file, writing
 
 LOCK, HOLDER = ".lock", ".running.json"
 SECONDS_BETWEEN_SIGNS = 10.0

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lfads_lightning.config import LFADSError
-from lfads_lightning.documents import read_document
-from lfads_lightning.files import whole_hdf5
 from lfads_lightning.recordings.nwb import check_nwb
+from lfads_lightning.runs.documents import read_document
+from lfads_lightning.runs.files import whole_hdf5
 
 MODULE = "lfads"
 MERGED = "merged"  # the split of what lfads-merge writes

@@ -23,9 +23,9 @@ from typing import Any
 
 from lfads_lightning.commands import override, to_train
 from lfads_lightning.config import LFADSError
-from lfads_lightning.documents import parsed_json
-from lfads_lightning.provenance import STORE, check_links, record_of, remember
-from lfads_lightning.stores import Store, StoreError, is_url
+from lfads_lightning.runs.documents import parsed_json
+from lfads_lightning.runs.provenance import STORE, check_links, record_of, remember
+from lfads_lightning.runs.stores import Store, StoreError, is_url
 
 WRITER = ".writer.json"
 

@@ -20,11 +20,11 @@ import yaml
 
 from lfads_lightning.commands import override, to_train
 from lfads_lightning.config import LFADSError, one_line
-from lfads_lightning.documents import as_cell, read_document, read_json
-from lfads_lightning.files import BEST, whole_file
-from lfads_lightning.lock import run_lock
-from lfads_lightning.provenance import PLACES, remember
-from lfads_lightning.signals import Preempted
+from lfads_lightning.runs.documents import as_cell, read_document, read_json
+from lfads_lightning.runs.files import BEST, whole_file
+from lfads_lightning.runs.lock import run_lock
+from lfads_lightning.runs.provenance import PLACES, remember
+from lfads_lightning.runs.signals import Preempted
 
 COMMAND, JOB, ERROR, RESULTS = "sweep.yaml", "job.yaml", "error.txt", "results.csv"
 REPORT = "report.html"

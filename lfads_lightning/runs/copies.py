@@ -9,8 +9,8 @@ from pathlib import Path
 
 from lfads_lightning.config import LFADSError
 from lfads_lightning.data.arrays import listed
-from lfads_lightning.mirrors import local_run
-from lfads_lightning.stores import Store, StoreError, is_url, naming, with_addresses
+from lfads_lightning.runs.mirrors import local_run
+from lfads_lightning.runs.stores import Store, StoreError, is_url, naming, with_addresses
 
 Paths = str | Path | Sequence[str | Path]
 
