@@ -7,11 +7,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import fsspec
+import h5py
 import numpy as np
 import pytest
+from conftest import TINY
 from test_sessions import arrays, refused
 
 import lfads_lightning as lfads
+from lfads_lightning import stores
 from lfads_lightning.data.fields import KEYS, OF_SESSION, OF_SPLIT, PER, Field, arrays_of
 from lfads_lightning.inference.trained import Trained
 from lfads_lightning.params import dotted_names
@@ -51,14 +55,13 @@ def test_rows_are_sound(key, field):
     assert field.axes not in PER or not field.hint
 
 
+# each with the row that it is put before, one of Split and one of Session
 NEW_ROWS = {
-    "Session": (
-        'depth_um: Annotated[np.ndarray | None, Field("D", REAL, "depth of each neuron")] = None',
-        "    event: Annotated[",
+    "    event_times_s: Annotated[": (
+        'choice: Annotated[np.ndarray | None, Field("E", NAMES, "what it chose")] = None'
     ),
-    "Split": (
-        'choice: Annotated[np.ndarray | None, Field("E", NAMES, "what it chose")] = None',
-        "    event_times_s: Annotated[",
+    "    event: Annotated[": (
+        'depth_um: Annotated[np.ndarray | None, Field("D", REAL, "depth of each neuron")] = None'
     ),
 }
 USE = """
@@ -104,7 +107,7 @@ def test_a_new_key_is_one_row(tmp_path):
     shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__"))
     table = copy / "data" / "fields.py"
     text = table.read_text(encoding="utf-8")
-    for row, before in NEW_ROWS.values():
+    for before, row in NEW_ROWS.items():
         assert text.count(before) == 1
         text = text.replace(before, f"    {row}\n{before}")
     table.write_text(text, encoding="utf-8")
@@ -165,9 +168,12 @@ LABELS = {
 }
 
 
-def test_all_forms_of_data_give_the_same_session(fitted, counts, tmp_path):
+def test_all_forms_of_data_give_the_same_session(fitted, counts, tmp_path, monkeypatch):
     """Labels are split with their trials, whoever holds them."""
     path = lfads.write_session(tmp_path / "a.h5", train_data=counts, **LABELS)
+    monkeypatch.setattr(stores, "NO_STORES", set())
+    address = "memory://lab/a.h5"  # in place of S3
+    fsspec.filesystem("memory").pipe_file("/lab/a.h5", path.read_bytes())
     (expected,) = fitted(counts, **LABELS)
     assert expected.name == "session"
     assert (expected.event, expected.window_s.tolist()) == ("go_cue", [-0.03, 0.05])
@@ -175,7 +181,16 @@ def test_all_forms_of_data_give_the_same_session(fitted, counts, tmp_path):
         np.testing.assert_array_equal(split.event_times_s, split.inds + 0.5)
         np.testing.assert_array_equal(split.condition, split.inds % 3)
     session = lfads.read_session(path)
-    forms = (list(counts), session, path, str(path), {"a": path}, {"a": session}, {"a": counts})
+    forms = (
+        list(counts),
+        session,
+        path,
+        str(path),
+        address,
+        {"a": path},
+        {"a": session},
+        {"a": counts},
+    )
     for data in forms:
         alone = data if not isinstance(data, dict) else data["a"]
         keys = LABELS if isinstance(alone, list | np.ndarray) else {}
@@ -191,8 +206,6 @@ def test_all_forms_of_data_give_the_same_session(fitted, counts, tmp_path):
 
 def test_several_sessions(fitted, counts, tmp_path):
     """A file of two, or a mapping of unlike forms; a key of one value is shared."""
-    import h5py
-
     with h5py.File(tmp_path / "two.h5", "w") as file:
         for name in "ab":
             file[f"{name}/train_data"] = counts
@@ -320,8 +333,6 @@ def test_a_model_of_several_sessions_takes_a_session_by_its_name(new_model, new_
 
 def test_events_of_arrays_are_drawn_as_those_of_a_file(counts, tmp_path, reports):
     """The figure of inferred inputs is, dot by dot, that of a run from a file, and no other."""
-    from conftest import TINY
-
     path = lfads.write_session(tmp_path / "a.h5", train_data=counts, **LABELS)
     asked = TINY | {"max_epochs": 1, "report": True, "batch_size": 4}
     plain = {key: value for key, value in LABELS.items() if key not in ("event", "window_s")}
