@@ -43,8 +43,9 @@ lint: .venv/installed-dev        ## what CI asks of the code's form
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-table: .venv/installed           ## the parameter table of the README
+table: .venv/installed           ## the README's tables of parameters and of session keys
 	$(BIN)/python -m lfads_lightning.params
+	$(BIN)/python -m lfads_lightning.data.keywords
 
 clean:
 	rm -rf .venv

@@ -12,10 +12,13 @@ from typing import TYPE_CHECKING, Any
 from lfads_lightning.config import LFADSError as LFADSError
 
 if TYPE_CHECKING:
-    from lfads_lightning.inference import interop as interop
     from lfads_lightning.api import fit as fit
+    from lfads_lightning.data.fields import Session as Session
+    from lfads_lightning.data.fields import Split as Split
     from lfads_lightning.data.session_files import read_session as read_session
+    from lfads_lightning.data.session_files import read_sessions as read_sessions
     from lfads_lightning.data.session_writer import write_session as write_session
+    from lfads_lightning.inference import interop as interop
     from lfads_lightning.inference.export import export as export
     from lfads_lightning.inference.posterior import Posterior as Posterior
     from lfads_lightning.inference.posterior import Prior as Prior
@@ -31,6 +34,8 @@ __version__ = version("lfads-lightning")
 _HOME = {
     "Posterior": "lfads_lightning.inference.posterior",
     "Prior": "lfads_lightning.inference.posterior",
+    "Session": "lfads_lightning.data.fields",
+    "Split": "lfads_lightning.data.fields",
     "Trained": "lfads_lightning.inference.trained",
     "align": "lfads_lightning.stitching",
     "export": "lfads_lightning.inference.export",
@@ -39,6 +44,7 @@ _HOME = {
     "merge_chops": "lfads_lightning.recordings.chops",
     "prepare": "lfads_lightning.recordings.prepare",
     "read_session": "lfads_lightning.data.session_files",
+    "read_sessions": "lfads_lightning.data.session_files",
     "write_session": "lfads_lightning.data.session_writer",
 }
 

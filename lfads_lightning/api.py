@@ -1,4 +1,6 @@
-"""The Python face: :func:`fit` trains on arrays, :func:`load` opens any run's folder."""
+"""The Python face: :func:`fit` trains a model, :func:`load` opens any run's folder."""
+
+from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -6,15 +8,15 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from lfads_lightning.config import Algorithm, Config, Kind, LFADSError
-from lfads_lightning.data.arrays import as_array
+from lfads_lightning.data.arrays import nearest
+from lfads_lightning.data.fields import KEYS, OF_SPLIT, Session
+from lfads_lightning.data.given import Data, Given, add_keys, by_session, checked, hold_out
 from lfads_lightning.data.identity import identity_of
+from lfads_lightning.data.keywords import takes_keys
 from lfads_lightning.data.scored import scored_sessions
-from lfads_lightning.data.sessions import Session, sessions_from_arrays
-from lfads_lightning.inference.trained import Arrays, Trained, load
-from lfads_lightning.params import from_flat, read_params_file
+from lfads_lightning.inference.trained import Trained, load
+from lfads_lightning.params import canonical, dotted_names, from_flat, read_params_file
 from lfads_lightning.report.finish import finish
 from lfads_lightning.report.tensorboard import Figures
 from lfads_lightning.runs.files import new_run_folder
@@ -31,50 +33,29 @@ from lfads_lightning.training.start import with_model_of_start
 __all__ = ["Trained", "fit", "load", "train_sessions"]
 
 
-def fit(
-    data: Arrays,
-    *,
-    valid_data: Arrays | None = None,
-    valid_fraction: float = 0.2,
-    ext_input: Arrays | None = None,
-    valid_ext_input: Arrays | None = None,
-    train_truth: Arrays | None = None,
-    valid_truth: Arrays | None = None,
-    alignment_matrix_cxf: Arrays | None = None,
-    alignment_bias_c: Arrays | None = None,
-    conversion_factor: float = 1.0,
-    bin_width_s: float | None = None,
-    neuron_ids: Arrays | None = None,
-    condition: Arrays | None = None,
-    valid_condition: Arrays | None = None,
-    behaviour: Arrays | None = None,
-    valid_behaviour: Arrays | None = None,
-    **parameters: Any,
-) -> Trained:
-    """Train a model on arrays.
+VALID_FRACTION = 0.2
+# held_out_neurons is a parameter as well, which takes the channels themselves
+FIT_KEYS = tuple(key for key in KEYS if key != "train_data" and key not in dotted_names())
+
+
+@takes_keys(FIT_KEYS, by_session=True)
+def fit(data: Data, *, valid_fraction: float | None = None, **keys_and_parameters: Any) -> Trained:
+    """Train a model on arrays, sessions or session files.
 
     Args:
-        data: training trials, (E, T, D) counts per bin, or {session: array} for several sessions.
-        valid_data: validation trials in the same form; by default ``valid_fraction`` of the trials
-            of ``data``, evenly spaced, are held out.
-        valid_fraction: share held out when ``valid_data`` is None; 0 trains on all.
-        ext_input: external inputs of ``data``, (E, T, I); needs ``ext_input_dim=I``.
-        valid_ext_input: those of ``valid_data``.
-        train_truth: true rates of ``data``, for scores and figures only.
-        valid_truth: those of ``valid_data``.
-        alignment_matrix_cxf: (D, F) per session.
-        alignment_bias_c: (D,) per session.
-        conversion_factor: units of the truth per (count/bin).
-        bin_width_s: seconds, of all sessions.
-        neuron_ids: (D,) whole numbers or texts per session.
-        condition: labels of the trials of ``data``, (E,) whole numbers or texts; negative or empty
-            where a trial has none.
-        valid_condition: those of ``valid_data``.
-        behaviour: (E, T, K), of ``data``.
-        valid_behaviour: that of ``valid_data``.
-        **parameters: every parameter by its documented name, ``co_dim=2``; the run's folder is
+        data: training trials: an array (E, T, D) of counts per bin, a list of E arrays (T, D), a
+            :class:`~lfads_lightning.data.fields.Session`, the path or the address (``s3://…``) of
+            a session file with one or more sessions, or {session: any of these}.
+        valid_fraction: share of the trials of ``data``, evenly spaced, that are held out for
+            validation, by default .2, in sessions without ``valid_data``; 0 trains on all.
+        **keys_and_parameters: the keys of a session, as below: what the data do not hold
+            themselves. The ``train_`` may be left out (``condition``, ``ext_input``); these are of
+            all trials of ``data``, before some are held out. Of several sessions they are {session:
+            value}, but for keys of one value, such as ``bin_width_s``, which all may share.
+            And every parameter by its documented name, ``co_dim=2``; the run's folder is
             ``lfads_save_dir``, by default outputs/DATE/TIME. ``algorithm="pbt"`` searches, and
-            returns the best member.
+            returns the best member. ``held_out_neurons`` is the parameter: of columns, for all
+            sessions, or "file" for those that sessions hold.
 
     Returns:
         The model with the lowest validation cost (the last one, where none was eligible).
@@ -85,6 +66,7 @@ def fit(
             to the run's folder goes on.
         Preempted: SIGTERM or SIGUSR1; the same. Uncaught, it ends the program with the code 75.
     """
+    keys, parameters = _sorted_out(keys_and_parameters)
     file = parameters.get("params_file")
     from_file = read_params_file(file) if file is not None else {}
     if file is not None:
@@ -99,42 +81,14 @@ def fit(
             f"fit: kind={config.kind.name} is a method of the trained model: "
             f"lfads.load(folder).{config.kind.name}(...)"
         )
-    one = not isinstance(data, Mapping)
-    given = {
-        "train_data": data,
-        "valid_data": valid_data,
-        "train_ext_input": ext_input,
-        "valid_ext_input": valid_ext_input,
-        "train_truth": train_truth,
-        "valid_truth": valid_truth,
-        "alignment_matrix_cxf": alignment_matrix_cxf,
-        "alignment_bias_c": alignment_bias_c,
-        "neuron_ids": neuron_ids,
-        "train_condition": condition,
-        "valid_condition": valid_condition,
-        "train_behaviour": behaviour,
-        "valid_behaviour": valid_behaviour,
-    }
-    by_key: dict[str, Any] = {
-        key: {"session": value} if one else dict(value)  # type: ignore[arg-type]
-        for key, value in given.items()
-        if value is not None
-    }
-    for key, arrays in by_key.items():
-        for name, array in arrays.items():
-            arrays[name] = as_array(f"session '{name}'", key, array)
-    if valid_data is None and valid_fraction > 0:
-        _hold_out(by_key, valid_fraction)
-    by_key["conversion_factor"] = dict.fromkeys(by_key["train_data"], conversion_factor)
-    if bin_width_s is not None:
-        by_key["bin_width_s"] = dict.fromkeys(by_key["train_data"], bin_width_s)
-    sessions = sessions_from_arrays(
-        by_key.pop("train_data"),
-        by_key.pop("valid_data", None),
+    given = by_session(data, "fit")
+    add_keys(given, keys, "fit")
+    _split(given, keys, valid_fraction)
+    sessions = checked(
+        given,
         output_dist=config.model.output_dist.name,
         ext_input_dim=config.data.ext_input_dim,
         factors_dim=config.model.factors_dim,
-        **by_key,
     )
     given_dir = config.output.lfads_save_dir
     named = None if given_dir is None else open_run(given_dir)
@@ -145,24 +99,44 @@ def fit(
             return train_sessions(config, sessions, folder)
 
 
-def _hold_out(by_key: dict[str, dict[str, Any]], fraction: float) -> None:
-    """Move evenly spaced trials of each train array to its valid twin; note which went where."""
-    if not 0 < fraction < 1:
-        raise LFADSError(f"fit: valid_fraction is {fraction}; expected 0 <= valid_fraction < 1")
-    for key in ("data", "ext_input", "truth", "condition", "behaviour"):
-        train = by_key.get(f"train_{key}", {})
-        for name, array in train.items():
-            whole = array
-            if whole.ndim == 0 or len(whole) < 2:
-                continue  # nothing to spare; what is wrong with it is said by the checks
-            n = min(max(round(fraction * len(whole)), 1), len(whole) - 1)
-            held = np.zeros(len(whole), bool)
-            held[((np.arange(n) + 0.5) * len(whole) / n).astype(int)] = True
-            train[name] = whole[~held]
-            by_key.setdefault(f"valid_{key}", {})[name] = whole[held]
-            if key == "data":
-                by_key.setdefault("train_inds", {})[name] = np.flatnonzero(~held)
-                by_key.setdefault("valid_inds", {})[name] = np.flatnonzero(held)
+def _sorted_out(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Tell the keys of a session, under their full names, from parameters."""
+    keys: dict[str, Any] = {}
+    parameters: dict[str, Any] = {}
+    for name, value in given.items():
+        key = f"train_{name}" if name in OF_SPLIT else name
+        if key not in FIT_KEYS:
+            parameters[name] = value
+        elif key in keys:
+            raise LFADSError(f"fit: {key} and {key.removeprefix('train_')} are one; give one")
+        else:
+            keys[key] = value
+    for name in parameters:
+        try:
+            canonical(name, "fit")
+        except LFADSError:
+            if near := nearest(name, FIT_KEYS):
+                raise LFADSError(f"fit: no keyword is named {name}{near}") from None
+            raise
+    return keys, parameters
+
+
+def _split(given: list[Given], keys: Mapping[str, Any], fraction: float | None) -> None:
+    """Hold trials out, where no validation trials are given."""
+    lacking = [one for one in given if "valid_data" not in one.arrays]
+    for one in lacking:
+        if strays := [key for key in one.arrays if key.startswith("valid_")]:
+            raise LFADSError(
+                f"{one.source}: {strays[0]} is given without valid_data; give both, or "
+                f"{strays[0].replace('valid_', 'train_')} of all trials"
+            )
+    is_asked = fraction is not None and fraction != 0
+    if is_asked and (keys.get("valid_data") is not None or not lacking):
+        raise LFADSError(
+            f"fit: valid_fraction={fraction}, and validation trials are given; give one of the two"
+        )
+    if keys.get("valid_data") is None and fraction != 0:
+        hold_out(lacking, VALID_FRACTION if fraction is None else fraction, "fit")
 
 
 def train_sessions(config: Config, sessions: list[Session], folder: Path) -> Trained:

@@ -12,7 +12,7 @@ from recordings import write_mat73
 from test_sessions import E_TRAIN, E_VALID, POISSON, D, T, arrays, changed, put, refused
 
 import lfads_lightning as lfads
-from lfads_lightning.data.labels import has_condition
+from lfads_lightning.data.kinds import has_condition
 from lfads_lightning.data.session_files import read_session, write_session
 from lfads_lightning.data.sessions import check_session, sessions_from_arrays
 

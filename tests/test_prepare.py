@@ -20,6 +20,7 @@ from recordings import (
 )
 
 import lfads_lightning as lfads
+from lfads_lightning.data import fields
 from lfads_lightning.recordings import keys
 from lfads_lightning.recordings.check_command import main as check_main
 from lfads_lightning.recordings.prepare_command import main
@@ -152,6 +153,7 @@ def test_every_format_gives_the_counts_of_a_histogram(source, tmp_path):
     assert made["window_s"].tolist() == [-0.2, 0.5]
     assert made["version"] == lfads.__version__
     known = {k.replace("SPLIT", s) for k in keys.KEYS for s in keys.SPLITS}
+    known |= {*fields.KEYS, *(f"test_{name}" for name in fields.OF_SPLIT)}
     assert {k for k in made if not k.endswith(("_data", "_time"))} <= known
 
 

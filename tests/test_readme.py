@@ -13,6 +13,7 @@ import lfads_lightning as lfads
 from lfads_lightning import params
 from lfads_lightning.cli.overrides import prepare
 from lfads_lightning.cli.settings import settings_text
+from lfads_lightning.data import keywords
 from lfads_lightning.recordings import check_command, keys, prepare_command
 from lfads_lightning.recordings.settings import Settings
 from lfads_lightning.runs import stores
@@ -53,10 +54,16 @@ def test_command_is_understood(command, tmp_path, monkeypatch, new_config):
     settings_text(prepare(argv))
 
 
-def test_table_of_prepared_keys_is_that_of_the_program():
-    begin, end = "<!-- prepared keys -->\n", "\n<!-- end of prepared keys -->"
+@pytest.mark.parametrize(
+    ("begin", "end", "module"),
+    [
+        ("<!-- session keys: make table -->\n", "\n<!-- end of session keys -->", keywords),
+        ("<!-- prepared keys -->\n", "\n<!-- end of prepared keys -->", keys),
+    ],
+)
+def test_tables_of_keys_are_those_of_the_program(begin, end, module):
     table = README[README.index(begin) + len(begin) : README.index(end)]
-    assert table.strip() == keys.table()
+    assert table.strip() == module.table()
 
 
 def test_commands_around_training_are_understood(tmp_path, monkeypatch):

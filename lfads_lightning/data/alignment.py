@@ -17,7 +17,7 @@ from scipy.ndimage import gaussian_filter1d
 
 from lfads_lightning.config import LFADSError
 from lfads_lightning.data.arrays import listed, sizes
-from lfads_lightning.data.labels import has_condition
+from lfads_lightning.data.kinds import has_condition
 from lfads_lightning.data.sessions import Session
 
 SMOOTHING_BINS = 2.0  # 20 ms at the field's usual 10 ms bins

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Collection
-from typing import NoReturn
+from collections.abc import Callable, Collection, Iterable
+from typing import NamedTuple, NoReturn
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -15,12 +15,33 @@ from lfads_lightning.data.values import mark_of_missing, step_between
 MAX_COUNT = 2**32 - 1
 
 
-def as_array(source: str, key: str, value: ArrayLike) -> np.ndarray:
+class Blocks(NamedTuple):
+    """An array that is made while it is written, so that it is never whole in memory.
+
+    Attributes:
+        shape: of the whole.
+        dtype: of the whole.
+        make: gives its rows in order, some at a time.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    make: Callable[[], Iterable[np.ndarray]]
+
+    @property
+    def ndim(self) -> int:
+        """The number of axes."""
+        return len(self.shape)
+
+
+def as_array(source: str, key: str, value: ArrayLike | Blocks) -> np.ndarray:
     """View anything array-like as an array.
 
     Raises:
         LFADSError: it would lose something (a mask, the order of named axes), or is no array.
     """
+    if isinstance(value, Blocks):
+        return value  # type: ignore[return-value]  # has what is asked of one: shape, ndim, dtype
     where = f"{source}: {key}"
     if np.ma.isMaskedArray(value) and np.ma.getmaskarray(value).any():
         n = int(np.ma.getmaskarray(value).sum())

@@ -11,8 +11,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from lfads_lightning.config import Config, LFADSError
+from lfads_lightning.data.fields import KEYS, Session, Split
 from lfads_lightning.data.session_files import load_sessions
-from lfads_lightning.data.sessions import KEYS, Session, Split, sessions_from_arrays
+from lfads_lightning.data.sessions import sessions_from_arrays
 from lfads_lightning.data.synthetic import SYNTHETIC, generate
 
 
@@ -334,7 +335,7 @@ def load_data(config: Config) -> list[Session]:
         )
     by_key: dict[str, dict[str, np.ndarray]] = {}
     for session, arrays in generate(name).items():
-        for key in set(KEYS) & arrays.keys():
+        for key in KEYS.keys() & arrays.keys():
             by_key.setdefault(key, {})[session] = arrays[key]
     train, valid = by_key.pop("train_data"), by_key.pop("valid_data")
     return sessions_from_arrays(train, valid, **asked, **by_key)  # type: ignore[arg-type]

@@ -10,7 +10,7 @@ import numpy as np
 
 from lfads_lightning.config import LFADSError
 from lfads_lightning.data.arrays import listed
-from lfads_lightning.data.sessions import Session
+from lfads_lightning.data.fields import OF_SESSION, OF_SPLIT, Field, Session, Split
 
 
 class Identity(NamedTuple):
@@ -111,27 +111,29 @@ def in_order(session: Session, known: Identity) -> Session:
         stacklevel=3,
     )
     splits = {
-        name: split._replace(
-            data=split.data[..., order],
-            truth=None if split.truth is None else split.truth[..., order],
-        )
+        name: split._replace(**_turned(split, OF_SPLIT, order))
         for name, split in session.splits.items()
     }
-    held_out, matrix, bias = (
-        session.held_out_neurons,
-        session.alignment_matrix_cxf,
-        session.alignment_bias_c,
-    )
-    assert session.neuron_ids is not None
+    held_out = session.held_out_neurons
     return replace(
         session,
         train=splits["train"],
         valid=splits.get("valid"),
-        neuron_ids=session.neuron_ids[order],
         held_out_neurons=None if held_out is None else np.flatnonzero(np.isin(order, held_out)),
-        alignment_matrix_cxf=None if matrix is None else matrix[order],
-        alignment_bias_c=None if bias is None else bias[order],
+        **_turned(session, OF_SESSION, order),
     )
+
+
+def _turned(
+    holder: Split | Session, fields: Mapping[str, Field], order: np.ndarray
+) -> dict[str, Any]:
+    """Return every array of one entry per neuron in another order of the neurons."""
+    arrays = {name: getattr(holder, name) for name, field in fields.items() if "D" in field.axes}
+    return {
+        name: array.take(order, fields[name].axes.index("D"))
+        for name, array in arrays.items()
+        if array is not None
+    }
 
 
 def _ids(session: Session) -> list[int | str]:

@@ -1,6 +1,6 @@
 """Session files: finding, reading and writing the HDF5 files that hold sessions.
 
-The keys and shapes of a session are in `lfads_lightning.data.sessions`; they lie at the top of a
+The keys and shapes of a session are in `lfads_lightning.data.fields`; they lie at the top of a
 file, or in one group of it, and are read in any case (`Train_data`). MATLAB stores the axes of an
 array in reverse order. Its `save -v7.3` files can be told from others, and their arrays are turned
 back here; those of its `h5write` cannot: permute the arrays before writing them.
@@ -28,12 +28,11 @@ from lfads_lightning.data.arrays import (
     nearest,
     sizes,
 )
-from lfads_lightning.data.labels import takes_text
+from lfads_lightning.data.fields import KEYS, PER, Session
+from lfads_lightning.data.kinds import ONE_TEXT
 from lfads_lightning.data.neighbours import other_layout
 from lfads_lightning.data.session_writer import write_session as write_session
 from lfads_lightning.data.sessions import (
-    KEYS,
-    Session,
     assemble,
     check_session,
     check_together,
@@ -344,16 +343,23 @@ def read_array(group: h5py.Group, key: str, where: str, matlab: bool) -> np.ndar
     dataset = own_dataset(group, key, where)
     if dataset.shape is None or dataset.attrs.get("MATLAB_empty"):
         return None
-    is_text = takes_text(key.lower()) and h5py.check_string_dtype(dataset.dtype) is not None
+    field = KEYS.get(key.lower())
+    may_be_text = field is not None and field.kind.may_be_text
+    is_text = may_be_text and h5py.check_string_dtype(dataset.dtype) is not None
     if not is_text:
         check_dtype(where, dataset.dtype)
     array = np.asarray(dataset.asstr()[()], dtype=str) if is_text else np.asarray(dataset[()])
     if matlab or "MATLAB_class" in dataset.attrs:
         array = array.T
-        if key.lower() == "event" and dataset.attrs.get("MATLAB_class") == b"char":
+        if (
+            field is not None
+            and field.kind is ONE_TEXT
+            and dataset.attrs.get("MATLAB_class") == b"char"
+        ):
             return np.array("".join(map(chr, array.ravel())))
         # MATLAB drops a last axis of length 1; that I or K is 1 is likelier than a mistake
-        if key.lower().endswith(("_ext_input", "_behaviour")) and array.ndim == 2:
+        axes = field.axes if field is not None else ""
+        if len(axes) == 3 and axes[2] not in PER and array.ndim == 2:
             array = array[..., None]
     return array
 

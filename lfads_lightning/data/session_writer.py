@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import h5py
 import numpy as np
 from numpy.typing import ArrayLike
 
 from lfads_lightning.config import LFADSError
-from lfads_lightning.data.arrays import as_array, as_counts, check_finite
-from lfads_lightning.data.labels import takes_text
+from lfads_lightning.data.arrays import Blocks, as_array, as_counts, check_finite
+from lfads_lightning.data.fields import KEYS
+from lfads_lightning.data.keywords import takes_keys
 from lfads_lightning.data.oddities import axes_note, notes_on
-from lfads_lightning.data.sessions import KEYS, assemble, check_alignment, check_ext_input
+from lfads_lightning.data.sessions import assemble, check_alignment, check_ext_input
 from lfads_lightning.runs.copies import local_copies
 from lfads_lightning.runs.files import whole_hdf5
 from lfads_lightning.runs.stores import path_or_address
@@ -24,105 +25,42 @@ from lfads_lightning.runs.stores import path_or_address
 CHUNK_BYTES = 2**19  # about; larger than this only where one trial is
 
 
-class Blocks(NamedTuple):
-    """An array that is made while it is written, so that it is never whole in memory.
-
-    Attributes:
-        shape: of the whole.
-        dtype: of the whole.
-        make: gives its rows in order, some at a time.
-    """
-
-    shape: tuple[int, ...]
-    dtype: np.dtype
-    make: Callable[[], Iterable[np.ndarray]]
-
-
+@takes_keys()
 def write_session(
-    path: str | Path,
-    *,
-    train_data: ArrayLike | Blocks,
-    valid_data: ArrayLike | Blocks | None = None,
-    train_ext_input: ArrayLike | None = None,
-    valid_ext_input: ArrayLike | None = None,
-    train_truth: ArrayLike | None = None,
-    valid_truth: ArrayLike | None = None,
-    alignment_matrix_cxf: ArrayLike | None = None,
-    alignment_bias_c: ArrayLike | None = None,
-    conversion_factor: float | None = None,
-    train_inds: ArrayLike | None = None,
-    valid_inds: ArrayLike | None = None,
-    train_condition: ArrayLike | None = None,
-    valid_condition: ArrayLike | None = None,
-    train_behaviour: ArrayLike | None = None,
-    valid_behaviour: ArrayLike | None = None,
-    neuron_ids: ArrayLike | None = None,
-    held_out_neurons: ArrayLike | None = None,
-    bin_width_s: float | None = None,
-    train_event_times_s: ArrayLike | None = None,
-    valid_event_times_s: ArrayLike | None = None,
-    window_s: ArrayLike | None = None,
-    event: str | None = None,
-    **extra: Any,
+    path: str | Path, *, train_data: ArrayLike | Blocks, **keys_and_extra: Any
 ) -> str | Path:
     """Write one session file; counts go in as the smallest integer type.
-
-    The arrays are those of the table in `lfads_lightning.data.sessions`; None leaves one out.
 
     Args:
         path: The file, or its address in a store; its folder is made, an older file is replaced
             once the new one is whole.
-        train_data: (E, T, D); as :class:`Blocks` it is never whole in memory.
-        valid_data: (E, T, D), likewise.
-        train_ext_input: (E, T, I).
-        valid_ext_input: (E, T, I).
-        train_truth: (E, T, D).
-        valid_truth: (E, T, D).
-        alignment_matrix_cxf: (D, F).
-        alignment_bias_c: (D,).
-        conversion_factor: Units of the truth per (count/bin).
-        train_inds: (E,), which trials of the recording these are.
-        valid_inds: (E,).
-        train_condition: (E,) whole numbers or texts; negative or empty: none.
-        valid_condition: (E,).
-        train_behaviour: (E, T, K).
-        valid_behaviour: (E, T, K).
-        neuron_ids: (D,) whole numbers or texts.
-        held_out_neurons: channels, counted from 0.
-        bin_width_s: seconds.
-        train_event_times_s: (E,), what trials are aligned to, on the source's clock.
-        valid_event_times_s: (E,).
-        window_s: (2,), first and last moment of a trial, seconds from its event.
-        event: its name, for figures.
-        **extra: Arrays, strings or scalars to store beside them as they are.
+        train_data: (E, T, D); as :class:`~lfads_lightning.data.arrays.Blocks`, which ``valid_data``
+            may be too, it is never whole in memory.
+        **keys_and_extra: The keys of a session, as below; None leaves one out. Arrays, strings or
+            scalars under other names are stored beside them as they are.
 
     Returns:
         The path.
+
+    Raises:
+        LFADSError: No configuration could read it, or it cannot be written.
+
+    >>> import tempfile
+    >>> import numpy as np
+    >>> import lfads_lightning as lfads
+    >>> counts = np.random.default_rng(0).poisson(0.3, (20, 50, 7))
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> path = lfads.write_session(
+    ...     f"{folder.name}/day1.h5", train_data=counts[:16], valid_data=counts[16:],
+    ...     bin_width_s=0.02, event="go_cue", window_s=(-0.4, 0.6), monkey="J",
+    ... )
+    >>> session = lfads.read_session(path)
+    >>> session.name, session.train.data.shape, session.event, session.window_s.tolist()
+    ('day1', (16, 50, 7), 'go_cue', [-0.4, 0.6])
+    >>> folder.cleanup()
     """
-    given = {
-        "train_data": train_data,
-        "valid_data": valid_data,
-        "train_ext_input": train_ext_input,
-        "valid_ext_input": valid_ext_input,
-        "train_truth": train_truth,
-        "valid_truth": valid_truth,
-        "alignment_matrix_cxf": alignment_matrix_cxf,
-        "alignment_bias_c": alignment_bias_c,
-        "conversion_factor": conversion_factor,
-        "train_inds": train_inds,
-        "valid_inds": valid_inds,
-        "train_condition": train_condition,
-        "valid_condition": valid_condition,
-        "train_behaviour": train_behaviour,
-        "valid_behaviour": valid_behaviour,
-        "neuron_ids": neuron_ids,
-        "held_out_neurons": held_out_neurons,
-        "bin_width_s": bin_width_s,
-        "train_event_times_s": train_event_times_s,
-        "valid_event_times_s": valid_event_times_s,
-        "window_s": window_s,
-        "event": event,
-    }
+    extra = dict(keys_and_extra)
+    given = {key: train_data if key == "train_data" else extra.pop(key, None) for key in KEYS}
     with local_copies() as copies:
         _write(copies.output(path), given, extra)
         copies.send()
@@ -131,9 +69,7 @@ def write_session(
 
 def _write(path: Path, given: Mapping[str, Any], extra: Mapping[str, Any]) -> None:
     arrays: dict[str, Any] = {
-        k: v if isinstance(v, Blocks) else as_array(str(path), k, v)
-        for k, v in given.items()
-        if v is not None
+        k: as_array(str(path), k, v) for k, v in given.items() if v is not None
     }
     _check_before_writing(path, arrays)
     for key in extra:
@@ -166,7 +102,7 @@ def _check_before_writing(path: Path, arrays: Mapping[str, Any]) -> None:
     for key, array in arrays.items():
         if isinstance(array, Blocks) or not array.size:
             continue
-        if array.dtype.kind in "biuf" and not takes_text(key):
+        if array.dtype.kind in "biuf" and not KEYS[key].kind.may_be_text:
             check_finite(f"{path}: {key}", array)
 
 

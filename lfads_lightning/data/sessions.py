@@ -1,25 +1,6 @@
-"""What a session may hold: its arrays in memory, and every check on them.
+"""Making sessions of arrays, and every check that depends on the model or on other sessions.
 
-A session is one recording: trials of equal length from one set of neurons. Its arrays go by the
-documented keys, in memory as in a file (`lfads_lightning.data.session_files`):
-
-    train_data, valid_data            (E, T, D)  counts per bin (poisson) or real values (gaussian)
-    train_ext_input, valid_ext_input  (E, T, I)  external inputs, used if `ext_input_dim` > 0
-    train_truth, valid_truth          (E, T, D)  true rates, for figures and scores only
-    alignment_matrix_cxf              (D, F)     start of the read-in
-    alignment_bias_c                  (D,)       start of the read-in's and the read-out's bias
-    conversion_factor                 scalar     units of the truth per (count/bin), 1 if absent
-    train_inds, valid_inds            (E,)       which trials of the recording these are
-    train_condition, valid_condition  (E,)       whole numbers or texts; negative or empty: none
-    train_behaviour, valid_behaviour  (E, T, K)  what the animal did, bin by bin
-    neuron_ids                        (D,)       whole numbers or texts
-    held_out_neurons                  (n,)       channels, counted from 0
-    bin_width_s                       scalar     seconds
-    train_event_times_s, valid_…      (E,)       what trials are aligned to, on the source's clock
-    window_s                          (2,)       first and last moment of a trial, from the event
-    event                             text       its name, for figures
-
-Only `train_data` must be there; other keys of a file are ignored.
+What a session may hold is in `lfads_lightning.data.fields`.
 """
 
 from __future__ import annotations
@@ -27,9 +8,9 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -43,100 +24,15 @@ from lfads_lightning.data.arrays import (
     to_counts,
     to_float,
 )
-from lfads_lightning.data.labels import check_labels, tidy, warn_of_labels
+from lfads_lightning.data.fields import KEYS, OF_SESSION, OF_SPLIT, SPLIT_KEYS
+from lfads_lightning.data.fields import Session as Session
+from lfads_lightning.data.fields import Split as Split
+from lfads_lightning.data.kinds import DATA, REAL
 from lfads_lightning.data.oddities import axes_note, notes_on
 from lfads_lightning.runs.files import check_name
 
-_OF_A_SPLIT = ("data", "ext_input", "truth", "inds", "condition", "behaviour", "event_times_s")
-SPLIT_KEYS = {name: tuple(f"{name}_{what}" for what in _OF_A_SPLIT) for name in ("train", "valid")}
 ALIGNMENT_KEYS = ("alignment_matrix_cxf", "alignment_bias_c")
-LABEL_KEYS = ("neuron_ids", "held_out_neurons", "bin_width_s", "window_s", "event")
-KEYS = (
-    *SPLIT_KEYS["train"],
-    *SPLIT_KEYS["valid"],
-    *ALIGNMENT_KEYS,
-    "conversion_factor",
-    *LABEL_KEYS,
-)
-
-
-class Split(NamedTuple):
-    """The trials of one split of a session.
-
-    Attributes:
-        data: Counts per bin or real values, (E, T, D).
-        ext_input: External inputs, (E, T, I), or None.
-        truth: True rates, (E, T, D), in units of `Session.conversion_factor`, or None.
-        inds: Which trials of the recording these are, (E,) whole numbers, or None.
-        condition: Labels (E,), whole numbers or texts, or None; see `lfads_lightning.data.labels`.
-        behaviour: What the animal did, (E, T, K), or None.
-        event_times_s: What the trials are aligned to, (E,) on the source's clock, or None.
-    """
-
-    data: np.ndarray
-    ext_input: np.ndarray | None = None
-    truth: np.ndarray | None = None
-    inds: np.ndarray | None = None
-    condition: np.ndarray | None = None
-    behaviour: np.ndarray | None = None
-    event_times_s: np.ndarray | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class Session:
-    """One recording; the shapes of its data and truth are checked when it is made.
-
-    Attributes:
-        name: Names the session in the model, in logs and in output files.
-        train: Trials to train on.
-        valid: Held-out trials, or None.
-        alignment_matrix_cxf: Start of the read-in, (D, F), or None.
-        alignment_bias_c: What the read-in subtracts, (D,), or None.
-        conversion_factor: Units of the truth per (count/bin).
-        source: Where it comes from, `file` or `file:group`; error messages begin with it.
-        bin_width_s: Seconds, or None where it is not known.
-        neuron_ids: (D,) whole numbers or texts, or None.
-        held_out_neurons: Channels, counted from 0, or None.
-        window_s: First and last moment of a trial, (2,) seconds from its event, or None.
-        event: What its trials are aligned to, or None.
-    """
-
-    name: str
-    train: Split
-    valid: Split | None = None
-    alignment_matrix_cxf: np.ndarray | None = None
-    alignment_bias_c: np.ndarray | None = None
-    conversion_factor: float = 1.0
-    source: str = ""
-    bin_width_s: float | None = None
-    neuron_ids: np.ndarray | None = None
-    held_out_neurons: np.ndarray | None = None
-    window_s: np.ndarray | None = None
-    event: str | None = None
-
-    def __post_init__(self) -> None:
-        """Check the shapes; a session without a source is called by its name in errors."""
-        if not self.source:
-            object.__setattr__(self, "source", f"session '{self.name}'")
-        _check_shapes(self)
-        shapes = {name: split.data.shape for name, split in self.splits.items()}
-        labels = {name: split._asdict() for name, split in self.splits.items()}
-        check_labels(self.source, shapes, labels, self.neuron_ids, self.held_out_neurons)
-
-    @property
-    def n_bins(self) -> int:
-        """T, the time bins of each trial."""
-        return self.train.data.shape[1]
-
-    @property
-    def data_dim(self) -> int:
-        """D, the data channels (neurons)."""
-        return self.train.data.shape[2]
-
-    @property
-    def splits(self) -> dict[str, Split]:
-        """The splits that are there, under 'train' and 'valid'."""
-        return {"train": self.train} | ({} if self.valid is None else {"valid": self.valid})
+LONG_BIN_S = 2.0
 
 
 def sessions_from_arrays(
@@ -184,26 +80,18 @@ def sessions_from_arrays(
     return check_together(sessions)
 
 
-def assemble(name: str, source: str, arrays: Mapping[str, np.ndarray]) -> Session:
+def assemble(name: str, source: str, arrays: Mapping[str, Any]) -> Session:
     """Make a session of the arrays under documented keys, in the types they come in."""
     check_name(name, source)
-    arrays = tidy(source, arrays)
     if "train_data" not in arrays:
         raise LFADSError(f"{source}: train_data is an empty array; expected E×T×D")
-    train, valid = (Split(*map(arrays.get, keys)) for keys in SPLIT_KEYS.values())  # type: ignore[arg-type]
-    matrix, bias = map(arrays.get, ALIGNMENT_KEYS)
-    if bias is not None and bias.ndim == 2 and 1 in bias.shape:
-        bias = bias.ravel()
-    factor = arrays.get("conversion_factor", np.ones(()))
-    if factor.size != 1 or not 0 < factor.item() < math.inf:
-        found = factor.item() if factor.size == 1 else f"an array of {sizes(factor.shape)}"
-        raise LFADSError(
-            f"{source}: conversion_factor is {found}; expected one positive number, the units of "
-            "the truth per (count/bin)"
-        )
-    held_out = None if valid.data is None else valid
-    labels = {key: arrays.get(key) for key in LABEL_KEYS}
-    return Session(name, train, held_out, matrix, bias, float(factor.item()), source, **labels)
+    given: dict[str, Any] = {
+        split: Split(**{name: arrays.get(f"{split}_{name}") for name in OF_SPLIT})  # type: ignore[arg-type]
+        for split in SPLIT_KEYS
+        if f"{split}_data" in arrays
+    }
+    given |= {key: arrays[key] for key in OF_SESSION if key in arrays}
+    return Session(name, source=source, **given)
 
 
 def check_session(
@@ -231,33 +119,30 @@ def check_session(
     convert = to_counts if output_dist == "poisson" else to_float
     splits = {}
     for name, split in session.splits.items():
-        where = f"{session.source}: {name}"
-        ext_input = split.ext_input if ext_input_dim > 0 else None
-        splits[name] = split._replace(
-            data=convert(f"{where}_data", split.data),
-            ext_input=_if_any(f"{where}_ext_input", ext_input),
-            truth=_if_any(f"{where}_truth", split.truth),
-            behaviour=_if_any(f"{where}_behaviour", split.behaviour),
-        )
+        if ext_input_dim == 0:
+            split = split._replace(ext_input=None)
+        held = {
+            what: (convert if field.kind is DATA else to_float)(
+                f"{session.source}: {name}_{what}", getattr(split, what)
+            )
+            for what, field in OF_SPLIT.items()
+            if field.kind in (DATA, REAL) and getattr(split, what) is not None
+        }
+        splits[name] = split._replace(**held)
     # one type for both splits, so that their batches are alike
     dtype = np.result_type(*(split.data.dtype for split in splits.values()))
     splits = {k: v._replace(data=v.data.astype(dtype, copy=False)) for k, v in splits.items()}
-    alignment: dict[str, Any] = {}
-    for key in ALIGNMENT_KEYS:
-        if (array := getattr(session, key)) is not None:
+    real: dict[str, Any] = {}
+    for key, field in OF_SESSION.items():
+        if field.kind is REAL and (array := getattr(session, key)) is not None:
             kept = np.float32 if array.dtype == np.float32 else np.float64
-            alignment[key] = to_float(f"{session.source}: {key}", array, kept)
-    checked = replace(session, train=splits["train"], valid=splits.get("valid"), **alignment)
+            real[key] = to_float(f"{session.source}: {key}", array, kept)
+    checked = replace(session, train=splits["train"], valid=splits.get("valid"), **real)
     if output_dist == "poisson" and session.conversion_factor == 1:
         checked = replace(checked, conversion_factor=_truth_per_count(checked))
     if warn:
         _warn_of_oddities(checked)
-        warn_of_labels(checked.source, checked.bin_width_s)
     return checked
-
-
-def _if_any(where: str, array: np.ndarray | None) -> np.ndarray | None:
-    return None if array is None else to_float(where, array)
 
 
 def _truth_per_count(session: Session) -> float:
@@ -317,35 +202,6 @@ def check_together(sessions: list[Session]) -> list[Session]:
     return sessions
 
 
-def _check_shapes(session: Session) -> None:
-    """Check that data and truth are E×T×D, none of them 0, with one T and one D per session."""
-    for name, split in session.splits.items():
-        where, shape = f"{session.source}: {name}_data", split.data.shape
-        if len(shape) != 3:
-            raise LFADSError(
-                f"{where} has {len(shape)} dimensions ({sizes(shape)}); expected 3, E×T×D "
-                "(trials × time bins × neurons); cut a single long recording into trials"
-            )
-        if 0 in shape:
-            raise LFADSError(f"{where} is empty ({sizes(shape)}); none of E×T×D may be 0")
-        if split.truth is not None and split.truth.shape != shape:
-            raise LFADSError(
-                f"{session.source}: {name}_truth is {sizes(split.truth.shape)}, {name}_data is "
-                f"{sizes(shape)}; both must have the same shape E×T×D"
-            )
-    train = session.train.data.shape
-    valid = train if session.valid is None else session.valid.data.shape
-    for axis, what, letter in ((2, "neurons", "D"), (1, "time bins", "T")):
-        if valid[axis] != train[axis]:
-            # the last axis alone differs: so do the trials of two splits written as D×T×E
-            last = axis == 2 and valid[:2] == train[:2]
-            hint = "; if the axes are D×T×E, transpose the arrays" if last else ""
-            raise LFADSError(
-                f"{session.source}: valid_data has {valid[axis]} {what}, train_data has "
-                f"{train[axis]}; both must be E×T×D with one {letter} per session{hint}"
-            )
-
-
 def check_ext_input(session: Session, ext_input_dim: int) -> None:
     """Check that each split has external inputs of shape (E, T, I)."""
     for name, split in session.splits.items():
@@ -399,6 +255,12 @@ def _warn_of_oddities(session: Session) -> None:
         oddities.append(
             f"{len(silent)} of {session.data_dim} neurons are 0 throughout train_data "
             f"({listed(silent)}, counted from 0); consider leaving them out"
+        )
+    width = session.bin_width_s
+    if width is not None and width >= LONG_BIN_S:
+        oddities.append(
+            f"bin_width_s is {width:g} seconds; if these are milliseconds, divide by 1000, or "
+            "every rate in Hz will be wrong"
         )
     for oddity in oddities:
         warnings.warn(f"{session.source}: {oddity}", stacklevel=3)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lfads_lightning.data.labels import has_condition
+from lfads_lightning.data.kinds import has_condition
 from lfads_lightning.evaluation.table import CONSTANT
 from lfads_lightning.metrics import SMALLEST_RATE, Design, kernel, smooth, widths
 from lfads_lightning.metrics.readout import every_nth

@@ -8,7 +8,7 @@ import numpy as np
 from lfads_lightning import metrics
 from lfads_lightning.config import LFADSError
 from lfads_lightning.data.arrays import listed, nearest
-from lfads_lightning.data.labels import has_condition
+from lfads_lightning.data.kinds import has_condition
 from lfads_lightning.data.scored import fewer
 from lfads_lightning.data.sessions import Session
 from lfads_lightning.evaluation.baselines import Given, Guess, at_hidden, baselines

@@ -12,8 +12,17 @@ import torch
 from numpy.typing import ArrayLike
 
 from lfads_lightning.config import Config, LFADSError, Recurrence, SessionSpec
+from lfads_lightning.data.fields import Session
+from lfads_lightning.data.given import (
+    Data,
+    Given,
+    add_keys,
+    by_session,
+    checked,
+    is_named,
+    join_splits,
+)
 from lfads_lightning.data.identity import Identity, check_bin_width, in_order, read_identity
-from lfads_lightning.data.sessions import Session, sessions_from_arrays
 from lfads_lightning.inference.posterior import (
     Evaluation,
     Posterior,
@@ -41,15 +50,22 @@ from lfads_lightning.training.loop import resolve_device
 from lfads_lightning.training.module import model_record, ramps
 from lfads_lightning.training.resume import describe
 
-Arrays = ArrayLike | Mapping[str, ArrayLike]
+Arrays = ArrayLike | Mapping[str, ArrayLike] | None
+USED_KEYS = {
+    f"{split}_{name}" for split in ("train", "valid") for name in ("data", "ext_input")
+} | {"neuron_ids", "bin_width_s"}
 Result = TypeVar("Result")
 
 
 class Trained:
     """A trained LFADS model.
 
-    Data go in as one array (E, T, D) for a model of one session, or as {session: array}; results
-    come out in the same form. Results are named tuples of numpy arrays, their names and shapes at
+    Data go in as an array (E, T, D), a list of E arrays (T, D), a
+    :class:`~lfads_lightning.data.fields.Session`, the path or address of a session file, or
+    {session: any of these}, and results come out in the same form: by session where the data name
+    sessions in a mapping, or are a file of several. Of a session, all trials are taken, those of
+    training first, then those of validation; ``session.valid`` alone takes these. External inputs
+    come with it. Results are named tuples of numpy arrays, their names and shapes at
     :class:`~lfads_lightning.inference.posterior.Posterior`.
 
     Attributes:
@@ -89,21 +105,22 @@ class Trained:
 
     def posterior_sample_and_average(
         self,
-        data: Arrays,
+        data: Data,
         num_samples: int | None = None,
-        ext_input: Arrays | None = None,
+        ext_input: Arrays = None,
         *,
-        neuron_ids: Arrays | None = None,
+        neuron_ids: Arrays = None,
         bin_width_s: float | None = None,
     ) -> Posterior | dict[str, Posterior]:
         """Average posterior samples of every trial.
 
         Args:
-            data: (E, T, D) counts, or {session: array}.
+            data: see :class:`Trained`.
             num_samples: per trial; by default ``num_posterior_samples``, else ``batch_size``.
-            ext_input: (E, T, I) in the same form, where the model has external inputs.
-            neuron_ids: (D,) in the same form; neurons in another order than the model's are put in
-                its order, with a warning.
+            ext_input: (E, T, I), where the model has external inputs and the data do not hold them;
+                of several sessions {session: array}.
+            neuron_ids: (D,), likewise; neurons in another order than the model's are put in its
+                order, with a warning.
             bin_width_s: seconds; another one than the model's is refused.
 
         Raises:
@@ -111,38 +128,40 @@ class Trained:
         """
         cfg = self.config
         n = self._number(num_samples, cfg.sampling.num_posterior_samples or cfg.data.batch_size)
-        results = {
-            s.name: sample_and_average(
-                self.evaluation(), s.name, s.train.data, s.train.ext_input, n
-            )
-            for s in self._sessions(data, ext_input, neuron_ids, bin_width_s)
-        }
-        return _as_given(data, results)
+        given = self._given(data, ext_input, neuron_ids, bin_width_s)
+        names = [one.name for one in given]
+        results = [
+            sample_and_average(self.evaluation(), s.name, s.train.data, s.train.ext_input, n)
+            for s in self._sessions(given)
+        ]
+        return _as_given(data, names, results)
 
     def posterior_push_mean(
         self,
-        data: Arrays,
-        ext_input: Arrays | None = None,
+        data: Data,
+        ext_input: Arrays = None,
         *,
-        neuron_ids: Arrays | None = None,
+        neuron_ids: Arrays = None,
         bin_width_s: float | None = None,
     ) -> Posterior | dict[str, Posterior]:
         """Pass posterior means through the generator, one deterministic pass per trial.
 
         Args:
-            data: (E, T, D) counts, or {session: array}.
-            ext_input: (E, T, I) in the same form, where the model has external inputs.
+            data: see :class:`Trained`.
+            ext_input: as of :meth:`posterior_sample_and_average`.
             neuron_ids: as of :meth:`posterior_sample_and_average`.
             bin_width_s: seconds.
 
         Raises:
             LFADSError: data do not fit the model.
         """
-        results = {
-            s.name: push_mean(self.evaluation(), s.name, s.train.data, s.train.ext_input)
-            for s in self._sessions(data, ext_input, neuron_ids, bin_width_s)
-        }
-        return _as_given(data, results)
+        given = self._given(data, ext_input, neuron_ids, bin_width_s)
+        names = [one.name for one in given]
+        results = [
+            push_mean(self.evaluation(), s.name, s.train.data, s.train.ext_input)
+            for s in self._sessions(given)
+        ]
+        return _as_given(data, names, results)
 
     def prior_sample(
         self,
@@ -278,42 +297,43 @@ class Trained:
             raise LFADSError(f"num_samples is {num_samples}; expected an integer >= 1")
         return int(n)
 
-    def _sessions(
-        self,
-        data: Arrays,
-        ext_input: Arrays | None,
-        neuron_ids: Arrays | None,
-        bin_width_s: float | None,
-    ) -> list[Session]:
-        if not isinstance(data, Mapping):
-            if len(self.sessions) > 1:
-                raise LFADSError(
-                    f"data is one array; the model has sessions {describe(self.sessions)}, so give "
-                    "{session name: array}"
-                )
-            name = next(iter(self.sessions))
-            data = {name: data}
-            ext_input = None if ext_input is None else {name: ext_input}  # type: ignore[dict-item]
-            neuron_ids = None if neuron_ids is None else {name: neuron_ids}  # type: ignore[dict-item]
-        widths = None if bin_width_s is None else dict.fromkeys(data, bin_width_s)
-        sessions = sessions_from_arrays(
-            data,
-            output_dist=self.config.model.output_dist.name,
-            ext_input_dim=self.model.ext_input_dim,
-            factors_dim=self.config.model.factors_dim,
-            warn=False,
-            train_ext_input=ext_input,  # type: ignore[arg-type]
-            neuron_ids=neuron_ids,  # type: ignore[arg-type]
-            bin_width_s=widths,
+    def _given(self, data: Data, ext_input: Any, neuron_ids: Any, bin_width_s: Any) -> list[Given]:
+        """Return the data of each session; of all keys, those that a model uses."""
+        if len(self.sessions) > 1 and not is_named(data):
+            raise LFADSError(
+                f"data is one array; the model has sessions {describe(self.sessions)}, so give "
+                "{session name: array}"
+            )
+        given = by_session(data, "data", unnamed=next(iter(self.sessions)))
+        for one in given:
+            for key in set(one.arrays) - USED_KEYS:
+                del one.arrays[key]
+        join_splits(given)
+        keys = {
+            "train_ext_input": ext_input,
+            "neuron_ids": neuron_ids,
+            "bin_width_s": bin_width_s,
+        }
+        add_keys(given, keys, "data")
+        return given
+
+    def _sessions(self, given: list[Given]) -> list[Session]:
+        return self.fitting(
+            checked(
+                given,
+                output_dist=self.config.model.output_dist.name,
+                ext_input_dim=self.model.ext_input_dim,
+                factors_dim=self.config.model.factors_dim,
+                warn=False,
+            )
         )
-        return self.fitting(sessions)
 
 
-def _as_given(data: Arrays, results: dict[str, Result]) -> Result | dict[str, Result]:
-    if not isinstance(data, Mapping):
-        return next(iter(results.values()))
-    # a model of one session takes data of any name
-    return results if len(results) > 1 else dict(zip(data, results.values(), strict=True))
+def _as_given(data: Data, names: list[str], results: list[Result]) -> Result | dict[str, Result]:
+    """Return results by the names that the data came with, or the one of data without names."""
+    if isinstance(data, Mapping) or len(results) > 1:
+        return dict(zip(names, results, strict=True))
+    return results[0]
 
 
 def load(

@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lfads_lightning.data.labels import has_condition
+from lfads_lightning.data.kinds import has_condition
 from lfads_lightning.data.sessions import Session, Split
 from lfads_lightning.inference.posterior import Evaluation, Posterior, judged
 

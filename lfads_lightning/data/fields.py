@@ -1,0 +1,367 @@
+"""What a session may hold: one row for each key of a session file.
+
+The rows are the fields of :class:`Split` and :class:`Session` that are annotated with a
+:class:`Field`. All else follows from them: what is read from a file (`session_files`), what
+`write_session` and `lfads_lightning.fit` take (`keywords`), the checks, and the README's table
+(``python -m lfads_lightning.data.keywords``).
+
+Letters in shapes: E trials, T bins, D neurons, I external inputs, F factors; any other letter is an
+axis of any length (K variables, H channels), and a digit is an axis of that length.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, NamedTuple, get_type_hints
+
+import numpy as np
+
+from lfads_lightning.config import LFADSError
+from lfads_lightning.data.arrays import as_array, refuse_value, sizes
+from lfads_lightning.data.kinds import (
+    DATA,
+    NAMES,
+    ONE_POSITIVE_NUMBER,
+    ONE_TEXT,
+    REAL,
+    SECONDS,
+    WHOLE_NUMBERS,
+    Kind,
+)
+
+PER = {"E": "trial", "T": "bin", "D": "neuron"}
+
+
+@dataclass(frozen=True)
+class Field:
+    """A row of the table.
+
+    Attributes:
+        axes: Shape, a letter for each axis; empty for one value.
+        kind: What its values are.
+        doc: One line for the documentation; Markdown.
+        hint: What messages add to what is expected of one value: its unit, or an example.
+        check: Refuses what shape and kind let pass. It gets the words that name the value in
+            messages, the value, and the lengths of the axes E, T and D.
+        fits_model: Its shape depends on the model's sizes, and is checked where these are known
+            (`check_alignment` and `check_ext_input` in `sessions`).
+    """
+
+    axes: str
+    kind: Kind
+    doc: str
+    hint: str = ""
+    check: Callable[[str, Any, Mapping[str, int]], None] | None = None
+    fits_model: bool = False
+
+
+def _finite(where: str, behaviour: np.ndarray, lengths: Mapping[str, int]) -> None:
+    if not np.isfinite(behaviour).all():
+        refuse_value(
+            where,
+            behaviour,
+            ~np.isfinite(behaviour),
+            "behaviour must be finite; fill the gap (interpolate), or leave the trial out",
+        )
+
+
+def _two_moments(where: str, window_s: np.ndarray, lengths: Mapping[str, int]) -> None:
+    if window_s.size != 2 or not window_s[0] < window_s[1]:
+        raise LFADSError(
+            f"{where} is {window_s.tolist()}; expected two moments, the first and the "
+            "last of a trial, in seconds from its event"
+        )
+
+
+def _some_channels(where: str, channels: np.ndarray, lengths: Mapping[str, int]) -> None:
+    n, n_neurons = len(channels), lengths["D"]
+    if n and channels.max() >= n_neurons:
+        raise LFADSError(
+            f"{where} names channel {channels.max()} of {n_neurons}; expected channels of "
+            f"train_data, counted from 0 (0 to {n_neurons - 1})"
+        )
+    if len(np.unique(channels)) < n:
+        raise LFADSError(f"{where} names a channel twice; give each once")
+    if n == n_neurons:
+        raise LFADSError(f"{where} names all {n} neurons; the encoders need some to see")
+
+
+# --- the table ------------------------------------------------------------------------------------
+
+
+class Split(NamedTuple):
+    """The trials of one split of a session, of training or of validation.
+
+    In a file, and as keywords, its keys begin with ``train_`` or ``valid_``.
+    """
+
+    data: Annotated[
+        np.ndarray,
+        Field(
+            "ETD",
+            DATA,
+            "spike counts per bin, or real values with `model.output_dist=gaussian`; without "
+            "`valid_data` no best model is picked",
+        ),
+    ]
+    ext_input: Annotated[
+        np.ndarray | None,
+        Field("ETI", REAL, "external inputs, used if `data.ext_input_dim` > 0", fits_model=True),
+    ] = None
+    truth: Annotated[
+        np.ndarray | None,
+        Field("ETD", REAL, "true rates, in units of `conversion_factor`; for scores and figures"),
+    ] = None
+    inds: Annotated[
+        np.ndarray | None,
+        Field("E", WHOLE_NUMBERS, "which trials of the recording these are, counted from 0"),
+    ] = None
+    condition: Annotated[
+        np.ndarray | None,
+        Field("E", NAMES, "each trial's condition; negative or empty: none"),
+    ] = None
+    behaviour: Annotated[
+        np.ndarray | None,
+        Field("ETK", REAL, "what the animal did, bin by bin", check=_finite),
+    ] = None
+    event_times_s: Annotated[
+        np.ndarray | None,
+        Field("E", SECONDS, "the event that each trial is aligned to, on the recording's clock"),
+    ] = None
+
+
+@dataclass(frozen=True, eq=False)
+class Session:
+    """One recording: trials of one length from one set of neurons.
+
+    `read_session` makes one of a file; `lfads_lightning.fit` and the methods of a trained model
+    take one as their data. When it is made, its values are put in the types to be held, and are
+    checked.
+
+    Attributes:
+        name: Names the session in the model, in logs and in output files.
+        train: Trials to train on.
+        valid: Trials to validate on, or None.
+        source: Where it comes from, `file` or `file:group`; error messages begin with it.
+
+    Raises:
+        LFADSError: shapes do not fit each other, or a value cannot be what its key says.
+
+    >>> import numpy as np
+    >>> from lfads_lightning import Session, Split
+    >>> counts = np.random.default_rng(0).poisson(0.3, (20, 50, 7))
+    >>> session = Session("day1", Split(counts[:16]), Split(counts[16:]), bin_width_s=0.02)
+    >>> session.n_bins, session.data_dim, list(session.splits)
+    (50, 7, ['train', 'valid'])
+    >>> Session("day1", Split(counts[0]))  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    lfads_lightning.config.LFADSError: session 'day1': train_data has 2 dimensions (50×7); ...
+    """
+
+    name: str
+    train: Split
+    valid: Split | None = None
+    alignment_matrix_cxf: Annotated[
+        np.ndarray | None,
+        Field("DF", REAL, "start of the read-in: how to stitch several sessions", fits_model=True),
+    ] = None
+    alignment_bias_c: Annotated[
+        np.ndarray | None,
+        Field(
+            "D", REAL, "what the read-in subtracts; start of the read-out's bias", fits_model=True
+        ),
+    ] = None
+    conversion_factor: Annotated[
+        float,
+        Field(
+            "",
+            ONE_POSITIVE_NUMBER,
+            "units of the truth per (count/bin); 1 if absent",
+            hint="the units of the truth per (count/bin)",
+        ),
+    ] = 1.0
+    source: str = ""
+    bin_width_s: Annotated[
+        float | None,
+        Field("", ONE_POSITIVE_NUMBER, "bin width, seconds", hint="in seconds"),
+    ] = None
+    neuron_ids: Annotated[
+        np.ndarray | None,
+        Field("D", NAMES, "names of the neurons"),
+    ] = None
+    held_out_neurons: Annotated[
+        np.ndarray | None,
+        Field(
+            "H",
+            WHOLE_NUMBERS,
+            "channels that `data.held_out_neurons=file` predicts from the others, counted from 0",
+            check=_some_channels,
+        ),
+    ] = None
+    window_s: Annotated[
+        np.ndarray | None,
+        Field(
+            "2",
+            SECONDS,
+            "first and last moment of a trial, in seconds from its event",
+            check=_two_moments,
+        ),
+    ] = None
+    event: Annotated[
+        str | None,
+        Field("", ONE_TEXT, "what trials are aligned to, for figures", hint="such as go_cue_time"),
+    ] = None
+
+    def __post_init__(self) -> None:
+        """Check it; a session without a source is called by its name in errors."""
+        if not self.source:
+            object.__setattr__(self, "source", f"session '{self.name}'")
+        splits = {
+            name: _tidy(self.source, split, f"{name}_") for name, split in self.splits.items()
+        }
+        for name, split in splits.items():
+            object.__setattr__(self, name, self.splits[name]._replace(**split))
+        for key, value in _tidy(self.source, self, "").items():
+            object.__setattr__(self, key, value)
+        _check_data(self)
+        _check_fields(self)
+
+    @property
+    def n_bins(self) -> int:
+        """T, the time bins of each trial."""
+        return self.train.data.shape[1]
+
+    @property
+    def data_dim(self) -> int:
+        """D, the data channels (neurons)."""
+        return self.train.data.shape[2]
+
+    @property
+    def splits(self) -> dict[str, Split]:
+        """The splits that are there, under 'train' and 'valid'."""
+        return {"train": self.train} | ({} if self.valid is None else {"valid": self.valid})
+
+
+# --- what follows from it -------------------------------------------------------------------------
+
+
+def _rows(holder: type) -> dict[str, Field]:
+    hints = get_type_hints(holder, include_extras=True)
+    marks = {name: getattr(hint, "__metadata__", ()) for name, hint in hints.items()}
+    return {name: mark[0] for name, mark in marks.items() if mark}
+
+
+OF_SPLIT, OF_SESSION = _rows(Split), _rows(Session)
+SPLIT_KEYS = {split: tuple(f"{split}_{name}" for name in OF_SPLIT) for split in ("train", "valid")}
+KEYS: dict[str, Field] = {
+    **{f"{split}_{name}": field for split in SPLIT_KEYS for name, field in OF_SPLIT.items()},
+    **OF_SESSION,
+}
+
+
+def arrays_of(session: Session) -> dict[str, Any]:
+    """Return what a session holds by key, as a file would store it; defaults are left out."""
+    held = {
+        f"{split}_{name}": value
+        for split, trials in session.splits.items()
+        for name, value in trials._asdict().items()
+    }
+    held = {key: value for key, value in held.items() if value is not None}
+    for key in OF_SESSION:
+        value, default = getattr(session, key), getattr(Session, key)
+        if value is not None and (default is None or value != default):
+            held[key] = value
+    return held
+
+
+def _held(session: Session) -> Iterator[tuple[str, Field, Any, dict[str, int]]]:
+    """Give each key that is there: its row, its value, and the lengths of E, T and D."""
+    for split_name, split in session.splits.items():
+        lengths = dict(zip("ETD", split.data.shape, strict=True))
+        for name, field in OF_SPLIT.items():
+            if (value := getattr(split, name)) is not None:
+                yield f"{split_name}_{name}", field, value, lengths
+    lengths = {"T": session.n_bins, "D": session.data_dim}
+    for key, field in OF_SESSION.items():
+        if (value := getattr(session, key)) is not None:
+            yield key, field, value, lengths
+
+
+def _tidy(source: str, holder: Split | Session, prefix: str) -> dict[str, Any]:
+    """Return what a split or a session holds, in the types to be held."""
+    tidy = {}
+    for name, field in (OF_SPLIT if prefix else OF_SESSION).items():
+        if (value := getattr(holder, name)) is not None:
+            array = as_array(source, prefix + name, value)
+            if len(field.axes) == 1 and array.ndim == 2 and 1 in array.shape:
+                array = array.ravel()  # a row or a column
+            tidy[name] = field.kind.hold(f"{source}: {prefix}{name}", array, field.hint)
+    return tidy
+
+
+def _check_data(session: Session) -> None:
+    """Check that the data are E×T×D, none of them 0, with one T and one D per session."""
+    for name, split in session.splits.items():
+        where, shape = f"{session.source}: {name}_data", split.data.shape
+        if len(shape) != 3:
+            raise LFADSError(
+                f"{where} has {len(shape)} dimensions ({sizes(shape)}); expected 3, E×T×D "
+                "(trials × time bins × neurons); cut a single long recording into trials"
+            )
+        if 0 in shape:
+            raise LFADSError(f"{where} is empty ({sizes(shape)}); none of E×T×D may be 0")
+    train = session.train.data.shape
+    valid = train if session.valid is None else session.valid.data.shape
+    for axis, what, letter in ((2, "neurons", "D"), (1, "time bins", "T")):
+        if valid[axis] != train[axis]:
+            # the last axis alone differs: so do the trials of two splits written as D×T×E
+            last = axis == 2 and valid[:2] == train[:2]
+            hint = "; if the axes are D×T×E, transpose the arrays" if last else ""
+            raise LFADSError(
+                f"{session.source}: valid_data has {valid[axis]} {what}, train_data has "
+                f"{train[axis]}; both must be E×T×D with one {letter} per session{hint}"
+            )
+
+
+def _check_fields(session: Session) -> None:
+    """Check every key's values and shape; both splits must agree on axes of any length."""
+    free: dict[str, tuple[str, int]] = {}
+    for key, field, value, lengths in _held(session):
+        where = f"{session.source}: {key}"
+        if field.check is not None:
+            field.check(where, value, lengths)
+        if not field.axes or field.fits_model:
+            continue
+        shape = value.shape
+        fixed = {**lengths, **{digit: int(digit) for digit in field.axes if digit.isdigit()}}
+        fits = len(shape) == len(field.axes) and all(
+            n == fixed.get(axis, n) for n, axis in zip(shape, field.axes, strict=True)
+        )
+        if not fits:
+            raise LFADSError(f"{where} {_misfit(key, field, shape, fixed)}")
+        name = key.removeprefix("train_").removeprefix("valid_")
+        for axis, n in zip(field.axes, shape, strict=True):
+            other, was = free.setdefault(f"{name} {axis}", (key, n))
+            if axis not in fixed and n != was:
+                raise LFADSError(
+                    f"{session.source}: {other} has {was} variables, {key} {n}; both must be "
+                    f"{'×'.join(field.axes)} with one {axis}"
+                )
+
+
+def _misfit(key: str, field: Field, shape: tuple[int, ...], lengths: Mapping[str, int]) -> str:
+    """Say what is wrong with a shape."""
+    letters, data = "×".join(field.axes), f"{key.split('_')[0]}_data"
+    if field.axes in PER:
+        n = lengths[field.axes]
+        return f"is {sizes(shape)}; expected {n} labels, one per {PER[field.axes]}"
+    if field.axes == "ETD":
+        found = sizes(tuple(lengths[axis] for axis in "ETD"))
+        return f"is {sizes(shape)}, {data} is {found}; both must have the same shape E×T×D"
+    if field.axes[:2] == "ET" and len(field.axes) == 3:
+        last = field.axes[2]
+        return (
+            f"is {sizes(shape)}, {data} has {lengths['E']} trials of {lengths['T']} bins; expected "
+            f"{letters}, a row of {last} numbers for every bin (one variable: {last} = 1)"
+        )
+    wanted = "×".join(str(lengths.get(axis, axis)) for axis in field.axes)
+    return f"is {sizes(shape)}; expected {letters} = {wanted}"
