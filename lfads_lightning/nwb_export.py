@@ -12,7 +12,7 @@ import numpy as np
 from lfads_lightning.config import LFADSError
 from lfads_lightning.documents import read_document
 from lfads_lightning.files import whole_hdf5
-from lfads_lightning.recordings.nwb import check_nwb
+from lfads_lightning.recordings.readers.nwb import check_nwb
 
 MODULE = "lfads"
 MERGED = "merged"  # the split of what lfads-merge writes

@@ -8,8 +8,6 @@ import numpy as np
 
 from lfads_lightning.config import LFADSError
 
-TABLES = (".csv", ".tsv", ".txt", ".parquet", ".pq")
-
 
 def read_table(path: Path) -> dict[str, np.ndarray]:
     """Read a table's columns: numbers as float64, all else as text.
@@ -121,3 +119,25 @@ def _as_column(values: np.ndarray, where: str) -> np.ndarray:
         raise LFADSError(
             f"{where} holds neither numbers nor texts; expected a plain column"
         ) from error
+
+
+def plain_ids(ids: np.ndarray) -> np.ndarray:
+    """Show whole numbers without a decimal point: a CSV file's numbers are floats."""
+    whole = ids.dtype.kind == "f" and np.array_equal(ids, np.floor(ids))
+    return ids.astype(np.int64) if whole else ids
+
+
+def no_number(values: np.ndarray) -> str:
+    """Say which value of a column is no finite number."""
+    if values.dtype.kind in "iuf":
+        row = int(np.flatnonzero(~np.isfinite(values))[0])
+    else:
+        row = next((i for i, v in enumerate(values.tolist()) if not _is_finite(v)), 0)
+    return f"is not a number in every row, first in row {row + 1}: {str(values[row])!r}"
+
+
+def _is_finite(text: Any) -> bool:
+    try:
+        return bool(np.isfinite(float(text)))
+    except (TypeError, ValueError):
+        return False
