@@ -1,6 +1,7 @@
 """Tables: CSV files, parquet files, and data frames in memory, as columns by name."""
 
 import csv
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -51,18 +52,20 @@ def _read_csv(path: Path) -> dict[str, np.ndarray]:
 
 def _column(path: Path, mark: str, index: int, kind: type) -> np.ndarray:
     # a column at a time, so that texts need not be held for a column of numbers; empty is NaN
-    return np.loadtxt(
-        path,
-        dtype=kind,
-        delimiter=mark,
-        skiprows=1,
-        usecols=index,
-        comments=None,
-        quotechar='"',
-        encoding="utf-8",
-        ndmin=1,
-        converters=_number_or_nan if kind is float else None,
-    )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "loadtxt: input contained no data")
+        return np.loadtxt(
+            path,
+            dtype=kind,
+            delimiter=mark,
+            skiprows=1,
+            usecols=index,
+            comments=None,
+            quotechar='"',
+            encoding="utf-8",
+            ndmin=1,
+            converters=_number_or_nan if kind is float else None,
+        )
 
 
 def _number_or_nan(text: str) -> float:

@@ -1,10 +1,11 @@
 """Folders of Kilosort and Phy: spikes in samples, their clusters, and what is said of these.
 
-Read are ``spike_times.npy``, ``spike_clusters.npy`` (before Phy: ``spike_templates.npy``), the tables
-``cluster_*.tsv``, and ``sample_rate`` in ``params.py``, which is read as text and never run.
+Read are ``spike_times.npy``, ``spike_clusters.npy`` (before Phy: ``spike_templates.npy``), the
+tables ``cluster_*.tsv``, and ``sample_rate`` in ``params.py``, which is read as text, never run.
 """
 
 import re
+import tokenize
 import warnings
 from pathlib import Path
 
@@ -24,14 +25,19 @@ TIMES, CLUSTERS, TEMPLATES = "spike_times.npy", "spike_clusters.npy", "spike_tem
 TABLES = ("cluster_group.tsv", "cluster_groups.csv", "cluster_info.tsv", "cluster_KSLabel.tsv")
 UNSORTED = "unsorted"  # Phy's word for clusters without a label
 MAX_TEXT = 100_000  # characters of params.py that are looked at
+# what the header of an array raises on damage
+_DAMAGE = (
+    OSError, ValueError, EOFError, KeyError, TypeError, SyntaxError, RuntimeError, MemoryError,
+    OverflowError, tokenize.TokenError,
+)  # fmt: skip
 
 
-def is_sorted(folder: Path) -> bool:
+def is_sorted_folder(folder: Path) -> bool:
     """Tell whether a folder is one of Kilosort or Phy, perhaps one that lacks something."""
     return any((folder / name).is_file() for name in (TIMES, CLUSTERS, TEMPLATES, *TABLES))
 
 
-@reader(is_folder=is_sorted, folder="a folder of Kilosort or Phy")
+@reader(is_folder=is_sorted_folder, folder="a folder of Kilosort or Phy")
 def read(path: Path, settings: Settings) -> Recording:
     """Read the spikes of every cluster, and the tables of clusters.
 
@@ -85,52 +91,57 @@ def _whole_numbers(path: Path) -> np.ndarray:
             "export the folder again"
         )
     try:
-        values = np.load(path, mmap_mode="r")
-    except (OSError, ValueError, EOFError, SyntaxError, TypeError, MemoryError) as error:
+        values = np.asarray(np.lib.format.open_memmap(path, mode="r"))
+    except _DAMAGE as error:
         said = " ".join(str(error).split())[:200]
         raise LFADSError(
             f"{path}: cannot be read ({said}); expected a plain array as numpy.save writes it; "
             "copy or export it again"
         ) from error
-    if not isinstance(values, np.ndarray) or values.size != max(values.shape, default=0):
-        found = sizes(values.shape) if isinstance(values, np.ndarray) else "several arrays"
-        raise LFADSError(f"{path} is {found}; expected one value for each spike")
+    if values.size != max(values.shape, default=0):
+        raise LFADSError(f"{path} is {sizes(values.shape)}; expected one value for each spike")
     values = values.reshape(-1)
     if values.dtype.kind not in "iuf":
         raise LFADSError(f"{path} holds values of type {values.dtype}; expected whole numbers")
-    bad = np.flatnonzero(values != np.floor(values)) if values.dtype.kind == "f" else ()
+    if values.dtype.kind != "f":
+        return values
+    bad = np.flatnonzero(~(np.abs(values) < 2**53) | (values != np.floor(values)))
     if len(bad):
         raise LFADSError(
             f"{path}: entry {bad[0]} is {values[bad[0]]:.9g}; expected whole numbers: samples and "
             "clusters; times in seconds go into a table or a .npz file"
         )
-    return values if values.dtype.kind in "iu" else values.astype(np.int64)
+    return values.astype(np.int64)
 
 
 def _sample_rate(path: Path, settings: Settings) -> float:
     """Return the samples per second: as the option says, else ``params.py``."""
-    if settings.sampling_rate_hz is not None:
-        return settings.sampling_rate_hz
-    remedy = "give sampling_rate_hz=30000, or whatever it was"
+    given, file = settings.sampling_rate_hz, path / "params.py"
     try:
-        with (path / "params.py").open(encoding="utf-8", errors="replace") as file:
-            text = file.read(MAX_TEXT)
-    except OSError as error:
-        raise LFADSError(
-            f"{path}: its params.py cannot be read ({error.strerror}), which states the sampling "
-            f"rate; {remedy}"
-        ) from error
+        with file.open(encoding="utf-8", errors="replace") as opened:
+            text = opened.read(MAX_TEXT)
+    except OSError:
+        text = ""
     stated = re.findall(r"^sample_rate[ \t]*=[ \t]*([^#\n]*)", text, re.MULTILINE)
-    if not stated:
-        raise LFADSError(f"{path / 'params.py'}: states no sample_rate; {remedy}")
     try:
-        rate = float(stated[-1])
+        rate = float(stated[-1]) if stated else None
     except ValueError:
         rate = np.nan
+    if given is not None:
+        if rate is not None and abs(rate - given) > 1e-6 * given:
+            warnings.warn(
+                f"{file}: states a sample_rate of {rate:.9g}; sampling_rate_hz={given:.9g} is used",
+                stacklevel=3,
+            )
+        return given
+    remedy = "give sampling_rate_hz=30000, or whatever it was"
+    if rate is None:
+        found = "states no sample_rate" if file.is_file() else "is missing; it states sample_rate"
+        raise LFADSError(f"{file}: {found}, the samples per second; {remedy}")
     if not 0 < rate < np.inf:
         raise LFADSError(
-            f"{path / 'params.py'}: sample_rate is {stated[-1].strip()[:50]!r}; expected a "
-            f"positive number; {remedy}"
+            f"{file}: sample_rate is {stated[-1].strip()[:50]!r}; expected a positive number; "
+            f"{remedy}"
         )
     return rate
 
@@ -151,7 +162,7 @@ def _columns(path: Path, ids: np.ndarray) -> dict[str, np.ndarray]:
         place = {cluster: row for row, cluster in enumerate(table[key].tolist())}
         rows = np.array([place.get(cluster, -1) for cluster in ids.tolist()], dtype=np.int64)
         for name, column in table.items():
-            if name == key or name in columns:
+            if name == key or name in columns or len(column) == 0:
                 continue
             missing = "" if column.dtype.kind == "U" else np.nan
             columns[name] = np.where(rows < 0, missing, column[rows])
@@ -165,6 +176,7 @@ def _quality(columns: dict[str, np.ndarray]) -> np.ndarray | None:
         if key is None or columns[key].dtype.kind != "U":
             continue
         labels = np.char.strip(columns[key])
-        if (labels != "").any():
-            return np.where(labels == "", UNSORTED, labels)
+        is_blank = np.isin(labels, ("", "nan"))
+        if not is_blank.all():
+            return np.where(is_blank, UNSORTED, labels)
     return None
