@@ -4,6 +4,8 @@ import sys
 
 import numpy as np
 import pytest
+from recordings import REC, UNIT_IDS, write_nwb
+from scipy.io import savemat
 
 import lfads_lightning as lfads
 from lfads_lightning.config import LFADSError
@@ -81,6 +83,32 @@ def test_quality_is_for_units_that_have_one(tmp_path):
     counts = np.random.default_rng(0).poisson(1.0, (10, 8, 3))
     with pytest.raises(LFADSError, match="does not say how good its units are; unit_quality"):
         lfads.prepare({"counts": counts}, tmp_path, name="a", unit_quality="good")
+
+
+def test_units_of_nwb_by_their_quality(tmp_path):
+    pytest.importorskip("pynwb", reason="needs the extra [nwb]")
+    path = write_nwb(tmp_path / "a.nwb", REC)
+    options = {"bin_width_s": 0.02, "chop_bins": 20}
+    lfads.prepare(path, tmp_path, unit_quality="good,mua", **options)
+    assert lfads.read_session(tmp_path / "a.h5").neuron_ids.tolist() == UNIT_IDS
+    with pytest.raises(LFADSError, match=r"none of its 6 units is mua; found good \(6\)"):
+        lfads.prepare(path, tmp_path, unit_quality="mua", **options)
+
+
+def test_trial_table_beside_cells_of_spike_times(tmp_path):
+    """Cells number their trials; a table beside them has a row for each, in their order."""
+    times = np.empty((3, 12), object)
+    for d, e in np.ndindex(times.shape):
+        times[d, e] = np.array([0.1 * (d + 1)])
+    savemat(tmp_path / "a.mat", {"spike_times": times})
+    (tmp_path / "t.csv").write_text("trial,cue\n" + "".join(f"{e + 1},0.05\n" for e in range(12)))
+    options = {"bin_width_s": 0.05, "window_s": (0, 0.3), "align_to": "cue"}
+    lfads.prepare(tmp_path / "a.mat", tmp_path, trials=str(tmp_path / "t.csv"), **options)
+    data = lfads.read_session(tmp_path / "a.h5").train.data
+    assert [np.flatnonzero(data[0, :, d]).tolist() for d in range(3)] == [[1], [3], [5]]
+    (tmp_path / "t.csv").write_text("trial,cue\n1,0.05\n")
+    with pytest.raises(LFADSError, match="spikes of 12 trials, the trial table has 1 rows"):
+        lfads.prepare(tmp_path / "a.mat", tmp_path, trials=str(tmp_path / "t.csv"), **options)
 
 
 def test_behaviour_that_a_format_does_not_have(tmp_path):

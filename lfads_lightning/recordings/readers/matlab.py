@@ -109,6 +109,8 @@ def _packed(value: Any, values: BinaryIO) -> list[Any]:
         return ["unreadable", value.what]
     if isinstance(value, Cells):
         return ["cells", value.shape, [_packed(item, values) for item in value.items]]
+    if isinstance(value, dict):
+        return ["fields", {name: _packed(inner, values) for name, inner in value.items()}]
     at = values.tell()
     values.write(np.ascontiguousarray(value).tobytes())
     return ["array", value.shape, value.dtype.str, at]
@@ -120,6 +122,8 @@ def _unpacked(packed: list[Any], data: np.ndarray) -> Any:
         return Unreadable(what)
     if kind == "cells":
         return Cells(tuple(what), [_unpacked(item, data) for item in rest[0]])
+    if kind == "fields":
+        return {name: _unpacked(inner, data) for name, inner in what.items()}
     dtype, at = np.dtype(rest[0]), rest[1]
     n_bytes = dtype.itemsize * math.prod(what)
     return data[at : at + n_bytes].view(dtype).reshape(what)

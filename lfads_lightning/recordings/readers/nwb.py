@@ -184,7 +184,8 @@ def _columns(table: Any) -> dict[str, np.ndarray]:
     columns = {}
     for column in table.colnames:
         values = table[column]
-        if hasattr(values, "target"):  # rows of unequal length
+        # rows of unequal length, or of another table
+        if hasattr(values, "target") or hasattr(values, "table"):
             continue
         if isinstance(getattr(values, "data", None), h5py.Dataset | list | np.ndarray):
             if len(np.shape(values.data)) != 1:
