@@ -36,11 +36,11 @@ def read(path, settings):
 @pytest.fixture
 def made_up(tmp_path, monkeypatch):
     """Put one file into the folder of the readers, and nothing else."""
+    before = list(readers.readers())
     folder = tmp_path / "more readers"
     folder.mkdir()
     (folder / "made_up.py").write_text(MADE_UP)
     monkeypatch.setattr(readers, "__path__", [*readers.__path__, str(folder)])
-    before = list(readers._READERS)
     readers.readers.cache_clear()
     yield
     readers._READERS[:] = before
