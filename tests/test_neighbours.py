@@ -24,26 +24,6 @@ def run_told(text, cwd):
     subprocess.run([sys.executable, "-c", words[2].rstrip(";")], cwd=cwd, check=True)
 
 
-@pytest.mark.parametrize("folder", ["ks", "it's a day, $HOME"])
-def test_a_sorters_folder(tmp_path, folder, capsys, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    ks = tmp_path / folder
-    ks.mkdir()
-    times = np.sort(RNG.integers(0, 60 * 25000, 3000)).astype(np.uint64)[:, None]
-    np.save(ks / "spike_times.npy", times)
-    np.save(ks / "spike_clusters.npy", RNG.integers(0, 8, 3000).astype(np.int32))
-    (ks / "params.py").write_text("dat_path = 'x'\nsample_rate = 25000.\nraise SystemExit\n")
-    words = ["--out", "o", "--bin-width-s", "0.02", "--chop-bins", "50"]
-    assert prepare_main([folder, *words]) == 1
-    told = capsys.readouterr().err
-    assert "is a folder of Kilosort or Phy" in told
-    run_told(told, tmp_path)
-    name, _, rest = told.rpartition("lfads-prepare ")[2].partition(" with ")
-    assert prepare_main([*shlex.split(name), *words, *shlex.split(rest)]) == 0
-    made = lfads.read_session(tmp_path / "o" / f"{folder}.h5")
-    assert made.train.data.sum() + made.valid.data.sum() >= 2950
-
-
 def test_one_array(tmp_path):
     np.save(tmp_path / "it's.npy", COUNTS)
     with pytest.raises(LFADSError, match="one array without a name; write it as .npz") as error:

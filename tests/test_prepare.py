@@ -229,7 +229,7 @@ def test_calcium_of_others_goes_to_training(call, tmp_path, capsys):
 
 # one test for each option --------------------------------------------------------------------
 
-TESTED = []
+TESTED = ["unit_quality"]  # recordings/test_kilosort.py
 
 
 def effect_of(*names):

@@ -1,53 +1,15 @@
 """Files and folders of other programs: named, with the command that makes ours of them."""
 
 import json
-import re
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-_KILOSORT = ("spike_times.npy", ("spike_clusters.npy", "spike_templates.npy"))
-
-
-def sorter_folder(folder: Path) -> str | None:
-    """Say how to prepare a folder of Kilosort or Phy; None: it is none.
-
-    Args:
-        folder: that exists.
-    """
-    times, units = _KILOSORT
-    unit = next((name for name in units if (folder / name).is_file()), None)
-    if unit is None or not (folder / times).is_file():
-        return None
-    target = f"{folder.name or 'recording'}.npz"
-    key = unit.removesuffix(".npy")
-    # the names are data here: quoted for Python, then for the shell
-    words = (
-        f"import numpy as np; np.savez({_py(target)}, spike_times=np.load({_py(folder / times)})"
-        f".ravel(), spike_clusters=np.load({_py(folder / unit)}).ravel())"
-    )
-    return (
-        f"is a folder of Kilosort or Phy; expected one file; join its {times.removesuffix('.npy')} "
-        f"and {key}: python -c {shlex.quote(words)}; then lfads-prepare {shlex.quote(target)} with "
-        f"time_unit=samples sampling_rate_hz={_sampling_rate(folder)}"
-    )
-
 
 def _py(text: str | Path) -> str:
     """Quote a text for Python, in the quotes that a shell's single ones leave alone."""
     return json.dumps(str(text), ensure_ascii=False)
-
-
-def _sampling_rate(folder: Path) -> str:
-    """Return the sampling rate that the folder's params.py states; it is read, never run."""
-    try:
-        with (folder / "params.py").open(encoding="utf-8", errors="replace") as file:
-            text = file.read(10_000)
-    except OSError:
-        text = ""
-    found = re.search(r"^sample_rate\s*=\s*([0-9][0-9.e+]*)\s*$", text, re.MULTILINE)
-    return "30000 (if that is the probe's)" if found is None else f"{float(found[1]):.12g}"
 
 
 def one_array(path: Path, key: str = "counts") -> str:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lfads_lightning.config import LFADSError
-from lfads_lightning.recordings.nwb import check_nwb
+from lfads_lightning.recordings.readers.nwb import check_nwb
 from lfads_lightning.runs.documents import read_document
 from lfads_lightning.runs.files import whole_hdf5
 

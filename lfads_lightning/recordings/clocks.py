@@ -1,4 +1,4 @@
-"""Times that do not rise as a clock does: refused where a clock starts again, else told."""
+"""Times that are not on one clock, or not in seconds: refused where that is sure, else told."""
 
 import warnings
 from collections.abc import Sequence
@@ -7,10 +7,14 @@ import numpy as np
 
 from lfads_lightning.config import LFADSError
 from lfads_lightning.data.arrays import listed
+from lfads_lightning.recordings.binning import TOLERANCE
+from lfads_lightning.recordings.records import Timeline
+from lfads_lightning.recordings.settings import Settings
 
 # of the steps of a list of times: a clock that starts again steps back now and then, rows in no
 # order every second time
 SHUFFLED = 0.2
+DAY_S = 86400
 
 
 def rising(times: Sequence[np.ndarray], ids: np.ndarray, source: str) -> list[np.ndarray]:
@@ -85,4 +89,96 @@ def check_intervals(pairs: np.ndarray, where: str) -> None:
         raise LFADSError(
             f"{where}: interval {bad[0]} is from {begin:.9g} to {end:.9g}; expected an end after "
             "each beginning; mend it"
+        )
+
+
+def check_times(spikes: Timeline) -> None:
+    """Refuse times that can hardly be seconds, unless their unit was given."""
+    filled = [t for t in spikes.times_s if len(t)]
+    if not filled:
+        raise LFADSError(f"{spikes.source}: no unit has any spike; expected spike times in seconds")
+    for i, times in zip(spikes.neuron_ids, spikes.times_s, strict=True):
+        if len(times) and not np.isfinite(times[[0, -1]]).all():  # NaN is sorted last
+            raise LFADSError(f"{spikes.source}: unit {i} has a spike time that is not finite; "
+                             "mend or remove it")  # fmt: skip
+    if spikes.unit_is_known:
+        return
+    n = sum(map(len, filled))
+    last = max(t[-1] for t in filled)
+    first = min(t[0] for t in filled)
+    remedy = "set time_unit to ms, us or samples (or to s, if seconds they are)"
+    if n >= 20 and last > 20 and all((t == np.floor(t)).all() for t in filled):
+        raise LFADSError(
+            f"{spikes.source}: all {n} spike times are whole numbers, up to {last:.9g}; expected "
+            f"seconds; {remedy}"
+        )
+    rate = n / len(filled) / max(last - first, 1e-9)
+    if last - first > DAY_S and rate < 0.02:
+        raise LFADSError(
+            f"{spikes.source}: spikes last for {last - first:.9g} s, {rate:.2g} per second and "
+            f"neuron; expected seconds, this looks like a smaller unit; {remedy}"
+        )
+    stops = {} if spikes.trials is None or spikes.zeros_s is not None else spikes.trials
+    ends = np.asarray(stops.get("stop_time", ()), np.float64)
+    end = np.fmax.reduce(ends, initial=-np.inf)  # NaN aside
+    if 0 < end < last / 50:
+        raise LFADSError(
+            f"{spikes.source}: the last spike is at {last:.9g}, the last trial ends at {end:.9g}; "
+            f"expected both in seconds, spikes look like a smaller unit; {remedy}"
+        )
+
+
+def check_events(
+    spikes: Timeline, settings: Settings, event: str, events: np.ndarray, length: float
+) -> None:
+    """Refuse events that are hardly on the clock of the recording; warn of odd trials."""
+    columns, scale = spikes.trials or {}, settings.seconds_per_unit
+    if spikes.zeros_s is not None:  # each trial has a clock of its own
+        return
+    start, stop = (columns.get(k) for k in ("start_time", "stop_time"))
+    if start is not None:
+        warn_of_order("start_time", start, spikes.source)
+    if event != "start_time":
+        warn_of_order(event, events, spikes.source)
+    if start is None or stop is None:
+        return
+    bad = np.flatnonzero(stop < start)
+    if len(bad):
+        warnings.warn(
+            f"{spikes.source}: {len(bad)} trials end before they begin, first trial {bad[0]} (from "
+            f"{start[bad[0]]:.9g} to {stop[bad[0]]:.9g}); mend or leave out such trials",
+            stacklevel=3,
+        )
+    begin, end = start * scale, stop * scale
+    hair = np.maximum(end - begin, 0) + length  # an event may lie a little outside
+    with np.errstate(invalid="ignore"):
+        known = np.isfinite(events) & np.isfinite(begin) & (end > begin)
+        outside = known & ((events < begin - hair) | (events > end + hair))
+    if known.any() and outside.sum() > known.sum() / 2:
+        i = int(np.argmax(outside))
+        raise LFADSError(
+            f"{spikes.source}: {event} lies outside its own trial in {outside.sum()} of "
+            f"{known.sum()} trials, first trial {i} (at {events[i]:.6g} s, the trial from "
+            f"{begin[i]:.6g} to {end[i]:.6g} s); expected both on one clock; if {event} is "
+            "counted from the start of each trial, add start_time to it"
+        )
+
+
+def check_overlap(source: str, event: str, starts: np.ndarray, length: float, width: float) -> None:
+    """Refuse trials that are one and the same stretch; warn of those that overlap."""
+    ordered = np.sort(starts)
+    n_same = int((np.diff(ordered) < width / 2).sum())
+    if len(starts) > 2 and (n_same >= len(starts) / 2 or ordered[-1] - ordered[0] < length / 2):
+        raise LFADSError(
+            f"{source}: {n_same + 1} of {len(starts)} trials have their {event} at one time or "
+            f"nearly so (all from {ordered[0]:.6g} to {ordered[-1]:.6g} s, where windows begin); "
+            "expected events on the recording's clock; if times are counted from the start of each "
+            "trial, spikes need a trial as well: a column trial, or neurons × trials cells"
+        )
+    gap = np.diff(ordered).min(initial=np.inf)
+    if gap < length * (1 - TOLERANCE):
+        warnings.warn(
+            f"{source}: trials of {length:g} s begin {gap:.4g} s after each other, so that spikes "
+            "of validation trials are in training trials too; take a shorter window_s",
+            stacklevel=2,
         )

@@ -16,6 +16,7 @@ STOPS = ("stop_time", "stop", "stop_s", "end", "end_time", "trial_stop", "trial_
 CONDITIONS = ("condition", "conditions", "condition_id", "condition_labels")
 NEURON_IDS = ("neuron_ids", "unit_ids", "channel_ids")
 HELD_OUT = ("held_out", "heldout")
+QUALITIES = ("quality", "group", "kslabel", "ks_label")
 BIN_WIDTHS = {"bin_width_s": 1, "bin_s": 1, "bin_size_s": 1, "bin_width_ms": 1e-3, "bin_ms": 1e-3}
 BEHAVIOUR = ("behaviour", "behavior")
 

@@ -14,31 +14,20 @@ from tqdm import tqdm
 
 from lfads_lightning.config import LFADSError
 from lfads_lightning.data.arrays import MAX_COUNT, listed, nearest
-from lfads_lightning.data.neighbours import one_array, sorter_folder
 from lfads_lightning.data.oddities import rate_notes, scale_notes
 from lfads_lightning.data.session_writer import Blocks, write_session
 from lfads_lightning.data.values import half_counts, mark_of_missing, step_between
 from lfads_lightning.recordings import names
-from lfads_lightning.recordings.arrays import from_memory, recording_from_arrays
-from lfads_lightning.recordings.binned import cut_binned
 from lfads_lightning.recordings.binning import block_size
-from lfads_lightning.recordings.matlab import read_mat
-from lfads_lightning.recordings.npz import read_npz
-from lfads_lightning.recordings.nwb import read_nwb
-from lfads_lightning.recordings.records import Binned, Cut, Spikes
-from lfads_lightning.recordings.settings import Settings, settings_from
-from lfads_lightning.recordings.spike_tables import add_behaviour_file, spikes_from_rows
+from lfads_lightning.recordings.in_memory import is_in_memory, read_memory
+from lfads_lightning.recordings.readers import read_file
+from lfads_lightning.recordings.records import Counts, Cut, Recording
+from lfads_lightning.recordings.settings import Settings, session_name, settings_from
 from lfads_lightning.recordings.splitting import split_trials
-from lfads_lightning.recordings.tables import TABLES, columns_of_frame, read_table
-from lfads_lightning.recordings.trials import cut_spikes
+from lfads_lightning.recordings.trials import cut_trials
+from lfads_lightning.recordings.units import choose_by_quality
 from lfads_lightning.runs.copies import local_copies, within
 from lfads_lightning.runs.stores import is_url
-
-_HINTS = {
-    ".h5": "; HDF5 files with train_data need no preparation: lfads-check looks at them",
-    ".xlsx": "; save the table as CSV",
-}
-FORMATS = (".nwb", ".mat", ".npz", *TABLES)
 
 
 class Prepared(NamedTuple):
@@ -55,10 +44,11 @@ def prepare(
     """Make a session file of a recording.
 
     Args:
-        recording: NWB, .mat, .npz, CSV or parquet file; or {name: array} as in a .npz file; or a
-            data frame with one row per spike. Files may lie in a store (``s3://…``).
+        recording: NWB, .mat, .npz, CSV or parquet file; a folder of Kilosort or Phy; or {name:
+            array} as in a .npz file; or a data frame with one row per spike. Files may lie in a
+            store (``s3://…``).
         out: folder that receives ``NAME.h5``, or the address of one in a store.
-        name: of the session; by default the file's, without its extension.
+        name: of the session; by default the file's, without its extension, or the folder's.
         **options: those of `lfads-prepare`, with underscores (``bin_width_s=0.02``), see
             :class:`lfads_lightning.recordings.settings.Settings`.
 
@@ -75,33 +65,41 @@ def prepare_recording(
     recording: Any, out: str | Path, name: str | None, settings: Settings
 ) -> Prepared:
     """Make a session file, and say what is in it; see :func:`prepare`."""
-    source, name = _named(recording, name)
+    if name is None and is_in_memory(recording):
+        raise LFADSError("prepare: a recording from memory needs name=..., the session's name")
+    name = name or session_name(recording)
+    source = f"recording '{name}'" if is_in_memory(recording) else str(recording)
+    about = {"source": source, "settings": yaml.safe_dump(_plain(settings), sort_keys=False)}
     target = within(out, f"{name}.h5")
     with local_copies() as copies:
-        if isinstance(recording, str | Path):
-            recording = copies.get(recording)
-        tables: dict[str, Any] = {
-            key: str(copies.get(given.replace("{name}", name)))
-            for key in ("trials", "behaviour_file")
-            if is_url(given := getattr(settings, key))
-        }
-        read = partial(_read, recording, source, name, dataclasses.replace(settings, **tables))
-        made = _prepare(read, copies.output(target), name, source, settings)
+        tables: dict[str, Any] = {}
+        for key in ("trials", "behaviour_file"):
+            if (given := getattr(settings, key)) is not None:
+                given = given.replace("{name}", name)
+                tables[key] = str(copies.get(given)) if is_url(given) else given
+        settings = dataclasses.replace(settings, **tables)
+        if is_in_memory(recording):
+            read = partial(read_memory, recording, source, settings)
+        else:
+            read = partial(read_file, copies.get(recording), settings)
+        made = _prepare(read, copies.output(target), name, settings, about)
         copies.send()
     return made._replace(path=target, summary=f"{target}: {made.summary}")
 
 
 def _prepare(
-    read: Callable[[], Spikes | Binned], path: Path, name: str, source: str, settings: Settings
+    read: Callable[[], Recording],
+    path: Path,
+    name: str,
+    settings: Settings,
+    about: dict[str, Any],
 ) -> Prepared:
     made = read()  # here, so that nobody else holds it
-    told = False
-    if isinstance(made, Spikes):
-        cut = cut_spikes(made, settings)
-    else:
-        told = _check_values(made, settings)
-        cut = cut_binned(made, settings)
+    told = isinstance(made.activity, Counts) and _check_values(made.source, made.activity, settings)
+    made, notes = choose_by_quality(made, settings)
+    cut = cut_trials(made, settings)
     del made
+    cut.notes[:0] = notes
     _take_behaviour(cut, settings)
     seen = _survey(cut, name)
     neurons = _choose_neurons(cut, seen, settings)
@@ -112,67 +110,23 @@ def _prepare(
     label = None if condition is None else condition[everyone]
     splits = split_trials(len(everyone), label, settings, cut)
     splits = {split: everyone[chosen] for split, chosen in splits.items()}
-    stored = _stored(cut, settings, condition, neurons, splits) | {"source": source}
+    stored = _stored(cut, condition, neurons, splits) | about
     for split, chosen in splits.items():
         stored[f"{split}_data"] = _blocks(cut, chosen, neurons, seen.dtype, f"{name}: {split}")
     write_session(path, **stored)
     return Prepared(path, _summary(cut, splits, neurons, seen), cut.notes)
 
 
-def _named(recording: Any, name: str | None) -> tuple[str, str]:
-    if isinstance(recording, str | Path):
-        return str(recording), name or Path(recording).stem
-    if name is None:
-        raise LFADSError("prepare: a recording from memory needs name=..., the session's name")
-    return f"recording '{name}'", name
-
-
-def _read(recording: Any, source: str, name: str, settings: Settings) -> Spikes | Binned:
-    made = _read_recording(recording, source, name, settings)
-    return add_behaviour_file(made, settings, name) if isinstance(made, Spikes) else made
-
-
-def _read_recording(recording: Any, source: str, name: str, settings: Settings) -> Spikes | Binned:
-    if hasattr(recording, "columns"):
-        return spikes_from_rows(columns_of_frame(recording, source), source, settings, name)
-    if isinstance(recording, Mapping):
-        arrays = {
-            str(key): from_memory(source, str(key), value) for key, value in recording.items()
-        }
-        return recording_from_arrays(arrays, source, settings, name)
-    path = Path(recording)
-    if not path.is_file():
-        if path.is_dir() and (other := sorter_folder(path)) is not None:
-            raise LFADSError(f"{path}: {other}")
-        found = "is a folder" if path.is_dir() else "no such file"
-        raise LFADSError(f"{path}: {found}; expected a recording ({', '.join(FORMATS)})")
-    match path.suffix.lower():
-        case ".nwb":
-            return read_nwb(path, settings)
-        case ".mat":
-            return recording_from_arrays(read_mat(path), source, settings, name)
-        case ".npz":
-            return recording_from_arrays(read_npz(path), source, settings, name)
-        case suffix if suffix in TABLES:
-            return spikes_from_rows(read_table(path), source, settings, name)
-        case ".npy":
-            raise LFADSError(f"{path}: one array without a name; {one_array(path)}")
-    raise LFADSError(
-        f"{path}: {path.suffix or 'no extension'} is no known format; expected one of "
-        f"{', '.join(FORMATS)}{_HINTS.get(path.suffix.lower(), '')}"
-    )
-
-
-def _check_values(binned: Binned, settings: Settings) -> bool:
+def _check_values(source: str, counts: Counts, settings: Settings) -> bool:
     """Refuse counts of which some are none; warn of spikes per second, and return whether."""
-    where = f"{binned.source}: {binned.key}"
-    if (mark := mark_of_missing(binned.values)) is not None:
+    where = f"{source}: {counts.key}"
+    if (mark := mark_of_missing(counts.values)) is not None:
         raise LFADSError(
             f"{where} holds {mark}; expected counts; write NaN there, so that such trials are left "
             "out, or crop all trials with window_s"
         )
-    width = settings.source_bin_width_s or binned.bin_width_s
-    if (step := step_between(binned.values, width)) is not None:
+    width = settings.source_bin_width_s or counts.bin_width_s
+    if (step := step_between(counts.values, width)) is not None:
         warnings.warn(
             f"{where}: all values are multiples of {step:.6g}: spikes per second (counts divided "
             f"by a bin width of {1 / step:.6g} s), or scaled counts; expected spikes per bin; "
@@ -180,7 +134,7 @@ def _check_values(binned: Binned, settings: Settings) -> bool:
             stacklevel=2,
         )
         return True
-    if (half := half_counts(binned.values)) is not None:
+    if (half := half_counts(counts.values)) is not None:
         raise LFADSError(f"{where} is {half}; expected counts, or real values throughout")
     return False
 
@@ -387,7 +341,6 @@ def _gather_behaviour(cut: Cut, settings: Settings) -> None:
 
 def _stored(
     cut: Cut,
-    settings: Settings,
     condition: np.ndarray | None,
     neurons: np.ndarray,
     splits: Mapping[str, np.ndarray],
@@ -398,7 +351,6 @@ def _stored(
         "neuron_ids": cut.neuron_ids[neurons],
         "behaviour_names": cut.per_trial.pop("behaviour_names", None),
         "left_out": np.array(cut.notes, dtype=str) if cut.notes else None,
-        "settings": yaml.safe_dump(_plain(settings), sort_keys=False),
         "version": version("lfads-lightning"),
         **cut.constants,
     }

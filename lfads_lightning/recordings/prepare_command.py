@@ -12,19 +12,22 @@ from typing import Any
 
 from lfads_lightning.commands import add_version, command, show_warning
 from lfads_lightning.config import LFADSError
-from lfads_lightning.recordings.settings import Settings
+from lfads_lightning.recordings.settings import Settings, session_name
 from lfads_lightning.runs.copies import expanded
 from lfads_lightning.runs.stores import path_or_address
 
 DESCRIPTION = """\
-Make session files of recordings: NWB, MATLAB (v5, v7.3), .npz, or spike times in CSV or parquet
-tables. Each recording becomes NAME.h5 in the folder OUT. All times are in seconds. Files and OUT
-may lie in a bucket (s3://bucket/folder; in file names * and ? are filled in)."""
+Make session files of recordings: NWB, MATLAB (v5, v7.3), .npz, spike times in CSV or parquet
+tables, or folders of Kilosort and Phy. Each recording becomes NAME.h5 in the folder OUT. All times
+are in seconds. Files and OUT may lie in a bucket (s3://bucket/folder; in file names * and ? are
+filled in)."""
 EPILOGUE = """\
 examples:
   lfads-prepare day1.nwb --out data --bin-width-s 0.01 --align-to go_cue_time --window-s -0.2 0.5
   lfads-prepare counts.npz --out data --behaviour velocity
   lfads-prepare spikes.csv --out data --bin-width-s 0.01 --chop-bins 100 --overlap-bins 20
+  lfads-prepare sorted/ --trials trials.csv --out data --bin-width-s 0.01 --window-s -0.2 0.5 \\
+    --align-to go_cue_time --unit-quality good,mua
 exit status: 0 all were written, 1 a recording is not as it must be (the others are written),
 2 wrong usage"""
 
@@ -104,7 +107,7 @@ def _check_names(recordings: list[str | Path]) -> None:
     """Refuse two recordings that would become one file."""
     stems: dict[str, str | Path] = {}
     for path in recordings:
-        stem = Path(path).stem
+        stem = session_name(path)
         other = stems.setdefault(stem, path)
         if other is not path:
             raise LFADSError(

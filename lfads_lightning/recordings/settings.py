@@ -4,6 +4,7 @@ import dataclasses
 import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from lfads_lightning.config import LFADSError
@@ -37,10 +38,13 @@ class Settings:
     trial_column: str | None = _o(None, "column (or key) of the trial of each spike")
     time_unit: str | None = _o(
         None,
-        "unit of all times in the file (default: s, and times that look otherwise are refused)",
+        "unit of all times in the file (default: s, and times that look otherwise are refused); "
+        "for Kilosort and Phy: of the tables beside, as spikes are in samples",
         choices=("s", "ms", "us", "samples"),
     )
-    sampling_rate_hz: float | None = _o(None, "samples per second, for --time-unit samples", float)
+    sampling_rate_hz: float | None = _o(
+        None, "samples per second, for --time-unit samples, Kilosort and Phy", float
+    )
     trials: str | None = _o(
         None,
         "trial table: a CSV or parquet file ({name} stands for the recording's), or the name of "
@@ -62,6 +66,12 @@ class Settings:
         float,
     )
     leave_out: tuple[str, ...] = _o((), "neurons to leave out, by their ids", nargs="+")
+    unit_quality: tuple[str, ...] = _o(
+        (),
+        "units to take, by what a sorter or a person calls them: good, or good,mua, or all "
+        "(default: good of Kilosort and Phy, all of others)",
+        nargs="+",
+    )
     held_out: str | None = _o(
         None, "column (or key) that marks held-out neurons (default: held_out or heldout, if there)"
     )
@@ -126,6 +136,16 @@ class Settings:
             raise LFADSError("time_unit=samples needs sampling_rate_hz, the samples per second")
 
     @property
+    def qualities(self) -> tuple[str, ...]:
+        """The labels of the units to take, one by one."""
+        return tuple(
+            label.strip()
+            for text in self.unit_quality
+            for label in text.split(",")
+            if label.strip()
+        )
+
+    @property
     def seconds_per_unit(self) -> float:
         """What a time in the file is multiplied by."""
         if self.time_unit == "samples":
@@ -160,3 +180,9 @@ def settings_from(options: dict[str, Any]) -> Settings:
             hint = f"; did you mean {near[0]}?" if near else ""
             raise LFADSError(f"prepare: no option {name}{hint}; they are {', '.join(names)}")
     return Settings(**options)
+
+
+def session_name(path: str | Path) -> str:
+    """Name a session after its recording: a file without its extension, or a folder."""
+    path = Path(path)
+    return path.resolve().name if path.is_dir() else path.stem

@@ -1,14 +1,13 @@
 """Tables: CSV files, parquet files, and data frames in memory, as columns by name."""
 
 import csv
+import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from lfads_lightning.config import LFADSError
-
-TABLES = (".csv", ".tsv", ".txt", ".parquet", ".pq")
 
 
 def read_table(path: Path) -> dict[str, np.ndarray]:
@@ -53,18 +52,20 @@ def _read_csv(path: Path) -> dict[str, np.ndarray]:
 
 def _column(path: Path, mark: str, index: int, kind: type) -> np.ndarray:
     # a column at a time, so that texts need not be held for a column of numbers; empty is NaN
-    return np.loadtxt(
-        path,
-        dtype=kind,
-        delimiter=mark,
-        skiprows=1,
-        usecols=index,
-        comments=None,
-        quotechar='"',
-        encoding="utf-8",
-        ndmin=1,
-        converters=_number_or_nan if kind is float else None,
-    )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "loadtxt: input contained no data")
+        return np.loadtxt(
+            path,
+            dtype=kind,
+            delimiter=mark,
+            skiprows=1,
+            usecols=index,
+            comments=None,
+            quotechar='"',
+            encoding="utf-8",
+            ndmin=1,
+            converters=_number_or_nan if kind is float else None,
+        )
 
 
 def _number_or_nan(text: str) -> float:
@@ -121,3 +122,25 @@ def _as_column(values: np.ndarray, where: str) -> np.ndarray:
         raise LFADSError(
             f"{where} holds neither numbers nor texts; expected a plain column"
         ) from error
+
+
+def plain_ids(ids: np.ndarray) -> np.ndarray:
+    """Show whole numbers without a decimal point: a CSV file's numbers are floats."""
+    whole = ids.dtype.kind == "f" and np.array_equal(ids, np.floor(ids))
+    return ids.astype(np.int64) if whole else ids
+
+
+def no_number(values: np.ndarray) -> str:
+    """Say which value of a column is no finite number."""
+    if values.dtype.kind in "iuf":
+        row = int(np.flatnonzero(~np.isfinite(values))[0])
+    else:
+        row = next((i for i, v in enumerate(values.tolist()) if not _is_finite(v)), 0)
+    return f"is not a number in every row, first in row {row + 1}: {str(values[row])!r}"
+
+
+def _is_finite(text: Any) -> bool:
+    try:
+        return bool(np.isfinite(float(text)))
+    except (TypeError, ValueError):
+        return False

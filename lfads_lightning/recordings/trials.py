@@ -1,91 +1,133 @@
-"""Spike times to trials: windows around events, gaps, chops."""
+"""Trials of equal length: windows around events, or chops of a continuous recording.
 
-import warnings
+Spike times are cut in seconds and counted; counts that came in bins are cut in bins and joined.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from lfads_lightning.config import LFADSError
-from lfads_lightning.data.arrays import check_dtype, listed, nearest
+from lfads_lightning.data.arrays import listed, nearest, sizes
+from lfads_lightning.recordings import coverage
 from lfads_lightning.recordings.binning import (
     MOST_BINS,
     TOLERANCE,
     average_signal,
     count_spikes,
+    holds_real_values,
+    join_bins,
     whole_bins,
 )
-from lfads_lightning.recordings.chops import plan_chops
-from lfads_lightning.recordings.clocks import warn_of_order
-from lfads_lightning.recordings.records import Cut, Spikes
+from lfads_lightning.recordings.chops import Chops, plan_chops
+from lfads_lightning.recordings.clocks import check_events, check_overlap
+from lfads_lightning.recordings.records import Counts, Cut, Recording, Spikes, Timeline
 from lfads_lightning.recordings.settings import Settings
+from lfads_lightning.recordings.timeline import timeline
+from lfads_lightning.recordings.units import held_out
 
 RUN_CHOPS = 10  # neighbouring chops that share a split, where chops overlap
-DAY_S = 86400
 MOST_TRIAL_BYTES = 2**30
 
 
-def cut_spikes(spikes: Spikes, settings: Settings) -> Cut:
-    """Cut a recording of spike times into trials of equal length.
+class Places(NamedTuple):
+    """Where trials lie, in seconds or in the bins of the file.
+
+    Attributes:
+        starts: (E,), where each begins.
+        n_bins: T, before bins are joined.
+        numbers: (E,), which trials (or chops) of the source these are.
+        per_trial: arrays (E, ...) that are stored for each split.
+        constants: what is stored once.
+        notes: what was left out, and why.
+        n_together: neighbouring trials that go into one split.
+    """
+
+    starts: np.ndarray
+    n_bins: int
+    numbers: np.ndarray
+    per_trial: dict[str, np.ndarray]
+    constants: dict[str, Any]
+    notes: list[str]
+    n_together: int = 1
+
+
+def cut_trials(recording: Recording, settings: Settings) -> Cut:
+    """Cut a recording into trials of equal length.
 
     Raises:
-        LFADSError: times look wrong, an event or the bin width is missing, trials are of unequal
-            length, or none of them is left.
+        LFADSError: the bin width is missing or fits neither the bins of the file nor a trial, times
+            look wrong, trials are of unequal length, a continuous recording comes without
+            ``chop_bins`` or trials come with it, or no trial is left.
     """
-    if settings.bin_width_s is None:
-        raise LFADSError(
-            f"{spikes.source}: holds spike times; give bin_width_s, the bin width in seconds"
-        )
-    for name in ("start_time", "stop_time"):
-        if spikes.trials is not None and name in spikes.trials:
-            check_dtype(f"{spikes.source}: {name}", spikes.trials[name].dtype)
-    check_times(spikes, settings)
-    if settings.chop_bins is not None:
-        return _chopped(spikes, settings, settings.bin_width_s, settings.chop_bins)
-    return _windowed(spikes, settings, settings.bin_width_s)
+    activity = recording.activity
+    if isinstance(activity, Spikes):
+        return _of_spikes(recording, activity, settings)
+    return _of_counts(recording, activity, settings)
 
 
-def check_times(spikes: Spikes, settings: Settings) -> None:
-    """Refuse times that can hardly be seconds, unless their unit was given."""
-    filled = [t for t in spikes.times_s if len(t)]
-    if not filled:
-        raise LFADSError(f"{spikes.source}: no unit has any spike; expected spike times in seconds")
-    for i, times in zip(spikes.neuron_ids, spikes.times_s, strict=True):
-        if len(times) and not np.isfinite(times[[0, -1]]).all():  # NaN is sorted last
-            raise LFADSError(f"{spikes.source}: unit {i} has a spike time that is not finite; "
-                             "mend or remove it")  # fmt: skip
-    if settings.time_unit is not None:
-        return
-    n = sum(map(len, filled))
-    last = max(t[-1] for t in filled)
-    first = min(t[0] for t in filled)
-    remedy = "set time_unit to ms, us or samples (or to s, if seconds they are)"
-    if n >= 20 and last > 20 and all((t == np.floor(t)).all() for t in filled):
-        raise LFADSError(
-            f"{spikes.source}: all {n} spike times are whole numbers, up to {last:.9g}; expected "
-            f"seconds; {remedy}"
-        )
-    rate = n / len(filled) / max(last - first, 1e-9)
-    if last - first > DAY_S and rate < 0.02:
-        raise LFADSError(
-            f"{spikes.source}: spikes last for {last - first:.9g} s, {rate:.2g} per second and "
-            f"neuron; expected seconds, this looks like a smaller unit; {remedy}"
-        )
-    stops = {} if spikes.trials is None or spikes.zeros_s is not None else spikes.trials
-    ends = np.asarray(stops.get("stop_time", ()), np.float64)
-    end = np.fmax.reduce(ends, initial=-np.inf)  # NaN aside
-    if 0 < end < last / 50:
-        raise LFADSError(
-            f"{spikes.source}: the last spike is at {last:.9g}, the last trial ends at {end:.9g}; "
-            f"expected both in seconds, spikes look like a smaller unit; {remedy}"
-        )
+# ---- spike times
 
 
-def _windowed(spikes: Spikes, settings: Settings, width: float) -> Cut:
+def _of_spikes(recording: Recording, spikes: Spikes, settings: Settings) -> Cut:
+    width = settings.bin_width_s
+    if width is None:
+        raise LFADSError(
+            f"{recording.source}: holds spike times; give bin_width_s, the bin width in seconds"
+        )
+    line = timeline(recording, spikes, settings)
+    find = _windows_of_spikes if settings.chop_bins is None else _chops_of_spikes
+    places = find(line, settings, width)
+    starts, n_bins = places.starts, places.n_bins
+    n_bytes = 4 * n_bins * len(line.neuron_ids)  # of count_spikes
+    if n_bytes > MOST_TRIAL_BYTES:
+        raise LFADSError(
+            f"{line.source}: a trial of {n_bins:.6g} bins of {width:.6g} s and "
+            f"{len(line.neuron_ids)} neurons takes {n_bytes / 2**30:.3g} GiB; expected at most "
+            f"{MOST_TRIAL_BYTES / 2**30:g}; check units and ends of trials, or cut shorter ones"
+        )
+    if line.signals:
+        sampled = [average_signal(s.times, s.values, starts, n_bins, width) for s in line.signals]
+        places.per_trial["behaviour"] = np.concatenate(sampled, axis=2)
+        places.per_trial["behaviour_names"] = np.array([n for s in line.signals for n in s.names])
+
+    def count(trials: np.ndarray) -> np.ndarray:
+        return count_spikes(line.times_s, starts[trials], n_bins, width)
+
+    return _cut(recording, settings, places, n_bins, width, count)
+
+
+def _cut(
+    recording: Recording,
+    settings: Settings,
+    places: Places,
+    n_bins: int,
+    width: float | None,
+    counts: Callable[[np.ndarray], np.ndarray],
+) -> Cut:
+    return Cut(
+        recording.source,
+        n_bins,
+        width,
+        recording.units.ids,
+        places.numbers,
+        counts,
+        places.per_trial,
+        places.constants,
+        held_out(recording, settings),
+        places.n_together,
+        places.notes,
+    )
+
+
+def _windows_of_spikes(spikes: Timeline, settings: Settings, width: float) -> Places:
     if spikes.trials is None:
         raise LFADSError(
             f"{spikes.source}: has no trials; give a trial table with trials=..., or cut a "
             "continuous recording with chop_bins"
         )
-    event, events = _events(spikes, settings)
+    event, events = _events_of_spikes(spikes, settings)
     known = np.isfinite(events)
     if not known.any():
         raise LFADSError(
@@ -101,23 +143,24 @@ def _windowed(spikes: Spikes, settings: Settings, width: float) -> Cut:
     notes = []
     if not known.all():
         notes.append(f"{(~known).sum()} trials without the event {event}")
-    _check_clock(spikes, settings, event, events, n_bins * width)
+    check_events(spikes, settings, event, events, n_bins * width)
     inside = known.copy()
-    for why, seen in _observed(spikes, settings, starts, n_bins * width).items():
+    for why, seen in coverage.recorded(spikes, settings, starts, n_bins * width).items():
         lost = inside & ~seen
         if lost.any():
             notes.append(f"{lost.sum()} trials {why}")
         inside &= seen
     if not inside.any():
-        begin, end = extent(spikes, settings, width)
+        begin, end = coverage.extent(spikes, settings, width)
         raise LFADSError(
             f"{spikes.source}: every trial lies outside the recording or in a gap of it "
             f"({'; '.join(notes)}): {event} "
             f"is from {np.nanmin(events):.6g} to {np.nanmax(events):.6g} s, the recording from "
-            f"{begin:.6g} to {end:.6g} s{_least_observed(spikes)}; check unit and clock of {event}"
+            f"{begin:.6g} to {end:.6g} s{coverage.least_observed(spikes)}; check unit and clock of "
+            f"{event}"
         )
     keep = np.flatnonzero(inside)
-    _check_overlap(spikes.source, event, starts[keep], n_bins * width, width)
+    check_overlap(spikes.source, event, starts[keep], n_bins * width, width)
     per_trial = {
         name: column[keep]
         for name, column in spikes.trials.items()
@@ -127,71 +170,11 @@ def _windowed(spikes: Spikes, settings: Settings, width: float) -> Cut:
     per_trial["event_times_s"] = events[keep] - zeros
     if spikes.trial_ids is not None:
         per_trial["trial_ids"] = spikes.trial_ids[keep]
-    cut = _new_cut(spikes, width, starts[keep], n_bins, per_trial)
-    cut.numbers, cut.notes = keep, notes
-    cut.constants = {"event": event, "window_s": [first, last]}
-    return cut
+    constants = {"event": event, "window_s": [first, last]}
+    return Places(starts[keep], n_bins, keep, per_trial, constants, notes)
 
 
-def _check_clock(
-    spikes: Spikes, settings: Settings, event: str, events: np.ndarray, length: float
-) -> None:
-    """Refuse events that are hardly on the clock of the recording; warn of odd trials."""
-    columns, scale = spikes.trials or {}, settings.seconds_per_unit
-    if spikes.zeros_s is not None:  # each trial has a clock of its own
-        return
-    start, stop = (columns.get(k) for k in ("start_time", "stop_time"))
-    if start is not None:
-        warn_of_order("start_time", start, spikes.source)
-    if event != "start_time":
-        warn_of_order(event, events, spikes.source)
-    if start is None or stop is None:
-        return
-    bad = np.flatnonzero(stop < start)
-    if len(bad):
-        warnings.warn(
-            f"{spikes.source}: {len(bad)} trials end before they begin, first trial {bad[0]} (from "
-            f"{start[bad[0]]:.9g} to {stop[bad[0]]:.9g}); mend or leave out such trials",
-            stacklevel=3,
-        )
-    begin, end = start * scale, stop * scale
-    hair = np.maximum(end - begin, 0) + length  # an event may lie a little outside
-    with np.errstate(invalid="ignore"):
-        known = np.isfinite(events) & np.isfinite(begin) & (end > begin)
-        outside = known & ((events < begin - hair) | (events > end + hair))
-    if known.any() and outside.sum() > known.sum() / 2:
-        i = int(np.argmax(outside))
-        raise LFADSError(
-            f"{spikes.source}: {event} lies outside its own trial in {outside.sum()} of "
-            f"{known.sum()} trials, first trial {i} (at {events[i]:.6g} s, the trial from "
-            f"{begin[i]:.6g} to {end[i]:.6g} s); expected both on one clock; if {event} is "
-            "counted from the start of each trial, add start_time to it"
-        )
-
-
-def _check_overlap(
-    source: str, event: str, starts: np.ndarray, length: float, width: float
-) -> None:
-    """Refuse trials that are one and the same stretch; warn of those that overlap."""
-    ordered = np.sort(starts)
-    n_same = int((np.diff(ordered) < width / 2).sum())
-    if len(starts) > 2 and (n_same >= len(starts) / 2 or ordered[-1] - ordered[0] < length / 2):
-        raise LFADSError(
-            f"{source}: {n_same + 1} of {len(starts)} trials have their {event} at one time or "
-            f"nearly so (all from {ordered[0]:.6g} to {ordered[-1]:.6g} s, where windows begin); "
-            "expected events on the recording's clock; if times are counted from the start of each "
-            "trial, spikes need a trial as well: a column trial, or neurons × trials cells"
-        )
-    gap = np.diff(ordered).min(initial=np.inf)
-    if gap < length * (1 - TOLERANCE):
-        warnings.warn(
-            f"{source}: trials of {length:g} s begin {gap:.4g} s after each other, so that spikes "
-            "of validation trials are in training trials too; take a shorter window_s",
-            stacklevel=2,
-        )
-
-
-def _events(spikes: Spikes, settings: Settings) -> tuple[str, np.ndarray]:
+def _events_of_spikes(spikes: Timeline, settings: Settings) -> tuple[str, np.ndarray]:
     """Return the event's name, and its time in each trial; NaN where it did not happen."""
     assert spikes.trials is not None
     if settings.align_to is None and spikes.zeros_s is not None:
@@ -210,7 +193,7 @@ def _events(spikes: Spikes, settings: Settings) -> tuple[str, np.ndarray]:
 
 
 def _whole_trials(
-    spikes: Spikes, settings: Settings, event: str, known: np.ndarray, width: float
+    spikes: Timeline, settings: Settings, event: str, known: np.ndarray, width: float
 ) -> tuple[float, float]:
     """Return the window of trials that go from start to stop, if they are of one length."""
     assert spikes.trials is not None
@@ -238,101 +221,13 @@ def _whole_trials(
     return 0.0, max(int(shortest / width + TOLERANCE), 1) * width
 
 
-def extent(spikes: Spikes, settings: Settings, width: float) -> tuple[float, float]:
-    """Return when a recording begins and ends: as told, else as observed, else by its spikes."""
-    if settings.recording_s is not None:
-        return settings.recording_s
-    if spikes.observed_s is not None:
-        bounds = np.concatenate(spikes.observed_s)
-        return float(bounds[:, 0].min()), float(bounds[:, 1].max())
-    filled = [t for t in spikes.times_s if len(t)]
-    first, last = min(t[0] for t in filled), max(t[-1] for t in filled)
-    # from a whole bin to a whole bin, the last spike inside
-    begin = np.floor(first / width + TOLERANCE) * width
-    return float(begin), float((np.floor(last / width + TOLERANCE) + 1) * width)
-
-
-def _observed(
-    spikes: Spikes, settings: Settings, starts: np.ndarray, length: float
-) -> dict[str, np.ndarray]:
-    """Tell which windows were recorded throughout, from every neuron: (E,), by what is else."""
-    stops, hair = starts + length, TOLERANCE * length
-    found = {}
-    if spikes.zeros_s is None:
-        begin, end = extent(spikes, settings, length)
-        inside = (starts >= begin - hair) & (stops <= end + hair)
-        found[f"outside the recording ({begin:.6g} to {end:.6g} s)"] = inside
-    if spikes.observed_s is not None:
-        inside = np.ones(len(starts), bool)
-        for intervals in spikes.observed_s:
-            inside &= _within(starts, stops, joined(intervals), hair)
-        found["in which some unit was not observed (obs_intervals)"] = inside
-    if spikes.invalid_s is not None:
-        inside = np.ones(len(starts), bool)
-        for begin, end in spikes.invalid_s:
-            inside &= (stops <= begin + hair) | (starts >= end - hair)
-        found["in a gap of the recording (invalid_times)"] = inside
-    return found
-
-
-def _within(
-    starts: np.ndarray, stops: np.ndarray, intervals: np.ndarray, hair: float
-) -> np.ndarray:
-    if len(intervals) == 0:
-        return np.zeros(len(starts), bool)
-    which = np.searchsorted(intervals[:, 0], starts + hair, side="right") - 1
-    return (which >= 0) & (stops <= intervals[np.maximum(which, 0), 1] + hair)
-
-
-def joined(intervals: np.ndarray) -> np.ndarray:
-    """Sort intervals (n, 2) and join those that touch."""
-    out: list[list[float]] = []
-    for begin, end in intervals[np.argsort(intervals[:, 0], kind="stable")]:
-        if out and begin <= out[-1][1] + 1e-9:
-            out[-1][1] = max(out[-1][1], end)
-        else:
-            out.append([begin, end])
-    return np.array(out).reshape(-1, 2)
-
-
-def _least_observed(spikes: Spikes) -> str:
-    """Name the neuron that was recorded for the shortest time."""
-    if spikes.observed_s is None:
-        return ""
-    lengths = [float(np.diff(i, axis=1).sum()) for i in spikes.observed_s]
-    k = int(np.argmin(lengths))
-    return (
-        f" (unit {spikes.neuron_ids[k]} was observed for {lengths[k]:.6g} s only; "
-        f"leave_out={(str(spikes.neuron_ids[k]),)} drops it)"
-    )
-
-
-def _segments(spikes: Spikes, settings: Settings, width: float) -> np.ndarray:
-    """Return the stretches (n, 2) in which every neuron was recorded."""
-    stretches = np.array([extent(spikes, settings, width)])
-    for intervals in spikes.observed_s or []:
-        pairs = [
-            (max(a, c), min(b, d))
-            for a, b in stretches
-            for c, d in joined(intervals)
-            if min(b, d) > max(a, c)
-        ]
-        stretches = np.array(pairs).reshape(-1, 2)
-    for begin, end in [] if spikes.invalid_s is None else joined(spikes.invalid_s):
-        pieces = [(a, min(b, begin)) for a, b in stretches] + [
-            (max(a, end), b) for a, b in stretches
-        ]
-        stretches = joined(np.array([p for p in pieces if p[1] > p[0]]).reshape(-1, 2))
-    return stretches
-
-
-def _chopped(spikes: Spikes, settings: Settings, width: float, chop_bins: int) -> Cut:
+def _chops_of_spikes(spikes: Timeline, settings: Settings, width: float) -> Places:
     if spikes.zeros_s is not None:
         raise LFADSError(
             f"{spikes.source}: its spikes come cut into trials; chop_bins is for a continuous "
             "recording; give window_s instead"
         )
-    stretches = _segments(spikes, settings, width)
+    stretches = coverage.pieces(spikes, settings, width)
     with np.errstate(over="ignore"):  # infinity is refused like other times that are too long
         lengths = np.diff(stretches, axis=1)[:, 0]
         total = lengths.sum()
@@ -343,69 +238,224 @@ def _chopped(spikes: Spikes, settings: Settings, width: float, chop_bins: int) -
             "(recording_s), or take wider bins"
         )
     n_bins = np.floor(lengths / width + TOLERANCE).astype(int)
-    plan = plan_chops(n_bins, chop_bins, settings.overlap_bins)
+    plan = _plan(n_bins, settings)
     if len(plan.starts) == 0:
         raise LFADSError(
             f"{spikes.source}: the longest unbroken piece of the recording has "
             f"{n_bins.max() if len(n_bins) else 0} bins of {width:.6g} s; expected at least "
-            f"chop_bins={chop_bins}; take shorter chops"
+            f"chop_bins={settings.chop_bins}; take shorter chops"
         )
     begins_s = stretches[plan.kept, 0]
-    segment = np.searchsorted(plan.segment_starts, plan.starts, side="right") - 1
-    starts_s = begins_s[segment] + (plan.starts - plan.segment_starts[segment]) * width
-    cut = _new_cut(spikes, width, starts_s, chop_bins, {"chop_starts": plan.starts})
-    cut.per_trial["event_times_s"] = starts_s
-    cut.constants = chop_constants(plan.segment_starts, plan.n_recording_bins, settings) | {
-        "segment_starts_s": begins_s
-    }
-    cut.n_together = chops_together(len(plan.starts), settings)
-    if len(plan.kept) < len(stretches):
-        cut.notes = [f"{len(stretches) - len(plan.kept)} pieces shorter than a chop"]
-    return cut
+    starts_s = _starts_of_chops(plan, begins_s, width)
+    per_trial = {"chop_starts": plan.starts, "event_times_s": starts_s}
+    return _chops(starts_s, plan, begins_s, per_trial, settings, [], len(stretches))
 
 
-def chop_constants(segment_starts: np.ndarray, n_bins: int, settings: Settings) -> dict:
-    """Return what merging needs to know, beside the chops' own starts."""
-    return {
-        "n_recording_bins": n_bins,
-        "chop_overlap_bins": settings.overlap_bins,
-        "segment_starts": segment_starts,
-    }
+# ---- counts
 
 
-def chops_together(n_chops: int, settings: Settings) -> int:
-    """Return how many neighbours share a split: many, where they share bins, but ten groups."""
-    return max(min(RUN_CHOPS, n_chops // 10), 1) if settings.overlap_bins else 1
-
-
-def _new_cut(
-    spikes: Spikes,
-    width: float,
-    starts_s: np.ndarray,
-    n_bins: int,
-    per_trial: dict[str, np.ndarray],
-) -> Cut:
-    n_bytes = 4 * n_bins * len(spikes.neuron_ids)  # of count_spikes
-    if n_bytes > MOST_TRIAL_BYTES:
+def _of_counts(recording: Recording, counts: Counts, settings: Settings) -> Cut:
+    where = f"{recording.source}: {counts.key}"
+    n_joined, width = _joined(recording, counts, settings, where)
+    if counts.is_continuous != (settings.chop_bins is not None):
+        if counts.is_continuous:
+            raise LFADSError(
+                f"{where} is one continuous recording of {counts.values.shape[1]} bins; cut it "
+                "into pieces with chop_bins"
+            )
         raise LFADSError(
-            f"{spikes.source}: a trial of {n_bins:.6g} bins of {width:.6g} s and "
-            f"{len(spikes.neuron_ids)} neurons takes {n_bytes / 2**30:.3g} GiB; expected at most "
-            f"{MOST_TRIAL_BYTES / 2**30:g}; check units and ends of trials, or cut shorter ones"
+            f"{where} is cut into trials already ({sizes(counts.values.shape)}); chop_bins is for "
+            "a continuous recording; leave it out"
         )
-    cut = Cut(
-        spikes.source,
-        n_bins,
-        width,
-        spikes.neuron_ids,
-        np.arange(len(starts_s)),
-        lambda trials: count_spikes(spikes.times_s, starts_s[trials], n_bins, width),
-        per_trial,
-        held_out=spikes.held_out,
+    find = _chops_of_counts if counts.is_continuous else _windows_of_counts
+    places = find(recording, counts, settings, n_joined, width, where)
+    values, length = counts.values, counts.values.shape[1]
+    trial = np.zeros(len(places.starts), int) if counts.is_continuous else places.numbers
+    starts, n_bins = places.starts, places.n_bins
+
+    def pieces(array: np.ndarray, at: np.ndarray) -> np.ndarray:
+        if n_bins == length:
+            return array[trial[at]]
+        return np.stack([array[trial[i], starts[i] : starts[i] + n_bins] for i in at])
+
+    every = np.arange(len(starts))
+    for name, array in (recording.trials or {}).items():
+        if array.ndim >= 2 and array.shape[1] == length:
+            places.per_trial[name] = join_bins(pieces(array, every), n_joined, average=True)
+        elif not counts.is_continuous:
+            places.per_trial[name] = array[places.numbers]
+    average = n_joined > 1 and holds_real_values(values)
+
+    def count(at: np.ndarray) -> np.ndarray:
+        return join_bins(pieces(values, at), n_joined, average)
+
+    return _cut(recording, settings, places, n_bins // n_joined, width, count)
+
+
+def _joined(
+    recording: Recording, counts: Counts, settings: Settings, where: str
+) -> tuple[int, float | None]:
+    """Return how many of the source's bins make one, and how wide that is."""
+    own = settings.source_bin_width_s or counts.bin_width_s
+    wanted = settings.bin_width_s
+    if wanted is None:
+        return 1, own
+    if own is None:
+        raise LFADSError(
+            f"{recording.source}: does not say the width of its bins; give source_bin_width_s "
+            "beside bin_width_s"
+        )
+    n = round(wanted / own)
+    if n < 1 or abs(wanted / own - n) > 1e-6 * n:
+        raise LFADSError(
+            f"{where} has bins of {own:.9g} s, bin_width_s={wanted:.9g} is {wanted / own:.6g} of "
+            f"them; expected a whole multiple, such as {max(n, 1) * own:.9g}"
+        )
+    return n, n * own
+
+
+def _windows_of_counts(
+    recording: Recording,
+    counts: Counts,
+    settings: Settings,
+    n_joined: int,
+    width: float | None,
+    where: str,
+) -> Places:
+    n_trials, length, _ = counts.values.shape
+    firsts, n_bins, keep = np.zeros(n_trials, int), length, np.arange(n_trials)
+    constants: dict = {}
+    notes, per_trial = [], {}
+    if settings.window_s is not None or settings.align_to is not None:
+        own = settings.source_bin_width_s or counts.bin_width_s
+        events = _events_of_counts(recording, counts, settings)
+        if own is None or settings.window_s is None:
+            lacking = "window_s" if settings.window_s is None else "source_bin_width_s"
+            raise LFADSError(f"{where}: a window around an event needs {lacking}, in seconds")
+        first, last = settings.window_s
+        n_bins = whole_bins(last - first, own, f"{recording.source}: a window")
+        with np.errstate(invalid="ignore"):
+            begins = np.round((events + first) / own)
+            keep = np.flatnonzero((begins >= 0) & (begins + n_bins <= length))
+        if len(keep) == 0:
+            raise LFADSError(
+                f"{where}: in every trial the window reaches outside of its {length} bins "
+                f"({length * own:.6g} s); move window_s"
+            )
+        if len(keep) < n_trials:
+            notes.append(f"{n_trials - len(keep)} trials whose window reaches outside of them")
+        firsts = np.where(np.isin(np.arange(n_trials), keep), begins, 0).astype(int)
+        constants = {"event": settings.align_to or "first bin", "window_s": [first, last]}
+        per_trial["event_times_s"] = events
+    if n_bins % n_joined:
+        assert width is not None
+        shorter = n_bins // n_joined * width
+        raise LFADSError(
+            f"{where}: trials of {n_bins} bins are no whole number of bins of {width:.9g} s; "
+            f"crop them, for instance with window_s={(0, float(f'{shorter:.9g}'))}"
+        )
+    holed = _with_gaps(counts.values, firsts, n_bins, keep)
+    if holed.any():
+        notes.append(f"{holed.sum()} trials with gaps (NaN counts)")
+        keep = keep[~holed]
+    if len(keep) == 0:
+        raise LFADSError(f"{where}: no trial is left ({'; '.join(notes)}); expected some without "
+                         "NaN counts; leave out the neurons that were not recorded, or mend the "
+                         "counts")  # fmt: skip
+    per_trial = {name: column[keep] for name, column in per_trial.items()}
+    return Places(firsts[keep], n_bins, keep, per_trial, constants, notes)
+
+
+def _events_of_counts(recording: Recording, counts: Counts, settings: Settings) -> np.ndarray:
+    """Return each trial's event, in seconds from its first bin."""
+    if settings.align_to is None:
+        return np.zeros(len(counts.values))
+    columns = recording.trials or {}
+    events = columns.get(settings.align_to)
+    if events is None or events.ndim != 1 or events.dtype.kind not in "iuf":
+        known = [k for k, v in columns.items() if v.ndim == 1 and v.dtype.kind in "iuf"]
+        raise LFADSError(
+            f"{recording.source}: align_to={settings.align_to} is no array of one number per trial"
+            f"{nearest(settings.align_to, known)}; expected one of {listed(known, 20)}"
+        )
+    return events.astype(np.float64)
+
+
+def _with_gaps(values: np.ndarray, firsts: np.ndarray, n_bins: int, keep: np.ndarray) -> np.ndarray:
+    if values.dtype.kind != "f":
+        return np.zeros(len(keep), bool)
+    return np.array([np.isnan(values[i, firsts[i] : firsts[i] + n_bins]).any() for i in keep])
+
+
+def _chops_of_counts(
+    recording: Recording,
+    counts: Counts,
+    settings: Settings,
+    n_joined: int,
+    width: float | None,
+    where: str,
+) -> Places:
+    length = counts.values.shape[1]
+    usable = length // n_joined
+    notes = [f"the last {length % n_joined} bins of the file"] if length % n_joined else []
+    broken = np.zeros(usable, bool)
+    if counts.values.dtype.kind == "f":
+        gaps = np.isnan(counts.values[0]).any(1)[: usable * n_joined]
+        broken = gaps.reshape(usable, n_joined).any(1)
+    edges = np.flatnonzero(np.diff(np.concatenate([[True], broken, [True]]).astype(int)))
+    begins, ends = edges[::2], edges[1::2]
+    if broken.any():
+        notes.append(f"{broken.sum()} bins with gaps (NaN counts)")
+    plan = _plan(ends - begins, settings)
+    if len(plan.starts) == 0:
+        longest = int((ends - begins).max()) if len(begins) else 0
+        raise LFADSError(
+            f"{where}: its longest unbroken piece has {longest} bins"
+            f"{f' (left out: {notes[-1]})' if broken.any() else ''}; expected at least "
+            f"chop_bins={settings.chop_bins}; take shorter chops"
+        )
+    firsts = _starts_of_chops(plan, begins[plan.kept], 1) * n_joined
+    begins_s = begins[plan.kept] * (width or np.nan)
+    places = _chops(
+        firsts, plan, begins_s, {"chop_starts": plan.starts}, settings, notes, len(begins)
     )
-    if spikes.signals:
-        cut.per_trial["behaviour"] = np.concatenate(
-            [average_signal(s.times_s, s.values, starts_s, n_bins, width) for s in spikes.signals],
-            axis=2,
-        )
-        cut.per_trial["behaviour_names"] = np.array([n for s in spikes.signals for n in s.names])
-    return cut
+    return places._replace(n_bins=places.n_bins * n_joined)
+
+
+# ---- chops of both
+
+
+def _plan(piece_bins: np.ndarray, settings: Settings) -> Chops:
+    assert settings.chop_bins is not None
+    return plan_chops(piece_bins, settings.chop_bins, settings.overlap_bins)
+
+
+def _starts_of_chops(plan: Chops, begins: np.ndarray, width: float) -> np.ndarray:
+    """Return where each chop begins, in the unit of ``begins`` and of ``width``, a bin's."""
+    piece = np.searchsorted(plan.segment_starts, plan.starts, side="right") - 1
+    return begins[piece] + (plan.starts - plan.segment_starts[piece]) * width
+
+
+def _chops(
+    starts: np.ndarray,
+    plan: Chops,
+    begins_s: np.ndarray,
+    per_trial: dict[str, np.ndarray],
+    settings: Settings,
+    notes: list[str],
+    n_pieces: int,
+) -> Places:
+    """Return chops, with what merging needs to know."""
+    assert settings.chop_bins is not None
+    if len(plan.kept) < n_pieces:
+        notes.append(f"{n_pieces - len(plan.kept)} pieces shorter than a chop")
+    n = len(plan.starts)
+    constants = {
+        "n_recording_bins": plan.n_recording_bins,
+        "chop_overlap_bins": settings.overlap_bins,
+        "segment_starts": plan.segment_starts,
+        "segment_starts_s": begins_s,
+    }
+    # many neighbours share a split where they share bins, but there are ten groups
+    n_together = max(min(RUN_CHOPS, n // 10), 1) if settings.overlap_bins else 1
+    return Places(starts, settings.chop_bins, np.arange(n), per_trial, constants, notes, n_together)

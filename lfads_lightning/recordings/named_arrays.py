@@ -1,25 +1,18 @@
-"""Arrays by name, from .npz, .mat or memory: counts, or spike times, and what is beside them."""
+"""Arrays by name, as .npz and .mat files hold them: counts, or spike times, and what is beside."""
 
 from collections.abc import Mapping
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
 from lfads_lightning.config import LFADSError
-from lfads_lightning.data.arrays import as_array, check_dtype, listed, sizes
+from lfads_lightning.data.arrays import check_dtype, listed, sizes
 from lfads_lightning.data.orientation import AXES, likely_axes, question
 from lfads_lightning.recordings import names
-from lfads_lightning.recordings.clocks import rising
-from lfads_lightning.recordings.matlab import Cells, Unreadable, as_vector
-from lfads_lightning.recordings.records import Binned, Signal, Spikes
+from lfads_lightning.recordings.records import Counts, Recording, Signal, Spikes, Units
 from lfads_lightning.recordings.settings import Settings
-from lfads_lightning.recordings.spike_tables import (
-    checked_signal,
-    cut_rows,
-    flags,
-    spikes_from_rows,
-    standard,
-)
+from lfads_lightning.recordings.spike_rows import spikes_from_rows
+from lfads_lightning.recordings.units import flags
 from lfads_lightning.runs.documents import shown
 
 # the likelier first, where labels do not tell
@@ -34,9 +27,20 @@ ORDERS = (
 Arrays = Mapping[str, Any]
 
 
-def recording_from_arrays(
-    arrays: Arrays, source: str, settings: Settings, name: str
-) -> Spikes | Binned:
+class Cells(NamedTuple):
+    """A cell array: its shape in MATLAB, and its contents in C order."""
+
+    shape: tuple[int, ...]
+    items: list[Any]
+
+
+class Unreadable(NamedTuple):
+    """A variable that is no data; an error only if it is asked for."""
+
+    what: str
+
+
+def recording_from_arrays(arrays: Arrays, source: str, settings: Settings) -> Recording:
     """Tell what arrays hold, and make a recording of it.
 
     Raises:
@@ -49,7 +53,7 @@ def recording_from_arrays(
         times = settings.time_column or names.find(arrays, names.TIMES[:-1])
         units = settings.unit_column or names.find(arrays, names.UNITS)
         if times is not None and units is not None:
-            return _from_rows(arrays, source, settings, name)
+            return _from_rows(arrays, source, settings)
         if names.find(arrays, names.COUNTS) is None and (times or units):
             _refuse_rows(arrays, times, units, source)
     return _counts(arrays, source, settings)
@@ -69,26 +73,7 @@ def _refuse_rows(arrays: Arrays, times: str | None, units: str | None, source: s
     )
 
 
-def from_memory(source: str, key: str, value: Any) -> Any:
-    """Return an array; of a list of lists, such as spike times by neuron, cells."""
-    items = list(value) if isinstance(value, list | tuple) or _is_objects(value) else []
-    lengths = {_shape(item) if isinstance(item, list | tuple | np.ndarray) else None
-               for item in items}  # fmt: skip
-    is_times = key.lower() in names.TIMES[:-1]
-    if lengths and None not in lengths and (len(lengths) > 1 or _is_objects(value) or is_times):
-        return Cells((len(items),), [as_array(source, key, item) for item in items])
-    return as_array(source, key, value)
-
-
-def _shape(item: Any) -> tuple[int, ...]:
-    return item.shape if isinstance(item, np.ndarray) else (len(item),)
-
-
-def _is_objects(value: Any) -> bool:
-    return isinstance(value, np.ndarray) and value.dtype.kind == "O" and value.ndim == 1
-
-
-def _counts(arrays: Arrays, source: str, settings: Settings) -> Binned:
+def _counts(arrays: Arrays, source: str, settings: Settings) -> Recording:
     key = names.require(
         arrays, settings.counts_key, names.COUNTS, source, "counts_key",
         "counts (trials × bins × neurons) or spike times with their units",
@@ -130,15 +115,12 @@ def _counts(arrays: Arrays, source: str, settings: Settings) -> Binned:
                 "one positive number"
             )
         width = widths.item() * names.BIN_WIDTHS[width_key.lower()]
-    return Binned(
+    taken = {key, ids_key, width_key}
+    return Recording(
         source,
-        key,
-        values,
-        width,
-        ids,
-        is_continuous,
-        _per_trial(arrays, {key, ids_key, width_key}, values.shape),
-        _held_out(arrays, ids, source, settings),
+        Units(ids, held_out=_held_out(arrays, ids, source, settings)),
+        Counts(key, values, width, is_continuous),
+        trials=_per_trial(arrays, taken, values.shape),
     )
 
 
@@ -254,7 +236,7 @@ def _held_out(
     return flags(as_vector(arrays[key], f"{source}: {key}"), ids, f"{source}: {key}")
 
 
-def _from_rows(arrays: Arrays, source: str, settings: Settings, name: str) -> Spikes:
+def _from_rows(arrays: Arrays, source: str, settings: Settings) -> Recording:
     time = names.require(arrays, settings.time_column, names.TIMES, source, "time_column", "times")
     times = as_vector(arrays[time], f"{source}: {time}")
     rows = {
@@ -266,8 +248,8 @@ def _from_rows(arrays: Arrays, source: str, settings: Settings, name: str) -> Sp
             f"{source}: {unit} has {_length(arrays[unit])} entries, {time} has {len(times)}; "
             "expected one neuron for each spike"
         )
-    spikes = spikes_from_rows(rows, source, settings, name)
-    return _with_tables(spikes, arrays, set(rows), source, settings)
+    recording = spikes_from_rows(rows, source, settings)
+    return _with_what_is_beside(recording, arrays, set(rows), settings)
 
 
 def _cells_of_times(arrays: Arrays, settings: Settings) -> str | None:
@@ -286,7 +268,7 @@ def _is_empty(item: Any) -> bool:
     return isinstance(item, np.ndarray) and item.size == 0
 
 
-def _from_cells(arrays: Arrays, key: str, source: str, settings: Settings) -> Spikes:
+def _from_cells(arrays: Arrays, key: str, source: str, settings: Settings) -> Recording:
     """Read cells of spike times: neurons, or neurons × trials."""
     cells = arrays[key]
     if not cells.items:
@@ -298,6 +280,10 @@ def _from_cells(arrays: Arrays, key: str, source: str, settings: Settings) -> Sp
     for i, vector in enumerate(vectors):
         if vector.dtype.kind not in "biuf" or not np.isfinite(vector.astype(float)).all():
             raise LFADSError(f"{source}: {key}{{{i + 1}}} holds no spike times; expected seconds")
+    if len(cells.shape) > 2:
+        raise LFADSError(
+            f"{source}: {key} is {sizes(cells.shape)} cells; expected neurons, or neurons × trials"
+        )
     is_row = len(cells.shape) < 2 or 1 in cells.shape
     n = len(vectors) if is_row else cells.shape[0]
     ids_key = names.find(arrays, names.NEURON_IDS)
@@ -307,19 +293,21 @@ def _from_cells(arrays: Arrays, key: str, source: str, settings: Settings) -> Sp
             f"{source}: {key} is {sizes(cells.shape)} cells, {ids_key} names {len(ids)} neurons; "
             "expected neurons, or neurons × trials"
         )
-    times = [v.astype(np.float64) * settings.seconds_per_unit for v in vectors]
     if is_row:
-        spikes = Spikes(source, rising(times, ids, f"{source}: {key}"), ids)
+        spikes = Spikes(vectors, key=key)
     else:
         n_trials = cells.shape[1]
-        lengths = [len(t) for t in times]
-        _check_cells(np.array(lengths).reshape(n, n_trials), f"{source}: {key}")
-        row, column = np.divmod(np.arange(len(times)), n_trials)
-        neuron, trial = np.repeat(row, lengths), np.repeat(column, lengths)
-        flat = np.concatenate(times)
-        table = {"trial": np.arange(n_trials)}
-        spikes = cut_rows(source, flat, neuron, ids, trial, table)
-    return _with_tables(spikes, arrays, {key}, source, settings)
+        lengths = np.array([len(v) for v in vectors]).reshape(n, n_trials)
+        _check_cells(lengths, f"{source}: {key}")
+        trials = np.arange(n_trials)
+        spikes = Spikes(
+            [np.concatenate(vectors[d * n_trials : (d + 1) * n_trials]) for d in range(n)],
+            [np.repeat(trials, own) for own in lengths],
+            trials,
+            key=key,
+        )
+    recording = Recording(source, Units(ids), spikes)
+    return _with_what_is_beside(recording, arrays, {key}, settings)
 
 
 def _check_cells(lengths: np.ndarray, where: str) -> None:
@@ -332,40 +320,27 @@ def _check_cells(lengths: np.ndarray, where: str) -> None:
         )
 
 
-def _with_tables(
-    spikes: Spikes, arrays: Arrays, taken: set[str], source: str, settings: Settings
-) -> Spikes:
-    """Add trials, behaviour and held-out neurons that lie beside the spikes."""
-    spikes.held_out = _held_out(arrays, spikes.neuron_ids, source, settings)
-    scale = settings.seconds_per_unit
-    start = names.find(arrays, names.STARTS)
-    if start is None and settings.align_to in arrays:  # events are enough to tell trials
-        start = settings.align_to
-    n = None
-    if spikes.zeros_s is not None:
-        n = len(spikes.zeros_s)
-    elif start is not None:
-        n = _length(arrays[start])
-    if n is not None and spikes.trials is None or spikes.zeros_s is not None:
-        rows = {
-            k: as_vector(v, f"{source}: {k}")
-            for k, v in arrays.items()
-            if k not in taken and _length(v) == n
-        }
-        spikes.trials = standard(rows) | (spikes.trials or {})
-        event = settings.align_to
-        if event is not None and event in arrays and event not in rows:
-            raise LFADSError(
-                f"{source}: {event} has {_length(arrays[event])} entries, the trials are {n} "
-                f"({start}); expected one for each, NaN where it did not happen"
-            )
-    for key in settings.behaviour:
-        if settings.behaviour_file is None:
-            spikes.signals.append(_signal(arrays, key, source, scale))
-    return spikes
+def _with_what_is_beside(
+    recording: Recording, arrays: Arrays, taken: set[str], settings: Settings
+) -> Recording:
+    """Add what may describe trials, behaviour and held-out neurons that lie beside the spikes."""
+    source = recording.source
+    recording.units.held_out = _held_out(arrays, recording.units.ids, source, settings)
+    recording.beside = {
+        key: as_vector(value, f"{source}: {key}")
+        for key, value in arrays.items()
+        if key not in taken and _length(value) is not None and _is_vector(value)
+    }
+    if settings.behaviour_file is None:
+        recording.signals = [_signal(arrays, key, source) for key in settings.behaviour]
+    return recording
 
 
-def _signal(arrays: Arrays, key: str, source: str, scale: float) -> Signal:
+def _is_vector(value: Any) -> bool:
+    return not isinstance(value, Cells) or all(map(_is_text, value.items))
+
+
+def _signal(arrays: Arrays, key: str, source: str) -> Signal:
     """Read a behaviour sampled at ``<key>_times`` (or ``behaviour_times``)."""
     values = arrays.get(key)
     times_key = names.find(arrays, (f"{key}_times".lower(), f"{key}_time".lower(),
@@ -378,7 +353,7 @@ def _signal(arrays: Arrays, key: str, source: str, scale: float) -> Signal:
     times = as_vector(arrays[times_key], f"{source}: {times_key}")
     check_dtype(f"{source}: {times_key}", times.dtype)
     check_dtype(f"{source}: {key}", values.dtype)
-    times = times.astype(np.float64) * scale
+    times = times.astype(np.float64)
     table = values.reshape(-1, 1) if values.size == len(times) else values
     if table.ndim != 2 or len(table) != len(times):
         raise LFADSError(
@@ -386,4 +361,27 @@ def _signal(arrays: Arrays, key: str, source: str, scale: float) -> Signal:
             "expected samples × values"
         )
     columns = [key] if table.shape[1] == 1 else [f"{key}_{k}" for k in range(table.shape[1])]
-    return checked_signal(Signal(key, times, table.astype(np.float64), columns), source)
+    return Signal(key, times, table.astype(np.float64), columns)
+
+
+def as_vector(value: Any, where: str) -> np.ndarray:
+    """Return a row or column of numbers or texts as (n,).
+
+    Raises:
+        LFADSError: it is something else.
+    """
+    if isinstance(value, Unreadable):
+        raise LFADSError(f"{where} is {value.what}")
+    if isinstance(value, Cells):
+        texts = [i.ravel()[0] for i in value.items if _is_text(i)]
+        if len(texts) == len(value.items) and texts:
+            return np.array(texts)
+        raise LFADSError(f"{where} is a cell array; expected a row of numbers or of texts")
+    if not isinstance(value, np.ndarray) or value.size != max(value.shape, default=1):
+        found = sizes(value.shape) if isinstance(value, np.ndarray) else type(value).__name__
+        raise LFADSError(f"{where} is {found}; expected a row of numbers")
+    return value.ravel()
+
+
+def _is_text(item: Any) -> bool:
+    return isinstance(item, np.ndarray) and item.dtype.kind == "U" and item.size == 1

@@ -1,6 +1,7 @@
 """NWB files: units, trials, behaviour (needs the extra [nwb])."""
 
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,17 @@ from lfads_lightning.data.session_files import (
     opened,
 )
 from lfads_lightning.recordings import names
-from lfads_lightning.recordings.clocks import check_intervals, rising
-from lfads_lightning.recordings.probe import try_out
-from lfads_lightning.recordings.records import Signal, Spikes
+from lfads_lightning.recordings.clocks import check_intervals
+from lfads_lightning.recordings.own_process import run_apart
+from lfads_lightning.recordings.readers import reader
+from lfads_lightning.recordings.records import Recording, Signal, Spikes, Units
 from lfads_lightning.recordings.settings import Settings
-from lfads_lightning.recordings.spike_tables import checked_signal, flags
+
+_LIMITS = {"seconds_per_gb": 100, "bytes_per_byte": 10}
 
 
-def read_nwb(path: Path, settings: Settings) -> Spikes:
+@reader(".nwb")
+def read(path: Path, settings: Settings) -> Recording:
     """Read an NWB file's units table, trials and behaviour.
 
     Raises:
@@ -46,9 +50,7 @@ def read_nwb(path: Path, settings: Settings) -> Spikes:
         with io:
             with damage_explained(str(path), Exception):
                 nwb = io.read()
-            spikes = _read(path, nwb, settings)
-    spikes.times_s = rising(spikes.times_s, spikes.neuron_ids, str(path))
-    return spikes
+            return _read(path, nwb, settings)
 
 
 def check_nwb(path: Path) -> None:
@@ -61,8 +63,30 @@ def check_nwb(path: Path) -> None:
         raise LFADSError(
             f"{path}: is not an NWB file (it is no HDF5 inside); copy or write it again"
         )
-    try_out(path)
+    try:
+        run_apart(f"{__name__}:touch", path, library="the HDF5 library", **_LIMITS)
+    except ValueError as error:
+        raise LFADSError(f"{path}: {error}; the file is damaged; copy or write it again") from error
     _look_at(path)
+
+
+def touch(path: str) -> None:
+    """Read every attribute and every short text, to see whether the library comes through.
+
+    What is merely wrong there is left to those who need it.
+    """
+
+    def read(item: Any) -> None:
+        with suppress(Exception):
+            for key in item.attrs:
+                with suppress(Exception):
+                    item.attrs[key]
+            if isinstance(item, h5py.Dataset) and item.dtype.kind == "O" and item.size < 10**5:
+                item[()]
+
+    with suppress(Exception), h5py.File(path, "r") as file:
+        read(file)
+        file.visititems(lambda _, item: read(item))
 
 
 def _look_at(path: Path) -> None:
@@ -101,42 +125,44 @@ def _look_at_array(item: h5py.Dataset, here: str, *, is_read_whole: bool) -> Non
     check_filled(here, item)
 
 
-def _read(path: Path, nwb: Any, settings: Settings) -> Spikes:
+def _read(path: Path, nwb: Any, settings: Settings) -> Recording:
     units = nwb.units
     if units is None or "spike_times" not in units.colnames:
         raise LFADSError(
             f"{path}: /units has no spike_times; expected the spike times of sorted units; store "
             "them with NWBFile.add_unit"
         )
-    scale = settings.seconds_per_unit
     ids = np.asarray(units.id[:])
-    times = [np.asarray(units["spike_times"][i], np.float64) * scale for i in range(len(ids))]
-    spikes = Spikes(str(path), times, ids, _trials(path, nwb, settings))
-    if spikes.trials is not None:
-        spikes.trial_ids = spikes.trials.pop("id")
+    spikes = Spikes([np.asarray(units["spike_times"][i], np.float64) for i in range(len(ids))])
     if "obs_intervals" in units.colnames:
-        spikes.observed_s = [
-            np.asarray(units["obs_intervals"][i], np.float64).reshape(-1, 2) * scale
+        spikes.observed = [
+            np.asarray(units["obs_intervals"][i], np.float64).reshape(-1, 2)
             for i in range(len(ids))
         ]
-        for unit, pairs in zip(ids, spikes.observed_s, strict=True):
+        for unit, pairs in zip(ids, spikes.observed, strict=True):
             check_intervals(pairs, f"{path}: /units/obs_intervals of unit {unit}")
     if nwb.invalid_times is not None and len(nwb.invalid_times):
         bounds = [nwb.invalid_times[name][:] for name in ("start_time", "stop_time")]
-        spikes.invalid_s = np.stack(bounds, axis=1) * scale
-        check_intervals(spikes.invalid_s, f"{path}: /intervals/invalid_times")
-    columns = {name: units[name] for name in units.colnames}
-    held_out = settings.held_out or names.find(columns, names.HELD_OUT)
-    if held_out is not None:
-        names.require(columns, held_out, (), str(path), "held_out", "a column of /units")
-        spikes.held_out = flags(columns[held_out][:], ids, f"{path}: /units/{held_out}")
+        spikes.invalid = np.stack(bounds, axis=1)
+        check_intervals(spikes.invalid, f"{path}: /intervals/invalid_times")
+    columns = _columns(units)
+    quality = names.find(columns, names.QUALITIES)
+    recording = Recording(
+        str(path),
+        Units(ids, columns, None if quality is None else columns[quality].astype(str)),
+        spikes,
+    )
+    recording.trials, recording.trial_ids = _trials(path, nwb, settings)
+    recording.trials_are_named = True
     if settings.behaviour_file is None:
-        spikes.signals = [_signal(path, nwb, name, scale) for name in settings.behaviour]
-    return spikes
+        recording.signals = [_signal(path, nwb, name) for name in settings.behaviour]
+    return recording
 
 
-def _trials(path: Path, nwb: Any, settings: Settings) -> dict[str, np.ndarray] | None:
-    """Read the interval table: numbers and texts, one per trial; times in seconds."""
+def _trials(
+    path: Path, nwb: Any, settings: Settings
+) -> tuple[dict[str, np.ndarray] | None, np.ndarray | None]:
+    """Read the interval table, and the ids of its rows."""
     tables = dict(nwb.intervals or {})
     if nwb.trials is not None:
         tables["trials"] = nwb.trials
@@ -145,26 +171,35 @@ def _trials(path: Path, nwb: Any, settings: Settings) -> dict[str, np.ndarray] |
     name = settings.trials or "trials"
     if name not in tables:
         if settings.trials is None:
-            return None
+            return None, None
         raise LFADSError(
             f"{path}: has no interval table {name}{nearest(name, tables)}; expected one of "
             f"{listed(tables, 20)}"
         )
-    table, columns = tables[name], {}
+    return _columns(tables[name]), np.asarray(tables[name].id[:])
+
+
+def _columns(table: Any) -> dict[str, np.ndarray]:
+    """Read the columns that hold one number or text in each row."""
+    columns = {}
     for column in table.colnames:
         values = table[column]
-        values = values[:] if isinstance(getattr(values, "data", None), h5py.Dataset | list
-                                         | np.ndarray) else values  # fmt: skip
-        array = np.asarray(values) if not hasattr(values, "target") else None
-        if array is not None and array.ndim == 1 and array.dtype.kind == "O":
-            is_text = all(isinstance(v, str) for v in array)
-            array = np.array(array.tolist(), dtype=str) if is_text else None
-        if array is not None and array.ndim == 1 and array.dtype.kind in "biufU":
+        # rows of unequal length, or of another table
+        if hasattr(values, "target") or hasattr(values, "table"):
+            continue
+        if isinstance(getattr(values, "data", None), h5py.Dataset | list | np.ndarray):
+            if len(np.shape(values.data)) != 1:
+                continue
+            values = values[:]
+        array = np.asarray(values)
+        if array.ndim == 1 and array.dtype.kind == "O" and all(isinstance(v, str) for v in array):
+            array = np.array(array.tolist(), dtype=str)
+        if array.ndim == 1 and array.dtype.kind in "biufU":
             columns[column] = array
-    return columns | {"id": np.asarray(table.id[:])}
+    return columns
 
 
-def _signal(path: Path, nwb: Any, name: str, scale: float) -> Signal:
+def _signal(path: Path, nwb: Any, name: str) -> Signal:
     """Read a time series, wherever it lies in the file."""
     from pynwb import TimeSeries
 
@@ -187,4 +222,4 @@ def _signal(path: Path, nwb: Any, name: str, scale: float) -> Signal:
         times = (found.starting_time or 0.0) + np.arange(len(values)) / found.rate
     n = values.shape[1]
     columns = [name] if n == 1 else [f"{name}_{k}" for k in range(n)]
-    return checked_signal(Signal(name, times * scale, values, columns), str(path))
+    return Signal(name, times, values, columns)

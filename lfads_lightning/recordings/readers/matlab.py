@@ -1,36 +1,36 @@
 """Variables of a .mat file, v5 or v7.3: numbers, texts and cells of them; nothing else."""
 
-import struct
-import zlib
+import json
+import math
+import tempfile
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO
 
 import h5py
 import numpy as np
 
 from lfads_lightning.config import LFADSError
-from lfads_lightning.data.arrays import sizes
 from lfads_lightning.data.session_files import (
+    MAX_RATIO,
     check_declared,
     check_filled,
     damage_explained,
     opened,
     read_array,
 )
-from lfads_lightning.recordings.matlab_layout import check_layout
+from lfads_lightning.recordings.named_arrays import Cells, Unreadable, recording_from_arrays
+from lfads_lightning.recordings.own_process import run_apart
+from lfads_lightning.recordings.readers import reader
+from lfads_lightning.recordings.records import Recording
+from lfads_lightning.recordings.settings import Settings
+
+_VALUES, _INDEX = "values", "index.json"
 
 
-class Cells(NamedTuple):
-    """A cell array: its shape in MATLAB, and its contents in C order."""
-
-    shape: tuple[int, ...]
-    items: list[Any]
-
-
-class Unreadable(NamedTuple):
-    """A variable that is no data; an error only if it is asked for."""
-
-    what: str
+@reader(".mat")
+def read(path: Path, settings: Settings) -> Recording:
+    """Read counts or spike times, with what is beside them, by the names of their variables."""
+    return recording_from_arrays(read_mat(path), str(path), settings)
 
 
 def read_mat(path: Path) -> dict[str, Any]:
@@ -49,8 +49,7 @@ def read_mat(path: Path) -> dict[str, Any]:
         raise LFADSError(f"{path}: cannot be opened ({error.strerror})") from error
     found: dict[str, Any] = {}
     if header.startswith(b"MATLAB 5"):
-        for name, value in _read_v5(path).items():
-            _flatten(found, name, _plain(value))
+        return _read_v5(path)
     elif h5py.is_hdf5(path):
         with opened(path) as file, damage_explained(str(path), MemoryError, OverflowError):
             seen: set[int] = set()
@@ -73,17 +72,61 @@ def _flatten(found: dict[str, Any], name: str, value: Any) -> None:
 
 
 def _read_v5(path: Path) -> dict[str, Any]:
+    """Read a file of version 5 in a process of its own: scipy trusts what a file declares."""
+    with tempfile.TemporaryDirectory(prefix="lfads-") as folder, damage_explained(str(path)):
+        run_apart(
+            f"{__name__}:unpack",
+            path,
+            folder,
+            library="scipy's reader",
+            seconds_per_gb=2000,  # packed, a file may be many times larger
+            bytes_per_byte=2 * MAX_RATIO,
+        )
+        data = np.fromfile(Path(folder, _VALUES), np.uint8)
+        index = json.loads(Path(folder, _INDEX).read_text())
+    return {name: _unpacked(packed, data) for name, packed in index.items()}
+
+
+def unpack(path: str, folder: str) -> None:
+    """Read a .mat file of version 5, and leave its values as bytes, and what they are as JSON."""
     from scipy.io import loadmat, whosmat
 
-    # scipy's reader raises these too on broken files
-    damage = (MemoryError, zlib.error, IndexError, EOFError, struct.error, AttributeError)
-    with damage_explained(str(path), *damage):
-        check_layout(path)
-        for name, shape, kind in whosmat(path):
-            smallest = {"cell": 8, "struct": 8, "sparse": 0}.get(kind, 1)
-            check_declared(f"{path}: {name}", shape, smallest)
-        found = loadmat(path, chars_as_strings=True)
-    return {name: value for name, value in found.items() if not name.startswith("__")}
+    for name, shape, kind in whosmat(path):
+        smallest = {"cell": 8, "struct": 8, "sparse": 0}.get(kind, 1)
+        check_declared(f"{path}: {name}", shape, smallest)
+    found: dict[str, Any] = {}
+    for name, value in loadmat(path, chars_as_strings=True).items():
+        if not name.startswith("__"):
+            _flatten(found, name, _plain(value))
+    with open(Path(folder, _VALUES), "wb") as values:
+        index = {name: _packed(value, values) for name, value in found.items()}
+    Path(folder, _INDEX).write_text(json.dumps(index))
+
+
+def _packed(value: Any, values: BinaryIO) -> list[Any]:
+    """Write the numbers and texts of a value; return what they are and where they lie."""
+    if isinstance(value, Unreadable):
+        return ["unreadable", value.what]
+    if isinstance(value, Cells):
+        return ["cells", value.shape, [_packed(item, values) for item in value.items]]
+    if isinstance(value, dict):
+        return ["fields", {name: _packed(inner, values) for name, inner in value.items()}]
+    at = values.tell()
+    values.write(np.ascontiguousarray(value).tobytes())
+    return ["array", value.shape, value.dtype.str, at]
+
+
+def _unpacked(packed: list[Any], data: np.ndarray) -> Any:
+    kind, what, *rest = packed
+    if kind == "unreadable":
+        return Unreadable(what)
+    if kind == "cells":
+        return Cells(tuple(what), [_unpacked(item, data) for item in rest[0]])
+    if kind == "fields":
+        return {name: _unpacked(inner, data) for name, inner in what.items()}
+    dtype, at = np.dtype(rest[0]), rest[1]
+    n_bytes = dtype.itemsize * math.prod(what)
+    return data[at : at + n_bytes].view(dtype).reshape(what)
 
 
 def _plain(value: Any) -> Any:
@@ -147,26 +190,3 @@ def _once(item: Any, where: str, seen: set[int]) -> None:
     if address in seen:
         raise LFADSError(f"{where} lies elsewhere in the file too; save each variable by itself")
     seen.add(address)
-
-
-def as_vector(value: Any, where: str) -> np.ndarray:
-    """Return a row or column of numbers or texts as (n,).
-
-    Raises:
-        LFADSError: it is something else.
-    """
-    if isinstance(value, Unreadable):
-        raise LFADSError(f"{where} is {value.what}")
-    if isinstance(value, Cells):
-        texts = [i.ravel()[0] for i in value.items if _is_text(i)]
-        if len(texts) == len(value.items) and texts:
-            return np.array(texts)
-        raise LFADSError(f"{where} is a cell array; expected a row of numbers or of texts")
-    if not isinstance(value, np.ndarray) or value.size != max(value.shape, default=1):
-        found = sizes(value.shape) if isinstance(value, np.ndarray) else type(value).__name__
-        raise LFADSError(f"{where} is {found}; expected a row of numbers")
-    return value.ravel()
-
-
-def _is_text(item: Any) -> bool:
-    return isinstance(item, np.ndarray) and item.dtype.kind == "U" and item.size == 1

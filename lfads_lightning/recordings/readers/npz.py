@@ -13,6 +13,10 @@ import numpy as np
 from lfads_lightning.config import LFADSError
 from lfads_lightning.data.arrays import sizes
 from lfads_lightning.data.session_files import check_declared
+from lfads_lightning.recordings.named_arrays import recording_from_arrays
+from lfads_lightning.recordings.readers import reader
+from lfads_lightning.recordings.records import Recording
+from lfads_lightning.recordings.settings import Settings
 
 _HEADERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
@@ -23,6 +27,12 @@ _DAMAGE = (
     OSError, ValueError, EOFError, KeyError, TypeError, SyntaxError, RuntimeError, MemoryError,
     zipfile.BadZipFile, zlib.error, lzma.LZMAError, tokenize.TokenError,
 )  # fmt: skip
+
+
+@reader(".npz")
+def read(path: Path, settings: Settings) -> Recording:
+    """Read counts or spike times, with what is beside them, by the names of their arrays."""
+    return recording_from_arrays(read_npz(path), str(path), settings)
 
 
 def read_npz(path: Path) -> dict[str, np.ndarray]:

@@ -1,0 +1,182 @@
+"""Folders of Kilosort and Phy: spikes in samples, their clusters, and what is said of these.
+
+Read are ``spike_times.npy``, ``spike_clusters.npy`` (before Phy: ``spike_templates.npy``), the
+tables ``cluster_*.tsv``, and ``sample_rate`` in ``params.py``, which is read as text, never run.
+"""
+
+import re
+import tokenize
+import warnings
+from pathlib import Path
+
+import numpy as np
+
+from lfads_lightning.config import LFADSError
+from lfads_lightning.data.arrays import listed, sizes
+from lfads_lightning.recordings import names
+from lfads_lightning.recordings.readers import reader
+from lfads_lightning.recordings.records import Recording, Spikes, Units
+from lfads_lightning.recordings.settings import Settings
+from lfads_lightning.recordings.spike_rows import by_unit
+from lfads_lightning.recordings.tables import read_table
+
+TIMES, CLUSTERS, TEMPLATES = "spike_times.npy", "spike_clusters.npy", "spike_templates.npy"
+# later ones do not overrule earlier ones: what a person decided in Phy comes first
+TABLES = ("cluster_group.tsv", "cluster_groups.csv", "cluster_info.tsv", "cluster_KSLabel.tsv")
+UNSORTED = "unsorted"  # Phy's word for clusters without a label
+MAX_TEXT = 100_000  # characters of params.py that are looked at
+# what the header of an array raises on damage
+_DAMAGE = (
+    OSError, ValueError, EOFError, KeyError, TypeError, SyntaxError, RuntimeError, MemoryError,
+    OverflowError, tokenize.TokenError,
+)  # fmt: skip
+
+
+def is_sorted_folder(folder: Path) -> bool:
+    """Tell whether a folder is one of Kilosort or Phy, perhaps one that lacks something."""
+    return any((folder / name).is_file() for name in (TIMES, CLUSTERS, TEMPLATES, *TABLES))
+
+
+@reader(is_folder=is_sorted_folder, folder="a folder of Kilosort or Phy")
+def read(path: Path, settings: Settings) -> Recording:
+    """Read the spikes of every cluster, and the tables of clusters.
+
+    Raises:
+        LFADSError: a file is missing or damaged, the arrays do not fit each other, times run
+            backwards, or nothing states the sampling rate.
+    """
+    rate = _sample_rate(path, settings)
+    file = path / (CLUSTERS if (path / CLUSTERS).is_file() else TEMPLATES)
+    if not file.is_file():
+        raise LFADSError(
+            f"{path}: has no {CLUSTERS} (nor {TEMPLATES}); expected the cluster of each spike; "
+            "export the folder again"
+        )
+    samples, clusters = _whole_numbers(path / TIMES), _whole_numbers(file)
+    if len(samples) != len(clusters):
+        raise LFADSError(
+            f"{path}: {TIMES} has {len(samples)} entries, {file.name} has {len(clusters)}; "
+            "expected one cluster for each spike; export both again"
+        )
+    back = np.flatnonzero(samples[1:] < samples[:-1])
+    if len(back):
+        i = back[0]
+        raise LFADSError(
+            f"{path / TIMES}: times run backwards {len(back)} times, first after spike {i} (from "
+            f"sample {samples[i]} to {samples[i + 1]}); expected one clock for the whole "
+            "recording; if recordings were joined, add to each part its first sample; else sort "
+            "times and clusters together"
+        )
+    ids, cluster = np.unique(clusters, return_inverse=True)
+    spikes = Spikes(
+        [samples[own] for own in by_unit(cluster.ravel(), len(ids))], seconds_per_unit=1 / rate
+    )
+    columns = _columns(path, ids)
+    quality = _quality(columns)
+    if quality is None:
+        warnings.warn(
+            f"{path}: no table says which clusters are good ({', '.join(TABLES)}); all {len(ids)} "
+            "are taken",
+            stacklevel=2,
+        )
+    usual = ("good",) if quality is not None else ()
+    return Recording(str(path), Units(ids, columns, quality, usual), spikes)
+
+
+def _whole_numbers(path: Path) -> np.ndarray:
+    """Map a vector of whole numbers; what holds Python objects is refused, not unpickled."""
+    if not path.is_file():
+        raise LFADSError(
+            f"{path.parent}: has no {path.name}; expected the time of each spike, in samples; "
+            "export the folder again"
+        )
+    try:
+        values = np.asarray(np.lib.format.open_memmap(path, mode="r"))
+    except _DAMAGE as error:
+        said = " ".join(str(error).split())[:200]
+        raise LFADSError(
+            f"{path}: cannot be read ({said}); expected a plain array as numpy.save writes it; "
+            "copy or export it again"
+        ) from error
+    if values.size != max(values.shape, default=0):
+        raise LFADSError(f"{path} is {sizes(values.shape)}; expected one value for each spike")
+    values = values.reshape(-1)
+    if values.dtype.kind not in "iuf":
+        raise LFADSError(f"{path} holds values of type {values.dtype}; expected whole numbers")
+    if values.dtype.kind != "f":
+        return values
+    bad = np.flatnonzero(~(np.abs(values) < 2**53) | (values != np.floor(values)))
+    if len(bad):
+        raise LFADSError(
+            f"{path}: entry {bad[0]} is {values[bad[0]]:.9g}; expected whole numbers: samples and "
+            "clusters; times in seconds go into a table or a .npz file"
+        )
+    return values.astype(np.int64)
+
+
+def _sample_rate(path: Path, settings: Settings) -> float:
+    """Return the samples per second: as the option says, else ``params.py``."""
+    given, file = settings.sampling_rate_hz, path / "params.py"
+    try:
+        with file.open(encoding="utf-8", errors="replace") as opened:
+            text = opened.read(MAX_TEXT)
+    except OSError:
+        text = ""
+    stated = re.findall(r"^sample_rate[ \t]*=[ \t]*([^#\n]*)", text, re.MULTILINE)
+    try:
+        rate = float(stated[-1]) if stated else None
+    except ValueError:
+        rate = np.nan
+    if given is not None:
+        if rate is not None and abs(rate - given) > 1e-6 * given:
+            warnings.warn(
+                f"{file}: states a sample_rate of {rate:.9g}; sampling_rate_hz={given:.9g} is used",
+                stacklevel=3,
+            )
+        return given
+    remedy = "give sampling_rate_hz=30000, or whatever it was"
+    if rate is None:
+        found = "states no sample_rate" if file.is_file() else "is missing; it states sample_rate"
+        raise LFADSError(f"{file}: {found}, the samples per second; {remedy}")
+    if not 0 < rate < np.inf:
+        raise LFADSError(
+            f"{file}: sample_rate is {stated[-1].strip()[:50]!r}; expected a positive number; "
+            f"{remedy}"
+        )
+    return rate
+
+
+def _columns(path: Path, ids: np.ndarray) -> dict[str, np.ndarray]:
+    """Read what the tables say of these clusters; NaN or no text where they say nothing."""
+    columns: dict[str, np.ndarray] = {}
+    files = [path / name for name in TABLES]
+    files += sorted(set(path.glob("cluster_*.tsv")) - set(files))
+    for file in filter(Path.is_file, files):
+        table = read_table(file)
+        key = names.find(table, ("cluster_id", "id"))
+        if key is None:
+            raise LFADSError(
+                f"{file}: found {listed(table, 20)}; expected a column cluster_id, and what is "
+                "said of these clusters"
+            )
+        place = {cluster: row for row, cluster in enumerate(table[key].tolist())}
+        rows = np.array([place.get(cluster, -1) for cluster in ids.tolist()], dtype=np.int64)
+        for name, column in table.items():
+            if name == key or name in columns or len(column) == 0:
+                continue
+            missing = "" if column.dtype.kind == "U" else np.nan
+            columns[name] = np.where(rows < 0, missing, column[rows])
+    return columns
+
+
+def _quality(columns: dict[str, np.ndarray]) -> np.ndarray | None:
+    """Return what each cluster is called: by a person, if anybody sorted, else by Kilosort."""
+    for name in ("group", "kslabel"):
+        key = names.find(columns, (name,))
+        if key is None or columns[key].dtype.kind != "U":
+            continue
+        labels = np.char.strip(columns[key])
+        is_blank = np.isin(labels, ("", "nan"))
+        if not is_blank.all():
+            return np.where(is_blank, UNSORTED, labels)
+    return None

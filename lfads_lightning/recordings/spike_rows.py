@@ -1,0 +1,54 @@
+"""Spike times that come as rows: a time, its neuron, perhaps its trial."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from lfads_lightning.config import LFADSError
+from lfads_lightning.recordings import names
+from lfads_lightning.recordings.records import Recording, Spikes, Units
+from lfads_lightning.recordings.settings import Settings
+from lfads_lightning.recordings.tables import no_number, plain_ids
+
+
+def spikes_from_rows(
+    columns: Mapping[str, np.ndarray], source: str, settings: Settings
+) -> Recording:
+    """Make a recording of columns with one row per spike.
+
+    Args:
+        columns: (S,) each: times, neurons, and trials where spikes come cut into trials: times
+            then count from each trial's own beginning.
+        source: named in errors.
+        settings: names of the columns.
+
+    Raises:
+        LFADSError: a column is missing, or times are no numbers.
+    """
+    unit = names.require(
+        columns, settings.unit_column, names.UNITS, source, "unit_column", "the neuron of a spike"
+    )
+    time = names.require(
+        columns, settings.time_column, names.TIMES, source, "time_column", "the time of a spike"
+    )
+    trial = settings.trial_column
+    if trial is not None or names.find(columns, names.TRIALS) is not None:
+        trial = names.require(
+            columns, trial, names.TRIALS, source, "trial_column", "the trial of a spike"
+        )
+    times = columns[time]
+    if times.dtype.kind not in "iuf" or not np.isfinite(times).all():
+        raise LFADSError(f"{source}: {time} {no_number(times)}; expected seconds, as 12.345")
+    ids, neuron = np.unique(columns[unit], return_inverse=True)
+    rows = by_unit(neuron.ravel(), len(ids))
+    spikes = Spikes([times[own] for own in rows])
+    if trial is not None:
+        spikes.trials = [columns[trial][own] for own in rows]
+    return Recording(source, Units(plain_ids(ids)), spikes)
+
+
+def by_unit(unit: np.ndarray, n: int) -> list[np.ndarray]:
+    """Return the rows of each of ``n`` units, in their order; ``unit`` (S,) says whose a row is."""
+    order = np.argsort(unit, kind="stable")
+    ends = np.cumsum(np.bincount(unit, minlength=n))
+    return np.split(order, ends[:-1]) if n else []
