@@ -14,6 +14,7 @@ from lfads_lightning.inference.posterior import Posterior
 from lfads_lightning.metrics import bits_per_spike
 from lfads_lightning.model.augment import WHOLE, coordinated, sample_validation
 from lfads_lightning.model.loss import compute_loss, reconstruction
+from lfads_lightning.model.observations import from_name
 from lfads_lightning.model.records import NO_DROPOUT
 from lfads_lightning.training.module import LFADSModule
 from lfads_lightning.training.watch import CopyingWatch
@@ -32,7 +33,7 @@ def test_scored_entries_alone_make_the_loss_and_its_gradient(new_model, spikes, 
     if output_dist == "poisson":
         density = torch.distributions.Poisson(output.log_rates.exp(), validate_args=False)
     else:
-        density = torch.distributions.Normal(output.log_rates, (0.5 * output.output_logvars).exp())
+        density = torch.distributions.Normal(output.log_rates, (0.5 * output.extras[0]).exp())
     expected = -(density.log_prob(spikes) * (kept == 0)).sum((1, 2)) / 0.4
     torch.testing.assert_close(recon, expected, rtol=1e-5, atol=1e-4)
     assert output.log_rates.grad[kept > 0].abs().max() < 1e-30
@@ -101,7 +102,9 @@ def judged(monkeypatch):
             return Posterior(*[None] * len(Posterior._fields))._replace(rates=rates_of(data, shown))
 
         monkeypatch.setattr(copying, "judged", infer)
-        model = SimpleNamespace(is_poisson=True, seen=SimpleNamespace(never=lambda *_: None))
+        model = SimpleNamespace(
+            noise_model=from_name("poisson"), seen=SimpleNamespace(never=lambda *_: None)
+        )
         parts = copying.parts_to_hide(counts.shape)
         run = SimpleNamespace(model=model)
         rates, gains = copying.predict_hidden(run, "a", Split(counts), parts)

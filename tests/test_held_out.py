@@ -289,7 +289,7 @@ def test_all_spikes_are_scored_where_nothing_is_held_out(counts, tmp_path):
         "valid/bits_per_spike"
     ]
     assert math.isfinite(float(row["valid/bits_per_spike"]))
-    assert trained.model.is_poisson
+    assert trained.model.noise_model.is_counts
     more = {"output_dist": "gaussian", "lfads_save_dir": str(tmp_path / "b")}
     lfads.fit(counts.astype(float), max_epochs=1, **TINY | more)
     assert "per_spike" not in (tmp_path / "b" / "metrics.csv").read_text()

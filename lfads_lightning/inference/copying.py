@@ -86,7 +86,7 @@ def predict_hidden(
         found[part] = rates[part]
         sums["hidden"].add(rates, part)
         sums["seen"].add(rates, ~part & encoded)
-    if not run.model.is_poisson:
+    if not run.model.noise_model.is_counts:
         return found, None
     seen, hidden = sums["seen"], sums["hidden"]
     return found, Gains(seen.gain(), hidden.gain(), seen.spikes, hidden.spikes)

@@ -27,7 +27,7 @@ class Posterior(NamedTuple):
     """
 
     rates: np.ndarray  # (E, T, D), mean of the output distribution
-    output_dist_params: np.ndarray  # (E, T, D) rates; Gaussian: (E, T, 2D) means, variances
+    output_dist_params: np.ndarray  # (E, T, P D), see the noise model; Poisson: rates
     factors: np.ndarray  # (E, T, F)
     gen_states: np.ndarray  # (E, T, G)
     gen_ics: np.ndarray  # (E, G), the generator's state before bin 0
@@ -60,7 +60,7 @@ class Prior(NamedTuple):
     """Trials that a model makes up, as numpy arrays."""
 
     rates: np.ndarray  # (E, T, D)
-    output_dist_params: np.ndarray  # (E, T, D or 2D)
+    output_dist_params: np.ndarray  # (E, T, P D)
     factors: np.ndarray  # (E, T, F)
     gen_states: np.ndarray  # (E, T, G)
     gen_ics: np.ndarray  # (E, G)
@@ -420,4 +420,5 @@ def _joined(parts: list[dict[str, np.ndarray | None]], model: LFADS) -> Posterio
 
 def _rates(params: np.ndarray | None, model: LFADS) -> np.ndarray:
     assert params is not None
-    return params if model.is_poisson else params[..., : params.shape[-1] // 2]
+    rates: np.ndarray = model.noise_model.mean(params)
+    return rates

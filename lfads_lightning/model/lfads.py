@@ -10,13 +10,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from lfads_lightning.config import Feedback, LFADSError, ModelConfig, OutputDist, SessionSpec
+from lfads_lightning.config import Feedback, LFADSError, ModelConfig, SessionSpec
 from lfads_lightning.model.cells import GRU, ControllerInputs, DecoderStates, Readout
-from lfads_lightning.model.distributions import (
-    AutoregressivePrior,
-    InitialConditionPrior,
-    output_dist_params,
-)
+from lfads_lightning.model.distributions import AutoregressivePrior, InitialConditionPrior
 from lfads_lightning.model.layers import (
     Affine,
     Bidirectional,
@@ -27,6 +23,7 @@ from lfads_lightning.model.layers import (
     session_layer,
 )
 from lfads_lightning.model.layout import time_major
+from lfads_lightning.model.observations import from_name
 from lfads_lightning.model.records import NO_DROPOUT, Encoding, LFADSOutput, Masks, Noise
 from lfads_lightning.model.recurrences import REFERENCE
 from lfads_lightning.model.seen import Seen
@@ -41,6 +38,7 @@ class LFADS(nn.Module):
             all.
 
     Attributes:
+        noise_model: of the data.
         seen: cuts data to what is encoded of them.
         passes: what runs the recurrences; see :mod:`lfads_lightning.model.recurrences`.
 
@@ -53,7 +51,7 @@ class LFADS(nn.Module):
         self.config, self.sessions = config, {s.name: s for s in sessions}
         self.passes, self.seen = REFERENCE, Seen(sessions)
         self.ext_input_dim = sessions[0].ext_input_dim
-        self.is_poisson = config.output_dist is OutputDist.poisson
+        self.noise_model = from_name(config.output_dist)
         self.feeds_rates = config.feedback_factors_or_rates is Feedback.rates
         if config.do_feed_factors_to_controller and config.co_dim and self.feeds_rates:
             if len(sessions) > 1:
@@ -77,16 +75,21 @@ class LFADS(nn.Module):
         self.encoder_input_dim = factors if reads_in else first.held_in_dim
         if not cfg.inject_ext_input_to_gen:
             self.encoder_input_dim += self.ext_input_dim
-        identity = single and self.is_poisson and first.data_dim == factors
+        noise = self.noise_model
+        identity = single and noise.has_identity_readout and first.data_dim == factors
         self.readout = nn.ModuleDict(
             {} if identity else {session_key(s.name): Affine(factors, s.data_dim) for s in specs}
         )
-        self.readout_logvar = nn.ModuleDict()
-        if not self.is_poisson:
-            for s in specs:
-                logvar = self.readout_logvar[session_key(s.name)] = Affine(factors, s.data_dim)
-                nn.init.zeros_(logvar.weight)
-                nn.init.ones_(logvar.bias)
+        for extra in noise.extras:
+            made = {
+                session_key(s.name): noise.new_readout(extra, factors, s.data_dim) for s in specs
+            }
+            self.add_module(f"readout_{extra}", nn.ModuleDict(made))
+
+    @property
+    def extra_readouts(self) -> dict[str, nn.ModuleDict]:
+        """What the noise model has beside the rate's read-out, by name: a layer per session."""
+        return {extra: getattr(self, f"readout_{extra}") for extra in self.noise_model.extras}
 
     def _build_encoders(self) -> None:
         cfg, width = self.config, self.encoder_input_dim
@@ -277,9 +280,9 @@ class LFADS(nn.Module):
         else:
             given = (controller, noise.co, ext, masks.generator)
             states = self.seen.foresee(self._run, self.co_prior, gen_ics, *given)
-        log_rates, logvars = self.read_out(states.factors, session)
-        clip = self.config._clip_value
-        return LFADSOutput(gen_ics, states, log_rates, logvars, encoding, clip)
+        log_rates, extras = self.read_out(states.factors, session)
+        how = (self.noise_model, self.config._clip_value)
+        return LFADSOutput(gen_ics, states, log_rates, extras, encoding, *how)
 
     def _run(
         self,
@@ -328,7 +331,7 @@ class LFADS(nn.Module):
         return Readout(
             None if layer is None else layer.weight,
             None if layer is None else layer.bias,
-            exponential=self.is_poisson,
+            noise_model=self.noise_model,
             clip=self.config._clip_value,
         )
 
@@ -341,12 +344,11 @@ class LFADS(nn.Module):
         norm = self.factor_weight.square().sum(0).clamp(min=1e-12).sqrt()
         return self.factor_weight / norm
 
-    def read_out(self, factors: Tensor, session: str) -> tuple[Tensor, Tensor | None]:
-        """Map factors (B, T, F) to log-rates (Gaussian: means) and log-variances (B, T, D)."""
-        log_rates = self._readout_map(session).log_rates(factors)
-        if self.is_poisson:
-            return log_rates, None
-        return log_rates, self.readout_logvar[session_key(session)](factors)
+    def read_out(self, factors: Tensor, session: str) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Map factors (B, T, F) to log-rates (of real values: means), and the model's extras."""
+        layers = self.extra_readouts.values()
+        extras = tuple(layer[session_key(session)](factors) for layer in layers)
+        return self._readout_map(session).log_rates(factors), extras
 
     def generate(
         self,
@@ -366,7 +368,7 @@ class LFADS(nn.Module):
             n_bins: T.
 
         Returns:
-            Start states (B, G), decoder states, output parameters (B, T, D or 2D).
+            Start states (B, G), decoder states, output parameters (B, T, P D).
         """
         inputs = [part for part in (u, ext_input) if part is not None]
         gen_ics = self.gen_ic.expand(1, -1) if z is None else self.start_state(z)
@@ -375,5 +377,5 @@ class LFADS(nn.Module):
         joint = torch.cat(inputs, dim=2) if inputs else None
         states = self._run(gen_ics, None, n_bins, joint, None)
         clip = self.config._clip_value
-        params = output_dist_params(*self.read_out(states.factors, session), clip)
+        params = self.noise_model.params(*self.read_out(states.factors, session), clip)
         return gen_ics, states, params

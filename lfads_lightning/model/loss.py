@@ -89,18 +89,9 @@ def reconstruction(model: LFADS, output: LFADSOutput, data: Tensor, view: View =
     if view.also is not None:
         others = reconstruction(model, output, data, view.also)
         return reconstruction(model, output, data, view._replace(also=None)) + others
-    log_rates, scored = output.log_rates, view.scored
-    if output.output_logvars is None:
-        if scored is not None:
-            # no spike at a rate of exp(-clip) costs nothing, and has no gradient
-            log_rates = torch.where(scored, log_rates, -output.clip)
-            data = data * scored
-        return view.weight * model.passes.poisson_nll(log_rates, data, output.clip)
-    data, logvars = data.to(log_rates.dtype), output.output_logvars.clamp(-output.clip)
-    density = gaussian_log_density(data, log_rates, logvars)
-    if scored is not None:
-        density = density * scored
-    return -view.weight * density.sum((1, 2))
+    weight = None if view.scored is None else view.scored.to(output.log_rates.dtype)
+    nll = model.passes.nll(model.noise_model)
+    return view.weight * nll(output.log_rates, output.extras, data, output.clip, weight)
 
 
 def initial_condition_kl(model: LFADS, output: LFADSOutput, like: Tensor) -> Tensor:

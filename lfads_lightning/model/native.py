@@ -22,7 +22,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lfads_lightning.model import distributions
 from lfads_lightning.model.fused import (
     DecoderSizes,
     FusedPasses,
@@ -31,6 +30,7 @@ from lfads_lightning.model.fused import (
     by_bin,
     spend,
 )
+from lfads_lightning.model.observations import poisson
 from lfads_lightning.private import NotPrivate, others_may_write, private_folder
 
 SOURCE = Path(__file__).with_name("native.cpp")
@@ -267,10 +267,16 @@ class _PoissonNLL(torch.autograd.Function):
         return d.mul_(d_nll[:, None]), None, None
 
 
-def poisson_nll(log_rates: Tensor, counts: Tensor, clip: float) -> Tensor:
-    """Sum over bins and channels; :func:`lfads_lightning.model.distributions.poisson_nll`."""
-    if not _covers(log_rates):
-        return distributions.poisson_nll(log_rates, counts, clip)
+def poisson_nll(
+    log_rates: Tensor,
+    extras: tuple[Tensor, ...],
+    counts: Tensor,
+    clip: float,
+    weight: Tensor | None = None,
+) -> Tensor:
+    """:meth:`lfads_lightning.model.observations.poisson.Poisson.nll`, in one pass over them."""
+    if not _covers(log_rates) or weight is not None:
+        return poisson.NOISE_MODEL.nll(log_rates, extras, counts, clip, weight)
     if counts.dtype != torch.uint8:
         counts = counts.to(log_rates.dtype)
     return _PoissonNLL.apply(by_bin(log_rates), by_bin(counts), clip)

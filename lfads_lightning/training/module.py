@@ -379,7 +379,7 @@ def restrict_training(model: LFADS, config: Config) -> None:
     optim, name = config.optim, ""
     if optim.do_train_io_only:
         name = "do_train_io_only"
-        kept: list[torch.nn.Module] = [model.readin, model.readout, model.readout_logvar]
+        kept: list[torch.nn.Module] = [model.readin, model.readout, *model.extra_readouts.values()]
     elif optim.do_train_encoder_only:
         name = "do_train_encoder_only"
         kept = [model.ic_encoder, model.ic_mean, model.ic_logvar]

@@ -30,7 +30,7 @@ def nulls(sessions: Sequence[Session], model: LFADS) -> dict[str, Null]:
     """
     splits = {s.name: s.valid.data for s in sessions if s.valid is not None}
     n_trials, found = sum(map(len, splits.values())), {}
-    if not n_trials or not model.is_poisson:
+    if not n_trials or not model.noise_model.is_counts:
         return {}
     for name in (BPS, CO_BPS, FP_BPS):
         log_likelihood = spikes = 0.0
@@ -71,7 +71,7 @@ def log_likelihoods(
     """Return the mean log-likelihood over trials of the entries that each of ``names`` scores.
 
     Args:
-        model: Poisson.
+        model: of counts, whatever their noise: bits per spike are by the Poisson likelihood.
         output: its pass over the batch.
         data: (B, T, D).
         session: of the data.
