@@ -1,17 +1,22 @@
 """Noise models: what each must say of itself, and the negative binomial by other ways."""
 
+import json
+
+import h5py
 import numpy as np
 import pytest
 import torch
 from conftest import TINY
 
 import lfads_lightning as lfads
-from lfads_lightning.config import LFADSError, OutputDist
+from lfads_lightning.config import Kind, LFADSError, OutputDist
+from lfads_lightning.data.session_files import write_session
 from lfads_lightning.inference.trained import load
 from lfads_lightning.model.observations import from_name
 from lfads_lightning.model.observations.negative_binomial import START, log_likelihood
 from lfads_lightning.model.recurrences import REFERENCE
 from lfads_lightning.params import check, from_flat
+from lfads_lightning.runs import run_kind
 
 D = 5
 A = (0.05, 0.4, 1.0, 2.0, 4.0)
@@ -105,7 +110,7 @@ def overdispersed(n_trials=200, n_bins=20, seed=0):
 def run(tmp_path_factory):
     """A run of all neurons seen, on counts that are the same noise in every bin."""
     folder = tmp_path_factory.mktemp("nb") / "run"
-    settings = TINY | {"co_dim": 0, "max_epochs": 60, "report": False}
+    settings = TINY | {"co_dim": 0, "batch_size": 50, "max_epochs": 150}
     return lfads.fit(
         overdispersed(), output_dist="negative_binomial", lfads_save_dir=str(folder), **settings
     )
@@ -154,27 +159,46 @@ def test_parameters_of_counts_apply(tmp_path):
         )
 
 
-def test_every_kind_and_the_report_know_it(tmp_path):
+def test_every_kind_and_the_report_know_it(tmp_path, reports):
     """Held-out neurons, forward bins, several sessions, a controller; both recurrences."""
-    counts = {"a": overdispersed(24), "b": overdispersed(24, seed=1)[..., :4]}
+    for name, d in (("a", D), ("b", 4)):
+        counts = overdispersed(30, seed=d)[..., :d]
+        write_session(tmp_path / f"nb_{name}.h5", train_data=counts[:20], valid_data=counts[20:])
     given = TINY | {
+        "data_dir": str(tmp_path),
+        "data_filename_stem": "nb",
         "output_dist": "negative_binomial",
         "held_out_neurons": 0.4,
         "forward_steps": 2,
         "coordinated_dropout_rate": 0.3,
         "sample_validation_rate": 0.1,
         "temporal_spike_jitter_width": 1,
-        "max_epochs": 3,
-        "report": True,
+        "num_posterior_samples": 3,
+        "max_epochs": 2,
     }
-    folders = [tmp_path / name for name in ("auto", "reference")]
     weights = []
-    for folder in folders:
-        trained = lfads.fit(
-            counts, **given | {"lfads_save_dir": str(folder), "recurrence": folder.name}
-        )
-        weights.append(trained.model.state_dict())
-        assert {"valid/co_bps", "valid/fp_bps"} <= trained.scores.keys()
+    for recurrence, report in (("auto", True), ("reference", False)):
+        folder = tmp_path / recurrence
+        folder.mkdir()
+        run_kind(from_flat(given | {"recurrence": recurrence, "report": report}), folder)
+        weights.append(load(folder).model.state_dict())
     for name, value in weights[0].items():
         torch.testing.assert_close(value, weights[1][name], rtol=1e-3, atol=1e-4)
-    assert (folders[0] / "report.html").is_file()
+    folder = tmp_path / "auto"
+    scores = json.loads((folder / "scores.json").read_text())
+    assert {"valid/co_bps", "valid/fp_bps", "valid/hidden_bits_per_spike"} <= scores.keys()
+    page = (folder / "report.html").read_text()
+    assert "mean rate" in page
+    for kind in Kind:
+        if kind is not Kind.train:
+            run_kind(from_flat(given | {"kind": kind.name}), folder)
+    for kind in ("posterior_sample_and_average", "posterior_push_mean"):
+        with h5py.File(folder / f"model_runs_a_valid_{kind}.h5") as file:
+            dataset = file["output_dist_params"]
+            assert dataset.shape == (10, 20, 2 * D)
+            assert "then dispersions" in dataset.attrs["units"]
+            assert "to_hz" not in dataset.attrs
+    with h5py.File(folder / "model_runs_prior_sample.h5") as file:
+        assert file["output_dist_params"].shape[1:] == (20, 2 * D)
+    with h5py.File(folder / "model_params.h5") as file:
+        assert file["LFADS_glm_fac_2_log_dispersions_b_b:0"].shape == (1, 4)

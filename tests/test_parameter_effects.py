@@ -34,7 +34,9 @@ from lfads_lightning.model import native
 from lfads_lightning.model.alignment import align
 from lfads_lightning.model.lfads import LFADS
 from lfads_lightning.model.loss import compute_loss
+from lfads_lightning.model.records import NO_DROPOUT
 from lfads_lightning.model.recurrences import NATIVE, REFERENCE
+from lfads_lightning.model.visibility import WHOLE
 from lfads_lightning.params import check, documented_names, dotted_names, from_flat, read_config
 from lfads_lightning.report import tensorboard
 from lfads_lightning.runs import run_kind
@@ -216,7 +218,8 @@ def test_co_dim_is_the_number_of_inferred_inputs_and_0_leaves_the_generator_alon
 @effect_of("keep_prob")
 def test_keep_prob_is_the_share_of_values_kept_in_training_only(new_model, train, monkeypatch):
     for keep_prob in (0.5, 0.9):
-        masks = new_model(keep_prob=keep_prob).draw_masks(40, 50, "a")
+        model = new_model(keep_prob=keep_prob)
+        masks = model.draw_data_mask(40, 50, "a"), *model.draw_masks(40, 50)
         for mask in (m for m in masks if m is not None):
             kept = (mask > 0).float().mean().item()
             tolerance = 6 * np.sqrt(keep_prob * (1 - keep_prob) / mask.numel())
@@ -227,12 +230,12 @@ def test_keep_prob_is_the_share_of_values_kept_in_training_only(new_model, train
     for name in seen:
         spy(monkeypatch, LFADSModule, f"{name}_step", lambda *_, name=name: part.append(name))
 
-    def note(model, *args, masks=None, **kwargs):
-        seen[part[-1]].append(masks is not None and masks.data is not None)
+    def note(model, data, session, ext, noise, masks=NO_DROPOUT, visibility=WHOLE):
+        seen[part[-1]].append((masks.generator is not None, visibility.shown is not None))
 
     spy(monkeypatch, LFADS, "forward", note)
     train(keep_prob=0.5, max_epochs=1)
-    assert seen == {"training": [True], "validation": [False]}
+    assert seen == {"training": [(True, True)], "validation": [(False, False)]}
 
 
 @effect_of("cell_clip_value")

@@ -25,7 +25,7 @@ from lfads_lightning.evaluation.table import (
 from lfads_lightning.inference.copying import MOST_TRIALS, Gains, parts_to_hide, predict_hidden
 from lfads_lightning.inference.posterior import Posterior, judged, push_mean
 from lfads_lightning.inference.trained import Trained
-from lfads_lightning.model.seen import held_in
+from lfads_lightning.model.visibility import held_in
 
 MOST_FITTED = 2**22  # entries of the training trials that methods and read-outs learn from
 MOST_TRIALS_FITTED = 1000  # the same, trials

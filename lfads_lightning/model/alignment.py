@@ -7,7 +7,7 @@ from torch import Tensor
 
 from lfads_lightning.model.layers import session_layer
 from lfads_lightning.model.lfads import LFADS
-from lfads_lightning.model.seen import held_in
+from lfads_lightning.model.visibility import held_in
 
 
 @torch.no_grad()

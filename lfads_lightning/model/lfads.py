@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from lfads_lightning.config import Feedback, LFADSError, ModelConfig, SessionSpec
 from lfads_lightning.model.cells import GRU, ControllerInputs, DecoderStates, Readout
 from lfads_lightning.model.distributions import AutoregressivePrior, InitialConditionPrior
+from lfads_lightning.model.forecast import foresee
 from lfads_lightning.model.layers import (
     Affine,
     Bidirectional,
@@ -26,7 +27,7 @@ from lfads_lightning.model.layout import time_major
 from lfads_lightning.model.observations import from_name
 from lfads_lightning.model.records import NO_DROPOUT, Encoding, LFADSOutput, Masks, Noise
 from lfads_lightning.model.recurrences import REFERENCE
-from lfads_lightning.model.seen import Seen
+from lfads_lightning.model.visibility import WHOLE, Encoded, Visibility
 
 
 class LFADS(nn.Module):
@@ -39,7 +40,7 @@ class LFADS(nn.Module):
 
     Attributes:
         noise_model: of the data.
-        seen: cuts data to what is encoded of them.
+        encoded: cuts data to what is encoded of them.
         passes: what runs the recurrences; see :mod:`lfads_lightning.model.recurrences`.
 
     Raises:
@@ -49,7 +50,7 @@ class LFADS(nn.Module):
     def __init__(self, config: ModelConfig, sessions: Sequence[SessionSpec]) -> None:
         super().__init__()
         self.config, self.sessions = config, {s.name: s for s in sessions}
-        self.passes, self.seen = REFERENCE, Seen(sessions)
+        self.passes, self.encoded = REFERENCE, Encoded(sessions)
         self.ext_input_dim = sessions[0].ext_input_dim
         self.noise_model = from_name(config.output_dist)
         self.feeds_rates = config.feedback_factors_or_rates is Feedback.rates
@@ -162,20 +163,24 @@ class LFADS(nn.Module):
             torch.randn(n_trials, n_bins, cfg.co_dim, **at),  # type: ignore[call-overload]
         )
 
+    def draw_data_mask(
+        self, n_trials: int, n_bins: int, session: str, generator: torch.Generator | None = None
+    ) -> Tensor | None:
+        """Draw the dropout mask of the data (B, T, D); None where there is no dropout."""
+        if self.config.keep_prob == 1:
+            return None
+        shape = (n_trials, n_bins, self.sessions[session].data_dim)
+        return dropout_mask(shape, self.config.keep_prob, self.factor_weight, generator)
+
     def draw_masks(
-        self,
-        n_trials: int,
-        n_bins: int,
-        session: str,
-        generator: torch.Generator | None = None,
+        self, n_trials: int, n_bins: int, generator: torch.Generator | None = None
     ) -> Masks:
-        """Draw the dropout masks of one training pass, from ``generator`` or torch's global one."""
+        """Draw the other masks of one training pass, from ``generator`` or torch's global one."""
         cfg = self.config
         if cfg.keep_prob == 1:
             return NO_DROPOUT
         encodings = (1 if cfg.do_causal_controller else 2) * cfg.ci_enc_dim if cfg.co_dim else 0
         shapes = {
-            "data": (n_trials, n_bins, self.sessions[session].data_dim),
             "ext_input": (n_trials, n_bins, self.ext_input_dim),
             "ic_encoding": (n_trials, 2 * cfg.ic_enc_dim if cfg.ic_dim else 0),
             "con_input": (n_trials, n_bins, encodings),
@@ -192,6 +197,7 @@ class LFADS(nn.Module):
         ext_input: Tensor | None = None,
         noise: Noise | None = None,
         masks: Masks = NO_DROPOUT,
+        visibility: Visibility = WHOLE,
         *,
         use_means: bool = False,
     ) -> LFADSOutput:
@@ -203,11 +209,12 @@ class LFADS(nn.Module):
             ext_input: (B, T, I) where the model has external inputs.
             noise: standard normals; drawn when None.
             masks: dropout; none by default.
+            visibility: what the encoders are shown of the data; all by default.
             use_means: drive the generator with posterior means (posterior_push_mean).
         """
         if noise is None:
             noise = self.draw_noise(data.shape[0], data.shape[1])
-        encoding = self.encode(data, session, ext_input, masks)
+        encoding = self.encode(data, session, ext_input, masks, visibility)
         return self.decode(encoding, data.shape[1], session, noise, masks, use_means=use_means)
 
     def encode(
@@ -216,18 +223,20 @@ class LFADS(nn.Module):
         session: str,
         ext_input: Tensor | None = None,
         masks: Masks = NO_DROPOUT,
+        visibility: Visibility = WHOLE,
     ) -> Encoding:
         """Run read-in and encoders; arguments as in :meth:`forward`."""
         cfg = self.config
         x = time_major(data).to(self.factor_weight.dtype)
-        x = self.seen.part(masked(x, masks.data), session)  # (B, T, D) -> the bins, channels seen
+        # (B, T, D) -> the bins and channels that are encoded
+        x = self.encoded.part(masked(x, visibility.shown), session)
         if self.readin:
             x = self.readin[session_key(session)](x)  # (B, T, D) -> (B, T, F)
         ext = None
         if self.ext_input_dim > 0 and ext_input is not None:
             ext = masked(time_major(ext_input).to(x.dtype), masks.ext_input)
             if not cfg.inject_ext_input_to_gen:
-                x = time_major(torch.cat([x, self.seen.bins(ext)], dim=2))
+                x = time_major(torch.cat([x, self.encoded.bins(ext)], dim=2))
         ic_mean = ic_logvar = ic_fwd = ic_rev = con_input = ci_fwd = ci_rev = None
         if cfg.ic_dim > 0:
             window = x[:, : cfg.num_steps_for_gen_ic]
@@ -239,7 +248,7 @@ class LFADS(nn.Module):
         if cfg.co_dim > 0:
             ci_fwd, ci_rev, _ = self.ci_encoder(x, self.passes)
             con_input = lagged(ci_fwd, ci_rev, cfg.controller_input_lag)
-            con_input = masked(con_input, self.seen.bins(masks.con_input))
+            con_input = masked(con_input, self.encoded.bins(masks.con_input))
         return Encoding(ic_mean, ic_logvar, con_input, ext, ic_fwd, ic_rev, ci_fwd, ci_rev)
 
     def decode(
@@ -275,11 +284,11 @@ class LFADS(nn.Module):
             gen_ics = self.start_state(z)
         ext = ext if ext is None or samples == 1 else ext.repeat(samples, 1, 1)
         controller = self._controller_inputs(encoding, session, noise, masks, use_means)
-        if controller is None or self.seen.forward_steps == 0:
+        if controller is None or self.encoded.forward_steps == 0:
             states = self._run(gen_ics, controller, n_bins, ext, masks.generator)
         else:
-            given = (controller, noise.co, ext, masks.generator)
-            states = self.seen.foresee(self._run, self.co_prior, gen_ics, *given)
+            given = (controller, noise.co, ext, masks.generator, self.encoded.forward_steps)
+            states = foresee(self._run, self.co_prior, gen_ics, *given)
         log_rates, extras = self.read_out(states.factors, session)
         how = (self.noise_model, self.config._clip_value)
         return LFADSOutput(gen_ics, states, log_rates, extras, encoding, *how)
@@ -319,10 +328,10 @@ class LFADS(nn.Module):
             encodings=encoding.con_input,
             posterior_weight=torch.cat([self.co_mean.weight, self.co_logvar.weight], dim=1),
             posterior_bias=torch.cat([self.co_mean.bias, self.co_logvar.bias]),
-            noise=self.seen.bins(noise.co),
+            noise=self.encoded.bins(noise.co),
             drive_with_means=use_means,
             do_feed=self.config.do_feed_factors_to_controller,
-            feedback_mask=self.seen.bins(masks.feedback),
+            feedback_mask=self.encoded.bins(masks.feedback),
             feedback_rates=self._readout_map(session) if self.feeds_rates else None,
         )
 

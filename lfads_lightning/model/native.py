@@ -248,14 +248,16 @@ class _PoissonNLL(torch.autograd.Function):
     """Negative log-likelihood of counts per trial, with its gradient, in one pass over them."""
 
     @staticmethod
-    def forward(ctx: Any, log_rates: Tensor, counts: Tensor, clip: float) -> Tensor:
+    def forward(
+        ctx: Any, log_rates: Tensor, counts: Tensor, weight: Tensor | None, clip: float
+    ) -> Tensor:
         n_bins, n_trials, n_channels = log_rates.shape
         nll = log_rates.new_empty(n_trials, dtype=torch.float64)
         d = torch.empty_like(log_rates)
         library().lfads_poisson(
             *(n_bins, n_trials, n_channels, ctypes.c_float(clip), _threads(n_trials)),
             *(_pointer(log_rates), _pointer(counts), int(counts.dtype == torch.uint8)),
-            *(_pointer(nll), _pointer(d)),
+            *map(_pointer, (weight, nll, d)),
         )
         ctx.spent, ctx.d = False, d
         return nll.to(log_rates.dtype)
@@ -264,7 +266,7 @@ class _PoissonNLL(torch.autograd.Function):
     def backward(ctx: Any, d_nll: Tensor) -> tuple[Tensor | None, ...]:
         spend(ctx)
         d, ctx.d = ctx.d, None
-        return d.mul_(d_nll[:, None]), None, None
+        return d.mul_(d_nll[:, None]), None, None, None
 
 
 def poisson_nll(
@@ -275,8 +277,9 @@ def poisson_nll(
     weight: Tensor | None = None,
 ) -> Tensor:
     """:meth:`lfads_lightning.model.observations.poisson.Poisson.nll`, in one pass over them."""
-    if not _covers(log_rates) or weight is not None:
+    if not _covers(log_rates):
         return poisson.NOISE_MODEL.nll(log_rates, extras, counts, clip, weight)
     if counts.dtype != torch.uint8:
         counts = counts.to(log_rates.dtype)
-    return _PoissonNLL.apply(by_bin(log_rates), by_bin(counts), clip)
+    by_bins = (None if x is None else by_bin(x) for x in (log_rates, counts, weight))
+    return _PoissonNLL.apply(*by_bins, clip)

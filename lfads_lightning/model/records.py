@@ -16,9 +16,11 @@ class Noise(NamedTuple):
 
 
 class Masks(NamedTuple):
-    """Dropout masks of one forward pass; None for no dropout, or no such site in the model."""
+    """Dropout masks of one forward pass; None for no dropout, or no such site in the model.
 
-    data: Tensor | None = None  # (B, T, D)
+    That of the data is in what the encoders are shown, :class:`Visibility`.
+    """
+
     ext_input: Tensor | None = None  # (B, T, I)
     ic_encoding: Tensor | None = None  # (B, 2E)
     con_input: Tensor | None = None  # (B, T, C or 2C)

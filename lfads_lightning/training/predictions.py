@@ -56,10 +56,10 @@ def scored(model: LFADS, session: str, n_bins: int) -> dict[str, Tensor]:
     the others; fp-bps: all neurons in the forward bins.
     """
     whole = torch.ones(n_bins, model.sessions[session].data_dim, dtype=torch.bool)
-    never = model.seen.never(session, n_bins)
+    never = model.encoded.unseen(session, n_bins)
     if never is None:
         return {BPS: whole}
-    first = n_bins - model.seen.forward_steps
+    first = n_bins - model.encoded.forward_steps
     forward = (torch.arange(n_bins) >= first)[:, None].expand_as(never)
     masks = {BPS: whole, CO_BPS: never & ~forward, FP_BPS: forward}
     return {name: mask for name, mask in masks.items() if mask.any()}
