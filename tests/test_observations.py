@@ -149,7 +149,7 @@ def test_a_checkpoint_gives_the_same_and_has_the_dispersions(run):
 def test_parameters_of_counts_apply(tmp_path):
     settings = {"output_dist": "negative_binomial", "temporal_spike_jitter_width": 2}
     assert check(from_flat(settings | {"do_log_readout_bias": True})) == []
-    with pytest.raises(LFADSError, match="counts are whole numbers"):
+    with pytest.raises(LFADSError, match="expected whole counts"):
         lfads.fit(
             overdispersed(8) + 0.5,
             output_dist="negative_binomial",

@@ -193,7 +193,7 @@ TO_GAUSSIAN = "set model.output_dist=gaussian"
         (
             {"train_data": changed(COUNTS, (1, 2, 3), 0.5)},
             POISSON,
-            ["train_data[1, 2, 3] is 0.5; counts are whole numbers", TO_GAUSSIAN],
+            ["train_data[1, 2, 3] is 0.5; expected whole counts", TO_GAUSSIAN],
         ),
         (
             {"train_data": changed(COUNTS, (1, 2, 3), 2**32)},

@@ -125,7 +125,7 @@ def to_counts(where: str, array: np.ndarray) -> np.ndarray:
         (lambda x: x > MAX_COUNT, f"counts go up to {MAX_COUNT}; {gaussian}"),
         (
             lambda x: x != np.floor(x),
-            f"counts are whole numbers; {gaussian}, counts with rounding errors are mended by "
+            f"expected whole counts; {gaussian}, counts with rounding errors are mended by "
             "numpy.rint",
         ),
     )
