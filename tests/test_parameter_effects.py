@@ -1387,14 +1387,14 @@ def views(monkeypatch):
 @pytest.mark.parametrize("rate", [0.25, 0.7])
 def test_coordinated_dropout_rate_hides_what_it_scores_in_training_only(train, views, rate):
     train(coordinated_dropout_rate=rate, max_epochs=20)
-    assert all(view == (None, None, 1.0, None) for view in views["validation"])
-    scored = torch.stack([view.scored for view in views["training"]])
+    assert all(view == WHOLE for view in views["validation"])
+    scored = torch.stack([view.weight > 0 for view in views["training"]])
     shown = torch.stack([view.shown for view in views["training"]])
     assert torch.equal(scored, shown == 0)  # each entry is shown or scored, never both
     assert shown[~scored].unique().tolist() == pytest.approx([1 / (1 - rate)])
     assert scored.float().mean().item() == pytest.approx(rate, abs=0.03)
     assert len(scored.flatten(1).unique(dim=0)) == len(scored)  # another mask for each update
-    assert {view.weight for view in views["training"]} == {1 / rate}
+    assert {view.scale for view in views["training"]} == {1 / rate}
 
 
 @effect_of("sample_validation_rate")
@@ -1406,7 +1406,7 @@ def test_sample_validation_rate_keeps_entries_from_encoders_and_loss(train, coun
     hidden = np.unpackbits(bits, axis=2, count=D).astype(bool)
     assert hidden.mean() == pytest.approx(0.3, abs=0.07)
     seen = views["training"][0]
-    assert (seen.scored == (seen.shown > 0)).all()
+    assert ((seen.weight > 0) == (seen.shown > 0)).all()
     other = np.where(hidden, counts + 3, counts)
     changed_there = train({"a": other}, **settings)
     # the last weights: the best epoch is chosen by the validation trials, which changed too
@@ -1425,7 +1425,7 @@ def test_sample_validation_seed_chooses_the_entries_and_the_seed_does_not(train,
     for mask_seed, seed in ((0, 0), (0, 1), (1, 0)):
         views["validation"].clear()
         train(sample_validation_rate=0.3, sample_validation_seed=mask_seed, seed=seed, max_epochs=1)
-        scored[mask_seed, seed] = views["validation"][0].scored
+        scored[mask_seed, seed] = views["validation"][0].weight
     assert torch.equal(scored[0, 0], scored[0, 1])
     assert not torch.equal(scored[0, 0], scored[1, 0])
 
