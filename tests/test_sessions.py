@@ -258,7 +258,7 @@ TO_GAUSSIAN = "set model.output_dist=gaussian"
         (
             {},
             {**POISSON, "output_dist": "poison"},
-            ["output_dist is 'poison'; expected poisson or"],
+            ["output_dist is 'poison'; expected one of poisson"],
         ),
     ],
 )
