@@ -65,10 +65,25 @@ class Kind(Enum):
 
 
 class OutputDist(Enum):
-    """Distribution of the data given the factors."""
+    """Noise model: the distribution of the data, given the factors.
 
-    poisson = "poisson"
-    gaussian = "gaussian"
+    Each is a line here and a file of the same name in ``model/observations/``, which says all else
+    of it. What kind of data it takes stands here, for those who ask before torch is there.
+    """
+
+    poisson = "poisson", "counts"
+    gaussian = "gaussian", "real values"
+    negative_binomial = "negative_binomial", "counts"
+
+    @property
+    def is_counts(self) -> bool:
+        """Data are counts per bin."""
+        return self.value[1] == "counts"
+
+    @classmethod
+    def names(cls) -> list[str]:
+        """Return all names."""
+        return list(cls.__members__)
 
 
 class Feedback(Enum):
@@ -165,7 +180,7 @@ class DataConfig:
     )
     ext_input_dim: int = _p(0, "External inputs per bin; 0 ignores those in the files.", ge=0)
     temporal_spike_jitter_width: int = _p(
-        0, "Bins: each training spike moves by a uniform draw from [-w, w-1] (Poisson only).", ge=0
+        0, "Bins: each training spike moves by a uniform draw from [-w, w-1] (counts only).", ge=0
     )
     coordinated_dropout_rate: float = _p(
         0.0,
@@ -213,7 +228,11 @@ class DataConfig:
 class ModelConfig:
     """The network: sizes, switches, priors, initial weights."""
 
-    output_dist: OutputDist = _p(OutputDist.poisson, "Counts (poisson) or real values (gaussian).")
+    output_dist: OutputDist = _p(
+        OutputDist.poisson,
+        "Noise model: of counts (poisson; negative_binomial, which scatter more), or of real "
+        "values (gaussian).",
+    )
     ic_dim: int = _p(64, "Initial-condition code; 0: one learned start state, no KL.", ge=0)
     factors_dim: int = _p(50, "Factors.", ge=1)
     ic_enc_dim: int = _p(128, "Initial-condition encoder units per direction.", ge=1)

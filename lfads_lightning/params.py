@@ -282,7 +282,7 @@ def check(config: Config) -> list[str]:
     """
     from_dict(to_dict(config))  # types and bounds once more: the fields are assignable
     model, loss, optim, data = config.model, config.loss, config.optim, config.data
-    poisson = model.output_dist.name == "poisson"
+    noise = model.output_dist
     searches = config.search.algorithm.name != "none"
     errors = _named(
         (
@@ -301,9 +301,9 @@ def check(config: Config) -> list[str]:
             "encoder to train",
         ),
         (
-            data.temporal_spike_jitter_width > 0 and not poisson,
+            data.temporal_spike_jitter_width > 0 and not noise.is_counts,
             f"data.temporal_spike_jitter_width={data.temporal_spike_jitter_width} moves spikes, "
-            "but model.output_dist is gaussian; set it to 0",
+            f"but model.output_dist is {noise.name}, of real values; set it to 0",
         ),
         (
             config.trainer.criterion.name == "sample_recon_smoothed"
@@ -348,8 +348,8 @@ def check(config: Config) -> list[str]:
             "inferred inputs is set by prior_ar_atau and prior_ar_nvar",
         ),
         (
-            model.do_log_readout_bias and not poisson,
-            "model.do_log_readout_bias=true has no effect with model.output_dist=gaussian",
+            model.do_log_readout_bias and not noise.is_counts,
+            f"model.do_log_readout_bias=true has no effect with model.output_dist={noise.name}",
         ),
         (
             loss.co_mean_corr_scale > 0 and model.co_dim < 2,

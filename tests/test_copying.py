@@ -12,9 +12,9 @@ from lfads_lightning.data.sessions import Session, Split, sessions_from_arrays
 from lfads_lightning.inference import copying
 from lfads_lightning.inference.posterior import Posterior
 from lfads_lightning.metrics import bits_per_spike
-from lfads_lightning.model.augment import WHOLE, coordinated, sample_validation
 from lfads_lightning.model.loss import compute_loss, reconstruction
-from lfads_lightning.model.records import NO_DROPOUT
+from lfads_lightning.model.observations import from_name
+from lfads_lightning.model.visibility import coordinated, sample_validation
 from lfads_lightning.training.module import LFADSModule
 from lfads_lightning.training.watch import CopyingWatch
 
@@ -24,7 +24,7 @@ def test_scored_entries_alone_make_the_loss_and_its_gradient(new_model, spikes, 
     """Against the sum over entries, written out."""
     model = new_model(output_dist=output_dist)
     kept = (torch.rand(spikes.shape, generator=torch.Generator().manual_seed(0)) < 0.6) / 0.6
-    view = coordinated(WHOLE, kept, 0.4)
+    view = coordinated(kept, 0.4)
     output = model(spikes, "a", None)
     output.log_rates.retain_grad()
     recon = reconstruction(model, output, spikes, view)
@@ -32,7 +32,7 @@ def test_scored_entries_alone_make_the_loss_and_its_gradient(new_model, spikes, 
     if output_dist == "poisson":
         density = torch.distributions.Poisson(output.log_rates.exp(), validate_args=False)
     else:
-        density = torch.distributions.Normal(output.log_rates, (0.5 * output.output_logvars).exp())
+        density = torch.distributions.Normal(output.log_rates, (0.5 * output.extras[0]).exp())
     expected = -(density.log_prob(spikes) * (kept == 0)).sum((1, 2)) / 0.4
     torch.testing.assert_close(recon, expected, rtol=1e-5, atol=1e-4)
     assert output.log_rates.grad[kept > 0].abs().max() < 1e-30
@@ -49,8 +49,8 @@ def test_parts_of_a_trial_are_weighed_up_to_it(new_model, spikes):
         never = torch.rand(spikes.shape, generator=rng) < 0.25
         view, only_never = sample_validation(never, 0.25, model.factor_weight)
         kept = (torch.rand(spikes.shape, generator=rng) < 0.5) / 0.5
-        view = coordinated(view, kept, 0.5)
-        assert not (view.scored & never).any()
+        view = view.also(coordinated(kept, 0.5))
+        assert (view.weight[never] == 0).all()
         assert (view.shown[never] == 0).all()
         costs.append(reconstruction(model, output, spikes, view).detach())
         never_costs.append(reconstruction(model, output, spikes, only_never).detach())
@@ -62,14 +62,14 @@ def test_no_entry_reaches_its_own_score(new_model, spikes):
     """What copying is: here the value of a scored entry has no way into the rates."""
     model = new_model(keep_prob=1.0)
     kept = (torch.rand(spikes.shape, generator=torch.Generator().manual_seed(0)) < 0.5) / 0.5
-    view = coordinated(WHOLE, kept, 0.5)
+    view = coordinated(kept, 0.5)
     data = spikes.float().requires_grad_()
     noise = model.draw_noise(*spikes.shape[:2], torch.Generator().manual_seed(1))
-    output = model(data, "a", None, noise, NO_DROPOUT._replace(data=view.shown))
+    output = model(data, "a", None, noise, visibility=view)
     loss = compute_loss(model, output, spikes, LossConfig(), 1.0, 1.0, view).recon
     (seen,) = torch.autograd.grad(loss, data)
-    assert (seen[view.scored] == 0).all()
-    assert (seen[~view.scored] != 0).any()
+    assert (seen[view.weight > 0] == 0).all()
+    assert (seen[view.weight == 0] != 0).any()
 
 
 def test_jitter_moves_no_spike_out_of_entries_never_shown():
@@ -101,7 +101,9 @@ def judged(monkeypatch):
             return Posterior(*[None] * len(Posterior._fields))._replace(rates=rates_of(data, shown))
 
         monkeypatch.setattr(copying, "judged_rates", infer)
-        model = SimpleNamespace(is_poisson=True, seen=SimpleNamespace(never=lambda *_: None))
+        model = SimpleNamespace(
+            noise_model=from_name("poisson"), encoded=SimpleNamespace(unseen=lambda *_: None)
+        )
         parts = copying.parts_to_hide(counts.shape)
         run = SimpleNamespace(model=model)
         rates, gains = copying.predict_hidden(run, "a", Split(counts), parts)

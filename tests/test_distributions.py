@@ -10,8 +10,8 @@ from lfads_lightning.model.distributions import (
     InitialConditionPrior,
     gaussian_kl,
     gaussian_log_density,
-    poisson_log_likelihood,
 )
+from lfads_lightning.model.observations.poisson import poisson_log_likelihood
 
 TAUS, INNOVATION_VAR = (0.5, 3.0, 10.0), 0.1
 

@@ -12,6 +12,7 @@ from lfads_lightning.model import native, recurrences
 from lfads_lightning.model.lfads import LFADS
 from lfads_lightning.model.loss import compute_loss
 from lfads_lightning.model.records import Masks, Noise
+from lfads_lightning.model.visibility import WHOLE
 
 SIZES = {"ic_dim": 2, "factors_dim": 3, "ic_enc_dim": 4, "gen_dim": 5, "ci_enc_dim": 3,
          "con_dim": 4, "ic_prior_var_max": 0.5, "keep_prob": 0.8}  # fmt: skip
@@ -45,15 +46,16 @@ def setting(switches):
     data = torch.poisson(torch.full((3, 5, 6), 1.0), rng)
     ext = torch.randn(3, 5, 2, generator=rng)
     noise = model.draw_noise(3, 5, rng)
-    masks = model.draw_masks(3, 5, "a", rng)
+    shown, masks = model.draw_data_mask(3, 5, "a", rng), model.draw_masks(3, 5, rng)
     model.double()
 
     def loss(weights, ext, dtype=torch.float64):
         given = Noise(*(x.to(dtype) for x in noise))
         cut = Masks(*(None if m is None else m.to(dtype) for m in masks))
+        seen = None if shown is None else shown.to(dtype)
 
         def forward(m):
-            output = m(data, "a", ext, given, masks=cut)
+            output = m(data, "a", ext, given, cut, WHOLE.dropped_out(seen))
             return compute_loss(m, output, data, LOSS, 0.7, 0.6).total
 
         with torch.nn.utils.stateless._reparametrize_module(model, weights):

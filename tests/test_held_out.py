@@ -17,10 +17,10 @@ from lfads_lightning.inference.posterior import push_mean, sample_and_average
 from lfads_lightning.inference.trained import Trained
 from lfads_lightning.metrics import bits_per_spike
 from lfads_lightning.model.alignment import align
-from lfads_lightning.model.augment import WHOLE, coordinated, sample_validation
 from lfads_lightning.model.lfads import LFADS
 from lfads_lightning.model.loss import compute_loss, inferred_input_kl, reconstruction
 from lfads_lightning.model.recurrences import NATIVE, REFERENCE
+from lfads_lightning.model.visibility import Visibility, coordinated, sample_validation
 from lfads_lightning.params import from_flat
 from lfads_lightning.training import predictions
 
@@ -190,9 +190,9 @@ def test_forward_bins_do_not_diverge_from_the_prior(new, spikes, analytic):
 def test_the_priors_parameters_learn_from_forward_bins(new, spikes):
     model = new()
     output = model(spikes, "a", None, noise_of(model))
-    late = torch.zeros(B, T, D, dtype=torch.bool)
-    late[:, -FORWARD:] = True
-    reconstruction(model, output, spikes, WHOLE._replace(scored=late)).sum().backward()
+    late = torch.zeros(B, T, D)
+    late[:, -FORWARD:] = 1
+    reconstruction(model, output, spikes, Visibility(weight=late)).sum().backward()
     for p in (model.co_prior.log_tau, model.co_prior.log_innovation_var):
         assert (p.grad != 0).all()
 
@@ -201,7 +201,7 @@ def test_the_priors_parameters_learn_from_forward_bins(new, spikes):
 def test_native_kernels_give_the_same(new, spikes, switches):
     model = new(**switches)
     ext = torch.randn(B, T, 2) if "ext_input_dim" in switches else None
-    noise, masks = noise_of(model), model.draw_masks(B, T, "a", torch.Generator().manual_seed(1))
+    noise, masks = noise_of(model), model.draw_masks(B, T, torch.Generator().manual_seed(1))
     numbers = []
     for passes in (REFERENCE, NATIVE):
         model.passes = passes
@@ -240,18 +240,18 @@ def test_readin_starts_at_the_rows_of_the_neurons_seen(new):
 def test_coordinated_dropout_scores_all_that_is_never_seen(new, spikes):
     model, rng = new(), torch.Generator().manual_seed(0)
     output = model(spikes, "a", None, noise_of(model))
-    never = model.seen.never("a", T)
+    never = model.encoded.unseen("a", T)
     assert never.sum() == T * D - (T - FORWARD) * len(SEEN)
     log_prob = torch.distributions.Poisson(output.log_rates.exp()).log_prob(spikes)
     kept = (torch.rand(spikes.shape, generator=rng) < 0.6) / 0.6
-    view = coordinated(WHOLE, kept, 0.4, never)
+    view = coordinated(kept, 0.4, never)
     hidden = (kept == 0) & ~never
     expected = -(log_prob * never).sum((1, 2)) - (log_prob * hidden).sum((1, 2)) / 0.4
     torch.testing.assert_close(reconstruction(model, output, spikes, view), expected)
     # and with sample validation, whose entries are not scored at all
     held = torch.rand(spikes.shape, generator=rng) < 0.25
     view, _ = sample_validation(held, 0.25, model.factor_weight)
-    view = coordinated(view, kept, 0.4, never)
+    view = view.also(coordinated(kept, 0.4, never))
     expected = -(log_prob * never * ~held).sum((1, 2)) / 0.75
     expected = expected - (log_prob * hidden * ~held).sum((1, 2)) / 0.4 / 0.75
     torch.testing.assert_close(reconstruction(model, output, spikes, view), expected)
@@ -289,7 +289,7 @@ def test_all_spikes_are_scored_where_nothing_is_held_out(counts, tmp_path):
         "valid/bits_per_spike"
     ]
     assert math.isfinite(float(row["valid/bits_per_spike"]))
-    assert trained.model.is_poisson
+    assert trained.model.noise_model.is_counts
     more = {"output_dist": "gaussian", "lfads_save_dir": str(tmp_path / "b")}
     lfads.fit(counts.astype(float), max_epochs=1, **TINY | more)
     assert "per_spike" not in (tmp_path / "b" / "metrics.csv").read_text()

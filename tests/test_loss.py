@@ -53,13 +53,20 @@ def test_gaussian_reconstruction_equals_scipy(new_model):
     np.testing.assert_allclose(terms.recon.detach(), theirs, rtol=1e-5)
 
 
-@pytest.mark.parametrize("dist", ["poisson", "gaussian"])
-def test_loss_is_finite_where_the_readout_explodes(new_model, spikes, dist):
+@pytest.mark.parametrize(
+    ("dist", "part", "bias"),
+    [
+        ("poisson", "readout", 1e4),
+        ("gaussian", "readout_logvar", -1e4),
+        ("negative_binomial", "readout", 1e4),
+        ("negative_binomial", "readout_log_dispersion", 1e4),
+        ("negative_binomial", "readout_log_dispersion", -1e4),
+    ],
+)
+def test_loss_is_finite_where_the_readout_explodes(new_model, spikes, dist, part, bias):
     model = new_model(output_dist=dist)
-    worst = {"poisson": (model.readout, 1e4), "gaussian": (model.readout_logvar, -1e4)}
-    readout, bias = worst[dist]
     with torch.no_grad():
-        readout["session_a"].bias.fill_(bias)
+        getattr(model, part)["session_a"].bias.fill_(bias)
     terms = compute_loss(model, model(spikes, "a"), spikes, LossConfig(), 1.0, 1.0)
     terms.total.backward()
     assert terms.total.isfinite()

@@ -24,6 +24,7 @@ from lfads_lightning.model.layers import dropout_mask
 from lfads_lightning.model.names import to_original
 from lfads_lightning.model.records import Masks
 from lfads_lightning.model.recurrences import choose
+from lfads_lightning.model.visibility import Visibility
 
 B, T, D = 4, 8, 5
 CAUSAL = {"do_causal_controller": True, "do_feed_factors_to_controller": False, "ic_dim": 0}
@@ -78,8 +79,9 @@ def test_shapes(new_model, spikes, switch, neurons):
     cfg, n_inputs = model.config, given.get("ext_input_dim", 0)
     ext = ext_input(n_inputs) if n_inputs else None
     for name, d in neurons.items():
-        masks = model.draw_masks(B, T, name)
-        out = model(spikes[:, :, :d], name, ext, masks=masks)
+        masks = model.draw_masks(B, T)
+        shown = Visibility(model.draw_data_mask(B, T, name))
+        out = model(spikes[:, :, :d], name, ext, masks=masks, visibility=shown)
         states, encoding = out.states, out.encoding
         gaussian = given.get("output_dist") == "gaussian"
         found = {
@@ -88,7 +90,7 @@ def test_shapes(new_model, spikes, switch, neurons):
             "factors": states.factors,
             "output_dist_params": out.output_dist_params,
             "log_rates": out.log_rates,
-            "output_logvars": out.output_logvars,
+            "extras": out.extras[0] if gaussian else None,
             "co_means": states.co_means,
             "co_logvars": states.co_logvars,
             "co_samples": states.co_samples,
@@ -106,7 +108,7 @@ def test_shapes(new_model, spikes, switch, neurons):
             "factors": (B, T, cfg.factors_dim),
             "output_dist_params": (B, T, 2 * d if gaussian else d),
             "log_rates": (B, T, d),
-            "output_logvars": (B, T, d) if gaussian else None,
+            "extras": (B, T, d) if gaussian else None,
             "co_means": (B, T, u) if u else None,
             "co_logvars": (B, T, u) if u else None,
             "co_samples": (B, T, u) if u else None,
@@ -370,17 +372,18 @@ def test_mask_holds_zeros_and_inverse_keep_prob_and_its_mean_is_one(keep_prob):
 
 def test_masks_are_drawn_anew_each_time(new_model):
     model = new_model(keep_prob=0.5)
-    a, b = (model.draw_masks(B, T, "a") for _ in range(2))
+    a, b = ((model.draw_data_mask(B, T, "a"), *model.draw_masks(B, T)) for _ in range(2))
     for first, second in zip(a, b, strict=True):
         if first is not None:
             assert not torch.equal(first, second)
 
 
 def test_masks_are_at_the_documented_sites(new_model):
-    masks = new_model(ext_input_dim=2).draw_masks(B, T, "a")
+    model = new_model(ext_input_dim=2)
+    assert model.draw_data_mask(B, T, "a").shape == (B, T, D)
+    masks = model.draw_masks(B, T)
     shapes = {k: tuple(v.shape) for k, v in masks._asdict().items()}
     assert shapes == {
-        "data": (B, T, D),
         "ext_input": (B, T, 2),
         "ic_encoding": (B, 14),
         "con_input": (B, T, 16),
@@ -391,16 +394,16 @@ def test_masks_are_at_the_documented_sites(new_model):
 
 def test_data_and_ext_input_masks_act_before_anything_else(new_model, spikes):
     model = new_model(ext_input_dim=2, keep_prob=0.6)
-    noise, ext, drawn = same_noise(model), ext_input(2), model.draw_masks(B, T, "a")
-    masks = Masks(data=drawn.data, ext_input=drawn.ext_input)
-    dropped = model(spikes, "a", ext, noise, masks)
-    by_hand = model(spikes * masks.data, "a", ext * masks.ext_input, noise)
+    noise, ext, drawn = same_noise(model), ext_input(2), model.draw_data_mask(B, T, "a")
+    masks = Masks(ext_input=model.draw_masks(B, T).ext_input)
+    dropped = model(spikes, "a", ext, noise, masks, Visibility(drawn))
+    by_hand = model(spikes * drawn, "a", ext * masks.ext_input, noise)
     torch.testing.assert_close(dropped.output_dist_params, by_hand.output_dist_params)
 
 
 def test_encoding_masks_act_on_what_posterior_and_controller_read(new_model, spikes):
     model = new_model(keep_prob=0.6)
-    drawn = model.draw_masks(B, T, "a")
+    drawn = model.draw_masks(B, T)
     masks = Masks(ic_encoding=drawn.ic_encoding, con_input=drawn.con_input)
     plain, dropped = model.encode(spikes, "a"), model.encode(spikes, "a", None, masks)
     torch.testing.assert_close(dropped.con_input, plain.con_input * masks.con_input)
@@ -439,7 +442,7 @@ def test_fed_back_factors_are_those_of_the_dropped_out_generator(new_model, spik
 def test_masks_of_ones_change_nothing(new_model, spikes):
     model = new_model(ext_input_dim=2)
     noise, ext = same_noise(model), ext_input(2)
-    masks = model.draw_masks(B, T, "a")
+    masks = model.draw_masks(B, T)
     ones = type(masks)(*(torch.ones_like(m) for m in masks))
     without = model(spikes, "a", ext, noise).output_dist_params
     torch.testing.assert_close(model(spikes, "a", ext, noise, ones).output_dist_params, without)

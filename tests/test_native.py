@@ -21,6 +21,7 @@ from lfads_lightning.model.cells import GRU
 from lfads_lightning.model.lfads import LFADS
 from lfads_lightning.model.loss import compute_loss
 from lfads_lightning.model.records import Masks, Noise
+from lfads_lightning.model.visibility import WHOLE
 from lfads_lightning.runs import private
 
 SIZES = {
@@ -67,11 +68,13 @@ def run(model, passes, *, use_means=False, n_trials=13, n_bins=17, device="cpu")
     ext = torch.randn(n_trials, n_bins, 2, generator=rng).to(device)
     noise = model.to("cpu").draw_noise(n_trials, n_bins, rng)
     torch.manual_seed(4)
-    masks = model.draw_masks(n_trials, n_bins, "a")
+    shown = model.draw_data_mask(n_trials, n_bins, "a")
+    masks = model.draw_masks(n_trials, n_bins)
+    visibility = WHOLE.dropped_out(None if shown is None else shown.to(device))
     noise = Noise(*(x.to(device) for x in noise))
     masks = Masks(*(None if x is None else x.to(device) for x in masks))
     model.to(device)
-    output = model(data, "a", ext, noise, masks, use_means=use_means)
+    output = model(data, "a", ext, noise, masks, visibility, use_means=use_means)
     loss = compute_loss(model, output, data, LossConfig(l2_con_scale=3.0), 1.0, 1.0).total
     arrays = [output.gen_ics, output.output_dist_params]
     arrays += [a for a in (*output.states, *output.encoding) if a is not None]

@@ -81,7 +81,7 @@ def test_counts_with_fractions_are_no_real_values(tmp_path):
         lfads.prepare({"counts": some}, tmp_path, name="a")
     with pytest.raises(LFADSError, match="whole numbers but for rounding errors; round them"):
         lfads.prepare({"counts": COUNTS * (1 + 1e-6)}, tmp_path, name="a")
-    assert "takes whole counts" in noted(tmp_path, train_data=some)
+    assert "expected whole counts" in noted(tmp_path, train_data=some)
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,9 @@ from lfads_lightning.model import native
 from lfads_lightning.model.alignment import align
 from lfads_lightning.model.lfads import LFADS
 from lfads_lightning.model.loss import compute_loss
+from lfads_lightning.model.records import NO_DROPOUT
 from lfads_lightning.model.recurrences import NATIVE, REFERENCE
+from lfads_lightning.model.visibility import WHOLE
 from lfads_lightning.params import check, documented_names, dotted_names, from_flat, read_config
 from lfads_lightning.report import tensorboard
 from lfads_lightning.search import engines
@@ -216,7 +218,8 @@ def test_co_dim_is_the_number_of_inferred_inputs_and_0_leaves_the_generator_alon
 @effect_of("keep_prob")
 def test_keep_prob_is_the_share_of_values_kept_in_training_only(new_model, train, monkeypatch):
     for keep_prob in (0.5, 0.9):
-        masks = new_model(keep_prob=keep_prob).draw_masks(40, 50, "a")
+        model = new_model(keep_prob=keep_prob)
+        masks = model.draw_data_mask(40, 50, "a"), *model.draw_masks(40, 50)
         for mask in (m for m in masks if m is not None):
             kept = (mask > 0).float().mean().item()
             tolerance = 6 * np.sqrt(keep_prob * (1 - keep_prob) / mask.numel())
@@ -227,12 +230,12 @@ def test_keep_prob_is_the_share_of_values_kept_in_training_only(new_model, train
     for name in seen:
         spy(monkeypatch, LFADSModule, f"{name}_step", lambda *_, name=name: part.append(name))
 
-    def note(model, *args, masks=None, **kwargs):
-        seen[part[-1]].append(masks is not None and masks.data is not None)
+    def note(model, data, session, ext, noise, masks=NO_DROPOUT, visibility=WHOLE):
+        seen[part[-1]].append((masks.generator is not None, visibility.shown is not None))
 
     spy(monkeypatch, LFADS, "forward", note)
     train(keep_prob=0.5, max_epochs=1)
-    assert seen == {"training": [True], "validation": [False]}
+    assert seen == {"training": [(True, True)], "validation": [(False, False)]}
 
 
 @effect_of("cell_clip_value")
@@ -1384,14 +1387,14 @@ def views(monkeypatch):
 @pytest.mark.parametrize("rate", [0.25, 0.7])
 def test_coordinated_dropout_rate_hides_what_it_scores_in_training_only(train, views, rate):
     train(coordinated_dropout_rate=rate, max_epochs=20)
-    assert all(view == (None, None, 1.0, None) for view in views["validation"])
-    scored = torch.stack([view.scored for view in views["training"]])
+    assert all(view == WHOLE for view in views["validation"])
+    scored = torch.stack([view.weight > 0 for view in views["training"]])
     shown = torch.stack([view.shown for view in views["training"]])
     assert torch.equal(scored, shown == 0)  # each entry is shown or scored, never both
     assert shown[~scored].unique().tolist() == pytest.approx([1 / (1 - rate)])
     assert scored.float().mean().item() == pytest.approx(rate, abs=0.03)
     assert len(scored.flatten(1).unique(dim=0)) == len(scored)  # another mask for each update
-    assert {view.weight for view in views["training"]} == {1 / rate}
+    assert {view.scale for view in views["training"]} == {1 / rate}
 
 
 @effect_of("sample_validation_rate")
@@ -1403,7 +1406,7 @@ def test_sample_validation_rate_keeps_entries_from_encoders_and_loss(train, coun
     hidden = np.unpackbits(bits, axis=2, count=D).astype(bool)
     assert hidden.mean() == pytest.approx(0.3, abs=0.07)
     seen = views["training"][0]
-    assert (seen.scored == (seen.shown > 0)).all()
+    assert ((seen.weight > 0) == (seen.shown > 0)).all()
     other = np.where(hidden, counts + 3, counts)
     changed_there = train({"a": other}, **settings)
     # the last weights: the best epoch is chosen by the validation trials, which changed too
@@ -1422,7 +1425,7 @@ def test_sample_validation_seed_chooses_the_entries_and_the_seed_does_not(train,
     for mask_seed, seed in ((0, 0), (0, 1), (1, 0)):
         views["validation"].clear()
         train(sample_validation_rate=0.3, sample_validation_seed=mask_seed, seed=seed, max_epochs=1)
-        scored[mask_seed, seed] = views["validation"][0].scored
+        scored[mask_seed, seed] = views["validation"][0].weight
     assert torch.equal(scored[0, 0], scored[0, 1])
     assert not torch.equal(scored[0, 0], scored[1, 0])
 

@@ -206,7 +206,7 @@ def test_samples_are_scored_where_the_model_could_not_look(monkeypatch, by):
     spec = SimpleNamespace(held_out=held_out)
     run = SimpleNamespace(model=SimpleNamespace(sessions={"a": spec}), num_samples=16)
     trials = SimpleNamespace(
-        numbers=np.arange(5), truth=rates if by == "truth" else None, is_poisson=True, title="a"
+        numbers=np.arange(5), truth=rates if by == "truth" else None, is_counts=True, title="a"
     )
     session = Session("a", Split(counts))
     drawing = samples_figure.samples_drawing(run, session, "train", trials)

@@ -193,7 +193,7 @@ TO_GAUSSIAN = "set model.output_dist=gaussian"
         (
             {"train_data": changed(COUNTS, (1, 2, 3), 0.5)},
             POISSON,
-            ["train_data[1, 2, 3] is 0.5; output_dist=poisson takes whole counts", TO_GAUSSIAN],
+            ["train_data[1, 2, 3] is 0.5; expected whole counts", TO_GAUSSIAN],
         ),
         (
             {"train_data": changed(COUNTS, (1, 2, 3), 2**32)},
@@ -258,7 +258,7 @@ TO_GAUSSIAN = "set model.output_dist=gaussian"
         (
             {},
             {**POISSON, "output_dist": "poison"},
-            ["output_dist is 'poison'; expected poisson or"],
+            ["output_dist is 'poison'; expected one of poisson"],
         ),
     ],
 )

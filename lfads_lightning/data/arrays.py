@@ -146,8 +146,8 @@ def to_counts(where: str, array: np.ndarray) -> np.ndarray:
         (lambda x: x > MAX_COUNT, f"counts go up to {MAX_COUNT}; {gaussian}"),
         (
             lambda x: x != np.floor(x),
-            f"output_dist=poisson takes whole counts; {gaussian}, counts with rounding errors are "
-            "mended by numpy.rint",
+            f"expected whole counts; {gaussian}, counts with rounding errors are mended by "
+            "numpy.rint",
         ),
     )
     if np.isfinite([array.min(), array.max()]).all():

@@ -61,7 +61,7 @@ def load_sessions(
     Args:
         data_dir: Folder of the session files, or the address of one in a store (`s3://…`).
         data_filename_stem: What the names of the files begin with, see `find_sessions`.
-        output_dist: 'poisson' or 'gaussian'.
+        output_dist: name of the noise model.
         ext_input_dim: I, external inputs; 0 leaves those of the files aside.
         factors_dim: F, columns of an alignment matrix.
 

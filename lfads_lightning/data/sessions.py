@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lfads_lightning.config import LFADSError
+from lfads_lightning.config import LFADSError, OutputDist
 from lfads_lightning.data.arrays import (
     as_array,
     listed,
@@ -52,7 +52,7 @@ def sessions_from_arrays(
     Args:
         train: Session name -> `train_data`, (E, T, D).
         valid: Session name -> `valid_data`, (E, T, D); a session may be left out.
-        output_dist: 'poisson' or 'gaussian'.
+        output_dist: Name of the noise model; it says whether data must be counts.
         ext_input_dim: I, external inputs.
         factors_dim: F, columns of an alignment matrix.
         warn: Warn of missing validation data and of silent neurons, as training wants.
@@ -101,22 +101,24 @@ def check_session(
 
     Args:
         session: A session as read.
-        output_dist: 'poisson' (data must be counts) or 'gaussian' (any finite values).
+        output_dist: Name of the noise model: data must be counts, or are any finite values.
         ext_input_dim: I, the columns that external inputs must have; 0 drops them.
         factors_dim: F, the columns that an alignment matrix must have.
         warn: Warn of what can be trained on but is seldom meant.
 
     Returns:
         The session with `data` as the smallest of uint8, uint16 and uint32 that holds the counts
-        of both splits (poisson) or as float32 (gaussian), and the other arrays as float32; an
+        of both splits or, of real values, as float32, and the other arrays as float32; an
         alignment in double precision stays so.
     """
-    if output_dist not in ("poisson", "gaussian"):
-        raise LFADSError(f"output_dist is '{output_dist}'; expected poisson or gaussian")
+    if output_dist not in OutputDist.__members__:
+        expected = listed(OutputDist.names(), len(OutputDist))
+        raise LFADSError(f"output_dist is '{output_dist}'; expected one of {expected}")
+    is_counts = OutputDist[output_dist].is_counts
     check_alignment(session, factors_dim)
     if ext_input_dim > 0:
         check_ext_input(session, ext_input_dim)
-    convert = to_counts if output_dist == "poisson" else to_float
+    convert = to_counts if is_counts else to_float
     splits = {}
     for name, split in session.splits.items():
         if ext_input_dim == 0:
@@ -138,7 +140,7 @@ def check_session(
             kept = np.float32 if array.dtype == np.float32 else np.float64
             real[key] = to_float(f"{session.source}: {key}", array, kept)
     checked = replace(session, train=splits["train"], valid=splits.get("valid"), **real)
-    if output_dist == "poisson" and session.conversion_factor == 1:
+    if is_counts and session.conversion_factor == 1:
         checked = replace(checked, conversion_factor=_truth_per_count(checked))
     if warn:
         _warn_of_oddities(checked)

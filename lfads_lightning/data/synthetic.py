@@ -110,7 +110,7 @@ def chaotic_rnn(
         ``input_*_truth`` (E, T, 1) holds them and ``input_times_*`` (E,) their bins.
     """
     n_bins = _checked_bins(locals())
-    is_poisson = _output_dist(output_dist) is OutputDist.poisson
+    is_counts = _output_dist(output_dist).is_counts
     rng = np.random.RandomState(seed)
     weights, input_weights = random_network(rng, n_neurons)
     start = rng.randn(n_conditions, n_neurons)
@@ -123,8 +123,8 @@ def chaotic_rnn(
         fields = {"input_{}_truth": pulses, "input_times_{}": pulse_bins}
     truth = unit_range(run_network(weights, start, n_bins, gain, pulses, input_weights))
 
-    scale = MAX_RATE_HZ * BIN_WIDTH_S if is_poisson else MAX_RATE_HZ
-    if is_poisson:
+    scale = MAX_RATE_HZ * BIN_WIDTH_S if is_counts else MAX_RATE_HZ
+    if is_counts:
         data = draw_poisson(rng, scale * truth, n_draws)
     else:
         data = draw_gaussian(rng, scale * truth, GAUSSIAN_STD, n_draws)
@@ -382,11 +382,10 @@ def _checked_bins(arguments: Mapping[str, Any]) -> int:
 
 
 def _output_dist(value: OutputDist | str) -> OutputDist:
-    try:
-        return OutputDist(value)
-    except ValueError:
-        allowed = [member.value for member in OutputDist]
-        raise LFADSError(_unknown("output_dist", str(value), allowed)) from None
+    name, allowed = getattr(value, "name", str(value)), ["poisson", "gaussian"]  # what is drawn
+    if name not in allowed:
+        raise LFADSError(_unknown("output_dist", name, allowed))
+    return OutputDist[name]
 
 
 def _unknown(what: str, found: str, allowed: Collection[str]) -> str:

@@ -37,7 +37,7 @@ class Given(NamedTuple):
     train_condition: np.ndarray | None  # (E,) labels
     test_condition: np.ndarray | None
     n_factors: int
-    poisson: bool
+    is_counts: bool
     # (E'', T, D) bool each, entries of the first E'' test trials that are hidden from the methods,
     # one part after the other, and predicted
     parts: Sequence[np.ndarray] = ()
@@ -72,7 +72,7 @@ def baselines(given: Given) -> Iterator[Guess]:
     yield psth_rates(given)
     smoothed, sd = smoothing(given)
     yield smoothed
-    if given.poisson and len(_moving(given)) > 1:
+    if given.is_counts and len(_moving(given)) > 1:
         yield factor_analysis(given, sd)
 
 
@@ -156,7 +156,7 @@ def smoothing(given: Given) -> tuple[Guess, float]:
         return whole(smooth_shown(test[: len(hidden)], hidden[:, :n][..., held_in], sd, mean))
 
     guess, about = [whole(smooth(x, sd)) for x in (train, test)], f"sd {sd:g} bins"
-    if given.held_out and given.poisson:
+    if given.held_out and given.is_counts:
         counts = given.train[:, :n][..., given.held_out]
         width, alpha = _best_readout(train, counts, n, given.effort)
         x = smooth(train, width)
@@ -256,7 +256,7 @@ def _moving(given: Given) -> list[int]:
 
 
 def _cost(given: Given) -> Cost:
-    if given.poisson:
+    if given.is_counts:
         return _poisson_cost
     return lambda guess, data: float(np.square(data - guess).sum())
 

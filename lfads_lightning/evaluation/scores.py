@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from lfads_lightning import metrics
-from lfads_lightning.config import LFADSError
+from lfads_lightning.config import LFADSError, OutputDist
 from lfads_lightning.data.arrays import listed, nearest
 from lfads_lightning.data.kinds import has_condition
 from lfads_lightning.data.scored import fewer
@@ -25,7 +25,7 @@ from lfads_lightning.evaluation.table import (
 from lfads_lightning.inference.copying import MOST_TRIALS, Gains, parts_to_hide, predict_hidden
 from lfads_lightning.inference.posterior import Averages, Posterior, judged, judged_rates, push_mean
 from lfads_lightning.inference.trained import Trained
-from lfads_lightning.model.seen import held_in
+from lfads_lightning.model.visibility import held_in
 
 MOST_FITTED = 2**22  # entries of the training trials that methods and read-outs learn from
 MOST_TRIALS_FITTED = 1000  # the same, trials
@@ -34,6 +34,8 @@ FEW_TRIALS = 20
 # of rates alone, without read-outs: what posterior means and true rates are scored by
 _OF_RATES = ("co_bps", "fp_bps", "bits_per_spike", "psth_r2", "rate_r2", "rate_r2_pooled")
 
+_OF_COUNTS = " or ".join(d.name for d in OutputDist if d.is_counts)
+_OF_REALS = " or ".join(d.name for d in OutputDist if not d.is_counts)
 _NEEDS = {
     "co_bps": "held-out neurons: train with data.held_out_neurons=0.25",
     "few_shot_co_bps": "held-out neurons: train with data.held_out_neurons=0.25",
@@ -43,9 +45,9 @@ _NEEDS = {
     "psth_r2": "train_condition and valid_condition in the session",
     "rate_r2": "true rates: train_truth, valid_truth in the session",
     "rate_r2_pooled": "true rates: train_truth, valid_truth in the session",
-    "bits_per_spike": "counts (model.output_dist=poisson)",
-    "hidden_bits_per_spike": "counts (model.output_dist=poisson)",
-    "hidden_r2": "real values (model.output_dist=gaussian)",
+    "bits_per_spike": f"counts (model.output_dist={_OF_COUNTS})",
+    "hidden_bits_per_spike": f"counts (model.output_dist={_OF_COUNTS})",
+    "hidden_r2": f"real values (model.output_dist={_OF_REALS})",
 }
 
 
@@ -141,18 +143,18 @@ class _Scorer:
         self.train, self.test = fewer(session.train, most), session.splits[split]
         spec = trained.sessions[session.name]
         self.held_out, self.forward = list(spec.held_out), spec.forward_steps
-        self.poisson = trained.model.is_poisson
+        self.is_counts = trained.model.noise_model.is_counts
         self.n_seen = session.n_bins - self.forward
         self.held_in = held_in(spec)
         self.n_few = min(FEW_TRIALS, max(len(self.train.data) // 2, 1))
         has_labels = self.train.condition is not None and self.test.condition is not None
         self.metrics: dict[str, tuple[bool, Callable[[Guess], float | None]]] = {
-            "co_bps": (self.poisson and bool(self.held_out), self._co_bps),
-            "few_shot_co_bps": (self.poisson and bool(self.held_out), self._few_shot),
-            "fp_bps": (self.poisson and self.forward > 0, self._fp_bps),
-            "hidden_bits_per_spike": (self.poisson, self._hidden),
-            "hidden_r2": (not self.poisson, self._hidden),
-            "bits_per_spike": (self.poisson, self._bits),
+            "co_bps": (self.is_counts and bool(self.held_out), self._co_bps),
+            "few_shot_co_bps": (self.is_counts and bool(self.held_out), self._few_shot),
+            "fp_bps": (self.is_counts and self.forward > 0, self._fp_bps),
+            "hidden_bits_per_spike": (self.is_counts, self._hidden),
+            "hidden_r2": (not self.is_counts, self._hidden),
+            "bits_per_spike": (self.is_counts, self._bits),
             "behaviour_r2": (self._has_behaviour(), self._behaviour),
             "behaviour_r2_factors": (self._has_behaviour(), self._behaviour_of_factors),
             "psth_r2": (has_labels, self._psth),
@@ -196,7 +198,7 @@ class _Scorer:
             self.train.condition,
             self.test.condition,
             self.trained.config.model.factors_dim,
-            self.poisson,
+            self.is_counts,
             self.parts,
             self.effort,
         )
@@ -247,7 +249,7 @@ class _Scorer:
         counts, n = self.test.data, self.n_seen
         shape = {"n_trials": len(counts), "n_bins": counts.shape[1], "n_neurons": counts.shape[2]}
         data: dict[str, float] = shape | {"n_train_trials": len(self.train.data)}
-        if self.poisson:
+        if self.is_counts:
             data["n_spikes"] = int(counts[:, :n][..., self.held_in].sum(dtype=np.int64))
             hidden = (self._seen(counts[: len(p)])[self._seen(p)].sum() for p in self.parts)
             data["n_hidden_spikes"] = int(sum(hidden))
@@ -276,7 +278,7 @@ class _Scorer:
         n = len(guess.hidden)
         guessed, data = self._seen(guess.hidden), self._seen(self.test.data[:n])
         data = np.where(np.isnan(guessed), np.nan, data)
-        return (metrics.bits_per_spike if self.poisson else metrics.mean_r2)(guessed, data)
+        return (metrics.bits_per_spike if self.is_counts else metrics.mean_r2)(guessed, data)
 
     def _co_bps(self, guess: Guess) -> float:
         return metrics.co_bps(guess.test, self.test.data, self.held_out, self.forward)

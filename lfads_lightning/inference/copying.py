@@ -76,7 +76,7 @@ def predict_hidden(
     """
     counts = split.data[: len(parts[0])]
     ext = None if split.ext_input is None else split.ext_input[: len(counts)]
-    never = run.model.seen.never(session, counts.shape[1])
+    never = run.model.encoded.unseen(session, counts.shape[1])
     encoded = np.ones(counts.shape[1:], bool) if never is None else ~never.numpy()
     found = np.full(counts.shape, np.nan, np.float32)
     sums = {"seen": _Sum(counts), "hidden": _Sum(counts)}
@@ -86,7 +86,7 @@ def predict_hidden(
         found[part] = rates[part]
         sums["hidden"].add(rates, part)
         sums["seen"].add(rates, ~part & encoded)
-    if not run.model.is_poisson:
+    if not run.model.noise_model.is_counts:
         return found, None
     seen, hidden = sums["seen"], sums["hidden"]
     return found, Gains(seen.gain(), hidden.gain(), seen.spikes, hidden.spikes)

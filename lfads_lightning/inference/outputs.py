@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 import yaml
 
-from lfads_lightning.config import Config, Kind, OutputDist
+from lfads_lightning.config import Config, Kind
 from lfads_lightning.data.sessions import Session, Split
 from lfads_lightning.inference.posterior import Posterior, Prior, push_mean, sample_and_average
 from lfads_lightning.inference.trained import Trained
@@ -17,10 +17,6 @@ from lfads_lightning.params import to_dict
 from lfads_lightning.runs.files import whole_hdf5
 
 BINS = "bins are consecutive and equally wide, as in the input file; entry t of an array is bin t"
-_RATES = {
-    OutputDist.poisson: "expected counts per bin",
-    OutputDist.gaussian: "means, then variances, of the data in their own units",
-}
 _SPREAD = {
     Kind.posterior_sample_and_average: "over posterior samples",
     Kind.posterior_push_mean: "of its posterior, its means driving the generator",
@@ -166,9 +162,8 @@ def _write(
             if array is None or name == "rates":  # rates are in output_dist_params
                 continue
             dataset = file.create_dataset(name, data=array, compression="gzip")
-            rates = _RATES[trained.config.model.output_dist]
             of = name.removesuffix("_sd")
-            units = rates if of == "output_dist_params" else UNITS.get(of)
+            units = trained.model.noise_model.units if of == "output_dist_params" else UNITS.get(of)
             dataset.attrs["units"] = units or "initial-condition code, arbitrary"
             if name != of:
                 dataset.attrs["meaning"] = f"standard deviation of {of} {_SPREAD[config.kind]}"
@@ -183,7 +178,8 @@ def _write(
 
 def rates_in_hz(name: str, trained: Trained) -> bool:
     """Return whether a dataset becomes Hz when it is divided by the bin width."""
-    return name == "output_dist_params" and trained.model.is_poisson
+    noise = trained.model.noise_model
+    return name == "output_dist_params" and noise.is_counts and len(noise.parameters) == 1
 
 
 def _plain(array: np.ndarray) -> np.ndarray:

@@ -15,7 +15,8 @@ from lfads_lightning.model.distributions import gaussian_log_density
 from lfads_lightning.model.layout import time_major
 from lfads_lightning.model.lfads import LFADS
 from lfads_lightning.model.loss import LossTerms, trial_terms
-from lfads_lightning.model.records import NO_DROPOUT, Encoding, LFADSOutput, Masks, Noise
+from lfads_lightning.model.records import NO_DROPOUT, Encoding, LFADSOutput, Noise
+from lfads_lightning.model.visibility import WHOLE, Visibility
 
 TRIALS_AT_ONCE = 128  # encoded together, before their samples are drawn
 
@@ -27,7 +28,7 @@ class Posterior(NamedTuple):
     """
 
     rates: np.ndarray  # (E, T, D), mean of the output distribution
-    output_dist_params: np.ndarray  # (E, T, D) rates; Gaussian: (E, T, 2D) means, variances
+    output_dist_params: np.ndarray  # (E, T, P D), see the noise model; Poisson: rates
     factors: np.ndarray  # (E, T, F)
     gen_states: np.ndarray  # (E, T, G)
     gen_ics: np.ndarray  # (E, G), the generator's state before bin 0
@@ -67,7 +68,7 @@ class Prior(NamedTuple):
     """Trials that a model makes up, as numpy arrays."""
 
     rates: np.ndarray  # (E, T, D)
-    output_dist_params: np.ndarray  # (E, T, D or 2D)
+    output_dist_params: np.ndarray  # (E, T, P D)
     factors: np.ndarray  # (E, T, F)
     gen_states: np.ndarray  # (E, T, G)
     gen_ics: np.ndarray  # (E, G)
@@ -122,9 +123,9 @@ def push_mean(
     """
     parts: list[dict[str, np.ndarray | None]] = []
     size = _rows_at_once(run, data.shape[1:])
-    for batch, ext, masks in _chunks(data, ext_input, shown, size, run.model):
+    for batch, ext, visibility in _chunks(data, ext_input, shown, size, run.model):
         noise = run.model.draw_noise(len(batch), batch.shape[1], run.rng)
-        output = run.model(batch, session, ext, noise, masks, use_means=True)
+        output = run.model(batch, session, ext, noise, NO_DROPOUT, visibility, use_means=True)
         terms = _terms(run, output, batch)
         nan = torch.full_like(terms.total, math.nan)
         result = _posterior(run, output, terms, nan, nan, output.states.co_means)
@@ -189,8 +190,8 @@ def _encoded(
     """Encode trials, some at a time."""
     rows = _rows_at_once(run, data.shape[1:])
     size = min(rows, TRIALS_AT_ONCE)
-    for batch, ext, masks in _chunks(data, ext_input, shown, size, run.model):
-        encoding = run.model.encode(batch, session, ext, masks)
+    for batch, ext, visibility in _chunks(data, ext_input, shown, size, run.model):
+        encoding = run.model.encode(batch, session, ext, NO_DROPOUT, visibility)
         yield _Encoded(run, session, batch, encoding, max(rows // len(batch), 1))
 
 
@@ -296,7 +297,7 @@ def _log_weights(model: LFADS, output: LFADSOutput, noise: Noise, terms: LossTer
         log_weight = log_weight + (log_p - log_q).sum(1)
     if states.co_samples is not None:
         u, mean, logvar = map(
-            model.seen.bins, (states.co_samples, states.co_means, states.co_logvars)
+            model.encoded.bins, (states.co_samples, states.co_means, states.co_logvars)
         )
         log_q = gaussian_log_density(u, mean, logvar).sum((1, 2))
         log_weight = log_weight + model.co_prior.log_density(u) - log_q
@@ -425,7 +426,7 @@ def _chunks(
     shown: np.ndarray | None,
     size: int,
     model: LFADS,
-) -> Iterator[tuple[Tensor, Tensor | None, Masks]]:
+) -> Iterator[tuple[Tensor, Tensor | None, Visibility]]:
     """Yield data, external inputs, and what hides a part of the data, ``size`` trials at a time."""
     like = model.factor_weight
     starts = range(0, len(data), size)
@@ -436,11 +437,10 @@ def _chunks(
             counts = counts.astype(np.float32)
         batch = time_major(torch.from_numpy(counts).to(like.device))
         ext = None if ext_input is None else torch.as_tensor(ext_input[i : i + size]).to(like)
-        masks = NO_DROPOUT
+        visibility = WHOLE
         if shown is not None:
-            part = torch.as_tensor(shown[i : i + size]).to(like)
-            masks = NO_DROPOUT._replace(data=time_major(part))
-        yield batch, ext, masks
+            visibility = Visibility(time_major(torch.as_tensor(shown[i : i + size]).to(like)))
+        yield batch, ext, visibility
 
 
 def _arrays(part: dict[str, Tensor | None]) -> dict[str, np.ndarray | None]:
@@ -496,4 +496,5 @@ def _joined(parts: list[dict[str, np.ndarray | None]], model: LFADS) -> Posterio
 
 def _rates(params: np.ndarray | None, model: LFADS) -> np.ndarray:
     assert params is not None
-    return params if model.is_poisson else params[..., : params.shape[-1] // 2]
+    rates: np.ndarray = model.noise_model.mean(params)
+    return rates

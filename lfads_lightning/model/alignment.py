@@ -7,17 +7,15 @@ from torch import Tensor
 
 from lfads_lightning.model.layers import session_layer
 from lfads_lightning.model.lfads import LFADS
-from lfads_lightning.model.seen import held_in
-
-LEAST_RATE = 0.001  # counts per bin, where a neuron's mean is taken the logarithm of
+from lfads_lightning.model.visibility import held_in
 
 
 @torch.no_grad()
 def align(model: LFADS, session: str, matrix: Tensor | None, bias: Tensor | None) -> None:
     """Start a session's read-in at (x - bias) A and its read-out at f A^T + bias.
 
-    With ``do_log_readout_bias`` at f A^T + log(bias), for Poisson: at the mean rates.
-    The read-in takes the rows of the held-in channels.
+    Of counts with ``do_log_readout_bias`` at f A^T + log(bias): at the mean rates; the noise model
+    says so. The read-in takes the rows of the held-in channels.
 
     Args:
         model: with fresh weights.
@@ -35,8 +33,8 @@ def align(model: LFADS, session: str, matrix: Tensor | None, bias: Tensor | None
         if matrix is not None:
             readout.weight.copy_(matrix.T)
         if bias is not None:
-            is_log = model.is_poisson and model.config.do_log_readout_bias
-            readout.bias.copy_(bias.clamp(min=LEAST_RATE).log() if is_log else bias)
+            do_log = model.config.do_log_readout_bias
+            readout.bias.copy_(model.noise_model.start_bias(bias, do_log))
     elif matrix is not None or bias is not None:
         warnings.warn(
             f"session {session!r}: with one session whose neurons are as many as factors_dim, "

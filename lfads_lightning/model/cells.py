@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from lfads_lightning.model.layout import product
+from lfads_lightning.model.observations import NoiseModel
 
 UPDATE_GATE_OFFSET = 1.0  # a constant, not folded into the bias: biases are inside the L2 penalty
 
@@ -190,11 +191,11 @@ def encoder_pass(
 
 
 class Readout(NamedTuple):
-    """The rates that may be fed back: exp(factors W + b) (Poisson) or factors W + b (Gaussian)."""
+    """The rates that may be fed back: those of the noise model at factors W + b."""
 
     weight: Tensor | None  # (F, D); None: the identity
     bias: Tensor | None  # (D,)
-    exponential: bool
+    noise_model: NoiseModel
     clip: float  # of the log-rate; the start-up value of bin -1 is not clamped
 
     def log_rates(self, factors: Tensor) -> Tensor:
@@ -205,10 +206,7 @@ class Readout(NamedTuple):
 
     def __call__(self, factors: Tensor, clamp: bool = True) -> Tensor:
         """Map factors (B, F) to the fed-back rates (B, D)."""
-        out = self.log_rates(factors)
-        if not self.exponential:
-            return out
-        return (out.clamp(-self.clip, self.clip) if clamp else out).exp()
+        return self.noise_model.rates(self.log_rates(factors), self.clip if clamp else math.inf)
 
 
 class ControllerInputs(NamedTuple):

@@ -8,44 +8,6 @@ from torch import Tensor, nn
 LOG_2PI = math.log(2 * math.pi)
 
 
-def poisson_log_likelihood(log_rates: Tensor, counts: Tensor, clip: float) -> Tensor:
-    """Return log Poisson(counts; exp(log_rates)), elementwise.
-
-    ``lgamma`` is explicit: ``torch.nn.functional.poisson_nll_loss(full=True)`` puts Stirling's
-    formula in its place and shifts the reported numbers.
-
-    Args:
-        log_rates: log of expected counts per bin.
-        counts: same shape.
-        clip: the log-rate is cut here inside the exponential, so that no loss is infinite.
-    """
-    return counts * log_rates - log_rates.clamp(max=clip).exp() - torch.lgamma(counts + 1)
-
-
-def poisson_nll(log_rates: Tensor, counts: Tensor, clip: float) -> Tensor:
-    """Return -log Poisson(counts; exp(log_rates)) of each trial (B,), summed over the rest.
-
-    Args:
-        log_rates: (B, T, D).
-        counts: (B, T, D), of any type.
-        clip: as in :func:`poisson_log_likelihood`.
-    """
-    return -poisson_log_likelihood(log_rates, counts.to(log_rates.dtype), clip).sum((1, 2))
-
-
-def output_dist_params(log_rates: Tensor, logvars: Tensor | None, clip: float) -> Tensor:
-    """Return rates (B, T, D), or means and variances (B, T, 2D) where there are log-variances.
-
-    Args:
-        log_rates: (B, T, D); Gaussian: means.
-        logvars: (B, T, D), Gaussian only.
-        clip: log-rates and log-variances are clamped to +- this.
-    """
-    if logvars is None:
-        return log_rates.clamp(-clip, clip).exp()
-    return torch.cat([log_rates, logvars.clamp(-clip, clip).exp()], dim=2)
-
-
 def gaussian_log_density(x: Tensor, mean: Tensor, logvar: Tensor) -> Tensor:
     """Return log N(x; mean, exp(logvar)), elementwise."""
     return -0.5 * (logvar + LOG_2PI + (x - mean).square() * (-logvar).exp())

@@ -10,13 +10,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from lfads_lightning.config import Feedback, LFADSError, ModelConfig, OutputDist, SessionSpec
+from lfads_lightning.config import Feedback, LFADSError, ModelConfig, SessionSpec
 from lfads_lightning.model.cells import GRU, ControllerInputs, DecoderStates, Readout
-from lfads_lightning.model.distributions import (
-    AutoregressivePrior,
-    InitialConditionPrior,
-    output_dist_params,
-)
+from lfads_lightning.model.distributions import AutoregressivePrior, InitialConditionPrior
+from lfads_lightning.model.forecast import foresee
 from lfads_lightning.model.layers import (
     Affine,
     Bidirectional,
@@ -27,9 +24,10 @@ from lfads_lightning.model.layers import (
     session_layer,
 )
 from lfads_lightning.model.layout import time_major
+from lfads_lightning.model.observations import from_name
 from lfads_lightning.model.records import NO_DROPOUT, Encoding, LFADSOutput, Masks, Noise
 from lfads_lightning.model.recurrences import REFERENCE
-from lfads_lightning.model.seen import Seen
+from lfads_lightning.model.visibility import WHOLE, Encoded, Visibility
 
 
 class LFADS(nn.Module):
@@ -41,7 +39,8 @@ class LFADS(nn.Module):
             all.
 
     Attributes:
-        seen: cuts data to what is encoded of them.
+        noise_model: of the data.
+        encoded: cuts data to what is encoded of them.
         passes: what runs the recurrences; see :mod:`lfads_lightning.model.recurrences`.
 
     Raises:
@@ -51,9 +50,9 @@ class LFADS(nn.Module):
     def __init__(self, config: ModelConfig, sessions: Sequence[SessionSpec]) -> None:
         super().__init__()
         self.config, self.sessions = config, {s.name: s for s in sessions}
-        self.passes, self.seen = REFERENCE, Seen(sessions)
+        self.passes, self.encoded = REFERENCE, Encoded(sessions)
         self.ext_input_dim = sessions[0].ext_input_dim
-        self.is_poisson = config.output_dist is OutputDist.poisson
+        self.noise_model = from_name(config.output_dist)
         self.feeds_rates = config.feedback_factors_or_rates is Feedback.rates
         if config.do_feed_factors_to_controller and config.co_dim and self.feeds_rates:
             if len(sessions) > 1:
@@ -77,16 +76,21 @@ class LFADS(nn.Module):
         self.encoder_input_dim = factors if reads_in else first.held_in_dim
         if not cfg.inject_ext_input_to_gen:
             self.encoder_input_dim += self.ext_input_dim
-        identity = single and self.is_poisson and first.data_dim == factors
+        noise = self.noise_model
+        identity = single and noise.has_identity_readout and first.data_dim == factors
         self.readout = nn.ModuleDict(
             {} if identity else {session_key(s.name): Affine(factors, s.data_dim) for s in specs}
         )
-        self.readout_logvar = nn.ModuleDict()
-        if not self.is_poisson:
-            for s in specs:
-                logvar = self.readout_logvar[session_key(s.name)] = Affine(factors, s.data_dim)
-                nn.init.zeros_(logvar.weight)
-                nn.init.ones_(logvar.bias)
+        for extra in noise.extras:
+            made = {
+                session_key(s.name): noise.new_readout(extra, factors, s.data_dim) for s in specs
+            }
+            self.add_module(f"readout_{extra}", nn.ModuleDict(made))
+
+    @property
+    def extra_readouts(self) -> dict[str, nn.ModuleDict]:
+        """What the noise model has beside the rate's read-out, by name: a layer per session."""
+        return {extra: getattr(self, f"readout_{extra}") for extra in self.noise_model.extras}
 
     def _build_encoders(self) -> None:
         cfg, width = self.config, self.encoder_input_dim
@@ -159,20 +163,24 @@ class LFADS(nn.Module):
             torch.randn(n_trials, n_bins, cfg.co_dim, **at),  # type: ignore[call-overload]
         )
 
+    def draw_data_mask(
+        self, n_trials: int, n_bins: int, session: str, generator: torch.Generator | None = None
+    ) -> Tensor | None:
+        """Draw the dropout mask of the data (B, T, D); None where there is no dropout."""
+        if self.config.keep_prob == 1:
+            return None
+        shape = (n_trials, n_bins, self.sessions[session].data_dim)
+        return dropout_mask(shape, self.config.keep_prob, self.factor_weight, generator)
+
     def draw_masks(
-        self,
-        n_trials: int,
-        n_bins: int,
-        session: str,
-        generator: torch.Generator | None = None,
+        self, n_trials: int, n_bins: int, generator: torch.Generator | None = None
     ) -> Masks:
-        """Draw the dropout masks of one training pass, from ``generator`` or torch's global one."""
+        """Draw the other masks of one training pass, from ``generator`` or torch's global one."""
         cfg = self.config
         if cfg.keep_prob == 1:
             return NO_DROPOUT
         encodings = (1 if cfg.do_causal_controller else 2) * cfg.ci_enc_dim if cfg.co_dim else 0
         shapes = {
-            "data": (n_trials, n_bins, self.sessions[session].data_dim),
             "ext_input": (n_trials, n_bins, self.ext_input_dim),
             "ic_encoding": (n_trials, 2 * cfg.ic_enc_dim if cfg.ic_dim else 0),
             "con_input": (n_trials, n_bins, encodings),
@@ -189,6 +197,7 @@ class LFADS(nn.Module):
         ext_input: Tensor | None = None,
         noise: Noise | None = None,
         masks: Masks = NO_DROPOUT,
+        visibility: Visibility = WHOLE,
         *,
         use_means: bool = False,
     ) -> LFADSOutput:
@@ -200,11 +209,12 @@ class LFADS(nn.Module):
             ext_input: (B, T, I) where the model has external inputs.
             noise: standard normals; drawn when None.
             masks: dropout; none by default.
+            visibility: what the encoders are shown of the data; all by default.
             use_means: drive the generator with posterior means (posterior_push_mean).
         """
         if noise is None:
             noise = self.draw_noise(data.shape[0], data.shape[1])
-        encoding = self.encode(data, session, ext_input, masks)
+        encoding = self.encode(data, session, ext_input, masks, visibility)
         return self.decode(encoding, data.shape[1], session, noise, masks, use_means=use_means)
 
     def encode(
@@ -213,18 +223,20 @@ class LFADS(nn.Module):
         session: str,
         ext_input: Tensor | None = None,
         masks: Masks = NO_DROPOUT,
+        visibility: Visibility = WHOLE,
     ) -> Encoding:
         """Run read-in and encoders; arguments as in :meth:`forward`."""
         cfg = self.config
         x = time_major(data).to(self.factor_weight.dtype)
-        x = self.seen.part(masked(x, masks.data), session)  # (B, T, D) -> the bins, channels seen
+        # (B, T, D) -> the bins and channels that are encoded
+        x = self.encoded.part(masked(x, visibility.shown), session)
         if self.readin:
             x = self.readin[session_key(session)](x)  # (B, T, D) -> (B, T, F)
         ext = None
         if self.ext_input_dim > 0 and ext_input is not None:
             ext = masked(time_major(ext_input).to(x.dtype), masks.ext_input)
             if not cfg.inject_ext_input_to_gen:
-                x = time_major(torch.cat([x, self.seen.bins(ext)], dim=2))
+                x = time_major(torch.cat([x, self.encoded.bins(ext)], dim=2))
         ic_mean = ic_logvar = ic_fwd = ic_rev = con_input = ci_fwd = ci_rev = None
         if cfg.ic_dim > 0:
             window = x[:, : cfg.num_steps_for_gen_ic]
@@ -236,7 +248,7 @@ class LFADS(nn.Module):
         if cfg.co_dim > 0:
             ci_fwd, ci_rev, _ = self.ci_encoder(x, self.passes)
             con_input = lagged(ci_fwd, ci_rev, cfg.controller_input_lag)
-            con_input = masked(con_input, self.seen.bins(masks.con_input))
+            con_input = masked(con_input, self.encoded.bins(masks.con_input))
         return Encoding(ic_mean, ic_logvar, con_input, ext, ic_fwd, ic_rev, ci_fwd, ci_rev)
 
     def decode(
@@ -272,14 +284,14 @@ class LFADS(nn.Module):
             gen_ics = self.start_state(z)
         ext = ext if ext is None or samples == 1 else ext.repeat(samples, 1, 1)
         controller = self._controller_inputs(encoding, session, noise, masks, use_means)
-        if controller is None or self.seen.forward_steps == 0:
+        if controller is None or self.encoded.forward_steps == 0:
             states = self._run(gen_ics, controller, n_bins, ext, masks.generator)
         else:
-            given = (controller, noise.co, ext, masks.generator)
-            states = self.seen.foresee(self._run, self.co_prior, gen_ics, *given)
-        log_rates, logvars = self.read_out(states.factors, session)
-        clip = self.config._clip_value
-        return LFADSOutput(gen_ics, states, log_rates, logvars, encoding, clip)
+            given = (controller, noise.co, ext, masks.generator, self.encoded.forward_steps)
+            states = foresee(self._run, self.co_prior, gen_ics, *given)
+        log_rates, extras = self.read_out(states.factors, session)
+        how = (self.noise_model, self.config._clip_value)
+        return LFADSOutput(gen_ics, states, log_rates, extras, encoding, *how)
 
     def _run(
         self,
@@ -316,10 +328,10 @@ class LFADS(nn.Module):
             encodings=encoding.con_input,
             posterior_weight=torch.cat([self.co_mean.weight, self.co_logvar.weight], dim=1),
             posterior_bias=torch.cat([self.co_mean.bias, self.co_logvar.bias]),
-            noise=self.seen.bins(noise.co),
+            noise=self.encoded.bins(noise.co),
             drive_with_means=use_means,
             do_feed=self.config.do_feed_factors_to_controller,
-            feedback_mask=self.seen.bins(masks.feedback),
+            feedback_mask=self.encoded.bins(masks.feedback),
             feedback_rates=self._readout_map(session) if self.feeds_rates else None,
         )
 
@@ -328,7 +340,7 @@ class LFADS(nn.Module):
         return Readout(
             None if layer is None else layer.weight,
             None if layer is None else layer.bias,
-            exponential=self.is_poisson,
+            noise_model=self.noise_model,
             clip=self.config._clip_value,
         )
 
@@ -341,12 +353,11 @@ class LFADS(nn.Module):
         norm = self.factor_weight.square().sum(0).clamp(min=1e-12).sqrt()
         return self.factor_weight / norm
 
-    def read_out(self, factors: Tensor, session: str) -> tuple[Tensor, Tensor | None]:
-        """Map factors (B, T, F) to log-rates (Gaussian: means) and log-variances (B, T, D)."""
-        log_rates = self._readout_map(session).log_rates(factors)
-        if self.is_poisson:
-            return log_rates, None
-        return log_rates, self.readout_logvar[session_key(session)](factors)
+    def read_out(self, factors: Tensor, session: str) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Map factors (B, T, F) to log-rates (of real values: means), and the model's extras."""
+        layers = self.extra_readouts.values()
+        extras = tuple(layer[session_key(session)](factors) for layer in layers)
+        return self._readout_map(session).log_rates(factors), extras
 
     def generate(
         self,
@@ -366,7 +377,7 @@ class LFADS(nn.Module):
             n_bins: T.
 
         Returns:
-            Start states (B, G), decoder states, output parameters (B, T, D or 2D).
+            Start states (B, G), decoder states, output parameters (B, T, P D).
         """
         inputs = [part for part in (u, ext_input) if part is not None]
         gen_ics = self.gen_ic.expand(1, -1) if z is None else self.start_state(z)
@@ -375,5 +386,5 @@ class LFADS(nn.Module):
         joint = torch.cat(inputs, dim=2) if inputs else None
         states = self._run(gen_ics, None, n_bins, joint, None)
         clip = self.config._clip_value
-        params = output_dist_params(*self.read_out(states.factors, session), clip)
+        params = self.noise_model.params(*self.read_out(states.factors, session), clip)
         return gen_ics, states, params

@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 from lfads_lightning.config import LossConfig
-from lfads_lightning.model.augment import WHOLE, View
 from lfads_lightning.model.distributions import (
     gaussian_kl,
     gaussian_log_density,
 )
 from lfads_lightning.model.lfads import LFADS
 from lfads_lightning.model.records import LFADSOutput
+from lfads_lightning.model.visibility import WHOLE, Visibility
 
 
 class LossTerms(NamedTuple):
@@ -42,7 +42,7 @@ def compute_loss(
     weights: LossConfig,
     ramp_kl: float,
     ramp_l2: float,
-    view: View = WHOLE,
+    visibility: Visibility = WHOLE,
 ) -> LossTerms:
     """Return the loss of a batch.
 
@@ -53,9 +53,9 @@ def compute_loss(
         weights: of the terms.
         ramp_kl: 0..1, :func:`lfads_lightning.training.schedules.ramp` at this update.
         ramp_l2: 0..1, the same for the L2 penalty.
-        view: which entries of the data are scored.
+        visibility: the weight of each entry of the data.
     """
-    terms = trial_terms(model, output, data, weights, ramp_kl, ramp_l2, view)
+    terms = trial_terms(model, output, data, weights, ramp_kl, ramp_l2, visibility)
     return LossTerms(*(term.mean() for term in terms))
 
 
@@ -66,10 +66,10 @@ def trial_terms(
     weights: LossConfig,
     ramp_kl: float,
     ramp_l2: float,
-    view: View = WHOLE,
+    visibility: Visibility = WHOLE,
 ) -> LossTerms:
     """Return the loss terms of each trial, (B,); the L2 penalty is the same in all."""
-    recon = reconstruction(model, output, data, view)  # (B,)
+    recon = reconstruction(model, output, data, visibility)  # (B,)
     kl_ic = weights.kl_ic_weight * initial_condition_kl(model, output, like=recon)
     kl_co = weights.kl_co_weight * inferred_input_kl(
         model, output, weights.do_analytic_kl_co, like=recon
@@ -81,26 +81,16 @@ def trial_terms(
     return LossTerms(total, recon, kl_ic, kl_co, l2, corr)
 
 
-def reconstruction(model: LFADS, output: LFADSOutput, data: Tensor, view: View = WHOLE) -> Tensor:
+def reconstruction(
+    model: LFADS, output: LFADSOutput, data: Tensor, visibility: Visibility = WHOLE
+) -> Tensor:
     """Return -log p(data | factors) per trial (B,), summed over bins and channels.
 
-    Where only a part is scored, its sum is weighed up to that of a whole trial.
+    Entries have the weights that ``visibility`` gives them.
     """
-    if view.also is not None:
-        others = reconstruction(model, output, data, view.also)
-        return reconstruction(model, output, data, view._replace(also=None)) + others
-    log_rates, scored = output.log_rates, view.scored
-    if output.output_logvars is None:
-        if scored is not None:
-            # no spike at a rate of exp(-clip) costs nothing, and has no gradient
-            log_rates = torch.where(scored, log_rates, -output.clip)
-            data = data * scored
-        return view.weight * model.passes.poisson_nll(log_rates, data, output.clip)
-    data, logvars = data.to(log_rates.dtype), output.output_logvars.clamp(-output.clip)
-    density = gaussian_log_density(data, log_rates, logvars)
-    if scored is not None:
-        density = density * scored
-    return -view.weight * density.sum((1, 2))
+    nll = model.passes.nll(model.noise_model)
+    given = output.log_rates, output.extras, data, output.clip, visibility.weight
+    return visibility.scale * nll(*given)
 
 
 def initial_condition_kl(model: LFADS, output: LFADSOutput, like: Tensor) -> Tensor:
@@ -119,7 +109,9 @@ def inferred_input_kl(model: LFADS, output: LFADSOutput, analytic: bool, like: T
     means and variances of this pass. Over forward bins q is p, and nothing diverges.
     """
     states = output.states
-    mean, logvar, u = map(model.seen.bins, (states.co_means, states.co_logvars, states.co_samples))
+    mean, logvar, u = map(
+        model.encoded.bins, (states.co_means, states.co_logvars, states.co_samples)
+    )
     if mean is None or logvar is None or u is None:
         return torch.zeros_like(like)
     if analytic:
@@ -135,7 +127,7 @@ def input_correlation(model: LFADS, output: LFADSOutput, like: Tensor) -> Tensor
     Zeros where there are fewer than two inputs. Forward bins, which have no posterior, are left
     out.
     """
-    mean = model.seen.bins(output.states.co_means)
+    mean = model.encoded.bins(output.states.co_means)
     if mean is None or mean.shape[2] < 2:
         return torch.zeros_like(like)
     products = mean.transpose(1, 2) @ mean  # (B, U, U)

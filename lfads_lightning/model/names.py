@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from lfads_lightning.model.cells import GRU
-from lfads_lightning.model.layers import Affine, Bidirectional, session_key
+from lfads_lightning.model.layers import Bidirectional, session_key
 from lfads_lightning.model.lfads import LFADS
 
 
@@ -23,10 +23,10 @@ def variable_blocks(model: LFADS) -> dict[str, list[Tensor]]:
         if key in model.readin:
             blocks |= _affine(f"x_2_infac_{name}", model.readin[key])
         if key in model.readout:
-            what = "logrates" if model.is_poisson else "means"
+            what = model.noise_model.variable
             blocks |= _affine(f"glm/fac_2_{what}_{name}", model.readout[key])
-        if key in model.readout_logvar:
-            blocks |= _affine(f"glm/fac_2_logvars_{name}", model.readout_logvar[key])
+        for extra, layers in model.extra_readouts.items():
+            blocks |= _affine(f"glm/fac_2_{extra}s_{name}", layers[key])
     if model.config.ic_dim > 0:
         blocks |= _encoder("ic_enc", model.ic_encoder)
         blocks |= _affine("z/ic_enc_2_post_g0/mean", model.ic_mean)
@@ -53,8 +53,8 @@ def variable_blocks(model: LFADS) -> dict[str, list[Tensor]]:
 
 
 def _affine(name: str, layer: torch.nn.Module) -> dict[str, list[Tensor]]:
-    assert isinstance(layer, Affine)
-    return {f"{name}/W": [layer.weight], f"{name}/b": [layer.bias]}
+    letters = {"weight": "W", "bias": "b"}
+    return {f"{name}/{letters[part]}": [p] for part, p in layer.named_parameters()}
 
 
 def _encoder(name: str, encoder: Bidirectional) -> dict[str, list[Tensor]]:

@@ -164,19 +164,25 @@ float sum_of(int n, const float* __restrict terms) {
   for (int j = 0; j < n; ++j) sum += terms[j];
   return sum;
 }
-float log_factorials(int n, const float* __restrict x) {
+float log_factorials(int n, const float* __restrict x, const float* weight) {
   float most = 0.0f;
 #pragma omp simd reduction(max : most)
   for (int j = 0; j < n; ++j) most = x[j] > most ? x[j] : most;
   float sum = 0.0f;
   if (most > 1.0f)  // 0! = 1! = 1: many bins need no more
     for (int j = 0; j < n; ++j)
-      if (x[j] > 1.0f) sum += log_factorial(x[j]);
+      if (x[j] > 1.0f) sum += weight ? weight[j] * log_factorial(x[j]) : log_factorial(x[j]);
   return sum;
+}
+void weigh(int n, const float* __restrict weight, float* __restrict terms, float* __restrict d) {
+  for (int j = 0; j < n; ++j) {
+    terms[j] *= weight[j];
+    d[j] *= weight[j];
+  }
 }
 template <class Count>
 void poisson(int T, int B, int D, float clip, int threads, const float* log_rates,
-             const Count* counts, double* nll, float* d) {
+             const Count* counts, const float* weight, double* nll, float* d) {
 #pragma omp parallel for num_threads(threads) schedule(static, 1)
   for (int k = 0; k < threads; ++k) {
     const Block b = block_of(k, threads, B);
@@ -187,10 +193,11 @@ void poisson(int T, int B, int D, float clip, int threads, const float* log_rate
       const long first = (static_cast<long>(t) * B + b.first) * D;
       std::copy(counts + first, counts + first + n, x.begin());
       poisson_terms(n, clip, log_rates + first, x.data(), terms.data(), d + first);
+      if (weight) weigh(n, weight + first, terms.data(), d + first);
       for (int i = 0; i < b.rows; ++i) {
         double* sum = nll + b.first + i;
         *sum += sum_of(D, terms.data() + i * D);
-        *sum += log_factorials(D, x.data() + i * D);
+        *sum += log_factorials(D, x.data() + i * D, weight ? weight + first + i * D : nullptr);
       }
     }
   }
@@ -247,13 +254,16 @@ void lfads_gru_backward(int T, int B, int n, int reverse, float clip, int thread
   }
 }
 
-// log_rates, counts (T, B, D) -> nll (B), and d (T, B, D), its gradient in log_rates.
+// log_rates, counts (T, B, D), weight (T, B, D) or null for 1 -> nll (B), and d (T, B, D), its gradient
+// in log_rates.
 void lfads_poisson(int T, int B, int D, float clip, int threads, const float* log_rates,
-                   const void* counts, int bytes, double* nll, float* d) {
+                   const void* counts, int bytes, const float* weight, double* nll, float* d) {
   if (bytes)
-    poisson(T, B, D, clip, threads, log_rates, static_cast<const unsigned char*>(counts), nll, d);
+    poisson(T, B, D, clip, threads, log_rates, static_cast<const unsigned char*>(counts),
+            weight, nll, d);
   else
-    poisson(T, B, D, clip, threads, log_rates, static_cast<const float*>(counts), nll, d);
+    poisson(T, B, D, clip, threads, log_rates, static_cast<const float*>(counts), weight, nll,
+            d);
 }
 
 // Controller and generator; shapes in native.py, class Decoder. con_rh (B, K) and gen_rh (B, G) are

@@ -22,7 +22,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lfads_lightning.model import distributions
 from lfads_lightning.model.fused import (
     DecoderSizes,
     FusedPasses,
@@ -31,6 +30,7 @@ from lfads_lightning.model.fused import (
     by_bin,
     spend,
 )
+from lfads_lightning.model.observations import poisson
 from lfads_lightning.runs.private import NotPrivate, others_may_write, private_folder
 
 SOURCE = Path(__file__).with_name("native.cpp")
@@ -248,14 +248,16 @@ class _PoissonNLL(torch.autograd.Function):
     """Negative log-likelihood of counts per trial, with its gradient, in one pass over them."""
 
     @staticmethod
-    def forward(ctx: Any, log_rates: Tensor, counts: Tensor, clip: float) -> Tensor:
+    def forward(
+        ctx: Any, log_rates: Tensor, counts: Tensor, weight: Tensor | None, clip: float
+    ) -> Tensor:
         n_bins, n_trials, n_channels = log_rates.shape
         nll = log_rates.new_empty(n_trials, dtype=torch.float64)
         d = torch.empty_like(log_rates)
         library().lfads_poisson(
             *(n_bins, n_trials, n_channels, ctypes.c_float(clip), _threads(n_trials)),
             *(_pointer(log_rates), _pointer(counts), int(counts.dtype == torch.uint8)),
-            *(_pointer(nll), _pointer(d)),
+            *map(_pointer, (weight, nll, d)),
         )
         ctx.spent, ctx.d = False, d
         return nll.to(log_rates.dtype)
@@ -264,13 +266,20 @@ class _PoissonNLL(torch.autograd.Function):
     def backward(ctx: Any, d_nll: Tensor) -> tuple[Tensor | None, ...]:
         spend(ctx)
         d, ctx.d = ctx.d, None
-        return d.mul_(d_nll[:, None]), None, None
+        return d.mul_(d_nll[:, None]), None, None, None
 
 
-def poisson_nll(log_rates: Tensor, counts: Tensor, clip: float) -> Tensor:
-    """Sum over bins and channels; :func:`lfads_lightning.model.distributions.poisson_nll`."""
+def poisson_nll(
+    log_rates: Tensor,
+    extras: tuple[Tensor, ...],
+    counts: Tensor,
+    clip: float,
+    weight: Tensor | None = None,
+) -> Tensor:
+    """:meth:`lfads_lightning.model.observations.poisson.Poisson.nll`, in one pass over them."""
     if not _covers(log_rates):
-        return distributions.poisson_nll(log_rates, counts, clip)
+        return poisson.NOISE_MODEL.nll(log_rates, extras, counts, clip, weight)
     if counts.dtype != torch.uint8:
         counts = counts.to(log_rates.dtype)
-    return _PoissonNLL.apply(by_bin(log_rates), by_bin(counts), clip)
+    by_bins = (None if x is None else by_bin(x) for x in (log_rates, counts, weight))
+    return _PoissonNLL.apply(*by_bins, clip)

@@ -5,7 +5,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from lfads_lightning.model.cells import DecoderStates
-from lfads_lightning.model.distributions import output_dist_params
+from lfads_lightning.model.observations import NoiseModel
 
 
 class Noise(NamedTuple):
@@ -16,9 +16,11 @@ class Noise(NamedTuple):
 
 
 class Masks(NamedTuple):
-    """Dropout masks of one forward pass; None for no dropout, or no such site in the model."""
+    """Dropout masks of one forward pass; None for no dropout, or no such site in the model.
 
-    data: Tensor | None = None  # (B, T, D)
+    That of the data is in what the encoders are shown, :class:`Visibility`.
+    """
+
     ext_input: Tensor | None = None  # (B, T, I)
     ic_encoding: Tensor | None = None  # (B, 2E)
     con_input: Tensor | None = None  # (B, T, C or 2C)
@@ -50,12 +52,13 @@ class LFADSOutput(NamedTuple):
 
     gen_ics: Tensor  # (B, G), the generator's state before bin 0
     states: DecoderStates
-    log_rates: Tensor  # (B, T, D) unclamped log-rates; Gaussian: means
-    output_logvars: Tensor | None  # (B, T, D) Gaussian only, unclamped
+    log_rates: Tensor  # (B, T, D) unclamped log-rates; of real values: means
+    extras: tuple[Tensor, ...]  # what the noise model has beside them
     encoding: Encoding
+    noise_model: NoiseModel
     clip: float  # of log-rates and log-variances
 
     @property
     def output_dist_params(self) -> Tensor:
-        """(B, T, D) rates, counts per bin; Gaussian: (B, T, 2D), means and variances."""
-        return output_dist_params(self.log_rates, self.output_logvars, self.clip)
+        """(B, T, P D), the parameters of the noise model; Poisson: rates, counts per bin."""
+        return self.noise_model.params(self.log_rates, self.extras, self.clip)

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from lfads_lightning.config import LFADSError, Recurrence
-from lfads_lightning.model import cells, distributions, native
+from lfads_lightning.model import cells, native
+from lfads_lightning.model.observations import NoiseModel
 
 
 class Passes(NamedTuple):
@@ -17,11 +18,18 @@ class Passes(NamedTuple):
 
     encoder_pass: Callable[..., tuple[Tensor, Tensor]]
     decoder_pass: Callable[..., cells.DecoderStates]
-    poisson_nll: Callable[..., Tensor]
+    # by names of noise models: likelihoods that are faster than these models' own
+    likelihoods: tuple[tuple[str, Callable[..., Tensor]], ...] = ()
+
+    def nll(self, noise_model: NoiseModel) -> Callable[..., Tensor]:
+        """Return what computes :meth:`NoiseModel.nll`."""
+        return dict(self.likelihoods).get(noise_model.name, noise_model.nll)
 
 
-REFERENCE = Passes(cells.encoder_pass, cells.decoder_pass, distributions.poisson_nll)
-NATIVE = Passes(native.PASSES.encoder_pass, native.PASSES.decoder_pass, native.poisson_nll)
+REFERENCE = Passes(cells.encoder_pass, cells.decoder_pass)
+NATIVE = Passes(
+    native.PASSES.encoder_pass, native.PASSES.decoder_pass, (("poisson", native.poisson_nll),)
+)
 
 
 class Unavailable(Exception):
@@ -80,7 +88,7 @@ def _triton(device: str) -> Passes:
     if device != "cuda" and not triton_passes.INTERPRETED:
         raise Unavailable(f"it is for CUDA, the device is {device}; set trainer.device=gpu:0")
     passes = triton_passes.PASSES
-    return Passes(passes.encoder_pass, passes.decoder_pass, distributions.poisson_nll)
+    return Passes(passes.encoder_pass, passes.decoder_pass)
 
 
 @cache

@@ -89,7 +89,7 @@ def shown(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(getattr(value, "name", value))
 
 
-def data_table(sessions: Sequence[Session], is_poisson: bool) -> Table:
+def data_table(sessions: Sequence[Session], is_counts: bool) -> Table:
     """Return the size of each session, and how much there is in it."""
     rows = []
     for s in sessions:
@@ -98,12 +98,12 @@ def data_table(sessions: Sequence[Session], is_poisson: bool) -> Table:
         unit = 1 if s.bin_width_s is None else 1 / s.bin_width_s
         n_valid = 0 if s.valid is None else len(s.valid.data)
         row = [s.name, f"{len(data)}", f"{n_valid}", f"{s.n_bins}", f"{s.data_dim}"]
-        if is_poisson:
+        if is_counts:
             row += [f"{mean * unit:.3g}" + (" / bin" if s.bin_width_s is None else " / s")]
             row += [str(int((~data.any(axis=(0, 1))).sum()))]
         row.append("no" if s.train.truth is None else "yes")
         rows.append(row)
-    counts = ["mean rate", "silent"] if is_poisson else []
+    counts = ["mean rate", "silent"] if is_counts else []
     header = [
         "session",
         "training trials",

@@ -39,8 +39,8 @@ def one_trial(trials: Trials) -> Drawing:
     order = np.argsort(rates.argmax(1), kind="stable")  # neurons by the time of their peak
     shown = rates if truth is None else np.concatenate([rates, truth], axis=1)
     # a square-root scale: bursts do not hide the rest
-    norm = PowerNorm(0.5, *np.percentile(shown, [0.5, 99.8])) if trials.is_poisson else None
-    data = "spikes" if trials.is_poisson else "data"
+    norm = PowerNorm(0.5, *np.percentile(shown, [0.5, 99.8])) if trials.is_counts else None
+    data = "spikes" if trials.is_counts else "data"
     images: list[tuple] = [(data, trials.counts[trial].T, "Greys", None)]
     if truth is not None:
         images.insert(0, ("true rates", truth, "viridis", norm))
@@ -128,7 +128,7 @@ def _neurons(figure: SubFigure, trial: int, trials: Trials) -> None:
     else:
         sd = counts.shape[1] / 20
     smoothed = smooth(counts[trial : trial + 1], sd)[0]
-    data = "spikes" if trials.is_poisson else "data"
+    data = "spikes" if trials.is_counts else "data"
     for ax, n in zip(axes, which, strict=True):
         label = f"smoothed {data} (sd {sd:.1f} bins)"
         ax.plot(trials.time, unit * smoothed[:, n], color=SMOOTHED, lw=1, label=label)
@@ -136,7 +136,7 @@ def _neurons(figure: SubFigure, trial: int, trials: Trials) -> None:
             true = unit * trials.truth[trial, :, n]
             ax.plot(trials.time, true, color=TRUE, lw=1.6, label="true rate")
         ax.plot(trials.time, unit * rates[:, n], color=OURS, lw=1.6, label="LFADS")
-        if trials.is_poisson:
+        if trials.is_counts:
             spikes = trials.time[counts[trial, :, n] > 0]
             floor = np.full(len(spikes), ax.get_ylim()[0])
             ax.plot(spikes, floor, "|", color=SPIKES, ms=7, label="spikes")

@@ -12,6 +12,7 @@ from lfads_lightning.data.sessions import Session
 from lfads_lightning.evaluation.table import LFADS, MEANS, EvaluationTable, Rows, Verdict
 from lfads_lightning.inference.posterior import Posterior
 from lfads_lightning.metrics import null_nll
+from lfads_lightning.model.observations import from_name
 from lfads_lightning.report.curves import Columns
 from lfads_lightning.training.checkpoints import WITHIN_RAMPS
 from lfads_lightning.training.watch import LEAST_SHARE, REMEDY
@@ -250,7 +251,7 @@ def _underfit(
     share = float(np.median(moved)) if len(moved) else math.nan
     bits = _score(scores, "bits_per_spike")
     truth = _score(scores, "truth_bits_per_spike")
-    alike = share < ALIKE and config.model.output_dist.name == "poisson"
+    alike = share < ALIKE and config.model.output_dist.is_counts
     poor = bits < max(FEW_BITS, LEAST_OF_TRUTH * truth if math.isfinite(truth) else 0.0)
     # a model that explains the training trials well has learned too much of them, not too little
     trained = bits_of_training(config, sessions, columns)
@@ -376,7 +377,7 @@ def _saturated(config: Config, posteriors: Mapping[str, Posterior]) -> Finding |
             "More L2 on the generator (loss.l2_gen_scale), a smaller learning rate; a larger "
             "model.cell_clip_value only if the states are meant to be that large.",
         )
-    if config.model.output_dist.name == "poisson" and max(tops) >= high:
+    if config.model.output_dist.is_counts and max(tops) >= high:
         return Finding(
             "saturated",
             "Log-rates are clamped",
@@ -457,11 +458,13 @@ def bits_of_training(
 ) -> float:
     """Return the bits per spike that the last epoch's reconstruction of a split stands for.
 
-    Against each neuron's mean; NaN where data are no counts, or nothing is logged.
+    Against each neuron's mean; NaN where the reconstruction is no Poisson likelihood of counts, or
+    nothing is logged.
     """
     recon = _last_of(columns, f"{split}/recon")
     splits = [s.splits[split] for s in sessions if split in s.splits]
-    if config.model.output_dist.name != "poisson" or not math.isfinite(recon) or not splits:
+    comparable = from_name(config.model.output_dist).nll_is_poisson
+    if not comparable or not math.isfinite(recon) or not splits:
         return math.nan
     n_trials = sum(len(s.data) for s in splits)
     spikes = sum(float(s.data.sum(dtype=np.float64)) for s in splits)

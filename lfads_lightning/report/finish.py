@@ -119,7 +119,9 @@ def _scored(trained: Trained, sessions: list[Session], split: str) -> _Scoring:
             continue
         try:
             scored = score(trained, session, split, effort=1 / len(sessions))
-            message = _better_than_truth(session, split, scored.posterior)
+            message = None
+            if trained.model.noise_model.is_counts:
+                message = _better_than_truth(session, split, scored.posterior)
         except Exception as error:  # whatever it is, it must not cost the others' scores
             why = " ".join(str(error).split())[:300] or type(error).__name__
             scoring.problems[session.name] = why
@@ -136,8 +138,8 @@ def _scored(trained: Trained, sessions: list[Session], split: str) -> _Scoring:
 
 def _better_than_truth(session: Session, split: str, posterior: Posterior) -> str | None:
     truth, counts = session.splits[split].truth, session.splits[split].data
-    if truth is None or posterior.output_dist_params.shape != posterior.rates.shape:
-        return None  # it is not known, or data are no counts
+    if truth is None:
+        return None
     return better_than_truth_message(posterior.rates, truth / session.conversion_factor, counts)
 
 

@@ -50,7 +50,7 @@ def averages(trials: Trials) -> Drawing:
                 color=TRUE,
                 lw=1.6,
                 ls="--",
-                label="average of the spikes" if trials.is_poisson else "average of the data",
+                label="average of the spikes" if trials.is_counts else "average of the data",
             )
             mark_times(ax, trials.event, trials.forward)
             ax.margins(x=0)
@@ -267,7 +267,7 @@ def generator_states(trials: Trials) -> Drawing:
 @styled
 def neurons(trials: Trials) -> Drawing | None:
     """Draw how well each neuron's spikes are explained, over its mean rate."""
-    if not trials.is_poisson:
+    if not trials.is_counts:
         return None
     counts, rates = trials.counts.astype(np.float64), trials.posterior.rates
     gain = bits_of_neurons(counts, rates)

@@ -209,9 +209,7 @@ def _sections(
     no_data = [inferred] if isinstance(inferred, str) else []
     tables = [about.settings_table(config)]
     if isinstance(inferred, Inferred):
-        tables.append(
-            about.data_table(inferred.sessions, config.model.output_dist.name == "poisson")
-        )
+        tables.append(about.data_table(inferred.sessions, config.model.output_dist.is_counts))
     if record.machine:
         tables.append(about.machine_table(record.machine))
     where = f"Folder: {folder.resolve()}"

@@ -39,7 +39,7 @@ def samples_drawing(
     ext = None if ext is None else ext[few]
     if trials.truth is not None:
         name, truth = "R² of rates, mean over neurons", trials.truth[: len(few)]
-    elif not trials.is_poisson:
+    elif not trials.is_counts:
         return None
     else:
         name, encoded, scored = _unseen(encoded, run.model.sessions[session.name].held_out)

@@ -25,7 +25,7 @@ class Trials(NamedTuple):
         spread: (n, T, U) standard deviation of the inferred inputs of the first n trials over
             posterior samples, or None.
         ar_tau: (U,) time constants of the prior over inferred inputs, bins, or None.
-        is_poisson: data are counts.
+        is_counts: data are counts.
         numbers: (E,) of the trials within their split.
         begin_s: first moment of the trials, seconds from the event they are aligned to, or None.
         event_name: its name, or None.
@@ -41,7 +41,7 @@ class Trials(NamedTuple):
     bin_width_s: float | None
     spread: np.ndarray | None
     ar_tau: np.ndarray | None
-    is_poisson: bool
+    is_counts: bool
     numbers: np.ndarray
     begin_s: float | None = None
     event_name: str | None = None
@@ -114,12 +114,12 @@ class Trials(NamedTuple):
     @property
     def per_unit(self) -> float:
         """What turns rates per bin into those that are shown."""
-        return 1.0 if self.bin_width_s is None or not self.is_poisson else 1 / self.bin_width_s
+        return 1.0 if self.bin_width_s is None or not self.is_counts else 1 / self.bin_width_s
 
     @property
     def rate_label(self) -> str:
         """What stands at the axis of rates."""
-        if not self.is_poisson:
+        if not self.is_counts:
             return "mean (units of the data)"
         return "spikes / bin" if self.bin_width_s is None else "spikes / s"
 
@@ -187,7 +187,7 @@ def shown_trials(
         session.bin_width_s,
         None if sd is None else sd[:N_SPREAD],
         tau,
-        run.model.is_poisson,
+        run.model.noise_model.is_counts,
         which,
         None if session.window_s is None else float(session.window_s[0]),
         session.event,

@@ -7,9 +7,10 @@ from typing import NamedTuple
 
 import lightning.pytorch as pl
 
-from lfads_lightning.config import Config, OutputDist
+from lfads_lightning.config import Config
 from lfads_lightning.data.sessions import Session
 from lfads_lightning.model.lfads import LFADS
+from lfads_lightning.model.observations import from_name
 from lfads_lightning.model.recurrences import choose
 from lfads_lightning.params import check, from_dict
 from lfads_lightning.training import devices, loop
@@ -68,7 +69,7 @@ def fit(
         EpochLogs(folder, config.output.csv_log),
         Progress(config.loss, config.optim.learning_rate_stop),
     ]
-    if config.model.output_dist is OutputDist.poisson:
+    if from_name(config.model.output_dist).nll_is_poisson:
         ours.append(CopyingWatch(sessions))
     start = find_checkpoint(folder, config.output.checkpoint_pb_load_name)
     if start is not None:

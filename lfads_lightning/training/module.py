@@ -14,11 +14,11 @@ from torch import Tensor
 from lfads_lightning.config import Config, LFADSError
 from lfads_lightning.data.datamodule import Batch, n_trials_of
 from lfads_lightning.data.identity import Identity, identity_of
-from lfads_lightning.model.augment import View, coordinated, sample_validation
 from lfads_lightning.model.layers import dropout_mask
 from lfads_lightning.model.lfads import LFADS
 from lfads_lightning.model.loss import LossTerms, compute_loss, reconstruction
-from lfads_lightning.model.records import NO_DROPOUT, LFADSOutput, Masks, Noise
+from lfads_lightning.model.records import LFADSOutput, Masks, Noise
+from lfads_lightning.model.visibility import Visibility, coordinated, sample_validation
 from lfads_lightning.params import to_dict
 from lfads_lightning.training import faults, random_states
 from lfads_lightning.training.format import VERSION
@@ -106,7 +106,8 @@ class LFADSModule(pl.LightningModule):
         n_here, n_bins, n_channels = batch.data.shape
         n = batch.n_trials or n_here
         rng = self._generator(0, self.step)
-        masks = model.draw_masks(n, n_bins, batch.session, rng)
+        dropout = model.draw_data_mask(n, n_bins, batch.session, rng)
+        masks = model.draw_masks(n, n_bins, rng)
         noise = model.draw_noise(n, n_bins, rng)
         kept, rate = None, cfg.coordinated_dropout_rate
         if rate > 0:
@@ -114,13 +115,14 @@ class LFADSModule(pl.LightningModule):
         if n > n_here:
             mine = slice(batch.first, batch.first + n_here)
             masks, noise = Masks(*(_rows(m, mine) for m in masks)), Noise(*(x[mine] for x in noise))
-            kept = _rows(kept, mine)
-        view, never = self._views(batch)
+            dropout, kept = _rows(dropout, mine), _rows(kept, mine)
+        visibility, never = self._visibilities(batch)
         if kept is not None:
-            unseen = model.seen.never(batch.session, n_bins, kept.device)
-            view = coordinated(view, kept, rate, unseen)
-        output = self._look(batch, view, noise, masks)
-        terms = compute_loss(model, output, batch.data, self.config.loss, *self.ramps(), view)
+            unseen = model.encoded.unseen(batch.session, n_bins, kept.device)
+            visibility = visibility.also(coordinated(kept, rate, unseen))
+        given = batch.data, batch.session, batch.ext_input, noise
+        output = model(*given, masks, visibility.dropped_out(dropout))
+        terms = compute_loss(model, output, batch.data, self.config.loss, *self.ramps(), visibility)
         self._this_batch = batch, self._with_sample(terms, output, batch, never) * (n_here / n)
         # gradients are averaged over devices
         return terms.total * (n_here / n * self.trainer.world_size) if n > n_here else terms.total
@@ -130,12 +132,13 @@ class LFADSModule(pl.LightningModule):
         n_trials, n_bins = batch.data.shape[:2]
         k = self.config.sampling.num_validation_samples
         rng = self._generator(1, self.current_epoch, batch.number)
-        view, never = self._views(batch)
+        visibility, never = self._visibilities(batch)
+        given = batch.data, batch.session, batch.ext_input
         for _ in range(k):
             noise = self.model.draw_noise(n_trials, n_bins, rng)
-            output = self._look(batch, view, noise)
+            output = self.model(*given, noise, visibility=visibility)
             terms = compute_loss(
-                self.model, output, batch.data, self.config.loss, *self.ramps(), view
+                self.model, output, batch.data, self.config.loss, *self.ramps(), visibility
             )
             # every trial counts once, whatever its batch
             self._valid_sum = self._valid_sum + self._with_sample(terms, output, batch, never) * (
@@ -152,21 +155,13 @@ class LFADSModule(pl.LightningModule):
         mixed = np.random.SeedSequence([self.config.seed, *purpose]).generate_state(2, np.uint32)
         return torch.Generator(self.device).manual_seed(int(mixed[0]) << 31 | int(mixed[1]) >> 1)
 
-    def _views(self, batch: Batch) -> tuple[View, View]:
+    def _visibilities(self, batch: Batch) -> tuple[Visibility, Visibility]:
         rate = self.config.data.sample_validation_rate
         return sample_validation(batch.never_shown, rate, self.model.factor_weight)
 
-    def _look(
-        self, batch: Batch, view: View, noise: Noise, masks: Masks = NO_DROPOUT
-    ) -> LFADSOutput:
-        if view.shown is not None:
-            shown = view.shown if masks.data is None else masks.data * view.shown
-            masks = masks._replace(data=shown)
-        return self.model(batch.data, batch.session, batch.ext_input, noise, masks=masks)
-
     @torch.no_grad()
     def _with_sample(
-        self, terms: LossTerms, output: LFADSOutput, batch: Batch, never: View
+        self, terms: LossTerms, output: LFADSOutput, batch: Batch, never: Visibility
     ) -> Tensor:
         """Return the loss terms, and where there is sample validation its term behind them."""
         values = list(terms)
@@ -379,7 +374,7 @@ def restrict_training(model: LFADS, config: Config) -> None:
     optim, name = config.optim, ""
     if optim.do_train_io_only:
         name = "do_train_io_only"
-        kept: list[torch.nn.Module] = [model.readin, model.readout, model.readout_logvar]
+        kept: list[torch.nn.Module] = [model.readin, model.readout, *model.extra_readouts.values()]
     elif optim.do_train_encoder_only:
         name = "do_train_encoder_only"
         kept = [model.ic_encoder, model.ic_mean, model.ic_logvar]

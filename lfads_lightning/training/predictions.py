@@ -30,7 +30,7 @@ def nulls(sessions: Sequence[Session], model: LFADS) -> dict[str, Null]:
     """
     splits = {s.name: s.valid.data for s in sessions if s.valid is not None}
     n_trials, found = sum(map(len, splits.values())), {}
-    if not n_trials or not model.is_poisson:
+    if not n_trials or not model.noise_model.is_counts:
         return {}
     for name in (BPS, CO_BPS, FP_BPS):
         log_likelihood = spikes = 0.0
@@ -56,10 +56,10 @@ def scored(model: LFADS, session: str, n_bins: int) -> dict[str, Tensor]:
     the others; fp-bps: all neurons in the forward bins.
     """
     whole = torch.ones(n_bins, model.sessions[session].data_dim, dtype=torch.bool)
-    never = model.seen.never(session, n_bins)
+    never = model.encoded.unseen(session, n_bins)
     if never is None:
         return {BPS: whole}
-    first = n_bins - model.seen.forward_steps
+    first = n_bins - model.encoded.forward_steps
     forward = (torch.arange(n_bins) >= first)[:, None].expand_as(never)
     masks = {BPS: whole, CO_BPS: never & ~forward, FP_BPS: forward}
     return {name: mask for name, mask in masks.items() if mask.any()}
@@ -71,7 +71,7 @@ def log_likelihoods(
     """Return the mean log-likelihood over trials of the entries that each of ``names`` scores.
 
     Args:
-        model: Poisson.
+        model: of counts, whatever their noise: bits per spike are by the Poisson likelihood.
         output: its pass over the batch.
         data: (B, T, D).
         session: of the data.

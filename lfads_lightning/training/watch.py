@@ -24,7 +24,8 @@ class CopyingWatch(pl.Callback):
     """Warn once, when the validation reconstruction is better than it can honestly be.
 
     That is: below that of the true rates, where these are known; or, with sample validation, far
-    below that of the entries never shown. Poisson data; looked at once the ramps are complete.
+    below that of the entries never shown. For noise models of which
+    ``nll_is_poisson``; looked at once the ramps are complete.
 
     Args:
         sessions: whose validation trials are scored.
