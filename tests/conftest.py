@@ -41,6 +41,11 @@ TINY = {
 }
 
 
+def slowly(*values):
+    """Return values for ``parametrize`` that the slow tests alone try."""
+    return [pytest.param(value, marks=pytest.mark.slow) for value in values]
+
+
 def pytest_configure(config):
     """Use one thread; let pass the deprecations that only other packages can mend."""
     torch.set_num_threads(1)

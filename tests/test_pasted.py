@@ -80,6 +80,7 @@ def test_pasted_commands_train_and_go_on(started, counts, tmp_path, capsys):
     assert [row.split(",")[0] for row in rows] == ["epoch", "0", "1"]
 
 
+@pytest.mark.slow
 @windows
 def test_pasted_command_goes_on_with_a_sweep(call, counts, tmp_path, monkeypatch, capsys):
     lfads.write_session(tmp_path / "toy.h5", train_data=counts, valid_data=counts[:6])

@@ -179,6 +179,7 @@ def test_written_nwb_goes_to_training_from_the_command_line(call, tmp_path, caps
     assert "co bps" in result.out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("stem", "words"), [("macaque", ["--behaviour", "velocity"]), ("aplysia", [])]
 )

@@ -84,6 +84,7 @@ def test_from_recordings_to_exported_results_without_a_local_file(raw, call, cap
     assert not [p for p in raw.find("lab") if p.endswith(".part")]
 
 
+@pytest.mark.slow
 def test_merging_a_run_of_a_bucket(bucket, call, capsys):
     counts = np.random.default_rng(0).poisson(0.8, (200, 6))
     put(bucket, "lab/raw/long.npz", counts=counts, bin_s=0.02)
