@@ -137,7 +137,7 @@ def check_pass(case, recorded, data, output: LFADSOutput, ramps):
     return terms
 
 
-@on_every_body(CASES)
+@on_every_body(CASES, slow="ACDEFGHI")  # by their first letters
 def test_intermediates_and_costs_equal_the_original(path, recurrence):
     case = Case(path, recurrence)
     for session in case.sessions:
