@@ -26,6 +26,8 @@ from lfads_lightning.model.lfads import LFADS
 from lfads_lightning.params import from_flat, read_config
 from lfads_lightning.runs.provenance import places_in, remember
 
+ROOT = Path(__file__).parents[1]
+
 # sizes of a model that runs in milliseconds; all differ, so that no mix-up of two goes unseen
 TINY = {
     "ic_dim": 4,

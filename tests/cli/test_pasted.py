@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import TINY
+from conftest import ROOT, TINY
 
 import lfads_lightning as lfads
 from lfads_lightning import params
@@ -18,7 +18,7 @@ from lfads_lightning.recordings import check_command
 from lfads_lightning.search import sweeps
 from lfads_lightning.training.checkpoints import tell_to_continue
 
-TRAIN = Path(__file__).parents[1] / "train.py"
+TRAIN = ROOT / "train.py"
 NASTY = "it's $HOME, a=[b] {c} ${seed} (d) & \\'é\\\";#~*?!%"
 SMALL = [f"{params.dotted_names()[name]}={value}" for name, value in TINY.items()]
 

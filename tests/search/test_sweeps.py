@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from conftest import slowly
+from conftest import ROOT, slowly
 
 import lfads_lightning as lfads
 from lfads_lightning.params import read_config
 
-TRAIN = Path(__file__).parents[1] / "train.py"
+TRAIN = ROOT / "train.py"
 SMALL = [
     *("model.ic_dim=4", "model.factors_dim=3", "model.ic_enc_dim=6", "model.gen_dim=6"),
     *("model.ci_enc_dim=5", "model.con_dim=6", "model.co_dim=0", "data.batch_size=6"),

@@ -15,7 +15,7 @@ import fsspec
 import h5py
 import numpy as np
 import pytest
-from test_train_cli import SMALL, TRAIN, counts_of
+from small_runs import SMALL, TRAIN, counts_of
 
 import lfads_lightning as lfads
 from lfads_lightning.config import LFADSError

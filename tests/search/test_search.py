@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from conftest import slowly
+from conftest import ROOT, slowly
 from tensorboard_server import hparams, serving
 
 import lfads_lightning as lfads
@@ -314,7 +314,7 @@ def command(tmp_path, counts):
     lfads.write_session(tmp_path / "data" / "a.h5", train_data=counts, valid_data=counts[:6])
     space = write_space(tmp_path / "space.yaml")
     words = [
-        *(sys.executable, str(Path(__file__).parents[1] / "train.py"), "search=pbt"),
+        *(sys.executable, str(ROOT / "train.py"), "search=pbt"),
         *(f"data.data_dir={tmp_path / 'data'}", "data.data_filename_stem=a"),
         *(f"search.space={space}", "search.population=3", "search.generation_epochs=8"),
         *("search.burn_in_epochs=8", "search.max_generations=4", "search.num_workers=2"),

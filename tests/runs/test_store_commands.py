@@ -8,7 +8,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from test_train_cli import SMALL
+from small_runs import SMALL
 
 import lfads_lightning as lfads
 from lfads_lightning import stitching
