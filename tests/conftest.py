@@ -45,7 +45,8 @@ TINY = {
 
 def slowly(*values):
     """Return values for ``parametrize`` that the slow tests alone try."""
-    return [pytest.param(value, marks=pytest.mark.slow) for value in values]
+    each = [value if isinstance(value, tuple) else (value,) for value in values]
+    return [pytest.param(*value, marks=pytest.mark.slow) for value in each]
 
 
 def pytest_configure(config):

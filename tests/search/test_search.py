@@ -21,6 +21,7 @@ from lfads_lightning.config import LFADSError
 from lfads_lightning.data.sessions import sessions_from_arrays
 from lfads_lightning.params import read_config
 from lfads_lightning.report import search_report
+from lfads_lightning.runs.files import presets_dir
 from lfads_lightning.search import engines, members
 from lfads_lightning.search.run import run_of_best, run_search
 from lfads_lightning.search.space import Range, read_space
@@ -156,7 +157,7 @@ def test_a_space_that_is_not_there_is_an_error(search, tmp_path, new_config, ses
 
 
 def test_published_space_is_read():
-    names = {r.name for r in read_space(lfads.files.presets_dir() / "space" / "autolfads.yaml")}
+    names = {r.name for r in read_space(presets_dir() / "space" / "autolfads.yaml")}
     assert {"learning_rate_init", "keep_prob", "coordinated_dropout_rate"} < names
 
 
