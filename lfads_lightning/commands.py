@@ -1,6 +1,6 @@
-"""What all commands share: mistakes and warnings are one line; how a command line is printed."""
+"""What all commands share: one line for a mistake, options, how a command line is printed."""
 
-import argparse
+import dataclasses
 import os
 import re
 import shlex
@@ -12,7 +12,8 @@ from contextlib import contextmanager
 from functools import wraps
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NoReturn, ParamSpec, TypeVar
+from types import NoneType, UnionType
+from typing import Any, NoReturn, ParamSpec, TypeVar, get_args, get_origin
 
 from lfads_lightning.config import LFADSError, one_line
 from lfads_lightning.runs.signals import EXIT_INTERRUPTED, end_the_program
@@ -67,9 +68,35 @@ def _imports_not_from_here() -> Iterator[None]:
             del os.environ["PYTHONSAFEPATH"]
 
 
-def add_version(parser: argparse.ArgumentParser) -> None:
-    """Give a program the option ``--version``."""
-    parser.add_argument("--version", action="version", version=version_text())
+def option(default: Any = dataclasses.MISSING, doc: str = "", **more: Any) -> Any:
+    """Declare an option of a tool as a field of a dataclass; its type says what it takes.
+
+    Args:
+        default: without one, it must be given.
+        doc: what it means, for the help.
+        **more: ``choices``; ``metavar``, what stands for a value in the help; ``also``, other
+            spellings; ``positional``; ``read``, how a text is read that the type does not say:
+            a function that raises ValueError, and what it expects.
+    """
+    return dataclasses.field(default=default, metadata={"doc": doc, **more})
+
+
+def values_of(f: dataclasses.Field) -> tuple[type, int | str | None]:
+    """Return the type of an option's values, and how many it takes: None is one, ``"+"`` some."""
+    kind = _without_none(f.type)
+    count: int | str | None = None
+    if get_origin(kind) is tuple:
+        first, *others = get_args(kind)
+        kind, count = _without_none(first), "+" if others == [...] else 1 + len(others)
+    return kind, count
+
+
+def _without_none(annotation: Any) -> Any:
+    """Return the type of a value; of ``str | Path``, an address or a path, the path."""
+    if get_origin(annotation) is UnionType:
+        kinds = [kind for kind in get_args(annotation) if kind is not NoneType]
+        return Path if Path in kinds else kinds[0]
+    return annotation
 
 
 def version_text() -> str:
@@ -77,20 +104,23 @@ def version_text() -> str:
     return f"lfads-lightning {version('lfads-lightning')}"
 
 
-def program() -> str:
-    """Return the name of the program that trains, as the user called it, quoted for a shell.
+def program(verb: str = "train") -> str:
+    """Return one of our programs as the user calls it, quoted for a shell.
 
-    It is ``python train.py`` or ``lfads-train``, with the folder where one was typed. Beside our
-    other programs, and for who calls us from Python, it is ``lfads-train``.
+    The one that was called is spelled as it was: ``lfads check``, ``lfads-check``, or ``python
+    train.py``, with the folder where one was typed. The others, and all for who calls us from
+    Python, are ``lfads`` and the verb.
     """
     called = Path(sys.argv[0])
-    if called.name == "train.py":
+    if called.name == "train.py" and verb == "train":
         # pytest and workers of a sweep have the name only
         python = sys.orig_argv[0] if sys.argv[0] in sys.orig_argv else "python"
         return shlex.join([_on_path(python, "python"), sys.argv[0]])
-    if called.name.startswith("lfads-"):
-        return shlex.quote(_on_path(str(called.with_name("lfads-train"))))
-    return "lfads-train"
+    if called.name == f"lfads-{verb}":
+        return shlex.quote(_on_path(str(called)))
+    if called.name == "lfads" or called.name.startswith("lfads-"):
+        return f"{shlex.quote(_on_path(str(called.with_name('lfads'))))} {verb}"
+    return f"lfads {verb}"
 
 
 def _on_path(path: str, *names: str) -> str:
@@ -106,7 +136,7 @@ def to_train(*words: str) -> str:
     r"""Return a command that trains or uses a model, to be pasted into a shell.
 
     >>> to_train(override("output.lfads_save_dir", "my run"), "trainer.max_epochs=10")
-    'lfads-train \'output.lfads_save_dir="my run"\' trainer.max_epochs=10'
+    'lfads train \'output.lfads_save_dir="my run"\' trainer.max_epochs=10'
     """
     return " ".join([program(), *map(shlex.quote, words)])
 

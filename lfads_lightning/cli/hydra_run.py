@@ -1,4 +1,4 @@
-"""``python train.py`` and ``lfads-train``: words -> settings -> kind -> run."""
+"""What Hydra does of ``lfads train``: words -> settings -> kind -> run."""
 
 import sys
 import time
