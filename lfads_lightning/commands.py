@@ -1,71 +1,15 @@
-"""What all commands share: one line for a mistake, options, how a command line is printed."""
+"""How a command is printed, in the words of who called us; how the options of one are declared."""
 
 import dataclasses
-import os
 import re
 import shlex
 import shutil
 import sys
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from functools import wraps
-from importlib.metadata import version
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, NoReturn, ParamSpec, TypeVar, get_args, get_origin
+from typing import Any, get_args, get_origin
 
-from lfads_lightning.config import LFADSError, one_line
-from lfads_lightning.runs.signals import EXIT_INTERRUPTED, end_the_program
-
-P = ParamSpec("P")
-R = TypeVar("R")
 _NO_TEXTS = ("null", "true", "false", "inf", "nan")  # written so, Hydra takes them for values
-
-
-def command(main: Callable[P, R]) -> Callable[P, R]:
-    """Make of a function the main one of a program.
-
-    An :class:`LFADSError` ends it with one line and status 2, Ctrl-C without a traceback, and so
-    does whoever reads its output and has read enough (``| head``). SIGTERM ends it with status 75,
-    after it has tidied up. Warnings are one line each.
-    """
-
-    @wraps(main)
-    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
-        with warnings.catch_warnings(), _imports_not_from_here():
-            warnings.showwarning = show_warning
-            try:
-                with end_the_program():
-                    result = main(*args, **kwargs)
-                sys.stdout.flush()
-                return result
-            except LFADSError as error:
-                fail(error)
-            except KeyboardInterrupt:
-                raise SystemExit(EXIT_INTERRUPTED) from None
-            except BrokenPipeError:
-                # the interpreter flushes once more as it ends
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-                raise SystemExit(1) from None
-
-    return wrapped
-
-
-@contextmanager
-def _imports_not_from_here() -> Iterator[None]:
-    """Keep processes that this one starts from importing what lies in the working folder.
-
-    Python does so by default (from 3.11 on it can be told not to), and the folder may be one that
-    was sent to somebody, with a ``multiprocessing.py`` in it.
-    """
-    before = os.environ.get("PYTHONSAFEPATH")
-    os.environ["PYTHONSAFEPATH"] = "1"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["PYTHONSAFEPATH"]
 
 
 def option(default: Any = dataclasses.MISSING, doc: str = "", **more: Any) -> Any:
@@ -97,11 +41,6 @@ def _without_none(annotation: Any) -> Any:
         kinds = [kind for kind in get_args(annotation) if kind is not NoneType]
         return Path if Path in kinds else kinds[0]
     return annotation
-
-
-def version_text() -> str:
-    """Return what ``--version`` prints."""
-    return f"lfads-lightning {version('lfads-lightning')}"
 
 
 def program(verb: str = "train") -> str:
@@ -163,15 +102,3 @@ def override(name: str, value: object) -> str:
 def not_interpolated(text: str) -> str:
     """Return a text as OmegaConf takes it for one; ``${x}`` would be the value of parameter x."""
     return re.sub(r"(\\*)\$\{", r"\1\1\\${", text)
-
-
-def fail(error: LFADSError, status: int = 2) -> NoReturn:
-    """Print an error as one line, and end the program."""
-    print(f"error: {error}", file=sys.stderr)
-    raise SystemExit(status) from None
-
-
-def show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
-    """Print a warning as one line; takes the place of ``warnings.showwarning``."""
-    if issubclass(category, UserWarning):  # the libraries' deprecations are not the user's
-        print(f"warning: {one_line(str(message))}", file=sys.stderr)

@@ -13,7 +13,7 @@ import pytest
 import lfads_lightning as lfads
 from lfads_lightning.cli import VERBS, evaluate, export, merge
 from lfads_lightning.cli.options import Parser
-from lfads_lightning.commands import command
+from lfads_lightning.cli.programs import command
 from lfads_lightning.config import LFADSError
 
 
@@ -49,7 +49,7 @@ def test_ctrl_c_ends_without_a_traceback():
 def test_sigterm_tidies_up_and_asks_to_try_again(tmp_path):
     code = """
 import sys, time
-from lfads_lightning.commands import command
+from lfads_lightning.cli.programs import command
 from lfads_lightning.runs.files import whole_file
 @command
 def main():
@@ -73,7 +73,7 @@ main()
 
 def test_reader_that_has_gone_is_no_traceback():
     code = """
-from lfads_lightning.commands import command
+from lfads_lightning.cli.programs import command
 @command
 def main():
     for i in range(100_000):

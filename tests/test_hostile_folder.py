@@ -20,8 +20,7 @@ import yaml
 from conftest import TINY, copied
 
 import lfads_lightning as lfads
-from lfads_lightning import commands
-from lfads_lightning.cli import evaluate, report
+from lfads_lightning.cli import evaluate, programs, report
 from lfads_lightning.cli.overrides import prepare
 from lfads_lightning.config import LFADSError
 from lfads_lightning.params import read_config, write_config
@@ -491,7 +490,7 @@ def test_processes_do_not_import_from_the_working_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "multiprocessing.py").write_text("open('PWNED', 'w')")
 
-    @commands.command
+    @programs.command
     def program():
         subprocess.run([sys.executable, "-c", "import multiprocessing"], check=True)
 
@@ -522,5 +521,5 @@ def test_no_text_of_a_page_is_code(tmp_path):
 
 
 def test_warning_cannot_speak_to_the_terminal(capsys):
-    commands.show_warning("session \x1b]0;x\x07\n", UserWarning)
+    programs.show_warning("session \x1b]0;x\x07\n", UserWarning)
     assert capsys.readouterr().err == "warning: session  ]0;x  \n"

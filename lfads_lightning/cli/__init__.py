@@ -4,7 +4,7 @@ import difflib
 import sys
 from importlib import import_module
 
-from lfads_lightning.commands import fail, version_text
+from lfads_lightning.cli.programs import fail, version_text
 from lfads_lightning.config import LFADSError
 
 __all__ = ["main"]

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lfads_lightning.cli.options import Parser
-from lfads_lightning.commands import command, option
+from lfads_lightning.cli.programs import command
+from lfads_lightning.commands import option
 from lfads_lightning.config import SMOOTHING_BINS
 
 if TYPE_CHECKING:

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lfads_lightning.cli.options import Parser
-from lfads_lightning.commands import command, option, override, to_train
+from lfads_lightning.cli.programs import command
+from lfads_lightning.commands import option, override, to_train
 from lfads_lightning.config import LFADSError
 from lfads_lightning.runs.stores import is_url
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lfads_lightning.cli.options import Parser, typed_name
-from lfads_lightning.commands import command, option
+from lfads_lightning.cli.programs import command
+from lfads_lightning.commands import option
 from lfads_lightning.config import LFADSError
 from lfads_lightning.evaluation.table import FILE, NOTES
 

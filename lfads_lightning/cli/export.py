@@ -6,7 +6,8 @@ from datetime import datetime
 from pathlib import Path
 
 from lfads_lightning.cli.options import Parser
-from lfads_lightning.commands import command, option
+from lfads_lightning.cli.programs import command
+from lfads_lightning.commands import option
 from lfads_lightning.config import EXPORT_FORMATS
 
 DESCRIPTION = "Write a run's results (model_runs_*.h5) as NWB, MATLAB or NumPy files."

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lfads_lightning.cli.options import Parser
-from lfads_lightning.commands import command, option
+from lfads_lightning.cli.programs import command
+from lfads_lightning.commands import option
 from lfads_lightning.config import POSTERIOR_KINDS
 
 DESCRIPTION = (

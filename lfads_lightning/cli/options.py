@@ -10,7 +10,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
-from lfads_lightning.commands import fail, program, values_of, version_text
+from lfads_lightning.cli.programs import fail, version_text
+from lfads_lightning.commands import program, values_of
 from lfads_lightning.config import LFADSError
 from lfads_lightning.runs.stores import path_or_address
 

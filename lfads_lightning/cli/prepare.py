@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from lfads_lightning.cli.options import Parser, typed_name
-from lfads_lightning.commands import command, fail, option, show_warning
+from lfads_lightning.cli.programs import command, fail, show_warning
+from lfads_lightning.commands import option
 from lfads_lightning.config import LFADSError
 from lfads_lightning.recordings.settings import Settings, session_name
 

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lfads_lightning.cli.options import Parser
-from lfads_lightning.commands import command, option
+from lfads_lightning.cli.programs import command
+from lfads_lightning.commands import option
 
 DESCRIPTION = (
     "Write report.html and figures/ of a run, a sweep or a search, from its files and, where they "

@@ -2,7 +2,7 @@
 
 import sys
 
-from lfads_lightning.commands import command, version_text
+from lfads_lightning.cli.programs import command, version_text
 
 
 @command
