@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from enum import Enum
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -335,6 +336,11 @@ def check(config: Config) -> list[str]:
             searches and config.trainer.max_steps is not None,
             f"search.algorithm=pbt with trainer.max_steps={config.trainer.max_steps}: a search "
             "ends by search.max_generations and search.stop_gain; leave max_steps out",
+        ),
+        (
+            searches and config.search.engine.name == "ray" and find_spec("ray") is None,
+            'search.engine=ray needs Ray: pip install "lfads-lightning[ray]"; '
+            "search.engine=local needs nothing",
         ),
         (config.output.checkpoint_name == "", "output.checkpoint_name is empty; give a name"),
     )

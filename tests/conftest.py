@@ -26,6 +26,8 @@ from lfads_lightning.model.lfads import LFADS
 from lfads_lightning.params import from_flat, read_config
 from lfads_lightning.runs.provenance import places_in, remember
 
+ROOT = Path(__file__).parents[1]
+
 # sizes of a model that runs in milliseconds; all differ, so that no mix-up of two goes unseen
 TINY = {
     "ic_dim": 4,
@@ -39,6 +41,11 @@ TINY = {
     "device": "cpu:0",
     "report": False,
 }
+
+
+def slowly(*values):
+    """Return values for ``parametrize`` that the slow tests alone try."""
+    return [pytest.param(value, marks=pytest.mark.slow) for value in values]
 
 
 def pytest_configure(config):

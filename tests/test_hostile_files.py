@@ -57,6 +57,7 @@ def test_damaged_files_are_read_or_refused(target):
     assert found["refused"] > n / 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", ["session", "params", "npz"])
 def test_fuzzer_finds_nothing_in_a_short_run(target, tmp_path):
     pytest.importorskip("atheris", reason="needs atheris, of the extra [dev]")

@@ -133,13 +133,7 @@ class _Ray:
     """
 
     def __init__(self, config: Config, sessions: Sequence[Session], folder: Path) -> None:
-        try:
-            ray: Any = importlib.import_module("ray")
-        except ImportError as error:
-            raise LFADSError(
-                'search.engine=ray needs Ray: pip install "lfads-lightning[ray]"; '
-                "search.engine=local needs nothing"
-            ) from error
+        ray: Any = importlib.import_module("ray")  # that it is there was checked at the door
         self.ray = ray
         self.began_here = not ray.is_initialized()
         address, n = config.search.ray_address, config.search.num_workers

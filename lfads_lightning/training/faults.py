@@ -10,7 +10,7 @@ import math
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 
@@ -18,15 +18,32 @@ from lfads_lightning.config import LFADSError
 from lfads_lightning.data.datamodule import Batch, TrainingBatches
 from lfads_lightning.training.format import read_checkpoint, state_of
 
-if TYPE_CHECKING:
-    from lfads_lightning.training.module import LFADSModule
-
 SKIPS_IN_A_ROW = 3  # one may be a rare draw of noise; as many are the weights' fault
 _TRIALS_SHOWN = 12
 
 
 class Diverged(LFADSError):
     """Training came to no finite loss, or no finite gradient, any more."""
+
+
+class Training(Protocol):
+    """What is asked of the LightningModule."""
+
+    @property
+    def trainer(self) -> Any:
+        """Lightning's."""
+
+    @property
+    def current_epoch(self) -> int:
+        """Counted from 0."""
+
+    @property
+    def model(self) -> torch.nn.Module:
+        """Its network."""
+
+    @property
+    def step(self) -> int:
+        """Updates done."""
 
 
 class Faults:
@@ -46,7 +63,7 @@ class Faults:
         self.newest: Any = lambda: None
         self._first: tuple[dict[str, Any], dict[str, Any]] | None = None
 
-    def begin(self, module: LFADSModule) -> None:
+    def begin(self, module: Training) -> None:
         """Keep the state that training begins with, for as long as there is no checkpoint."""
         optimizer = module.trainer.optimizers[0]
         self._first = _copied(module.model.state_dict()), _copied(optimizer.state_dict())
@@ -60,7 +77,7 @@ class Faults:
         for name, value in state.items():
             setattr(self, name, value)
 
-    def skip_update(self, module: LFADSModule, batch: Batch, terms: Mapping[str, float]) -> None:
+    def skip_update(self, module: Training, batch: Batch, terms: Mapping[str, float]) -> None:
         """Leave an update out; after some in a row, go back to the newest checkpoint.
 
         Args:
@@ -95,7 +112,7 @@ class Faults:
         _warn(module, f"{message}; back to the weights of {where}, at a learning rate of "
               f"{rate / 2:.3g}")  # fmt: skip
 
-    def _go_back(self, module: LFADSModule) -> str:
+    def _go_back(self, module: Training) -> str:
         """Take up weights and the optimiser's moments; return where they come from."""
         path: Path | None = self.newest()
         if path is None:
@@ -110,7 +127,7 @@ class Faults:
         return where
 
 
-def described(module: LFADSModule, batch: Batch, terms: Mapping[str, float]) -> str:
+def described(module: Training, batch: Batch, terms: Mapping[str, float]) -> str:
     """Say in one line which batch, session, trials and term, or gradients, are not finite."""
     epoch = module.current_epoch
     trials = _trials_of(module, batch, epoch)
@@ -131,9 +148,9 @@ def described(module: LFADSModule, batch: Batch, terms: Mapping[str, float]) -> 
     )
 
 
-def _trials_of(module: LFADSModule, batch: Batch, epoch: int) -> str:
+def _trials_of(module: Training, batch: Batch, epoch: int) -> str:
     """Return the numbers of a batch's trials in train_data, in file order."""
-    sampler = module.trainer.train_dataloader.sampler  # type: ignore[union-attr]
+    sampler = module.trainer.train_dataloader.sampler
     whole = TrainingBatches(sampler.n_trials, sampler.batch_size, sampler.seed)
     whole.set_epoch(epoch)
     numbers = next(sorted(int(t) for t in b.trials) for b in whole if b.number == batch.number)
@@ -154,6 +171,6 @@ def _copied(state: dict[str, Any]) -> dict[str, Any]:
     return copy(dict(state))
 
 
-def _warn(module: LFADSModule, message: str) -> None:
+def _warn(module: Training, message: str) -> None:
     if module.trainer.is_global_zero:
         warnings.warn(message, stacklevel=2)

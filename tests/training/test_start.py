@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import TINY
-from test_train_cli import data_args
+from small_runs import data_args
 
 import lfads_lightning as lfads
 from lfads_lightning.data.synthetic import generate

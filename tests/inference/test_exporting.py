@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from conftest import TINY
 from scipy.io import loadmat
-from test_train_cli import data_args
+from small_runs import data_args
 
 import lfads_lightning as lfads
 from benchmarks.crash import child, ended

@@ -8,7 +8,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from test_train_cli import SMALL
+from small_runs import SMALL
 
 import lfads_lightning as lfads
 from lfads_lightning.cli import align, check, evaluate, export, merge, prepare
@@ -81,6 +81,7 @@ def test_from_recordings_to_exported_results_without_a_local_file(raw, call, cap
     assert not [p for p in raw.find("lab") if p.endswith(".part")]
 
 
+@pytest.mark.slow
 def test_merging_a_run_of_a_bucket(bucket, call, capsys):
     counts = np.random.default_rng(0).poisson(0.8, (200, 6))
     put(bucket, "lab/raw/long.npz", counts=counts, bin_s=0.02)

@@ -424,6 +424,7 @@ def test_signal_while_scoring_says_how_to_go_on(program, tmp_path, monkeypatch):
     assert (tmp_path / "run" / "scores.json").is_file()
 
 
+@pytest.mark.slow
 def test_terminated_sweep_stops_and_goes_on(program, tmp_path):
     words = (
         "-m",
@@ -447,6 +448,7 @@ def test_terminated_sweep_stops_and_goes_on(program, tmp_path):
         assert [row.split(",")[0] for row in rows] == ["epoch", "0", "1", "2", "3"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_terminated_search_stops_its_members_and_goes_on_bit_for_bit(program, tmp_path, workers):
     space = {"optim.learning_rate_init": {"min": 1e-4, "max": 0.05}}

@@ -32,6 +32,7 @@ SWITCHES = {
         "no dropout",
     )
 }
+INTERPRETED = () if HAS_CUDA else pytest.mark.slow  # half a minute each without a device
 
 
 @pytest.fixture(scope="module")
@@ -51,20 +52,27 @@ def assert_same(model, passes, **how):
         torch.testing.assert_close(our_grads[name], grad, rtol=0, atol=atol)
 
 
-@pytest.mark.parametrize("switches", SWITCHES.values(), ids=SWITCHES)
+@pytest.mark.parametrize(
+    "switches",
+    [
+        pytest.param(s, id=name, marks=() if name == "controller" else INTERPRETED)
+        for name, s in SWITCHES.items()
+    ],
+)
 def test_triton_equals_reference(triton_passes, switches):
     torch.manual_seed(0)
     model = LFADS(ModelConfig(**(test_native.SIZES | switches)), [SessionSpec("a", 11, 2)])
     assert_same(model, triton_passes, n_trials=18, n_bins=5)  # two programs, the second part empty
 
 
+@pytest.mark.slow
 def test_means_drive_the_generator_if_asked(triton_passes):
     torch.manual_seed(0)
     model = LFADS(ModelConfig(**test_native.SIZES, co_dim=2), [SessionSpec("a", 11, 2)])
     assert_same(model, triton_passes, n_trials=3, n_bins=4, use_means=True)
 
 
-@pytest.mark.parametrize("n", [1, 33])
+@pytest.mark.parametrize("n", [1, pytest.param(33, marks=INTERPRETED)])
 def test_any_width_and_length(triton_passes, n):
     torch.manual_seed(0)
     names = ("ic_dim", "factors_dim", "ic_enc_dim", "gen_dim", "ci_enc_dim", "con_dim", "co_dim")

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from conftest import TINY
+from conftest import ROOT, TINY
 from hydra.core.global_hydra import GlobalHydra
 from lightning.pytorch.loggers import TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -242,7 +242,7 @@ def test_drawing_takes_less_than_a_fiftieth_of_the_demo(tmp_path, monkeypatch):
 @pytest.mark.slow
 @pytest.mark.parametrize("what", ["copying", "underfit", "good"])
 def test_canonical_runs_are_called_what_they_are(tmp_path, monkeypatch, reports, what):
-    data = Path(os.environ.get("LFADS_DATA", Path(__file__).parents[2] / "shared" / "data"))
+    data = Path(os.environ.get("LFADS_DATA", ROOT.parent / "shared" / "data"))
     if not (data / "lorenz_canonical.h5").is_file():
         pytest.skip("lorenz_canonical.h5 is not here; LFADS_DATA names its folder")
     given = {

@@ -3,13 +3,13 @@
 import json
 import math
 import re
-from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 import torch
 import yaml
+from conftest import ROOT
 from scipy.special import gammaln
 
 from lfads_lightning import interop, params
@@ -21,7 +21,7 @@ from lfads_lightning.inference.outputs import write_model_params
 from lfads_lightning.inference.posterior import Posterior, Prior
 from lfads_lightning.inference.trained import Trained, load
 
-PARITY = Path(__file__).parent / "parity"
+PARITY = ROOT / "tests/model/parity"
 PUSH_MEAN_CASES = sorted(PARITY.glob("*__posterior_push_mean.npz"))
 TRAIN_CASES = sorted(PARITY.glob("*__train.npz"))
 # what depends on the samples that were drawn, in posterior_push_mean too

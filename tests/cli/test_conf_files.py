@@ -1,10 +1,10 @@
 """The preset files under conf/: each composes, passes every check, and holds only differences."""
 
 import itertools
-from pathlib import Path
 
 import pytest
 import yaml
+from conftest import ROOT
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from lfads_lightning import params
 from lfads_lightning.config import Config
 
-CONF = Path(__file__).parents[1] / "conf"
+CONF = ROOT / "conf"
 FOLDERS_OF_OTHERS = ("space",)  # read by us, not by Hydra
 PRESETS = sorted(
     p for p in CONF.rglob("*.yaml") if p.parent != CONF and p.parent.name not in FOLDERS_OF_OTHERS

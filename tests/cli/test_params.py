@@ -553,6 +553,13 @@ def test_contradiction_is_refused(given, parts):
         params.check(params.from_flat(given))
 
 
+def test_missing_ray_is_told_before_a_folder_is_made(monkeypatch):
+    monkeypatch.setattr(params, "find_spec", lambda name: None)
+    config = params.from_flat({"algorithm": "pbt", "engine": "ray"})
+    with pytest.raises(LFADSError, match=says("search.engine=ray", "lfads-lightning[ray]")):
+        params.check(config)
+
+
 def test_all_contradictions_are_told_at_once():
     given = {"ic_prior_var_min": 0.2, "inject_ext_input_to_gen": True, "checkpoint_name": ""}
     with pytest.raises(LFADSError) as caught:

@@ -8,6 +8,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from conftest import ROOT
 from recordings import (
     N_TRIALS,
     N_UNITS,
@@ -26,7 +27,7 @@ from lfads_lightning.data import fields
 from lfads_lightning.recordings import keys
 from lfads_lightning.recordings.settings import Settings
 
-DATA = Path(os.environ.get("LFADS_DATA", Path(__file__).parents[2] / "shared" / "data"))
+DATA = Path(os.environ.get("LFADS_DATA", ROOT.parent / "shared" / "data"))
 WINDOW = {"bin_width_s": WIDTH, "align_to": "go_cue_time", "window_s": (-0.2, 0.5)}
 N_BINS = 35
 TABLE = zip(REC.start, REC.stop, REC.go, REC.condition, strict=True)
@@ -179,6 +180,7 @@ def test_written_nwb_goes_to_training_from_the_command_line(call, tmp_path, caps
     assert "co bps" in result.out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("stem", "words"), [("macaque", ["--behaviour", "velocity"]), ("aplysia", [])]
 )
@@ -472,7 +474,7 @@ def test_random_split(tmp_path):
 
 @effect_of("chop_bins", "overlap_bins")
 def test_chops(tmp_path):
-    """More of them: tests/test_chops.py."""
+    """More of them: tests/recordings/test_chops.py."""
     made = prepared(tmp_path, {"counts": COUNTS[:, 0]}, chop_bins=6, overlap_bins=2)
     starts = np.concatenate([made["train_chop_starts"], made["valid_chop_starts"]])
     assert sorted(starts.tolist()) == [0, 4, 8, 12, 14]

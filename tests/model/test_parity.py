@@ -1,6 +1,6 @@
 """Every intermediate, cost, gradient and update against numbers of the original implementation.
 
-tests/parity/*.npz were computed by the original (TensorFlow 1): nine configurations, two kinds.
+parity/*.npz were computed by the original (TensorFlow 1): nine configurations, two kinds.
 """
 
 import importlib.util
@@ -28,7 +28,9 @@ TRAIN_CASES = [p for p in CASES if p.stem.endswith("__train")]
 def on_every_body(cases, slow=()):
     """Parametrize by case and body; the Triton kernels run in its interpreter here."""
     interpreted = importlib.util.find_spec("triton") and os.environ.get("TRITON_INTERPRET") == "1"
-    absent = pytest.mark.skipif(not interpreted, reason="no Triton, or a GPU: tests/test_triton.py")
+    absent = pytest.mark.skipif(
+        not interpreted, reason="no Triton, or a GPU: test_triton.py"
+    )
     marks = {Recurrence.triton: [absent]}
     return pytest.mark.parametrize(
         ("path", "recurrence"),
@@ -137,7 +139,7 @@ def check_pass(case, recorded, data, output: LFADSOutput, ramps):
     return terms
 
 
-@on_every_body(CASES)
+@on_every_body(CASES, slow="ACDEFGHI")  # by their first letters
 def test_intermediates_and_costs_equal_the_original(path, recurrence):
     case = Case(path, recurrence)
     for session in case.sessions:

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import TINY
+from conftest import ROOT, TINY
 
 import lfads_lightning as lfads
 from lfads_lightning import params
@@ -18,7 +18,7 @@ from lfads_lightning.commands import override, program, to_train
 from lfads_lightning.search import sweeps
 from lfads_lightning.training.checkpoints import tell_to_continue
 
-TRAIN = Path(__file__).parents[1] / "train.py"
+TRAIN = ROOT / "train.py"
 NASTY = "it's $HOME, a=[b] {c} ${seed} (d) & \\'é\\\";#~*?!%"
 SMALL = [f"{params.dotted_names()[name]}={value}" for name, value in TINY.items()]
 
@@ -81,6 +81,7 @@ def test_pasted_commands_train_and_go_on(started, counts, tmp_path, capsys):
     assert [row.split(",")[0] for row in rows] == ["epoch", "0", "1"]
 
 
+@pytest.mark.slow
 @windows
 def test_pasted_command_goes_on_with_a_sweep(call, counts, tmp_path, monkeypatch, capsys):
     lfads.write_session(tmp_path / "toy.h5", train_data=counts, valid_data=counts[:6])

@@ -15,7 +15,7 @@ import fsspec
 import h5py
 import numpy as np
 import pytest
-from test_train_cli import SMALL, TRAIN, counts_of
+from small_runs import SMALL, TRAIN, counts_of
 
 import lfads_lightning as lfads
 from lfads_lightning.config import LFADSError
@@ -106,6 +106,7 @@ def test_python_face_saves_to_a_bucket(bucket, counts, tmp_path, monkeypatch):
     np.testing.assert_array_equal(a.rates, b.rates)
 
 
+@pytest.mark.slow
 def test_search_is_copied_to_the_bucket(with_data, call):
     done = call(
         *DATA, *SMALL, RUN, "search=pbt", "search.population=2", "search.max_generations=2",
@@ -116,6 +117,7 @@ def test_search_is_copied_to_the_bucket(with_data, call):
     assert {"search.json", "history.csv", "best/config.yaml", "best/scores.json"} <= there
 
 
+@pytest.mark.slow
 def test_server_that_stops_in_the_middle_of_training(with_data, server, tmp_path):
     """The run ends with one line, keeps its local copy, and goes on when the server is back."""
     asked = [*DATA, *SMALL[:-1], RUN, "trainer.max_epochs=4000", "optim.learning_rate_stop=0"]

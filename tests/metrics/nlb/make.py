@@ -1,7 +1,7 @@
-"""Make the arrays of tests/nlb/arrays.npz, and score them with nlb_tools (0.0.4).
+"""Make the arrays of tests/metrics/nlb/arrays.npz, and score them with nlb_tools (0.0.4).
 
-    python tests/nlb/make.py                    # the arrays
-    python tests/nlb/make.py --figures          # figures.json too: needs nlb_tools
+    python tests/metrics/nlb/make.py                    # the arrays
+    python tests/metrics/nlb/make.py --figures          # figures.json too: needs nlb_tools
 
 ``nlb_tools`` pins old versions of pandas; ``pip install --no-deps nlb_tools`` in an environment of
 its own, beside numpy, scipy, scikit-learn and h5py, is enough for its evaluation. Counts, rates and

@@ -12,11 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from conftest import ROOT, slowly
 
 import lfads_lightning as lfads
 from lfads_lightning.params import read_config
 
-TRAIN = Path(__file__).parents[1] / "train.py"
+TRAIN = ROOT / "train.py"
 SMALL = [
     *("model.ic_dim=4", "model.factors_dim=3", "model.ic_enc_dim=6", "model.gen_dim=6"),
     *("model.ci_enc_dim=5", "model.con_dim=6", "model.co_dim=0", "data.batch_size=6"),
@@ -116,6 +117,7 @@ def process(tmp_path, *words):
     )
 
 
+@pytest.mark.slow
 def test_killed_sweep_goes_on(data, tmp_path):
     folder = tmp_path / "sweep"
     words = ["-m", "seed=0,1,2", *data, *SMALL, "trainer.max_epochs=40"]
@@ -150,6 +152,7 @@ def test_folder_of_another_sweep_is_an_error(sweep):
     assert "hydra.sweep.dir=FOLDER" in result.err
 
 
+@pytest.mark.slow
 def test_random_draws_are_those_of_the_space(sweep, tmp_path):
     space = tmp_path / "space.yaml"
     space.write_text(
@@ -173,7 +176,7 @@ def test_random_draws_are_those_of_the_space(sweep, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "plugin", ["joblib", pytest.param("submitit_local", marks=pytest.mark.slow)]
+    "plugin", [pytest.param(n, marks=pytest.mark.slow) for n in ("joblib", "submitit_local")]
 )
 def test_launchers_give_what_jobs_in_turn_give(sweep, plugin):
     module = {"joblib": "hydra_joblib_launcher", "submitit_local": "hydra_submitit_launcher"}
@@ -291,7 +294,10 @@ def test_words_for_hydra_that_it_does_not_know_are_one_line(call, word, part):
     assert part in result.err
 
 
-@pytest.mark.parametrize("content", ["[1]", "3", '{"criterion": "abc"}', "[" * 100_000])
+@pytest.mark.parametrize(
+    "content",
+    ['{"criterion": "abc"}', *slowly("[1]", "3", "[" * 100_000)],
+)
 def test_job_with_damaged_scores_is_run_to_its_end_again(sweep, call, content):
     _, folder = sweep("-m", "seed=0,1")
     before = results(folder)
@@ -301,7 +307,7 @@ def test_job_with_damaged_scores_is_run_to_its_end_again(sweep, call, content):
     assert results(folder) == before
 
 
-@pytest.mark.parametrize("content", ["[1]", "text", "3", "", "{", "\x00"])
+@pytest.mark.parametrize("content", ["{", *slowly("[1]", "text", "3", "", "\x00")])
 def test_job_with_damaged_settings_fails_and_the_others_count(sweep, call, content):
     _, folder = sweep("-m", "seed=0,1")
     (folder / "0" / "job.yaml").write_text(content)

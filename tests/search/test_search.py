@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from conftest import ROOT, slowly
 from tensorboard_server import hparams, serving
 
 import lfads_lightning as lfads
@@ -261,6 +262,7 @@ def test_a_finished_search_goes_on_with_more_generations(search):
 # --- engines, interruptions ---
 
 
+@pytest.mark.slow
 def test_processes_give_what_one_process_gives(search):
     _, one = search("one")
     _, two = search("two", num_workers=2)
@@ -312,7 +314,7 @@ def command(tmp_path, counts):
     lfads.write_session(tmp_path / "data" / "a.h5", train_data=counts, valid_data=counts[:6])
     space = write_space(tmp_path / "space.yaml")
     words = [
-        *(sys.executable, str(Path(__file__).parents[1] / "train.py"), "search=pbt"),
+        *(sys.executable, str(ROOT / "train.py"), "search=pbt"),
         *(f"data.data_dir={tmp_path / 'data'}", "data.data_filename_stem=a"),
         *(f"search.space={space}", "search.population=3", "search.generation_epochs=8"),
         *("search.burn_in_epochs=8", "search.max_generations=4", "search.num_workers=2"),
@@ -333,6 +335,7 @@ def command(tmp_path, counts):
     return start
 
 
+@pytest.mark.slow
 def test_killed_search_started_again_loses_and_repeats_nothing(command, tmp_path):
     whole = command(tmp_path / "whole")
     out, err = whole.communicate(timeout=240)
@@ -425,13 +428,10 @@ def test_damaged_journal_and_scores_are_errors(search):
 @pytest.mark.parametrize(
     "change",
     [
-        {"generations": 3},
         {"generations": [3]},
-        {"generations": [{}]},
-        {"generations": None},
-        {"best": 3},
         {"best": {}},
-        {"seconds": "x"},
+        *slowly({"generations": 3}, {"generations": [{}]}, {"generations": None}),
+        *slowly({"best": 3}, {"seconds": "x"}),
     ],
 )
 def test_journal_of_other_types_is_one_error_and_its_report_does_without(

@@ -18,6 +18,7 @@ import pytest
 import torch
 import yaml
 from conftest import Result, copied
+from small_runs import SIZES, SMALL, TRAIN, counts_of, data_args
 
 import lfads_lightning as lfads
 from lfads_lightning import interop, params
@@ -25,32 +26,12 @@ from lfads_lightning.cli.overrides import prepare
 from lfads_lightning.cli.words import parsed
 from lfads_lightning.runs.files import presets_dir
 
-TRAIN = Path(__file__).parents[1] / "train.py"
-SIZES = {
-    "model.ic_dim": 4,
-    "model.factors_dim": 3,
-    "model.ic_enc_dim": 6,
-    "model.gen_dim": 6,
-    "model.ci_enc_dim": 5,
-    "model.con_dim": 6,
-    "model.co_dim": 1,
-    "data.batch_size": 6,
-    "loss.kl_increase_steps": 0,
-    "loss.l2_increase_steps": 0,
-    "trainer.device": "cpu:0",
-    "trainer.max_epochs": 3,
-}
-SMALL = [f"{name}={value}" for name, value in SIZES.items()]
 KINDS = {
     "posterior_sample_and_average": ["toy_train", "toy_valid"],
     "posterior_push_mean": ["toy_train", "toy_valid"],
     "prior_sample": None,
     "write_model_params": None,
 }
-
-
-def counts_of(n_trials=12, n_bins=8, n_neurons=5, seed=0):
-    return np.random.default_rng(seed).poisson(1.0, (n_trials, n_bins, n_neurons))
 
 
 def write(folder, name="toy", **arrays):
@@ -60,10 +41,6 @@ def write(folder, name="toy", **arrays):
         for key, array in arrays.items():
             file[key] = array
     return folder
-
-
-def data_args(folder, stem="toy"):
-    return [f"data.data_dir={folder}", f"data.data_filename_stem={stem}"]
 
 
 def run_process(*argv, cwd, options=()):
