@@ -28,9 +28,7 @@ TRAIN_CASES = [p for p in CASES if p.stem.endswith("__train")]
 def on_every_body(cases, slow=()):
     """Parametrize by case and body; the Triton kernels run in its interpreter here."""
     interpreted = importlib.util.find_spec("triton") and os.environ.get("TRITON_INTERPRET") == "1"
-    absent = pytest.mark.skipif(
-        not interpreted, reason="no Triton, or a GPU: test_triton.py"
-    )
+    absent = pytest.mark.skipif(not interpreted, reason="no Triton, or a GPU: test_triton.py")
     marks = {Recurrence.triton: [absent]}
     return pytest.mark.parametrize(
         ("path", "recurrence"),
