@@ -1,96 +1,65 @@
-"""What all commands share: mistakes and warnings are one line; how a command line is printed."""
+"""How a command is printed, in the words of who called us; how the options of one are declared."""
 
-import argparse
-import os
+import dataclasses
 import re
 import shlex
 import shutil
 import sys
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from functools import wraps
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NoReturn, ParamSpec, TypeVar
+from types import NoneType, UnionType
+from typing import Any, get_args, get_origin
 
-from lfads_lightning.config import LFADSError, one_line
-from lfads_lightning.runs.signals import EXIT_INTERRUPTED, end_the_program
-
-P = ParamSpec("P")
-R = TypeVar("R")
 _NO_TEXTS = ("null", "true", "false", "inf", "nan")  # written so, Hydra takes them for values
 
 
-def command(main: Callable[P, R]) -> Callable[P, R]:
-    """Make of a function the main one of a program.
+def option(default: Any = dataclasses.MISSING, doc: str = "", **more: Any) -> Any:
+    """Declare an option of a tool as a field of a dataclass; its type says what it takes.
 
-    An :class:`LFADSError` ends it with one line and status 2, Ctrl-C without a traceback, and so
-    does whoever reads its output and has read enough (``| head``). SIGTERM ends it with status 75,
-    after it has tidied up. Warnings are one line each.
+    Args:
+        default: without one, it must be given.
+        doc: what it means, for the help.
+        **more: ``choices``; ``metavar``, what stands for a value in the help; ``also``, other
+            spellings; ``positional``; ``read``, how a text is read that the type does not say:
+            a function that raises ValueError, and what it expects.
     """
-
-    @wraps(main)
-    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
-        with warnings.catch_warnings(), _imports_not_from_here():
-            warnings.showwarning = show_warning
-            try:
-                with end_the_program():
-                    result = main(*args, **kwargs)
-                sys.stdout.flush()
-                return result
-            except LFADSError as error:
-                fail(error)
-            except KeyboardInterrupt:
-                raise SystemExit(EXIT_INTERRUPTED) from None
-            except BrokenPipeError:
-                # the interpreter flushes once more as it ends
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-                raise SystemExit(1) from None
-
-    return wrapped
+    return dataclasses.field(default=default, metadata={"doc": doc, **more})
 
 
-@contextmanager
-def _imports_not_from_here() -> Iterator[None]:
-    """Keep processes that this one starts from importing what lies in the working folder.
-
-    Python does so by default (from 3.11 on it can be told not to), and the folder may be one that
-    was sent to somebody, with a ``multiprocessing.py`` in it.
-    """
-    before = os.environ.get("PYTHONSAFEPATH")
-    os.environ["PYTHONSAFEPATH"] = "1"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["PYTHONSAFEPATH"]
+def values_of(f: dataclasses.Field) -> tuple[type, int | str | None]:
+    """Return the type of an option's values, and how many it takes: None is one, ``"+"`` some."""
+    kind = _without_none(f.type)
+    count: int | str | None = None
+    if get_origin(kind) is tuple:
+        first, *others = get_args(kind)
+        kind, count = _without_none(first), "+" if others == [...] else 1 + len(others)
+    return kind, count
 
 
-def add_version(parser: argparse.ArgumentParser) -> None:
-    """Give a program the option ``--version``."""
-    parser.add_argument("--version", action="version", version=version_text())
+def _without_none(annotation: Any) -> Any:
+    """Return the type of a value; of ``str | Path``, an address or a path, the path."""
+    if get_origin(annotation) is UnionType:
+        kinds = [kind for kind in get_args(annotation) if kind is not NoneType]
+        return Path if Path in kinds else kinds[0]
+    return annotation
 
 
-def version_text() -> str:
-    """Return what ``--version`` prints."""
-    return f"lfads-lightning {version('lfads-lightning')}"
+def program(verb: str = "train") -> str:
+    """Return one of our programs as the user calls it, quoted for a shell.
 
-
-def program() -> str:
-    """Return the name of the program that trains, as the user called it, quoted for a shell.
-
-    It is ``python train.py`` or ``lfads-train``, with the folder where one was typed. Beside our
-    other programs, and for who calls us from Python, it is ``lfads-train``.
+    The one that was called is spelled as it was: ``lfads check``, ``lfads-check``, or ``python
+    train.py``, with the folder where one was typed. The others, and all for who calls us from
+    Python, are ``lfads`` and the verb.
     """
     called = Path(sys.argv[0])
-    if called.name == "train.py":
+    if called.name == "train.py" and verb == "train":
         # pytest and workers of a sweep have the name only
         python = sys.orig_argv[0] if sys.argv[0] in sys.orig_argv else "python"
         return shlex.join([_on_path(python, "python"), sys.argv[0]])
-    if called.name.startswith("lfads-"):
-        return shlex.quote(_on_path(str(called.with_name("lfads-train"))))
-    return "lfads-train"
+    if called.name == f"lfads-{verb}":
+        return shlex.quote(_on_path(str(called)))
+    if called.name == "lfads" or called.name.startswith("lfads-"):
+        return f"{shlex.quote(_on_path(str(called.with_name('lfads'))))} {verb}"
+    return f"lfads {verb}"
 
 
 def _on_path(path: str, *names: str) -> str:
@@ -106,7 +75,7 @@ def to_train(*words: str) -> str:
     r"""Return a command that trains or uses a model, to be pasted into a shell.
 
     >>> to_train(override("output.lfads_save_dir", "my run"), "trainer.max_epochs=10")
-    'lfads-train \'output.lfads_save_dir="my run"\' trainer.max_epochs=10'
+    'lfads train \'output.lfads_save_dir="my run"\' trainer.max_epochs=10'
     """
     return " ".join([program(), *map(shlex.quote, words)])
 
@@ -133,15 +102,3 @@ def override(name: str, value: object) -> str:
 def not_interpolated(text: str) -> str:
     """Return a text as OmegaConf takes it for one; ``${x}`` would be the value of parameter x."""
     return re.sub(r"(\\*)\$\{", r"\1\1\\${", text)
-
-
-def fail(error: LFADSError, status: int = 2) -> NoReturn:
-    """Print an error as one line, and end the program."""
-    print(f"error: {error}", file=sys.stderr)
-    raise SystemExit(status) from None
-
-
-def show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
-    """Print a warning as one line; takes the place of ``warnings.showwarning``."""
-    if issubclass(category, UserWarning):  # the libraries' deprecations are not the user's
-        print(f"warning: {one_line(str(message))}", file=sys.stderr)

@@ -64,6 +64,11 @@ class Kind(Enum):
     write_model_params = "write_model_params"
 
 
+POSTERIOR_KINDS = (Kind.posterior_sample_and_average.name, Kind.posterior_push_mean.name)
+EXPORT_FORMATS = ("nwb", "mat", "npz")
+SMOOTHING_BINS = 2.0  # of averages that are aligned: 20 ms at the field's usual 10 ms bins
+
+
 class OutputDist(Enum):
     """Noise model: the distribution of the data, given the factors.
 

@@ -1,8 +1,7 @@
-"""``lfads-align`` and :func:`align`: alignment matrices for sessions, into their files."""
+""":func:`align`: alignment matrices for sessions, into their files."""
 
-import argparse
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
@@ -10,10 +9,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lfads_lightning.commands import add_version, command
-from lfads_lightning.config import LFADSError
+from lfads_lightning.config import SMOOTHING_BINS, LFADSError
 from lfads_lightning.data.alignment import (
-    SMOOTHING_BINS,
     Alignment,
     align_same_neurons,
     align_sessions,
@@ -21,11 +18,9 @@ from lfads_lightning.data.alignment import (
 from lfads_lightning.data.arrays import as_array, check_finite
 from lfads_lightning.data.session_files import read_sessions
 from lfads_lightning.data.sessions import ALIGNMENT_KEYS, Session, assemble
-from lfads_lightning.runs.copies import Paths, beside, expanded, local_copies, within
+from lfads_lightning.runs.copies import Paths, expanded, local_copies, within
 from lfads_lightning.runs.files import patient_hdf5, whole_file
-from lfads_lightning.runs.stores import is_url, path_or_address
-
-FIGURE = "alignment.png"
+from lfads_lightning.runs.stores import is_url
 
 
 def align(
@@ -164,91 +159,3 @@ def _put(path: Path, group: str, matrix: np.ndarray, bias: np.ndarray, made_by: 
             if turned:
                 dataset.attrs["MATLAB_class"] = np.bytes_("double")
             dataset.attrs["made_by"] = made_by
-
-
-@command
-def main(argv: Sequence[str] | None = None) -> None:
-    """Run ``lfads-align``; a user's mistake ends with one line."""
-    given = _parser().parse_args(argv)
-    files = expanded(given.files)
-    near = beside(files[0], FIGURE) if given.out is None else within(given.out, FIGURE)
-    figure = given.figure or near
-    found = align(
-        files,
-        factors_dim=given.factors_dim,
-        smoothing_bins=given.smoothing_bins,
-        ridge=given.ridge,
-        same_neurons=given.same_neurons,
-        to=given.to,
-        out=given.out,
-        figure=figure,
-    )
-    print(table(found))
-    for path in files:
-        print(f"  {target_of(path, given.out)}")
-    print(f"Figure: {figure}\nTrain with model.factors_dim={given.factors_dim}")
-
-
-def table(found: Alignment) -> str:
-    """Return the alignment as lines for the terminal."""
-    dim = found.components.shape[2]
-    width = max(len("session"), *map(len, found.n_trials))
-    lines = [
-        f"{dim} components hold {found.variance[:dim].sum():.1%} of the variance of all neurons.",
-        f"{'session':<{width}} {'trials':>7} {'neurons':>8} {'R2 of components':>17} "
-        f"{'R2 of averages':>15}",
-    ]
-    for name, n in found.n_trials.items():
-        lines.append(
-            f"{name:<{width}} {n:>7} {len(found.alignment_bias_c[name]):>8} "
-            f"{found.components_r2[name]:>17.3f} {found.averages_r2[name]:>15.3f}"
-        )
-    return "\n".join(lines)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="lfads-align",
-        description="Align the neurons of several sessions by principal-components regression of "
-        "their condition averages (train_condition), and write alignment_matrix_cxf and "
-        "alignment_bias_c into the files: all of them, or none.",
-    )
-    add_version(parser)
-    parser.add_argument("files", nargs="+", type=path_or_address, help="session files (HDF5)")
-    parser.add_argument("--factors-dim", type=int, required=True, help="as model.factors_dim")
-    parser.add_argument(
-        "--out", type=path_or_address, help="folder for copies; default: change the files"
-    )
-    parser.add_argument(
-        "--smoothing-bins",
-        type=float,
-        default=SMOOTHING_BINS,
-        help="sd of the Gaussian over time, bins; 0: none (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--ridge", type=_ridge, default=0.0, help="weight of |W|^2, or cv (default: least squares)"
-    )
-    parser.add_argument(
-        "--same-neurons",
-        action="store_true",
-        help="the sessions have the same neurons: one matrix for all, no conditions needed",
-    )
-    parser.add_argument(
-        "--to",
-        nargs="+",
-        type=path_or_address,
-        default=[],
-        help="aligned files that stay as they are",
-    )
-    parser.add_argument(
-        "--figure", type=path_or_address, help=f"PNG (default: {FIGURE} beside the files)"
-    )
-    return parser
-
-
-def _ridge(text: str) -> float | str:
-    return text if text == "cv" else float(text)
-
-
-if __name__ == "__main__":
-    main()

@@ -19,7 +19,7 @@ import pytest
 import torch
 from hydra.core.global_hydra import GlobalHydra
 
-from lfads_lightning import cli
+from lfads_lightning.cli.train import main as train_main
 from lfads_lightning.config import SessionSpec
 from lfads_lightning.model import native
 from lfads_lightning.model.lfads import LFADS
@@ -120,7 +120,7 @@ def call(monkeypatch, capsys, tmp_path):
         with warnings.catch_warnings():  # the program prints them
             warnings.filterwarnings("always", category=UserWarning)
             try:
-                cli.main()
+                train_main()
             except SystemExit as end:
                 code = end.code or 0
         GlobalHydra.instance().clear()

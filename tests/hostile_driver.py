@@ -34,29 +34,27 @@ def watch(event, arguments):
 def commands():
     """Return the name and the call of every command that takes a run's folder."""
     import lfads_lightning as lfads
-    from lfads_lightning import cli, stitching
-    from lfads_lightning.evaluation import command as evaluation
-    from lfads_lightning.inference import export as exporting
-    from lfads_lightning.recordings import check_command, merge_command
-    from lfads_lightning.report import command as report
+    from lfads_lightning.cli import align, check, evaluate, export, merge, report
+    from lfads_lightning.cli.train import main as train_main
+    from lfads_lightning.config import EXPORT_FORMATS
 
     def train(*words):
         from hydra.core.global_hydra import GlobalHydra
 
         GlobalHydra.instance().clear()
         sys.argv = ["lfads-train", *words]
-        cli.main()
+        train_main()
 
     results = [str(p) for p in Path(FOLDER).glob("*.h5")]
     kinds = "posterior_sample_and_average", "posterior_push_mean", "prior_sample"
     few = ["sampling.num_posterior_samples=2", "trainer.device=cpu:0"]
-    for to in exporting.FORMATS:
-        yield f"lfads-export {to}", lambda to=to: exporting.main([FOLDER, "--to", to])
-    yield "lfads-merge", lambda: merge_command.main([FOLDER])
-    yield "lfads-check", lambda: check_command.main([*results, f"{FOLDER}/session.h5"])
-    yield "lfads-align", lambda: stitching.main([f"{FOLDER}/session.h5", "--factors-dim", "2"])
-    yield "lfads-report", lambda: report.main([FOLDER])
-    yield "lfads-evaluate", lambda: evaluation.main([FOLDER])
+    for to in EXPORT_FORMATS:
+        yield f"lfads export {to}", lambda to=to: export.main([FOLDER, "--to", to])
+    yield "lfads merge", lambda: merge.main([FOLDER])
+    yield "lfads check", lambda: check.main([*results, f"{FOLDER}/session.h5"])
+    yield "lfads align", lambda: align.main([f"{FOLDER}/session.h5", "--factors-dim", "2"])
+    yield "lfads report", lambda: report.main([FOLDER])
+    yield "lfads evaluate", lambda: evaluate.main([FOLDER])
     yield "lfads.load", lambda: lfads.load(FOLDER).model_params()
     for kind in (*kinds, "write_model_params"):
         words = [f"kind={kind}", f"output.lfads_save_dir={FOLDER}", *few]

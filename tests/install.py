@@ -100,11 +100,11 @@ def try_python(program: str, wheel: Path, folder: Path, index: str | None, is_pi
         "XDG_CACHE_HOME": str(folder / "cache"),
     }
     run([programs / "python", "-c", CHECKS], cwd=empty, **alone)
-    said = run([programs / "lfads-train", "--version"], cwd=empty, **alone)
+    said = run([programs / "lfads", "--version"], cwd=empty, **alone)
     if said.strip() != "lfads-lightning " + wheel.name.split("-")[1]:
         raise Failed(f"--version says {said}")
     words = ["experiment=lorenz", f"trainer.max_epochs={EPOCHS}", "trainer.device=cpu:0"]
-    said = run([programs / "lfads-train", *words], cwd=empty, **alone)
+    said = run([programs / "lfads", "train", *words], cwd=empty, **alone)
     (run_folder,) = (empty / "outputs").glob("*/*")
     for name in ("config.yaml", "metrics.csv", "scores.json", "report.html"):
         if not (run_folder / name).is_file():

@@ -20,14 +20,11 @@ import yaml
 from conftest import TINY, copied
 
 import lfads_lightning as lfads
-from lfads_lightning import commands
+from lfads_lightning.cli import evaluate, programs, report
 from lfads_lightning.cli.overrides import prepare
 from lfads_lightning.config import LFADSError
-from lfads_lightning.evaluation import command as evaluation
-from lfads_lightning.inference import export as exporting
 from lfads_lightning.params import read_config, write_config
-from lfads_lightning.recordings import merge_command
-from lfads_lightning.report import command as report
+from lfads_lightning.recordings.merged_runs import merge_run
 from lfads_lightning.report.page import Link, Section, Table, write_page
 from lfads_lightning.runs import provenance
 from lfads_lightning.runs.documents import as_cell
@@ -266,23 +263,23 @@ def test_every_command_on_a_hostile_folder(hostile, is_own, sent, outside, liste
     ends = {name: end for name, (end, _) in found["said"].items()}
     if hostile in (with_addresses, with_urls) and not is_own:
         # what needs nothing from elsewhere works, the others say what to type
-        assert ends["lfads-report"] == ends["lfads.load"] == ends["kind=prior_sample"] == "0"
-        assert ends["resume"] == ends["lfads-evaluate"] == ends["kind=posterior_push_mean"] == "2"
+        assert ends["lfads report"] == ends["lfads.load"] == ends["kind=prior_sample"] == "0"
+        assert ends["resume"] == ends["lfads evaluate"] == ends["kind=posterior_push_mean"] == "2"
         assert "add data.data_dir=" in found["said"]["resume"][1]
-        assert "add --data-dir " in found["said"]["lfads-evaluate"][1]
-        assert "add --data-dir " in found["said"]["lfads-report"][1]
+        assert "add --data-dir " in found["said"]["lfads evaluate"][1]
+        assert "add --data-dir " in found["said"]["lfads report"][1]
     if hostile is with_links:
-        assert all(ends[n] == "2" for n in ends if n not in ("lfads-check", "lfads-align"))
+        assert all(ends[n] == "2" for n in ends if n not in ("lfads check", "lfads align"))
     if hostile is with_hdf5:
-        assert ends["lfads-export npz"] == ends["lfads-merge"] == ends["lfads-align"] == "2"
-        assert "external link" in found["said"]["lfads-align"][1]
+        assert ends["lfads export npz"] == ends["lfads merge"] == ends["lfads align"] == "2"
+        assert "external link" in found["said"]["lfads align"][1]
 
 
 def test_own_run_needs_nothing_typed_and_a_moved_one_says_what_to_type(
     trained, data, tmp_path, call, capsys
 ):
     own, moved = copied(trained, tmp_path / "own"), tmp_path / "moved"
-    evaluation.main([str(own), "--metrics", "bits_per_spike"])
+    evaluate.main([str(own), "--metrics", "bits_per_spike"])
     assert call(f"resume={own}", "trainer.max_epochs=3").code == 0
     own.rename(moved)
     refused = call("kind=posterior_push_mean", f"output.lfads_save_dir={moved}")
@@ -291,13 +288,13 @@ def test_own_run_needs_nothing_typed_and_a_moved_one_says_what_to_type(
     typed = f"data.data_dir={data}"
     assert call("kind=posterior_push_mean", f"output.lfads_save_dir={moved}", typed).code == 0
     assert call(f"resume={moved}", typed, "trainer.max_epochs=4").code == 0
-    evaluation.main([str(moved), "--metrics", "bits_per_spike"])  # it was trained here since
+    evaluate.main([str(moved), "--metrics", "bits_per_spike"])  # it was trained here since
     shutil.rmtree(moved)
     shutil.copytree(trained, moved)  # another one in its place
     (moved / provenance.ID).unlink(missing_ok=True)
     capsys.readouterr()
     with pytest.raises(SystemExit):
-        evaluation.main([str(moved)])
+        evaluate.main([str(moved)])
     assert f"add --data-dir {data}" in capsys.readouterr().err
 
 
@@ -352,14 +349,14 @@ def test_results_behind_a_link_are_not_read(sent, outside, tmp_path):
     with pytest.raises(LFADSError, match="is a link to"):
         lfads.export(sent, "npz")
     with pytest.raises(LFADSError, match="is a link to"):
-        merge_command.merge_run(sent)
+        merge_run(sent)
 
 
 def test_array_of_a_results_file_with_a_path_for_a_name(sent):
     with h5py.File(next(sent.glob("model_runs_*.h5")), "r+") as file:
         file["..\\..\\evil"] = 1
     with pytest.raises(LFADSError, match="is no result of a kind"):
-        exporting.export(sent, "npz")
+        lfads.export(sent, "npz")
 
 
 SAYS_TOO_MUCH = [
@@ -493,7 +490,7 @@ def test_processes_do_not_import_from_the_working_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "multiprocessing.py").write_text("open('PWNED', 'w')")
 
-    @commands.command
+    @programs.command
     def program():
         subprocess.run([sys.executable, "-c", "import multiprocessing"], check=True)
 
@@ -524,5 +521,5 @@ def test_no_text_of_a_page_is_code(tmp_path):
 
 
 def test_warning_cannot_speak_to_the_terminal(capsys):
-    commands.show_warning("session \x1b]0;x\x07\n", UserWarning)
+    programs.show_warning("session \x1b]0;x\x07\n", UserWarning)
     assert capsys.readouterr().err == "warning: session  ]0;x  \n"

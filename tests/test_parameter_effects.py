@@ -23,9 +23,10 @@ import torch
 import yaml
 
 import lfads_lightning as lfads
-from lfads_lightning import api, cli
+from lfads_lightning import api
 from lfads_lightning.cli.kinds import run_kind
 from lfads_lightning.cli.settings import settings_text
+from lfads_lightning.cli.train import main as train_main
 from lfads_lightning.config import Kind, LFADSError, LossConfig
 from lfads_lightning.data import datamodule
 from lfads_lightning.data.datamodule import LFADSDataModule, load_data
@@ -1000,7 +1001,7 @@ def test_params_file_is_read_and_the_command_line_beats_it(
     argv = ["train.py", *given, f"output.lfads_save_dir={folder}"]
     monkeypatch.setattr(sys, "argv", argv)
     monkeypatch.chdir(tmp_path)
-    cli.main()
+    train_main()
     config = read_config(folder)
     assert config.model.factors_dim == 4  # from the file
     assert config.model.gen_dim == 9  # from the command line, which beats it

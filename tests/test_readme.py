@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from importlib import import_module
 from pathlib import Path
 
 import fsspec
@@ -11,17 +12,24 @@ from hydra.core.global_hydra import GlobalHydra
 
 import lfads_lightning as lfads
 from lfads_lightning import params
+from lfads_lightning.cli import VERBS
+from lfads_lightning.cli.options import Parser
 from lfads_lightning.cli.overrides import prepare
 from lfads_lightning.cli.settings import settings_text
 from lfads_lightning.data import keywords
-from lfads_lightning.recordings import check_command, keys, prepare_command
+from lfads_lightning.recordings import keys
 from lfads_lightning.recordings.settings import Settings
 from lfads_lightning.runs import stores
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+DOCS = "\n".join(p.read_text(encoding="utf-8") for p in sorted((ROOT / "docs").glob("*.md")))
 COMMANDS = re.findall(r"^python train\.py[^\n#]*", README, re.M)
 COMMANDS += [m.replace("\n", " ") for m in re.findall(r"`(python train\.py [^`]*)`", README)]
+TOOLS = re.findall(rf"^lfads (?:{'|'.join(set(VERBS) - {'train'})}) [^\n#]*", README + DOCS, re.M)
+COMMANDS += [
+    m.replace("lfads", "python", 1) for m in re.findall(r"^lfads train [^\n#]*", DOCS, re.M)
+]
 RUNS = [c for c in dict.fromkeys(COMMANDS) if "--help" not in c]
 
 
@@ -34,7 +42,7 @@ def test_parameter_table_is_that_of_the_program():
 @pytest.mark.parametrize("command", RUNS)
 def test_command_is_understood(command, tmp_path, monkeypatch, new_config):
     monkeypatch.chdir(tmp_path)
-    for folder in ("RUN", "FOLDER"):
+    for folder in ("RUN", "FOLDER", "SENT", "run"):
         (tmp_path / folder).mkdir()
         params.write_config(new_config(), tmp_path / folder)
     (tmp_path / "my_params.yaml").write_text("co_dim: 3")
@@ -66,24 +74,21 @@ def test_tables_of_keys_are_those_of_the_program(begin, end, module):
     assert table.strip() == module.table()
 
 
-def test_commands_around_training_are_understood(tmp_path, monkeypatch):
-    """Options of lfads-prepare and lfads-merge are as the README types them."""
-    monkeypatch.chdir(tmp_path)
-    lines = re.findall(r"^lfads-prepare [^\n#]*", README, re.M)
-    assert len(lines) >= 6
-    for line in lines:
-        given = vars(prepare_command.parser().parse_args(shlex.split(line)[1:]))
-        assert given.pop("recordings")
-        assert given.pop("out")
+@pytest.mark.parametrize("line", [*dict.fromkeys(TOOLS)])
+def test_command_around_training_is_understood(line):
+    """Its options are as README and docs type them."""
+    _, verb, *words = shlex.split(line)
+    module = import_module(f"lfads_lightning.cli.{verb}")
+    given = Parser(verb, "", module.Options, *([Settings] * (verb == "prepare"))).given(words)
+    assert given
+    if verb == "prepare":
+        del given["recordings"], given["out"]
         assert Settings(**given) != Settings() or "aplysia" in line
-    assert "lfads-merge RUN" in README
-    with pytest.raises(SystemExit) as end:
-        check_command.main(["data/missing.h5"])
-    assert end.value.code == 2
 
 
 def test_there_are_commands():
     assert len(RUNS) >= 10
+    assert {line.split()[1] for line in TOOLS} == set(VERBS) - {"train"}
 
 
 def test_named_files_exist():

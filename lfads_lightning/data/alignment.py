@@ -15,12 +15,11 @@ from typing import NamedTuple
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
-from lfads_lightning.config import LFADSError
+from lfads_lightning.config import SMOOTHING_BINS, LFADSError
 from lfads_lightning.data.arrays import listed, sizes
 from lfads_lightning.data.kinds import has_condition
 from lfads_lightning.data.sessions import Session
 
-SMOOTHING_BINS = 2.0  # 20 ms at the field's usual 10 ms bins
 RIDGES = (0.0, *np.geomspace(1e-4, 1e3, 8))  # what ridge="cv" chooses from
 N_FOLDS = 5
 

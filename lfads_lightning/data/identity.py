@@ -72,7 +72,7 @@ def check_bin_width(session: Session, known: Identity) -> None:
     raise LFADSError(
         f"{session.source}: bin_width_s is {width:g} ({1000 * width:g} ms), the model was trained "  # type: ignore[operator]
         f"on bins of {was:g} s ({1000 * was:g} ms); expected one bin width: its rates, and all "  # type: ignore[operator]
-        f"that it knows of time, are per bin; bin the recording alike (lfads-prepare --bin-width-s "
+        f"that it knows of time, are per bin; bin the recording alike (lfads prepare --bin-width-s "
         f"{was:g})"
     )
 

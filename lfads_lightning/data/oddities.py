@@ -1,6 +1,6 @@
 """What can be trained on, but is seldom meant: turned axes, a wrong bin width, unlike scales.
 
-None of it is certain: `lfads-check` notes it, training and `write_session` warn of it.
+None of it is certain: `lfads check` notes it, training and `write_session` warn of it.
 """
 
 import numpy as np

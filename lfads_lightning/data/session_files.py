@@ -221,7 +221,7 @@ def _read_header(path: Path) -> bytes:
         raise LFADSError(f"{path}: a MATLAB file older than v7.3; save it with '-v7.3'")
     if not h5py.is_hdf5(path):
         raise LFADSError(
-            f"{path}: not an HDF5 file; make one of a recording with lfads-prepare, of arrays "
+            f"{path}: not an HDF5 file; make one of a recording with lfads prepare, of arrays "
             "with write_session"
         )
     return header

@@ -1,8 +1,7 @@
-"""``lfads-export`` and :func:`export`: a run's results as NWB, MATLAB or NumPy files."""
+""":func:`export`: a run's results as NWB, MATLAB or NumPy files."""
 
-import argparse
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import nullcontext
 from datetime import datetime
 from pathlib import Path
@@ -11,19 +10,17 @@ from typing import Any
 import h5py
 import numpy as np
 
-from lfads_lightning.commands import add_version, command, to_train
-from lfads_lightning.config import Kind, LFADSError
+from lfads_lightning.commands import to_train
+from lfads_lightning.config import EXPORT_FORMATS, POSTERIOR_KINDS, Kind, LFADSError
 from lfads_lightning.data.session_files import damage_explained, own_dataset
 from lfads_lightning.inference.nwb import MERGED, RunFile, write_nwb
 from lfads_lightning.runs.copies import local_copies, within
 from lfads_lightning.runs.files import check_name, whole_file
 from lfads_lightning.runs.mirrors import mirrored, open_run
 from lfads_lightning.runs.provenance import check_link
-from lfads_lightning.runs.stores import is_url, path_or_address
+from lfads_lightning.runs.stores import is_url
 
-FORMATS = ("nwb", "mat", "npz")
 MOST_MAT_BYTES = 2**31 - 1  # of one variable, in MATLAB's v5 format
-POSTERIORS = (Kind.posterior_sample_and_average.name, Kind.posterior_push_mean.name)
 
 
 def export(
@@ -39,7 +36,7 @@ def export(
     Args:
         source: a run's folder, or one of the HDF5 files there (``s3://…`` too, as all paths here).
         to: ``nwb`` (one file per session and kind: a processing module ``lfads`` with both splits,
-            or with what ``lfads-merge`` made of them), ``mat`` (MATLAB v5) or ``npz``, one file for
+            or with what ``lfads merge`` made of them), ``mat`` (MATLAB v5) or ``npz``, one file for
             each.
         out: folder; by default that of the source.
         nwb: the recording's NWB file; a copy of it gets the module beside its units. Otherwise the
@@ -52,8 +49,8 @@ def export(
     Raises:
         LFADSError: nothing to export, pynwb is missing, or the results do not say enough.
     """
-    if to not in FORMATS:
-        raise LFADSError(f"export: to={to!r}; expected one of {', '.join(FORMATS)}")
+    if to not in EXPORT_FORMATS:
+        raise LFADSError(f"export: to={to!r}; expected one of {', '.join(EXPORT_FORMATS)}")
     if to != "nwb" and (nwb is not None or session_start_time is not None):
         raise LFADSError(f"export: nwb and session_start_time are for to='nwb', not {to!r}")
     with local_copies() as copies:
@@ -83,7 +80,7 @@ def _export(
         return [_written(folder / f"{f.path.stem}.{to}", f, write) for f in files]
     groups: dict[tuple[str, str], list[RunFile]] = {}
     for file in files:
-        if file.attributes["kind"] in POSTERIORS:
+        if file.attributes["kind"] in POSTERIOR_KINDS:
             groups.setdefault((file.attributes["session"], file.attributes["kind"]), []).append(
                 file
             )
@@ -129,9 +126,9 @@ def _read(path: Path) -> RunFile | None:
         with h5py.File(path) as file:
             attributes = {name: _python(value) for name, value in file.attrs.items()}
             kind = attributes.get("kind")
-            if not isinstance(kind, str) or kind not in (*POSTERIORS, Kind.prior_sample.name):
+            if not isinstance(kind, str) or kind not in (*POSTERIOR_KINDS, Kind.prior_sample.name):
                 return None
-            said = {"session", "split"} if kind in POSTERIORS else set()
+            said = {"session", "split"} if kind in POSTERIOR_KINDS else set()
             if missing := sorted(n for n in said if not isinstance(attributes.get(n), str)):
                 raise LFADSError(
                     f"{path}: does not say its {' and '.join(missing)}; run the kind again"
@@ -196,35 +193,3 @@ def _write_mat(path: Path, file: RunFile) -> None:
     with path.open("wb") as handle:
         savemat(handle, arrays | {"info": info}, do_compression=True, oned_as="column",
                 long_field_names=True)  # fmt: skip
-
-
-@command
-def main(argv: Sequence[str] | None = None) -> None:
-    """Run ``lfads-export``; a user's mistake ends with one line."""
-    parser = argparse.ArgumentParser(
-        prog="lfads-export",
-        description="Write a run's results (model_runs_*.h5) as NWB, MATLAB or NumPy files.",
-    )
-    add_version(parser)
-    parser.add_argument(
-        "run", type=path_or_address, help="a run's folder, or one of the files there"
-    )
-    parser.add_argument("--to", required=True, choices=FORMATS)
-    parser.add_argument("--out", type=path_or_address, help="folder (default: the run's)")
-    parser.add_argument(
-        "--nwb", type=path_or_address, help="the recording: a copy of it gets the processing module"
-    )
-    parser.add_argument(
-        "--session-start",
-        type=datetime.fromisoformat,
-        help="of a new NWB file: 2026-01-31T14:00:00+00:00",
-    )
-    given = parser.parse_args(argv)
-    for path in export(
-        given.run, given.to, out=given.out, nwb=given.nwb, session_start_time=given.session_start
-    ):
-        print(path)
-
-
-if __name__ == "__main__":
-    main()

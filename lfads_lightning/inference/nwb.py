@@ -15,7 +15,7 @@ from lfads_lightning.runs.documents import read_document
 from lfads_lightning.runs.files import whole_hdf5
 
 MODULE = "lfads"
-MERGED = "merged"  # the split of what lfads-merge writes
+MERGED = "merged"  # the split of what lfads merge writes
 _PER_BIN = ("output_dist_params", "factors", "gen_states", "controller_outputs")
 
 
@@ -121,7 +121,7 @@ def _joined(parts: list[RunFile], base: Path | None) -> Trials:
     elif base is not None:
         raise LFADSError(
             f"{first.path}: does not say when its trials begin, so its place in {base} is not "
-            "known; session files need train_event_times_s and window_s (lfads-prepare writes "
+            "known; session files need train_event_times_s and window_s (lfads prepare writes "
             "them); without nwb, a file of its own lays the trials end to end"
         )
     else:
@@ -133,14 +133,14 @@ def _joined(parts: list[RunFile], base: Path | None) -> Trials:
     if (np.diff(bins) <= 0).any():
         warnings.warn(
             f"{first.path}: trials overlap, so that times of the series go back; results of chops: "
-            "run lfads-merge first",
+            "run lfads merge first",
             stacklevel=2,
         )
     return Trials(starts[order], bins, split[order], width, ordered, clock)
 
 
 def _continuous(merged: RunFile, base: Path | None, width: float) -> Trials:
-    """Lay the pieces of a recording that lfads-merge has put together on its clock."""
+    """Lay the pieces of a recording that lfads merge has put together on its clock."""
     arrays = {name: a for name, a in merged.arrays.items() if name.removesuffix("_sd") in _PER_BIN}
     begins = merged.arrays["segment_starts"]
     begins_s, clock = merged.arrays.get("segment_starts_s"), "the recording's clock"

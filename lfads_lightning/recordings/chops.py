@@ -88,7 +88,7 @@ def merge_chops(session: str | Path, **splits: ArrayLike) -> np.ndarray:
     """Merge what a model makes of chops into one recording.
 
     Args:
-        session: the session file that `lfads-prepare --chop-bins` wrote; it says where chops lie.
+        session: the session file that `lfads prepare --chop-bins` wrote; it says where chops lie.
         **splits: ``train=``, ``valid=``, ``test=``: (E, T, ...) of these splits of the file, all
             of them or some.
 
@@ -148,7 +148,7 @@ def read_places(path: Path) -> Places:
         if "train_chop_starts" not in file or "n_recording_bins" not in file:
             raise LFADSError(
                 f"{path}: train_chop_starts is missing: its trials are no chops of a continuous "
-                "recording; expected a file written by lfads-prepare --chop-bins"
+                "recording; expected a file written by lfads prepare --chop-bins"
             )
 
         def of(key: str) -> h5py.Dataset:

@@ -24,7 +24,7 @@ MOST_BINS = 500_000  # looked at for correlations: an error of r below 0.002
 
 @dataclass
 class Finding:
-    """A session of a file, as `lfads-check` shows it.
+    """A session of a file, as `lfads check` shows it.
 
     Attributes:
         name: of the session.
@@ -202,17 +202,17 @@ def _cautions(session: Session, found: Finding) -> None:
 
     if session.valid is None:
         found.cautions.append(
-            "valid_data is missing: no best model is picked; lfads-prepare splits off a fifth"
+            "valid_data is missing: no best model is picked; lfads prepare splits off a fifth"
         )
     if found.silent:
         found.cautions.append(
             f"{len(found.silent)} silent neurons ({listed(ids[found.silent].tolist(), 10)}): "
-            "leave them out (lfads-prepare --min-rate-hz 0.1)"
+            "leave them out (lfads prepare --min-rate-hz 0.1)"
         )
     if found.duplicated:
         second = [j for _, j in found.duplicated]
         found.cautions.append(
-            f"{len(second)} neurons are copies of others: leave them out (lfads-prepare "
+            f"{len(second)} neurons are copies of others: leave them out (lfads prepare "
             f"--leave-out {named(second)}); with them coordinated dropout cannot tell copying"
         )
     if found.correlated:
@@ -222,7 +222,7 @@ def _cautions(session: Session, found: Finding) -> None:
             f"{len(found.correlated)} pairs of neurons share spikes (the most: {ids[worst[0]]} and "
             f"{ids[worst[1]]}, r {worst[2]:.2f} above that of neighbouring bins): cross-talk, or "
             "one neuron sorted twice; they would defeat coordinated dropout; leave out one of "
-            f"each pair (lfads-prepare --leave-out {named(second)})"
+            f"each pair (lfads prepare --leave-out {named(second)})"
         )
     train = session.train.data
     found.cautions += axes_note("train_data", train)

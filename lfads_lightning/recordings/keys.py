@@ -15,7 +15,7 @@ KEYS = {
     "segment_starts_s": ("S", "the same on the source's clock"),
     "source": ("text", "the file that the recording came from"),
     "left_out": ("texts", "trials and neurons that were left out, and why"),
-    "settings": ("text", "every option of lfads-prepare, as YAML"),
+    "settings": ("text", "every option of lfads prepare, as YAML"),
     "version": ("text", "the lfads-lightning that wrote the file"),
 }
 SPLITS = ("train", "valid", "test")

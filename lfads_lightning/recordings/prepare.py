@@ -49,7 +49,7 @@ def prepare(
             store (``s3://…``).
         out: folder that receives ``NAME.h5``, or the address of one in a store.
         name: of the session; by default the file's, without its extension, or the folder's.
-        **options: those of `lfads-prepare`, with underscores (``bin_width_s=0.02``), see
+        **options: those of `lfads prepare`, with underscores (``bin_width_s=0.02``), see
             :class:`lfads_lightning.recordings.settings.Settings`.
 
     Returns:

@@ -1,106 +1,99 @@
-"""Every option of `lfads-prepare`: name, default, meaning. The command line is made from it."""
+"""Every option of `lfads prepare`: name, default, meaning. The command line is made from it."""
 
 import dataclasses
 import difflib
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lfads_lightning.commands import option, values_of
 from lfads_lightning.config import LFADSError
-
-
-def _o(default: Any, doc: str, kind: type = str, **more: Any) -> Any:
-    """Declare an option; ``more`` goes to argparse (nargs, choices, metavar)."""
-    return field(default=default, metadata={"doc": doc, "kind": kind, **more})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """How recordings become sessions; all times are in seconds."""
 
-    bin_width_s: float | None = _o(
-        None, "bin width; for counts: a multiple of the file's (default: the file's)", float
+    bin_width_s: float | None = option(
+        None, "bin width; for counts: a multiple of the file's (default: the file's)"
     )
-    source_bin_width_s: float | None = _o(
-        None, "bin width of counts in a file that does not say it", float
+    source_bin_width_s: float | None = option(
+        None, "bin width of counts in a file that does not say it"
     )
-    counts_key: str | None = _o(None, "which array of a .npz or .mat file holds the counts")
-    axes: tuple[str, ...] | None = _o(
+    counts_key: str | None = option(None, "which array of a .npz or .mat file holds the counts")
+    axes: tuple[str, ...] | None = option(
         None,
         "order of the axes of the counts in the file (default: trials bins neurons, or bins "
         "neurons for one continuous recording)",
-        nargs="+",
         choices=("trials", "bins", "neurons"),
     )
-    unit_column: str | None = _o(None, "column (or key) of the neuron of each spike")
-    time_column: str | None = _o(None, "column (or key) of the time of each spike")
-    trial_column: str | None = _o(None, "column (or key) of the trial of each spike")
-    time_unit: str | None = _o(
+    unit_column: str | None = option(None, "column (or key) of the neuron of each spike")
+    time_column: str | None = option(None, "column (or key) of the time of each spike")
+    trial_column: str | None = option(None, "column (or key) of the trial of each spike")
+    time_unit: str | None = option(
         None,
         "unit of all times in the file (default: s, and times that look otherwise are refused); "
         "for Kilosort and Phy: of the tables beside, as spikes are in samples",
         choices=("s", "ms", "us", "samples"),
     )
-    sampling_rate_hz: float | None = _o(
-        None, "samples per second, for --time-unit samples, Kilosort and Phy", float
+    sampling_rate_hz: float | None = option(
+        None, "samples per second, for --time-unit samples, Kilosort and Phy"
     )
-    trials: str | None = _o(
+    trials: str | None = option(
         None,
         "trial table: a CSV or parquet file ({name} stands for the recording's), or the name of "
         "an NWB interval table (default: trials)",
     )
-    align_to: str | None = _o(None, "event (column of the trial table) that trials are aligned to")
-    window_s: tuple[float, float] | None = _o(
-        None, "first and last moment of a trial, from the event", float, nargs=2
+    align_to: str | None = option(
+        None, "event (column of the trial table) that trials are aligned to"
     )
-    recording_s: tuple[float, float] | None = _o(
-        None, "first and last moment of the recording", float, nargs=2
+    window_s: tuple[float, float] | None = option(
+        None, "first and last moment of a trial, from the event"
     )
-    chop_bins: int | None = _o(None, "cut a continuous recording into pieces of this length", int)
-    overlap_bins: int = _o(0, "bins that neighbouring pieces share", int)
-    min_rate_hz: float | None = _o(
+    recording_s: tuple[float, float] | None = option(None, "first and last moment of the recording")
+    chop_bins: int | None = option(None, "cut a continuous recording into pieces of this length")
+    overlap_bins: int = option(0, "bins that neighbouring pieces share")
+    min_rate_hz: float | None = option(
         None,
         "leave out neurons below this rate, or constant real values; 0 keeps silent ones "
         "(default: refuse these)",
-        float,
     )
-    leave_out: tuple[str, ...] = _o((), "neurons to leave out, by their ids", nargs="+")
-    unit_quality: tuple[str, ...] = _o(
+    leave_out: tuple[str, ...] = option((), "neurons to leave out, by their ids")
+    unit_quality: tuple[str, ...] = option(
         (),
         "units to take, by what a sorter or a person calls them: good, or good,mua, or all "
         "(default: good of Kilosort and Phy, all of others)",
-        nargs="+",
     )
-    held_out: str | None = _o(
+    held_out: str | None = option(
         None, "column (or key) that marks held-out neurons (default: held_out or heldout, if there)"
     )
-    condition: str | None = _o(
+    condition: str | None = option(
         None, "column (or key) of conditions (default: condition, if there is one)"
     )
-    behaviour: tuple[str, ...] = _o(
-        (), "behaviour: NWB time series, or keys, or columns of the behaviour file", nargs="+"
+    behaviour: tuple[str, ...] = option(
+        (), "behaviour: NWB time series, or keys, or columns of the behaviour file"
     )
-    behaviour_file: str | None = _o(
+    behaviour_file: str | None = option(
         None, "CSV or parquet file with a column time ({name} stands for the recording's)"
     )
-    drop_nan_behaviour: bool = _o(
-        False, "drop trials whose behaviour has gaps, instead of refusing them", bool
+    drop_nan_behaviour: bool = option(
+        False, "drop trials whose behaviour has gaps, instead of refusing them"
     )
-    valid_fraction: float = _o(0.2, "share of the trials of each condition for validation", float)
-    test_fraction: float = _o(0.0, "share of the trials of each condition for a test split", float)
-    split: str = _o(
+    valid_fraction: float = option(0.2, "share of the trials of each condition for validation")
+    test_fraction: float = option(0.0, "share of the trials of each condition for a test split")
+    split: str = option(
         "even",
         "how these are chosen: evenly spaced in time, or at random",
         choices=("even", "random"),
     )
-    seed: int = _o(0, "of the random split", int)
+    seed: int = option(0, "of the random split")
 
     def __post_init__(self) -> None:
         """Check every value by itself."""
         for f in dataclasses.fields(self):
             value = getattr(self, f.name)
-            if f.metadata.get("nargs") and value is not None and not isinstance(value, tuple):
+            if values_of(f)[1] and value is not None and not isinstance(value, tuple):
                 value = (value,) if not isinstance(value, Iterable | str) else value
                 value = (value,) if isinstance(value, str) else tuple(value)
                 if f.name == "leave_out":  # ids are numbers or texts
@@ -155,14 +148,14 @@ class Settings:
 
 
 def _check_type(f: dataclasses.Field, value: Any) -> None:
-    choices, nargs = f.metadata.get("choices"), f.metadata.get("nargs")
+    choices, (kind, count) = f.metadata.get("choices"), values_of(f)
     if value is None and f.default is None:
         return
-    numbers = (int, float) if f.metadata["kind"] is float else f.metadata["kind"]
-    for one in value if nargs else (value,):
-        wrong_bool = isinstance(one, bool) and f.metadata["kind"] is not bool
+    numbers = (int, float) if kind is float else kind
+    for one in value if count else (value,):
+        wrong_bool = isinstance(one, bool) and kind is not bool
         if not isinstance(one, numbers) or wrong_bool:
-            raise LFADSError(f"{f.name} is {value!r}; expected {f.metadata['kind'].__name__}")
+            raise LFADSError(f"{f.name} is {value!r}; expected {kind.__name__}")
         if choices and one not in choices:
             raise LFADSError(f"{f.name} is {one!r}; expected one of {', '.join(choices)}")
 

@@ -99,7 +99,7 @@ def _behind(verdict: Verdict | None) -> list[Finding]:
     found = []
     remedy = (
         "Use the simple method's rates until a model is ahead: settings that suit the size of the "
-        "data (lfads-check names some), more trials, several seeds; see the other findings."
+        "data (lfads check names some), more trials, several seeds; see the other findings."
     )
     if verdict.is_below_constant:
         found.append(
@@ -132,7 +132,7 @@ def not_scored(session: str, why: str) -> Finding:
         "not_scored",
         f"Session {session} could not be scored",
         f"{why}.",
-        "The model is there, and so are the others' scores; lfads-evaluate RUN computes them anew.",
+        "The model is there, and so are the others' scores; lfads evaluate RUN computes them anew.",
     )
 
 

@@ -7,11 +7,13 @@ where it was.
 
 import json
 import math
+import shlex
 import sys
 import warnings
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from lfads_lightning.commands import program
 from lfads_lightning.config import LFADSError
 from lfads_lightning.data.sessions import Session
 from lfads_lightning.evaluation.kept import FILE as KEPT_FILE
@@ -210,8 +212,8 @@ def _report(
     except Exception as error:  # the model and its scores are there
         why = " ".join(str(error).split())[:300] or type(error).__name__
         warnings.warn(
-            f"the report could not be written ({type(error).__name__}: {why}); lfads-report "
-            f"{trained.folder} tries again",
+            f"the report could not be written ({type(error).__name__}: {why}); "
+            f"{program('report')} {shlex.quote(str(trained.folder))} tries again",
             stacklevel=2,
         )
 

@@ -111,7 +111,7 @@ def take_weights(
         raise LFADSError(
             f"{where}: was trained on one session without alignment, so its encoders see that "
             "session's neurons themselves and can take no other; train it with an "
-            "alignment_matrix_cxf (lfads-align), or on several sessions"
+            "alignment_matrix_cxf (lfads align), or on several sessions"
         )
     _check_shared(where, model, weights, record)
     state = model.state_dict()

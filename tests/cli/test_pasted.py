@@ -12,9 +12,9 @@ from conftest import ROOT, TINY
 
 import lfads_lightning as lfads
 from lfads_lightning import params
+from lfads_lightning.cli import check
 from lfads_lightning.cli.settings import _composed
 from lfads_lightning.commands import override, program, to_train
-from lfads_lightning.recordings import check_command
 from lfads_lightning.search import sweeps
 from lfads_lightning.training.checkpoints import tell_to_continue
 
@@ -25,10 +25,11 @@ SMALL = [f"{params.dotted_names()[name]}={value}" for name, value in TINY.items(
 windows = pytest.mark.skipif(sys.platform == "win32", reason="has no bash, and not all the letters")
 
 
-@pytest.fixture
-def started(monkeypatch):
-    """Let the messages of this process be those of ``python train.py``."""
-    monkeypatch.setattr(sys, "argv", [str(TRAIN)])
+@pytest.fixture(params=["train.py", "lfads"])
+def started(request, monkeypatch):
+    """Let the messages of this process be those of ``python train.py``, or of ``lfads``."""
+    called = TRAIN if request.param == "train.py" else Path(sys.executable).with_name("lfads")
+    monkeypatch.setattr(sys, "argv", [str(called)])
 
 
 def paste(command, cwd):
@@ -69,7 +70,7 @@ def test_pasted_commands_train_and_go_on(started, counts, tmp_path, capsys):
     data, run = tmp_path / NASTY / "data", tmp_path / NASTY / "run"
     data.mkdir(parents=True)
     path = lfads.write_session(data / "it's, a=$1.h5", train_data=counts, valid_data=counts[:6])
-    assert check_command.main([str(path)]) == 0
+    assert check.main([str(path)]) == 0
     (line,) = [ln for ln in capsys.readouterr().out.splitlines() if "to start with: " in ln]
     words = [*SMALL, override("output.lfads_save_dir", run), "trainer.max_epochs=1"]
     paste(f"{line.split('to start with: ')[1]} {shlex.join(words)}", tmp_path)
@@ -107,25 +108,31 @@ def test_who_called_fit_is_told_how_to_call_it_again(counts, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("argv0", "on_path", "named"),
+    ("argv0", "verb", "on_path", "named"),
     [
-        ("train.py", True, "python train.py"),
-        ("lfads lightning/train.py", True, "python 'lfads lightning/train.py'"),
-        ("{bin}/lfads-train", True, "lfads-train"),
-        ("{bin}/lfads-train", False, "'{bin}/lfads-train'"),
-        ("{bin}/lfads-check", True, "lfads-train"),
-        ("{bin}/lfads-evaluate", False, "'{bin}/lfads-train'"),
-        ("my_analysis.py", True, "lfads-train"),
-        ("", True, "lfads-train"),
-        ("-c", True, "lfads-train"),
+        ("train.py", "train", True, "python train.py"),
+        ("lfads lightning/train.py", "train", True, "python 'lfads lightning/train.py'"),
+        ("train.py", "check", True, "lfads check"),
+        ("{bin}/lfads", "train", True, "lfads train"),
+        ("{bin}/lfads", "check", True, "lfads check"),
+        ("{bin}/lfads", "check", False, "'{bin}/lfads' check"),
+        ("{bin}/lfads-train", "train", True, "lfads-train"),
+        ("{bin}/lfads-train", "train", False, "'{bin}/lfads-train'"),
+        ("{bin}/lfads-check", "check", True, "lfads-check"),
+        ("{bin}/lfads-check", "train", True, "lfads train"),
+        ("{bin}/lfads-check", "train", False, "'{bin}/lfads' train"),
+        ("my_analysis.py", "train", True, "lfads train"),
+        ("lfads.py", "report", True, "lfads report"),
+        ("", "train", True, "lfads train"),
+        ("-c", "train", True, "lfads train"),
     ],
 )
-def test_program_is_named_as_it_was_called(argv0, on_path, named, tmp_path, monkeypatch):
+def test_program_is_named_as_it_was_called(argv0, verb, on_path, named, tmp_path, monkeypatch):
     folder = tmp_path / "my programs"
     folder.mkdir()
-    for name in ("lfads-train", "lfads-check", "lfads-evaluate"):
+    for name in ("lfads", "lfads-train", "lfads-check"):
         shutil.copy2("/bin/true" if Path("/bin/true").exists() else sys.executable, folder / name)
     monkeypatch.setenv("PATH", str(folder) if on_path else str(tmp_path))
     monkeypatch.setattr(sys, "argv", [argv0.format(bin=folder)])
-    assert program() == named.format(bin=folder)
+    assert program(verb) == named.format(bin=folder)
     assert to_train("seed=1").startswith(program())

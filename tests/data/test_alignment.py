@@ -15,6 +15,7 @@ from test_session_files import put_matlab
 import lfads_lightning as lfads
 from benchmarks.crash import child, ended
 from lfads_lightning import stitching
+from lfads_lightning.cli.align import main as align_main
 from lfads_lightning.data.alignment import align_sessions, components_regression
 from lfads_lightning.data.session_files import load_sessions, read_session
 from lfads_lightning.data.sessions import Session, Split
@@ -337,7 +338,7 @@ def call(capsys, *words):
     with warnings.catch_warnings():
         warnings.simplefilter("always")
         try:
-            stitching.main([str(w) for w in words])
+            align_main([str(w) for w in words])
         except SystemExit as end:
             return end.code, *capsys.readouterr()
     return 0, *capsys.readouterr()

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 import lfads_lightning as lfads
+from lfads_lightning.cli.check import main as check_main
+from lfads_lightning.cli.prepare import main as prepare_main
 from lfads_lightning.config import LFADSError
-from lfads_lightning.recordings.check_command import main as check_main
-from lfads_lightning.recordings.prepare_command import main as prepare_main
 
 RNG = np.random.default_rng(0)
 COUNTS = RNG.poisson(RNG.uniform(0.3, 2, 12), (20, 30, 12))

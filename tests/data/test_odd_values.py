@@ -1,4 +1,4 @@
-"""Values that are not what they seem: noticed by lfads-prepare, lfads-check, training, writing."""
+"""Values that are not what they seem: noticed by lfads prepare, lfads check, training, writing."""
 
 import re
 

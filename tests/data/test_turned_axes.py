@@ -9,11 +9,11 @@ import pytest
 from scipy.io import savemat
 
 import lfads_lightning as lfads
+from lfads_lightning.cli.check import main as check_main
+from lfads_lightning.cli.prepare import main as prepare_main
 from lfads_lightning.config import LFADSError
 from lfads_lightning.data.orientation import AXES, likely_axes, transposition
 from lfads_lightning.data.synthetic import SYNTHETIC, generate
-from lfads_lightning.recordings.check_command import main as check_main
-from lfads_lightning.recordings.prepare_command import main as prepare_main
 
 RNG = np.random.default_rng(1)
 RATES = RNG.lognormal(-1.5, 0.8, 24)

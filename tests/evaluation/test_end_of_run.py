@@ -11,15 +11,14 @@ import torch
 from conftest import remembered
 
 import lfads_lightning as lfads
+from lfads_lightning.cli import evaluate, report
 from lfads_lightning.config import SessionSpec
 from lfads_lightning.data.sessions import sessions_from_arrays
-from lfads_lightning.evaluation import command as evaluate_command
 from lfads_lightning.evaluation.table import LFADS, MEANS
 from lfads_lightning.inference.copying import parts_to_hide, predict_hidden
 from lfads_lightning.inference.trained import Trained
 from lfads_lightning.metrics import bits_per_spike
 from lfads_lightning.model import lfads as network
-from lfads_lightning.report import command as report_command
 from lfads_lightning.report import finish as finish_module
 from lfads_lightning.report import tensorboard
 from lfads_lightning.report.finish import finish, scores_table
@@ -197,10 +196,10 @@ def test_every_place_shows_scores_of_samples(apart, reports, capsys):
     assert f"<dd>{shown}</dd>" in page
     assert 'data-finding="means_differ"' in page
     # the commands
-    report_command.main([str(apart.run)])
+    report.main([str(apart.run)])
     assert f"<dd>{shown}</dd>" in (apart.run / "report.html").read_text()
     capsys.readouterr()
-    evaluate_command.main([str(apart.run), "--json", "--metrics", "co_bps"])
+    evaluate.main([str(apart.run), "--json", "--metrics", "co_bps"])
     told = json.loads(capsys.readouterr().out)["a"]["valid"][LFADS]
     assert told["co_bps"] == pytest.approx(apart.by.samples, rel=1e-6)
 

@@ -10,10 +10,11 @@ import pytest
 
 import lfads_lightning as lfads
 from lfads_lightning import metrics, params
+from lfads_lightning.cli import evaluate as command
 from lfads_lightning.cli.kinds import run_kind
 from lfads_lightning.config import LFADSError
 from lfads_lightning.data.sessions import sessions_from_arrays
-from lfads_lightning.evaluation import baselines, command
+from lfads_lightning.evaluation import baselines
 from lfads_lightning.evaluation.baselines import Given
 from lfads_lightning.evaluation.scores import evaluate
 from lfads_lightning.evaluation.table import (
@@ -451,8 +452,8 @@ def test_held_out_scores_need_a_model_that_holds_out(new_model):
 
 def test_help_needs_no_torch():
     code = (
-        "import sys; from lfads_lightning.evaluation import command; "
-        "assert 'torch' not in sys.modules; command.main(['--help'])"
+        "import sys; from lfads_lightning.cli import evaluate; "
+        "assert 'torch' not in sys.modules; evaluate.main(['--help'])"
     )
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert "co-smoothing: bits/spike of the held-out neurons" in done.stdout

@@ -149,7 +149,7 @@ SETTINGS = (
 
 
 def _recording(path: Path) -> None:
-    """Prepare as lfads-prepare does, one of several ways: the content says which."""
+    """Prepare as lfads prepare does, one of several ways: the content says which."""
     settings = SETTINGS[zlib.crc32(path.read_bytes()) % len(SETTINGS)]
     prepare_recording(path, path.parent / "prepared", "a", settings)
 

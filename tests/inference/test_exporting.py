@@ -14,9 +14,9 @@ from small_runs import data_args
 
 import lfads_lightning as lfads
 from benchmarks.crash import child, ended
+from lfads_lightning.cli.export import main
 from lfads_lightning.cli.kinds import run_kind
-from lfads_lightning.config import Kind, LFADSError
-from lfads_lightning.inference import export as exporting
+from lfads_lightning.config import EXPORT_FORMATS, Kind, LFADSError
 
 pynwb = pytest.importorskip("pynwb")
 
@@ -272,12 +272,12 @@ def test_session_start_time_of_a_new_file(run, tmp_path):
 def test_command(run, tmp_path, capsys):
     folder = run()
     capsys.readouterr()  # of the training
-    exporting.main([str(folder), "--to", "npz", "--out", str(tmp_path)])
+    main([str(folder), "--to", "npz", "--out", str(tmp_path)])
     assert capsys.readouterr().out.split() == [
         str(tmp_path / f"model_runs_day1_{s}_{KIND}.npz") for s in ("train", "valid")
     ]
     with pytest.raises(SystemExit) as end:
-        exporting.main([str(tmp_path / "none"), "--to", "mat"])
+        main([str(tmp_path / "none"), "--to", "mat"])
     assert end.value.code == 2
     error = capsys.readouterr().err
     assert error == f"error: {tmp_path}/none: no such file or folder; give a run's folder\n"
@@ -286,7 +286,7 @@ def test_command(run, tmp_path, capsys):
 def test_mistakes(run, tmp_path, monkeypatch):
     folder = run("plain")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(lfads.LFADSError, match="holds no results; lfads-train kind="):
+    with pytest.raises(lfads.LFADSError, match="holds no results; lfads train kind="):
         lfads.export(tmp_path / "empty", "npz")
     with pytest.raises(lfads.LFADSError, match="to='csv'; expected one of nwb, mat, npz"):
         lfads.export(folder, "csv")
@@ -373,6 +373,6 @@ def test_results_changed_by_hand_are_one_error(run, tmp_path, what, capsys):
             p.stem for p in folder.glob("*train*.h5")
         ]
         return
-    for to in exporting.FORMATS:
+    for to in EXPORT_FORMATS:
         with pytest.raises(LFADSError, match=path.name):
             lfads.export(folder, to)

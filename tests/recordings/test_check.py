@@ -1,4 +1,4 @@
-"""lfads-check: what it finds in made-up session files, what it says, and its exit status."""
+"""lfads check: what it finds in made-up session files, what it says, and its exit status."""
 
 import re
 import shlex
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import lfads_lightning as lfads
-from lfads_lightning.recordings.check_command import main
+from lfads_lightning.cli.check import main
 from lfads_lightning.recordings.findings import check_file
 
 E, T, D = 60, 40, 8
@@ -64,7 +64,7 @@ def test_silent_copied_and_shared_channels_are_named(tmp_path, capsys):
     out = capsys.readouterr().out
     assert "  note: 1 silent neurons (102)" in out
     assert (
-        "  note: 1 neurons are copies of others: leave them out (lfads-prepare --leave-out 105)"
+        "  note: 1 neurons are copies of others: leave them out (lfads prepare --leave-out 105)"
         in out
     )
     assert "  note: 1 pairs of neurons share spikes (the most: 106 and 107" in out
@@ -173,7 +173,7 @@ def test_settings_are_understood_by_training(call, tmp_path, capsys):
         alignment_matrix_cxf=np.ones((D, 3)), alignment_bias_c=np.zeros(D),
     )  # fmt: skip
     assert main([str(path)]) == 0
-    (line,) = re.findall(r"lfads-train (.*)", capsys.readouterr().out)
+    (line,) = re.findall(r"lfads train (.*)", capsys.readouterr().out)
     assert "data.ext_input_dim=2" in line
     assert "model.factors_dim=3" in line
     result = call(*shlex.split(line), "trainer.max_epochs=1", "trainer.device=cpu:0")

@@ -6,10 +6,10 @@ import pytest
 from recordings import REC, UNIT_IDS, WIDTH, npz, write_nwb
 
 import lfads_lightning as lfads
+from lfads_lightning.cli.merge import main as merge_main
+from lfads_lightning.cli.prepare import main as prepare_main
 from lfads_lightning.data.session_files import read_session
 from lfads_lightning.recordings.chops import merge, plan_chops, read_places
-from lfads_lightning.recordings.merge_command import main as merge_main
-from lfads_lightning.recordings.prepare_command import main as prepare_main
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -6,8 +6,8 @@ from recordings import REC, UNIT_IDS, WIDTH, Recording, npz, write_nwb
 from scipy.io import savemat
 
 import lfads_lightning as lfads
+from lfads_lightning.cli.prepare import main as prepare_main
 from lfads_lightning.config import LFADSError
-from lfads_lightning.recordings.prepare_command import main as prepare_main
 
 WINDOW = {"bin_width_s": WIDTH, "align_to": "go_cue_time", "window_s": (-0.2, 0.4)}
 

@@ -1,4 +1,4 @@
-"""What errors tell to type exists: options of lfads-prepare and parameters, under these names."""
+"""What errors tell to type exists: options of lfads prepare and parameters, under these names."""
 
 import ast
 import dataclasses
@@ -9,7 +9,7 @@ import pytest
 
 import lfads_lightning
 from lfads_lightning import params
-from lfads_lightning.recordings.prepare_command import _as_options, parser
+from lfads_lightning.cli.prepare import _as_options, parser
 from lfads_lightning.recordings.settings import Settings
 
 PACKAGE = Path(lfads_lightning.__file__).parent
@@ -45,7 +45,7 @@ def test_options_that_readers_tell_of():
         for name in re.findall(r"(?<![\w.])([a-z]+(?:_[a-z]+)+)=", text):
             assert name in OPTIONS | ARGUMENTS, f"{file}: {text}"
             found.add(name)
-        for name in re.findall(r"lfads-prepare[^;:]*? --([a-z-]+)", text):
+        for name in re.findall(r"lfads prepare[^;:]*? --([a-z-]+)", text):
             assert name.replace("-", "_") in OPTIONS | {"out"}, f"{file}: {text}"
     assert len(found) >= 8
 
@@ -75,5 +75,5 @@ def test_an_option_is_told_as_a_shell_takes_it(told, typed):
     name = re.search(r"(\w+)=", told)[1]
     words = shlex.split(_as_options(told).partition("--")[2].partition(",")[0])
     n = len(typed) if isinstance(typed, list) else 1
-    given = parser().parse_args(["a.npz", "--out", "o", f"--{words[0]}", *words[1 : n + 1]])
-    assert getattr(given, name) == typed
+    given = parser().given(["a.npz", "--out", "o", f"--{words[0]}", *words[1 : n + 1]])
+    assert given[name] == typed

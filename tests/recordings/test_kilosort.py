@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 import lfads_lightning as lfads
+from lfads_lightning.cli.prepare import main
 from lfads_lightning.config import LFADSError
-from lfads_lightning.recordings.prepare_command import main
 from lfads_lightning.recordings.readers import kilosort
 from lfads_lightning.recordings.settings import Settings
 

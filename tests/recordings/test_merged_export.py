@@ -6,9 +6,9 @@ import pytest
 from recordings import N_UNITS, REC, write_nwb
 
 import lfads_lightning as lfads
-from lfads_lightning.inference.export import main as export_main
-from lfads_lightning.recordings.merge_command import main as merge_main
-from lfads_lightning.recordings.prepare_command import main as prepare_main
+from lfads_lightning.cli.export import main as export_main
+from lfads_lightning.cli.merge import main as merge_main
+from lfads_lightning.cli.prepare import main as prepare_main
 
 pynwb = pytest.importorskip("pynwb", reason="needs the extra [nwb]")
 GAP = np.array([[0.0, 15.0], [20.0, 35.0]])
@@ -51,7 +51,7 @@ def test_merged_results_are_one_series_on_the_recording_s_clock(run, tmp_path, c
 
 
 def test_chops_that_were_not_merged_are_warned_of(run):
-    with pytest.warns(UserWarning, match="trials overlap.*run lfads-merge first"):
+    with pytest.warns(UserWarning, match="trials overlap.*run lfads merge first"):
         lfads.export(run, "nwb")
 
 

@@ -1,4 +1,4 @@
-"""lfads-prepare: every format to the same counts, every option's effect, through to training."""
+"""lfads prepare: every format to the same counts, every option's effect, through to training."""
 
 import os
 import re
@@ -21,10 +21,10 @@ from recordings import (
 )
 
 import lfads_lightning as lfads
+from lfads_lightning.cli.check import main as check_main
+from lfads_lightning.cli.prepare import main
 from lfads_lightning.data import fields
 from lfads_lightning.recordings import keys
-from lfads_lightning.recordings.check_command import main as check_main
-from lfads_lightning.recordings.prepare_command import main
 from lfads_lightning.recordings.settings import Settings
 
 DATA = Path(os.environ.get("LFADS_DATA", ROOT.parent / "shared" / "data"))
@@ -173,7 +173,7 @@ def test_written_nwb_goes_to_training_from_the_command_line(call, tmp_path, caps
     assert made["behaviour_names"].tolist() == ["hand_vel_0", "hand_vel_1", "speed"]
     assert made["train_trial_ids"].tolist() == made["train_inds"].tolist()
     assert check_main([str(tmp_path / "out" / "day.h5")]) == 0
-    start = re.search(r"lfads-train (data.*)", capsys.readouterr().out)
+    start = re.search(r"lfads train (data.*)", capsys.readouterr().out)
     assert start is not None
     result = call(*shlex.split(start[1]), "trainer.max_epochs=1", "trainer.device=cpu:0")
     assert result.code == 0, result.err
@@ -203,7 +203,7 @@ def test_recordings_of_others_go_to_training(stem, words, call, tmp_path, capsys
                 assert made["valid_inds"].tolist() == [0, 5, 10]
     capsys.readouterr()
     assert check_main([str(tmp_path / f"{path.stem}.h5") for path in paths]) == 0
-    start = re.search(r"lfads-train (data.*)", capsys.readouterr().out)
+    start = re.search(r"lfads train (data.*)", capsys.readouterr().out)
     assert start is not None
     every = start[1].replace(f"stem={paths[0].stem}", f"stem={stem}")
     result = call(*shlex.split(every), "trainer.max_epochs=1", "trainer.device=cpu:0")
@@ -222,7 +222,7 @@ def test_calcium_of_others_goes_to_training(call, tmp_path, capsys):
     assert main([str(path), "--out", str(tmp_path), *words.split()]) == 0
     assert "output_dist=gaussian" in capsys.readouterr().out
     assert check_main([str(tmp_path / f"{path.stem}.h5")]) == 0
-    start = re.search(r"lfads-train (data.*)", capsys.readouterr().out)
+    start = re.search(r"lfads train (data.*)", capsys.readouterr().out)
     assert start is not None
     assert "model.output_dist=gaussian" in start[1]
     result = call(*shlex.split(start[1]), "trainer.max_epochs=1", "trainer.device=cpu:0")

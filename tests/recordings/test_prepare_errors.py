@@ -10,8 +10,8 @@ import pytest
 from recordings import N_UNITS, REC, npz, write_mat73, write_nwb
 
 import lfads_lightning as lfads
+from lfads_lightning.cli.prepare import main
 from lfads_lightning.config import LFADSError
-from lfads_lightning.recordings.prepare_command import main
 
 WINDOW = {"bin_width_s": 0.02, "align_to": "go_cue_time", "window_s": (-0.2, 0.5)}
 COUNTS = np.random.default_rng(0).poisson(1.0, (20, 12, 4))

@@ -10,10 +10,10 @@ from scipy.io import savemat
 from test_prepare_errors import COUNTS, WINDOW, refused
 
 import lfads_lightning as lfads
+from lfads_lightning.cli.check import main as check_main
+from lfads_lightning.cli.prepare import main
 from lfads_lightning.data.orientation import likely_axes
-from lfads_lightning.recordings.check_command import main as check_main
 from lfads_lightning.recordings.findings import check_file
-from lfads_lightning.recordings.prepare_command import main
 
 CUE = {"go_cue_time": REC.go, "start_time": REC.start}
 HISTOGRAM = REC.histogram(-0.2, 35)
@@ -129,7 +129,7 @@ def test_shared_spikes_are_named_in_full_to_be_typed(tmp_path):
     path = lfads.write_session(tmp_path / "a.h5", train_data=counts, valid_data=counts[:5])
     (found,) = check_file(path)
     (caution,) = [c for c in found.cautions if "share spikes" in c]
-    assert f"(lfads-prepare --leave-out {' '.join(map(str, range(1, 30, 2)))})" in caution
+    assert f"(lfads prepare --leave-out {' '.join(map(str, range(1, 30, 2)))})" in caution
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,7 @@ def test_shared_spikes_are_named_in_full_to_be_typed(tmp_path):
         ("a.csv", "unit,time\n1,0.5\n1,NaN\n", ["first in row 2: 'nan'", "expected seconds"]),
         ("a.nwb", "hello", ["not an NWB file", "copy or write it again"]),
         ("a.npy", "", ["one array without a name", "np.savez"]),
-        ("a.h5", "", [".h5 is no known format", "lfads-check"]),
+        ("a.h5", "", [".h5 is no known format", "lfads check"]),
     ],
 )
 def test_remedies_fit_the_file(tmp_path, name, text, parts):
@@ -154,7 +154,7 @@ def test_remedies_fit_the_file(tmp_path, name, text, parts):
 def test_check_of_a_recording_points_to_prepare(tmp_path, capsys):
     (tmp_path / "a.csv").write_text("unit,time\n1,0.5\n")
     assert check_main([str(tmp_path / "a.csv")]) == 1
-    assert "make one of a recording with lfads-prepare" in capsys.readouterr().err
+    assert "make one of a recording with lfads prepare" in capsys.readouterr().err
 
 
 def test_trial_times_in_whole_seconds(tmp_path):

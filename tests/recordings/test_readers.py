@@ -8,9 +8,9 @@ from recordings import REC, UNIT_IDS, write_nwb
 from scipy.io import savemat
 
 import lfads_lightning as lfads
+from lfads_lightning.cli.prepare import main
 from lfads_lightning.config import LFADSError
 from lfads_lightning.recordings import readers
-from lfads_lightning.recordings.prepare_command import main
 
 MADE_UP = '''
 """Event files: a line per spike, "time unit"; the trials begin every second."""

@@ -14,6 +14,7 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 import lfads_lightning as lfads
 from lfads_lightning.api import train_sessions
+from lfads_lightning.cli import report as command
 from lfads_lightning.config import Config, LFADSError
 from lfads_lightning.data.alignment import carried_alignment
 from lfads_lightning.data.datamodule import load_data
@@ -22,7 +23,7 @@ from lfads_lightning.evaluation.table import LFADS, MEANS, EvaluationTable, Part
 from lfads_lightning.inference.posterior import Posterior
 from lfads_lightning.metrics import bits_per_spike, null_nll
 from lfads_lightning.params import dotted_names, from_flat, write_config
-from lfads_lightning.report import about, command, findings, run_report
+from lfads_lightning.report import about, findings, run_report
 from lfads_lightning.report.curves import learning_curves, read_metrics
 from lfads_lightning.report.findings import (
     bits_of_training,

@@ -20,7 +20,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard_server import hparams, serving
 
 import lfads_lightning as lfads
-from lfads_lightning import cli
+from lfads_lightning.cli.train import main as train_main
 from lfads_lightning.report import tensorboard as figures
 from lfads_lightning.training.module import LFADSModule
 
@@ -37,7 +37,7 @@ def demo(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["train.py", *words])
         GlobalHydra.instance().clear()
-        cli.main()
+        train_main()
         GlobalHydra.instance().clear()
     return folder
 
@@ -233,7 +233,7 @@ def test_drawing_takes_less_than_a_fiftieth_of_the_demo(tmp_path, monkeypatch):
     words = ["experiment=lorenz", "trainer.device=cpu:0", f"output.lfads_save_dir={tmp_path}/run"]
     monkeypatch.setattr(sys, "argv", ["train.py", *words, "trainer.max_epochs=600"])
     GlobalHydra.instance().clear()
-    cli.main()
+    train_main()
     ((drawing, training),) = seen
     print(f"figures took {drawing:.2f} s of {training:.1f} s, {100 * drawing / training:.2f} %")
     assert 0 < drawing < 0.02 * training
@@ -256,7 +256,7 @@ def test_canonical_runs_are_called_what_they_are(tmp_path, monkeypatch, reports,
     GlobalHydra.instance().clear()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
-        cli.main()
+        train_main()
     found = {
         f["key"] for f in json.loads((tmp_path / "run" / "report.json").read_text())["findings"]
     }

@@ -11,11 +11,8 @@ import pytest
 from small_runs import SMALL
 
 import lfads_lightning as lfads
-from lfads_lightning import stitching
+from lfads_lightning.cli import align, check, evaluate, export, merge, prepare
 from lfads_lightning.config import LFADSError
-from lfads_lightning.evaluation import command as evaluation
-from lfads_lightning.inference import export as exporting
-from lfads_lightning.recordings import check_command, merge_command, prepare_command
 from lfads_lightning.runs import copies, stores
 
 pytest_plugins = ["s3_server"]
@@ -43,19 +40,19 @@ def raw(bucket):
 
 
 def test_from_recordings_to_exported_results_without_a_local_file(raw, call, capsys):
-    assert prepare_command.main(["s3://lab/raw/*.npz", "--out", "s3://lab/data"]) == 0
+    assert prepare.main(["s3://lab/raw/*.npz", "--out", "s3://lab/data"]) == 0
     out = capsys.readouterr().out
     assert "s3://lab/data/ape_1.h5: 16 train + 4 valid trials" in out
     assert set(raw.find("lab/data")) == {"lab/data/ape_1.h5", "lab/data/ape_2.h5"}
     with raw.open("lab/data/ape_1.h5") as remote, h5py.File(remote) as file:
         assert file["source"].asstr()[()] == "s3://lab/raw/ape_1.npz"
 
-    assert check_command.main(["s3://lab/data/ape_*.h5"]) == 0
+    assert check.main(["s3://lab/data/ape_*.h5"]) == 0
     out = capsys.readouterr().out
     assert "s3://lab/data/ape_2.h5" in out
     assert "data.data_dir=s3://lab/data data.data_filename_stem=ape_1" in out
 
-    stitching.main(["s3://lab/data/ape_*.h5", "--factors-dim", "3"])
+    align.main(["s3://lab/data/ape_*.h5", "--factors-dim", "3"])
     out = capsys.readouterr().out
     assert "  s3://lab/data/ape_1.h5" in out
     assert "Figure: s3://lab/data/alignment.png" in out
@@ -70,14 +67,14 @@ def test_from_recordings_to_exported_results_without_a_local_file(raw, call, cap
     assert call("kind=posterior_push_mean", run).code == 0
     shutil.rmtree("outputs")  # another machine
 
-    evaluation.main(["s3://lab/runs/a", "--metrics", "bits_per_spike"])
+    evaluate.main(["s3://lab/runs/a", "--metrics", "bits_per_spike"])
     assert raw.exists("lab/runs/a/evaluation.json")
-    exporting.main(["s3://lab/runs/a", "--to", "npz"])
+    export.main(["s3://lab/runs/a", "--to", "npz"])
     there = "lab/runs/a/model_runs_1_valid_posterior_push_mean"
     with raw.open(f"{there}.npz") as file:
         assert np.load(file)["factors"].shape == (4, 8, 3)
     capsys.readouterr()
-    exporting.main([f"s3://{there}.h5", "--to", "mat", "--out", "s3://lab/for_matlab"])
+    export.main([f"s3://{there}.h5", "--to", "mat", "--out", "s3://lab/for_matlab"])
     made = "lab/for_matlab/model_runs_1_valid_posterior_push_mean.mat"
     assert capsys.readouterr().out.strip() == f"s3://{made}"
     assert raw.cat_file(made).startswith(b"MATLAB 5")
@@ -89,12 +86,12 @@ def test_merging_a_run_of_a_bucket(bucket, call, capsys):
     counts = np.random.default_rng(0).poisson(0.8, (200, 6))
     put(bucket, "lab/raw/long.npz", counts=counts, bin_s=0.02)
     words = ["s3://lab/raw/long.npz", "--out", "s3://lab/data"]
-    assert prepare_command.main([*words, "--chop-bins", "20", "--overlap-bins", "5"]) == 0
+    assert prepare.main([*words, "--chop-bins", "20", "--overlap-bins", "5"]) == 0
     run = "output.lfads_save_dir=s3://lab/runs/a"
     done = call("data.data_dir=s3://lab/data", "data.data_filename_stem=long", *SMALL, run)
     assert done.code == 0, done.err
     assert call("kind=posterior_push_mean", run).code == 0
-    merge_command.main(["s3://lab/runs/a"])
+    merge.main(["s3://lab/runs/a"])
     (merged,) = [p for p in bucket.find("lab/runs/a") if "merged" in p]
     with bucket.open(merged) as remote, h5py.File(remote) as file:
         assert file["output_dist_params"].shape == (200, 6)
@@ -114,7 +111,7 @@ def test_tables_of_a_bucket(bucket, capsys):
     bucket.pipe_file("lab/raw/cells_trials.csv", trials.encode())
     words = ["s3://lab/raw/cells.csv", "--trials", "s3://lab/raw/{name}_trials.csv"]
     words += ["--align-to", "cue", "--window-s", "0", "0.5", "--bin-width-s", "0.05"]
-    assert prepare_command.main([*words, "--out", "s3://lab/data"]) == 0
+    assert prepare.main([*words, "--out", "s3://lab/data"]) == 0
     session = lfads.read_session("s3://lab/data/cells.h5")
     assert session.train.data.sum() == 2 * len(session.train.data)
     with bucket.open("lab/data/cells.h5") as remote, h5py.File(remote) as file:
@@ -122,7 +119,7 @@ def test_tables_of_a_bucket(bucket, capsys):
 
 
 def test_new_session_is_aligned_to_old_ones(raw):
-    prepare_command.main(["s3://lab/raw/*.npz", "--out", "s3://lab/data"])
+    prepare.main(["s3://lab/raw/*.npz", "--out", "s3://lab/data"])
     lfads.align(["s3://lab/data/ape_1.h5"], factors_dim=3)
     before = raw.cat_file("lab/data/ape_1.h5")
     found = lfads.align(
@@ -158,7 +155,7 @@ def hasty(monkeypatch):
 
 def test_aligned_files_arrive_all_or_none(raw, hasty, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    prepare_command.main(["s3://lab/raw/*.npz", "--out", "s3://lab/data"])
+    prepare.main(["s3://lab/raw/*.npz", "--out", "s3://lab/data"])
     before = {path: raw.cat_file(path) for path in raw.find("lab/data")}
     store_put = stores.Store.put
 
@@ -214,16 +211,8 @@ def test_server_that_is_gone_when_the_work_is_done(raw, server, hasty, monkeypat
     ids=lambda value: value[0] if len(value) > 1 else None,
 )
 def test_mistakes(raw, words, parts, tmp_path):
-    program, *rest = words
-    module = {
-        "prepare": "recordings.prepare_command",
-        "check": "recordings.check_command",
-        "merge": "recordings.merge_command",
-        "align": "stitching",
-        "export": "exporting",
-        "evaluate": "evaluation.command",
-    }[program]
-    code = f"import sys; from lfads_lightning.{module} import main; sys.exit(main(sys.argv[1:]))"
+    verb, *rest = words
+    code = f"import sys; from lfads_lightning.cli.{verb} import main; sys.exit(main(sys.argv[1:]))"
     done = subprocess.run(
         [sys.executable, "-c", code, *rest],
         cwd=tmp_path,

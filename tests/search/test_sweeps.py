@@ -249,7 +249,8 @@ def test_a_mistake_is_one_error_before_anything_runs(sweep, words, message):
 )
 def test_a_missing_plugin_is_one_line_that_names_its_package(words, what, package, tmp_path):
     # as where none is installed: not even their common package is there
-    code = "import sys; sys.modules['hydra_plugins'] = None; from lfads_lightning.cli import main; "
+    code = "import sys; sys.modules['hydra_plugins'] = None; "
+    code += "from lfads_lightning.cli.train import main; "
     process = subprocess.run(
         [sys.executable, "-c", code + "main()", "experiment=lorenz", *words.split()],
         cwd=tmp_path,

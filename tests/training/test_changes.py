@@ -12,8 +12,8 @@ from conftest import remembered
 
 import lfads_lightning as lfads
 from lfads_lightning import params
+from lfads_lightning.cli.evaluate import main as evaluate_main
 from lfads_lightning.config import LFADSError
-from lfads_lightning.evaluation.command import main as evaluate_main
 from lfads_lightning.training.changes import BEGINNING, CHANGEABLE, FIXED, OF_OTHER_KINDS
 
 RNG = np.random.default_rng(0)
@@ -153,7 +153,7 @@ def session_file(folder, **more):
       "without 104, 105; expected the 6 neurons")],
 )  # fmt: skip
 def test_data_of_other_bins_or_neurons(run, begun, tmp_path, more, text):
-    """Refused by every kind, by lfads-evaluate, and where training goes on or starts from it."""
+    """Refused by every kind, by lfads evaluate, and where training goes on or starts from it."""
     folder = session_file(tmp_path / "data", **more)
     session = lfads.read_session(folder / "day.h5")
     trained = lfads.load(run)

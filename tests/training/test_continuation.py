@@ -17,8 +17,9 @@ from hydra.core.global_hydra import GlobalHydra
 
 import lfads_lightning as lfads
 from benchmarks.crash import child, contents, contents_of_search, different, ended
-from lfads_lightning import api, cli
+from lfads_lightning import api
 from lfads_lightning.cli import kinds as runs
+from lfads_lightning.cli.train import main as train_main
 from lfads_lightning.config import LFADSError
 from lfads_lightning.data.datamodule import TrainingBatches
 from lfads_lightning.data.sessions import sessions_from_arrays
@@ -190,7 +191,7 @@ def test_signal_saves_the_update_under_way(train, number, error, tmp_path, capfd
     path = find_checkpoint(tmp_path / "cut", "checkpoint")
     # the callback sends it after ours has looked: the update is done first
     assert load_checkpoint(path)["lfads"]["step"] == 2
-    said = f"Interrupted and saved. To continue: lfads-train output.lfads_save_dir={tmp_path}"
+    said = f"Interrupted and saved. To continue: lfads train output.lfads_save_dir={tmp_path}"
     assert said in capfd.readouterr().err
 
 
@@ -273,7 +274,7 @@ def program(tmp_path, counts):
             sys.argv = ["train.py", *words]
             GlobalHydra.instance().clear()
             warnings.simplefilter("always", UserWarning)
-            cli.main()
+            train_main()
 
         started.append(Process(child(work, log), log))
         return started[-1]
@@ -396,7 +397,7 @@ def test_signal_comes_before_hydra_is_there(program, tmp_path, monkeypatch):
         (tmp_path / "importing").write_text("1\n")
         time.sleep(60)
 
-    monkeypatch.setattr("lfads_lightning.cli.command.main", main)
+    monkeypatch.setattr("lfads_lightning.cli.hydra_run.main", main)
     process = program(*WORDS)
     wait_for(tmp_path / "importing", process)
     os.kill(process.pid, signal.SIGTERM)

@@ -20,7 +20,7 @@ from lfads_lightning.recordings.settings import Settings
 
 Read = Callable[[Path, Settings], Recording]
 _HINTS = {  # of formats that are not read
-    ".h5": "; HDF5 files with train_data need no preparation: lfads-check looks at them",
+    ".h5": "; HDF5 files with train_data need no preparation: lfads check looks at them",
     ".xlsx": "; save the table as CSV",
 }
 

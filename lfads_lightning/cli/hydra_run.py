@@ -1,4 +1,4 @@
-"""``python train.py`` and ``lfads-train``: words -> settings -> kind -> run."""
+"""What Hydra does of ``lfads train``: words -> settings -> kind -> run."""
 
 import sys
 import time
@@ -13,9 +13,10 @@ from omegaconf import DictConfig
 
 from lfads_lightning import params
 from lfads_lightning.cli.overrides import prepare, presets_of, with_overrides
+from lfads_lightning.cli.programs import fail
 from lfads_lightning.cli.settings import resolve, settings_text, sweep_folder
 from lfads_lightning.cli.words import parsed
-from lfads_lightning.commands import fail, program
+from lfads_lightning.commands import program
 from lfads_lightning.config import Kind, LFADSError
 from lfads_lightning.runs import signals
 from lfads_lightning.runs.files import new_run_folder, presets_dir

@@ -1,16 +1,12 @@
-"""``lfads-report FOLDER``: write the report of a run, a sweep or a search anew."""
+"""The report of a run, a sweep or a search, written anew from its folder."""
 
-import argparse
 import warnings
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lfads_lightning import params
-from lfads_lightning.commands import add_version, command
 from lfads_lightning.config import LFADSError
 from lfads_lightning.runs.documents import read_json
-from lfads_lightning.runs.mirrors import mirrored, open_run
 from lfads_lightning.runs.provenance import check_data_place
 from lfads_lightning.search import sweeps
 
@@ -19,24 +15,6 @@ if TYPE_CHECKING:
     from lfads_lightning.report.run_report import Inferred
 
 SEARCH_FILES = ("history.csv", "search.json")
-
-
-@command
-def main(argv: Sequence[str] | None = None) -> None:
-    """Run ``lfads-report``; a user's mistake ends with one line."""
-    parser = argparse.ArgumentParser(
-        prog="lfads-report",
-        description="Write report.html and figures/ of a run, a sweep or a search, from its files "
-        "and, where they can still be read, its data.",
-    )
-    add_version(parser)
-    parser.add_argument("folder", metavar="FOLDER", help="its folder, or its address in a bucket")
-    parser.add_argument("--data-dir", help="the run's data, where they are elsewhere now")
-    given = parser.parse_args(argv)
-    folder = open_run(given.folder)
-    with mirrored(folder):
-        path = write_report(folder, given.data_dir)
-    print(f"Report: {path}")
 
 
 def write_report(folder: Path, data_dir: str | None = None) -> Path:
@@ -137,7 +115,3 @@ def _inferred(trained: "Trained") -> "Inferred | str":
         if split in s.splits
     }
     return Inferred(trained.evaluation(), sessions, split, posteriors)
-
-
-if __name__ == "__main__":
-    main()

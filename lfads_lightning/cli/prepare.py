@@ -1,20 +1,21 @@
-"""The command `lfads-prepare`: recordings to session files."""
+"""``lfads prepare``: recordings to session files."""
 
-import argparse
 import ast
 import dataclasses
 import re
 import shlex
 import sys
 import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lfads_lightning.commands import add_version, command, show_warning
+from lfads_lightning.cli.options import Parser, typed_name
+from lfads_lightning.cli.programs import command, fail, show_warning
+from lfads_lightning.commands import option
 from lfads_lightning.config import LFADSError
 from lfads_lightning.recordings.settings import Settings, session_name
-from lfads_lightning.runs.copies import expanded
-from lfads_lightning.runs.stores import path_or_address
 
 DESCRIPTION = """\
 Make session files of recordings: NWB, MATLAB (v5, v7.3), .npz, spike times in CSV or parquet
@@ -23,35 +24,46 @@ are in seconds. Files and OUT may lie in a bucket (s3://bucket/folder; in file n
 filled in)."""
 EPILOGUE = """\
 examples:
-  lfads-prepare day1.nwb --out data --bin-width-s 0.01 --align-to go_cue_time --window-s -0.2 0.5
-  lfads-prepare counts.npz --out data --behaviour velocity
-  lfads-prepare spikes.csv --out data --bin-width-s 0.01 --chop-bins 100 --overlap-bins 20
-  lfads-prepare sorted/ --trials trials.csv --out data --bin-width-s 0.01 --window-s -0.2 0.5 \\
+  %(prog)s day1.nwb --out data --bin-width-s 0.01 --align-to go_cue_time --window-s -0.2 0.5
+  %(prog)s counts.npz --out data --behaviour velocity
+  %(prog)s spikes.csv --out data --bin-width-s 0.01 --chop-bins 100 --overlap-bins 20
+  %(prog)s sorted/ --trials trials.csv --out data --bin-width-s 0.01 --window-s -0.2 0.5 \\
     --align-to go_cue_time --unit-quality good,mua
 exit status: 0 all were written, 1 a recording is not as it must be (the others are written),
 2 wrong usage"""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Which recordings, and where to; how is said by the settings."""
+
+    recordings: tuple[str | Path, ...] = option(
+        doc="a file or a folder", metavar="RECORDING", positional=True
+    )
+    out: str | Path = option(doc="folder for the session files", metavar="OUT")
+
+
 @command
-def main(argv: list[str] | None = None) -> int:
-    """Run `lfads-prepare ...`; a user's mistake ends with one line."""
-    reader = parser()
-    given = vars(reader.parse_args(argv))
-    recordings, out = given.pop("recordings"), given.pop("out")
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``lfads prepare ...``; a user's mistake ends with one line."""
+    given = parser().given(argv)
+    options = Options(recordings=given.pop("recordings"), out=given.pop("out"))
+    # numpy and h5py are imported once the command line is known to be right
+    from lfads_lightning.runs.copies import expanded
+
     try:
         settings = Settings(**given)
-        recordings = expanded(recordings)
+        recordings = expanded(options.recordings)
         _check_names(recordings)
     except LFADSError as error:
-        reader.exit(2, f"error: {_as_options(error)}\n")
-    # numpy and h5py are imported once the command line is known to be right
+        fail(LFADSError(_as_options(error)))
     from lfads_lightning.recordings.prepare import prepare_recording
 
     failed = 0
     warnings.showwarning = _show_warning
     for path in recordings:
         try:
-            made = prepare_recording(path, out, None, settings)
+            made = prepare_recording(path, options.out, None, settings)
         except LFADSError as error:
             failed = 1
             print(f"error: {_as_options(error)}", file=sys.stderr)
@@ -66,41 +78,9 @@ def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__
     show_warning(_as_options(str(message)), category)
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """Return what reads the command line: an option for each of the settings."""
-    reader = argparse.ArgumentParser(
-        prog="lfads-prepare",
-        description=DESCRIPTION,
-        epilog=EPILOGUE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add_version(reader)
-    reader.add_argument("recordings", nargs="+", type=path_or_address, metavar="RECORDING")
-    reader.add_argument(
-        "--out", type=path_or_address, required=True, help="folder for the session files"
-    )
-    for f in dataclasses.fields(Settings):
-        reader.add_argument(_option(f.name), dest=f.name, default=f.default, **_words(f))
-    return reader
-
-
-def _option(name: str) -> str:
-    return "--" + name.replace("_", "-")
-
-
-def _words(f: dataclasses.Field) -> dict[str, Any]:
-    """Return what argparse must know of an option."""
-    doc, kind = f.metadata["doc"], f.metadata["kind"]
-    if kind is bool:
-        return {"action": "store_true", "help": doc}
-    if f.default not in (None, ()):
-        doc += f" (default: {f.default})"
-    words: dict[str, Any] = {"type": kind, "help": doc.replace("%", "%%")}
-    if f.metadata.get("choices") is None:
-        words["metavar"] = {float: "X", int: "N", str: "NAME"}[kind]
-    if f.metadata.get("nargs") == 2:
-        words["metavar"] = ("FROM", "TO")
-    return words | {k: f.metadata[k] for k in ("nargs", "choices") if k in f.metadata}
+    return Parser("prepare", DESCRIPTION, Options, Settings, epilog=EPILOGUE)
 
 
 def _check_names(recordings: list[str | Path]) -> None:
@@ -124,7 +104,7 @@ def _as_options(error: LFADSError | str) -> str:
         name, equals, values = found.groups()
         if not equals and "_" not in name:  # a word of the sentence
             return found[0]
-        return _option(name) + " " * len(equals) + _as_words(values or "")
+        return typed_name(name) + " " * len(equals) + _as_words(values or "")
 
     return re.sub(rf"(?<![\w/.-])({'|'.join(fields)})\b(=?)(\([^()]*\))?", typed, str(error))
 

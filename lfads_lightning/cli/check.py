@@ -1,20 +1,25 @@
-"""The command `lfads-check`: what session files hold, and whether they can be trained on."""
+"""``lfads check``: what session files hold, and whether they can be trained on."""
 
-import argparse
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lfads_lightning.commands import add_version, command, override, to_train
+from lfads_lightning.cli.options import Parser
+from lfads_lightning.cli.programs import command
+from lfads_lightning.commands import option, override, to_train
 from lfads_lightning.config import LFADSError
-from lfads_lightning.runs.copies import beside, expanded
-from lfads_lightning.runs.stores import is_url, path_or_address
+from lfads_lightning.runs.stores import is_url
 
 if TYPE_CHECKING:
     import numpy as np
 
     from lfads_lightning.recordings.findings import Finding
 
+DESCRIPTION = (
+    "Show what session files hold, what would fail in training, and settings that suit their size."
+)
 EPILOGUE = """\
 exit status: 0 can be trained on, 1 something would fail (with --strict: or is seldom meant),
 2 wrong usage"""
@@ -26,26 +31,27 @@ spike; copies: neurons equal to another; sharing: pairs that share spikes; empty
 spike"""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Which files, and how strict."""
+
+    files: tuple[str | Path, ...] = option(
+        doc="HDF5 file of a session", metavar="FILE", positional=True
+    )
+    strict: bool = option(False, "fail on what is seldom meant as well")
+
+
 @command
-def main(argv: list[str] | None = None) -> int:
-    """Run `lfads-check ...`; a user's mistake ends with one line."""
-    parser = argparse.ArgumentParser(
-        prog="lfads-check",
-        description="Show what session files hold, what would fail in training, and settings "
-        "that suit their size.",
-        epilog=EPILOGUE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add_version(parser)
-    parser.add_argument("files", nargs="+", type=path_or_address, metavar="FILE")
-    parser.add_argument(
-        "--strict", action="store_true", help="fail on what is seldom meant as well"
-    )
-    given = parser.parse_args(argv)
-    files = expanded(given.files)
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``lfads check ...``; a user's mistake ends with one line."""
+    options = Options(**Parser("check", DESCRIPTION, Options, epilog=EPILOGUE).given(argv))
+    # numpy and h5py are imported once the command line is known to be right
+    from lfads_lightning.runs.copies import expanded
+
+    files = expanded(options.files)
     for path in files:
         if not is_url(path) and not Path(path).is_file():
-            parser.exit(2, f"error: {path}: no such file; expected the HDF5 file of a session\n")
+            raise LFADSError(f"{path}: no such file; expected the HDF5 file of a session")
     from lfads_lightning.recordings.findings import check_file
 
     found: list[tuple[str | Path, Finding]] = []
@@ -61,7 +67,7 @@ def main(argv: list[str] | None = None) -> int:
         print(LEGEND)
     for path, finding in found:
         _print(path, finding)
-        failed = failed or bool(finding.faults) or (given.strict and bool(finding.cautions))
+        failed = failed or bool(finding.faults) or (options.strict and bool(finding.cautions))
     together = _together([finding for _, finding in found])
     for fault in together:
         print(f"\nfails: {fault}")
@@ -109,6 +115,8 @@ def _print(path: str | Path, found: "Finding") -> None:
     for caution in found.cautions:
         print(f"  note: {caution}")
     if not found.faults:
+        from lfads_lightning.runs.copies import beside
+
         words = [f"{name}={value}" for name, value in found.settings.items()]
         folder = override("data.data_dir", str(beside(path, "")).rstrip("/"))
         stem = override("data.data_filename_stem", Path(path).stem)

@@ -1,6 +1,5 @@
-"""The command `lfads-merge`: what a run makes of chops becomes one recording again."""
+"""What a run makes of chops becomes one recording again."""
 
-import argparse
 from collections.abc import Mapping
 from contextlib import ExitStack
 from functools import partial
@@ -9,8 +8,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from lfads_lightning.commands import add_version, command
-from lfads_lightning.config import LFADSError
+from lfads_lightning.config import POSTERIOR_KINDS, LFADSError
 from lfads_lightning.data.arrays import listed
 from lfads_lightning.data.session_files import (
     damage_explained,
@@ -23,44 +21,19 @@ from lfads_lightning.params import read_config
 from lfads_lightning.recordings.chops import Places, merge_chops, read_places
 from lfads_lightning.recordings.keys import SPLITS
 from lfads_lightning.runs.files import check_name, whole_hdf5
-from lfads_lightning.runs.mirrors import mirrored, open_run
 from lfads_lightning.runs.provenance import check_data_place, check_link
-from lfads_lightning.runs.stores import fetched, is_url, path_or_address
+from lfads_lightning.runs.stores import fetched, is_url
 
 SAID = ("config", "checkpoint", "train_step", "version", "num_samples")  # is true of the whole
 LABELS = ("bin_width_s", "neuron_ids")  # of the results, in their order
-KINDS = ("posterior_sample_and_average", "posterior_push_mean")
 
 
-@command
-def main(argv: list[str] | None = None) -> None:
-    """Run `lfads-merge ...`; a user's mistake ends with one line."""
-    parser = argparse.ArgumentParser(
-        prog="lfads-merge",
-        description="Merge what a run makes of overlapping chops (kind=posterior_...) into whole "
-        "recordings: one model_runs_SESSION_merged_KIND.h5 for each session, in the run's folder.",
-    )
-    add_version(parser)
-    parser.add_argument("run", type=path_or_address, metavar="RUN", help="the run's folder")
-    parser.add_argument(
-        "--data",
-        type=path_or_address,
-        help="folder of the session files (default: the run's data.data_dir)",
-    )
-    parser.add_argument("--kind", choices=KINDS, help="whose outputs (default: all that are there)")
-    given = parser.parse_args(argv)
-    run = open_run(given.run)
-    with mirrored(run):
-        for path in merge_run(run, given.data, given.kind):
-            print(path)
-
-
-def merge_run(run: Path, data: str | Path | None = None, kind: str | None = None) -> list[Path]:
+def merge_run(run: Path, data_dir: str | Path | None = None, kind: str | None = None) -> list[Path]:
     """Merge the outputs of a run, one file per session and kind.
 
     Args:
         run: its folder.
-        data: folder of the session files; None: that of the run's config.
+        data_dir: folder of the session files; None: that of the run's config.
         kind: whose outputs; None: of both posterior kinds, where they are.
 
     Raises:
@@ -73,7 +46,7 @@ def merge_run(run: Path, data: str | Path | None = None, kind: str | None = None
             f"{kind or 'a posterior kind'}; make them with kind=posterior_sample_and_average"
         )
     with ExitStack() as stack:
-        return _merge_all(run, outputs, _sessions(run, data, stack))
+        return _merge_all(run, outputs, _sessions(run, data_dir, stack))
 
 
 def _merge_all(
@@ -88,7 +61,7 @@ def _merge_all(
         else:
             raise LFADSError(
                 f"{run}: outputs of session {session}, which is not in the data; found "
-                f"{listed(sessions, 20)}; name the folder of the session files with --data"
+                f"{listed(sessions, 20)}; name the folder of the session files with --data-dir"
             )
         paths.append(_merge(run, session, name, files, session_file))
     return paths
@@ -101,22 +74,24 @@ def _outputs(run: Path, kind: str | None) -> dict[tuple[str, str], dict[str, Pat
         check_link(path, run)
         with opened(path) as file, damage_explained(str(path)):
             about = {key: str(file.attrs.get(key, "")) for key in ("session", "split", "kind")}
-        wanted = KINDS if kind is None else (kind,)
+        wanted = POSTERIOR_KINDS if kind is None else (kind,)
         if about["split"] in SPLITS and about["kind"] in wanted:
             check_name(about["session"], str(path))
             found.setdefault((about["session"], about["kind"]), {})[about["split"]] = path
     return found
 
 
-def _sessions(run: Path, data: str | Path | None, stack: ExitStack) -> dict[str, Path]:
+def _sessions(run: Path, data_dir: str | Path | None, stack: ExitStack) -> dict[str, Path]:
     config = read_config(run)
     if config is None:
         raise LFADSError(f"{run}: has no config.yaml; expected the folder of a run")
-    folder = data if data is not None else config.data.data_dir
+    folder = data_dir if data_dir is not None else config.data.data_dir
     if folder is None:
-        raise LFADSError(f"{run}: its data came from memory; name the session files with --data")
-    if data is None:
-        check_data_place(run, config.data.data_dir, "--data")
+        raise LFADSError(
+            f"{run}: its data came from memory; name the session files with --data-dir"
+        )
+    if data_dir is None:
+        check_data_place(run, config.data.data_dir, "--data-dir")
     stem = config.data.data_filename_stem
     if is_url(folder):
         folder = stack.enter_context(fetched(str(folder), partial(may_be_session, stem=stem)))

@@ -1,0 +1,93 @@
+"""``lfads evaluate``: a run's model beside simple methods, as a table or as JSON."""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lfads_lightning.cli.options import Parser, typed_name
+from lfads_lightning.cli.programs import command
+from lfads_lightning.commands import option
+from lfads_lightning.config import LFADSError
+from lfads_lightning.evaluation.table import FILE, NOTES
+
+if TYPE_CHECKING:
+    from lfads_lightning.evaluation.evaluate_run import Evaluated
+
+DESCRIPTION = (
+    "Score a trained model, and simple methods beside it, on held-out trials of the run's data. "
+    f"Writes {FILE} to the run's folder; scores of other data go to a file of their own beside it."
+)
+NARROWER = ("session", "split", "samples", "lag_bins", "metrics", "checkpoint")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Which run, and what is scored."""
+
+    run: str | Path = option(
+        doc="folder of a training run or of a search (also s3://…)", metavar="RUN", positional=True
+    )
+    session: tuple[str, ...] = option((), "these sessions alone")
+    split: str | None = option(
+        None, "whose trials (default: valid, if any)", choices=("train", "valid")
+    )
+    samples: int | None = option(
+        None,
+        "posterior samples averaged per trial (default: the run's num_score_samples, 16); 0: "
+        "posterior means",
+    )
+    lag_bins: int = option(0, "behaviour of bin t + N is read from the rates of bin t")
+    metrics: tuple[str, ...] = option((), "these alone (default: all)")
+    json: bool = option(False, "print JSON instead of the table")
+    data_dir: str | None = option(None, "other data than the run's: their folder", metavar="PATH")
+    stem: str | None = option(None, "other data than the run's: their file names' beginning")
+    checkpoint: str | None = option(
+        None,
+        "checkpoint or checkpoint_lve (default: the lowest validation error's, if any)",
+        metavar="INDEX",
+    )
+    device: str = option("cpu:0", "as trainer.device")
+
+
+@command
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run ``lfads evaluate ...``; a user's mistake ends with one line."""
+    width = max(map(len, NOTES)) + 2
+    metrics = "metrics:\n" + "\n".join(f"  {n.ljust(width)}{note}" for n, note in NOTES.items())
+    options = Options(**Parser("evaluate", DESCRIPTION, Options, epilog=metrics).given(argv))
+    if options.samples is not None and options.samples < 0:
+        raise LFADSError(f"--samples is {options.samples}; expected a number >= 0")
+    # numpy and h5py are imported once the command line is known to be right
+    from lfads_lightning.evaluation.evaluate_run import evaluate_run
+    from lfads_lightning.runs.mirrors import open_run
+
+    done = evaluate_run(
+        open_run(options.run),
+        session=options.session,
+        split=options.split,
+        samples=options.samples,
+        lag_bins=options.lag_bins,
+        metrics=options.metrics,
+        data_dir=options.data_dir,
+        stem=options.stem,
+        checkpoint=options.checkpoint,
+        device=options.device,
+    )
+    if options.json:
+        print(json.dumps(done.table.to_dict(), indent=1))
+    else:
+        print(f"{done.table}\nWritten to {done.path}{_beside(done, options)}")
+
+
+def _beside(done: "Evaluated", options: Options) -> str:
+    """Say what became of the file that was there."""
+    if done.is_of_other_data:
+        return f"; {FILE}, of the run's own data, stays as it is"
+    usual = {f.name: f.default for f in dataclasses.fields(Options)}
+    narrowed = [typed_name(n) for n in NARROWER if getattr(options, n) != usual[n]]
+    if done.replaced and narrowed:
+        return f", instead of what was there; it holds what {' '.join(narrowed)} asks for alone"
+    return ""

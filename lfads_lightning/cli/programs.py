@@ -1,0 +1,78 @@
+"""What all programs share: how they end, and that mistakes and warnings are one line each."""
+
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from importlib.metadata import version
+from typing import Any, NoReturn, ParamSpec, TypeVar
+
+from lfads_lightning.config import LFADSError, one_line
+from lfads_lightning.runs.signals import EXIT_INTERRUPTED, end_the_program
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def command(main: Callable[P, R]) -> Callable[P, R]:
+    """Make of a function the main one of a program.
+
+    An :class:`LFADSError` ends it with one line and status 2, Ctrl-C without a traceback, and so
+    does whoever reads its output and has read enough (``| head``). SIGTERM ends it with status 75,
+    after it has tidied up. Warnings are one line each.
+    """
+
+    @wraps(main)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        with warnings.catch_warnings(), _imports_not_from_here():
+            warnings.showwarning = show_warning
+            try:
+                with end_the_program():
+                    result = main(*args, **kwargs)
+                sys.stdout.flush()
+                return result
+            except LFADSError as error:
+                fail(error)
+            except KeyboardInterrupt:
+                raise SystemExit(EXIT_INTERRUPTED) from None
+            except BrokenPipeError:
+                # the interpreter flushes once more as it ends
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                raise SystemExit(1) from None
+
+    return wrapped
+
+
+@contextmanager
+def _imports_not_from_here() -> Iterator[None]:
+    """Keep processes that this one starts from importing what lies in the working folder.
+
+    Python does so by default (from 3.11 on it can be told not to), and the folder may be one that
+    was sent to somebody, with a ``multiprocessing.py`` in it.
+    """
+    before = os.environ.get("PYTHONSAFEPATH")
+    os.environ["PYTHONSAFEPATH"] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["PYTHONSAFEPATH"]
+
+
+def version_text() -> str:
+    """Return what ``--version`` prints."""
+    return f"lfads-lightning {version('lfads-lightning')}"
+
+
+def fail(error: LFADSError, status: int = 2) -> NoReturn:
+    """Print an error as one line, and end the program."""
+    print(f"error: {error}", file=sys.stderr)
+    raise SystemExit(status) from None
+
+
+def show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
+    """Print a warning as one line; takes the place of ``warnings.showwarning``."""
+    if issubclass(category, UserWarning):  # the libraries' deprecations are not the user's
+        print(f"warning: {one_line(str(message))}", file=sys.stderr)

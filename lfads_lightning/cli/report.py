@@ -1,0 +1,39 @@
+"""``lfads report``: write the report of a run, a sweep or a search anew."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lfads_lightning.cli.options import Parser
+from lfads_lightning.cli.programs import command
+from lfads_lightning.commands import option
+
+DESCRIPTION = (
+    "Write report.html and figures/ of a run, a sweep or a search, from its files and, where they "
+    "can still be read, its data."
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Whose report, and where the data are."""
+
+    folder: str = option(
+        doc="its folder, or its address in a bucket", metavar="FOLDER", positional=True
+    )
+    data_dir: str | None = option(
+        None, "the run's data, where they are elsewhere now", metavar="PATH"
+    )
+
+
+@command
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run ``lfads report ...``; a user's mistake ends with one line."""
+    options = Options(**Parser("report", DESCRIPTION, Options).given(argv))
+    # numpy and h5py are imported once the command line is known to be right
+    from lfads_lightning.report.write_report import write_report
+    from lfads_lightning.runs.mirrors import mirrored, open_run
+
+    folder = open_run(options.folder)
+    with mirrored(folder):
+        path = write_report(folder, options.data_dir)
+    print(f"Report: {path}")

@@ -1,0 +1,133 @@
+"""A run's model, scored beside simple methods, and the scores written to the run's folder."""
+
+import hashlib
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from lfads_lightning import params
+from lfads_lightning.config import LFADSError
+from lfads_lightning.evaluation.table import FILE, EvaluationTable
+from lfads_lightning.runs.files import run_in
+from lfads_lightning.runs.mirrors import mirrored
+from lfads_lightning.runs.provenance import check_data_place
+from lfads_lightning.runs.stores import is_url
+
+
+class Evaluated(NamedTuple):
+    """What an evaluation gives.
+
+    Attributes:
+        table: the scores.
+        path: the file that has them.
+        is_of_other_data: they are not of the run's own data, and that file is not the run's.
+        replaced: the file was there before.
+    """
+
+    table: EvaluationTable
+    path: Path
+    is_of_other_data: bool
+    replaced: bool
+
+
+def evaluate_run(
+    run: Path,
+    *,
+    session: Sequence[str] = (),
+    split: str | None = None,
+    samples: int | None = None,
+    lag_bins: int = 0,
+    metrics: Sequence[str] = (),
+    data_dir: str | None = None,
+    stem: str | None = None,
+    checkpoint: str | None = None,
+    device: str = "cpu:0",
+) -> Evaluated:
+    """Score a run's model and simple methods on its data, and write that to the run's folder.
+
+    Args:
+        run: folder of a training run or of a search.
+        session: names of the sessions that are scored; none: all.
+        split: ``train`` or ``valid``; None: ``valid``, if any.
+        samples: posterior samples averaged per trial; 0: posterior means; None: as the run.
+        lag_bins: behaviour of bin t + N is read from the rates of bin t.
+        metrics: those computed; none: all.
+        data_dir: folder of other data than the run's.
+        stem: the beginning of their file names.
+        checkpoint: None: the lowest validation error's, if any.
+        device: as ``trainer.device``.
+
+    Raises:
+        LFADSError: no such run, no checkpoint in it, its data are gone; what evaluating raises.
+    """
+    folder, config = _run_folder(run)
+    # torch is imported only now: mistakes are answered at once
+    from lfads_lightning.data.datamodule import load_data
+    from lfads_lightning.evaluation.scores import evaluate
+    from lfads_lightning.inference.trained import load
+    from lfads_lightning.training.checkpoints import LOWEST, PERIODIC, find_checkpoint
+    from lfads_lightning.training.loop import one_setting_of_threads
+
+    index = checkpoint or (LOWEST if find_checkpoint(folder, LOWEST) else PERIODIC)
+    trained = load(folder, index, device)
+    own = _data_of(config)
+    if data_dir is not None:
+        config.data.data_dir = data_dir
+    else:
+        check_data_place(folder, config.data.data_dir, "--data-dir")
+    if stem is not None:
+        config.data.data_filename_stem = stem
+    sessions = load_data(config)
+    if session:
+        there = {s.name: s for s in sessions}
+        if strangers := [name for name in session if name not in there]:
+            raise LFADSError(
+                f"--session {strangers[0]}: the data hold {', '.join(there)}; give one of these"
+            )
+        sessions = [there[name] for name in session]
+    if samples is not None:
+        trained.config.sampling.num_score_samples = samples
+    with one_setting_of_threads(config.trainer.num_threads):
+        table = evaluate(
+            trained, sessions, split=split, lag_bins=lag_bins, only=list(metrics) or None
+        )
+    now = _data_of(config)
+    file = FILE if now == own else _file_of(*now)
+    replaced = (folder / file).exists()
+    with mirrored(run):
+        path = table.write(folder, file)
+    return Evaluated(table, path, now != own, replaced)
+
+
+def _data_of(config: params.Config) -> tuple[str, str]:
+    """Return where a run's data are, and their stem."""
+    folder = config.data.data_dir or ""
+    if folder and not is_url(folder):
+        folder = str(Path(folder).expanduser().resolve())
+    return folder.rstrip("/"), config.data.data_filename_stem
+
+
+def _file_of(folder: str, stem: str) -> str:
+    """Return the file for scores of other data than the run's: its own stay as they are."""
+    label = re.sub(r"[^\w.-]+", "_", "_".join(filter(None, (Path(folder).name, stem))))[:80]
+    digest = hashlib.sha256(f"{folder}\n{stem}".encode()).hexdigest()[:6]
+    return f"{Path(FILE).stem}_of_{label}_{digest}.json"
+
+
+def _run_folder(folder: Path) -> tuple[Path, params.Config]:
+    """Return the folder of a run, or of a search's best member, and its parameters.
+
+    Raises:
+        LFADSError: there is no run.
+    """
+    folder = run_in(folder)
+    if not folder.is_dir():
+        raise LFADSError(f"{folder}: no such folder; give the folder of a training run")
+    config = params.read_config(folder)
+    if config is None:
+        raise LFADSError(
+            f"{folder}: holds no run (config.yaml is missing); give the folder that training "
+            "printed last"
+        )
+    return folder, config
