@@ -18,7 +18,7 @@ from lfads_lightning.commands import not_interpolated, program
 from lfads_lightning.config import Config, LFADSError
 from lfads_lightning.runs.documents import MAX_BYTES, read_document, shown
 from lfads_lightning.runs.files import is_name, whole_file
-from lfads_lightning.runs.stores import is_url, read_text
+from lfads_lightning.runs.remote import is_url, read_text
 
 # Written by the original into its hyper-parameter file beside the parameters; derived from data.
 _RUN_TIME_FIELDS = {"dataset_names", "dataset_dims", "num_steps", "ndatasets", "allow_gpu_growth"}

@@ -21,9 +21,16 @@ from lfads_lightning.data.alignment import (
 from lfads_lightning.data.arrays import as_array, check_finite
 from lfads_lightning.data.session_files import read_sessions
 from lfads_lightning.data.sessions import ALIGNMENT_KEYS, Session, assemble
-from lfads_lightning.runs.copies import Paths, beside, expanded, local_copies, within
 from lfads_lightning.runs.files import patient_hdf5, whole_file
-from lfads_lightning.runs.stores import is_url, path_or_address
+from lfads_lightning.runs.remote import (
+    Paths,
+    beside,
+    expanded,
+    is_url,
+    local_copies,
+    path_or_address,
+    within,
+)
 
 FIGURE = "alignment.png"
 

@@ -26,7 +26,7 @@ from lfads_lightning.runs.provenance import (
     is_known,
     places_in,
 )
-from lfads_lightning.runs.stores import is_url
+from lfads_lightning.runs.remote import is_url
 from lfads_lightning.search.space import drawn_settings
 from lfads_lightning.training.changes import OF_OTHER_KINDS
 from lfads_lightning.training.start import with_model_of_start

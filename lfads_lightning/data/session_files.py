@@ -37,8 +37,7 @@ from lfads_lightning.data.sessions import (
     check_session,
     check_together,
 )
-from lfads_lightning.runs.copies import local_copies
-from lfads_lightning.runs.stores import fetched, is_url
+from lfads_lightning.runs.remote import is_url, local_copies
 
 EXTENSIONS = (".h5", ".hdf5", ".mat")
 SEPARATORS = ("_", "-", ".")
@@ -72,16 +71,16 @@ def load_sessions(
         check_session, output_dist=output_dist, ext_input_dim=ext_input_dim, factors_dim=factors_dim
     )
     if is_url(data_dir):
-        with fetched(str(data_dir), partial(may_be_session, stem=data_filename_stem)) as folder:
+        with local_copies() as copies:
+            is_wanted = partial(may_be_session, stem=data_filename_stem)
             sessions = load_sessions(
-                folder,
+                copies.matching(str(data_dir), is_wanted),
                 data_filename_stem,
                 output_dist=output_dist,
                 ext_input_dim=ext_input_dim,
                 factors_dim=factors_dim,
             )
-        url, local = str(data_dir).rstrip("/"), str(folder)
-        return [replace(s, source=s.source.replace(local, url)) for s in sessions]
+            return [replace(s, source=copies.named(s.source)) for s in sessions]
     sessions = []
     for name, path in find_sessions(data_dir, data_filename_stem):
         # `map` lets go of a session as read before the next is read: one raw copy at a time

@@ -14,7 +14,7 @@ from lfads_lightning.evaluation.table import FILE, NOTES
 from lfads_lightning.runs.files import run_in
 from lfads_lightning.runs.mirrors import mirrored, open_run
 from lfads_lightning.runs.provenance import check_data_place
-from lfads_lightning.runs.stores import is_url, path_or_address
+from lfads_lightning.runs.remote import is_url, path_or_address
 
 NARROWER = ("session", "split", "samples", "lag-bins", "metrics", "checkpoint")
 

@@ -15,11 +15,10 @@ from lfads_lightning.commands import add_version, command, to_train
 from lfads_lightning.config import Kind, LFADSError
 from lfads_lightning.data.session_files import damage_explained, own_dataset
 from lfads_lightning.inference.nwb import MERGED, RunFile, write_nwb
-from lfads_lightning.runs.copies import local_copies, within
 from lfads_lightning.runs.files import check_name, whole_file
 from lfads_lightning.runs.mirrors import mirrored, open_run
 from lfads_lightning.runs.provenance import check_link
-from lfads_lightning.runs.stores import is_url, path_or_address
+from lfads_lightning.runs.remote import is_url, local_copies, path_or_address, within
 
 FORMATS = ("nwb", "mat", "npz")
 MOST_MAT_BYTES = 2**31 - 1  # of one variable, in MATLAB's v5 format

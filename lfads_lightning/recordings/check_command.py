@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 from lfads_lightning.commands import add_version, command, override, to_train
 from lfads_lightning.config import LFADSError
-from lfads_lightning.runs.copies import beside, expanded
-from lfads_lightning.runs.stores import is_url, path_or_address
+from lfads_lightning.runs.remote import beside, expanded, is_url, path_or_address
 
 if TYPE_CHECKING:
     import numpy as np

@@ -25,7 +25,7 @@ from lfads_lightning.recordings.keys import SPLITS
 from lfads_lightning.runs.files import check_name, whole_hdf5
 from lfads_lightning.runs.mirrors import mirrored, open_run
 from lfads_lightning.runs.provenance import check_data_place, check_link
-from lfads_lightning.runs.stores import fetched, is_url, path_or_address
+from lfads_lightning.runs.remote import is_url, local_copies, path_or_address
 
 SAID = ("config", "checkpoint", "train_step", "version", "num_samples")  # is true of the whole
 LABELS = ("bin_width_s", "neuron_ids")  # of the results, in their order
@@ -119,7 +119,8 @@ def _sessions(run: Path, data: str | Path | None, stack: ExitStack) -> dict[str,
         check_data_place(run, config.data.data_dir, "--data")
     stem = config.data.data_filename_stem
     if is_url(folder):
-        folder = stack.enter_context(fetched(str(folder), partial(may_be_session, stem=stem)))
+        copies = stack.enter_context(local_copies())
+        folder = copies.matching(str(folder), partial(may_be_session, stem=stem))
     return dict(find_sessions(folder, stem))
 
 

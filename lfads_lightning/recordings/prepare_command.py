@@ -13,8 +13,7 @@ from typing import Any
 from lfads_lightning.commands import add_version, command, show_warning
 from lfads_lightning.config import LFADSError
 from lfads_lightning.recordings.settings import Settings, session_name
-from lfads_lightning.runs.copies import expanded
-from lfads_lightning.runs.stores import path_or_address
+from lfads_lightning.runs.remote import expanded, path_or_address
 
 DESCRIPTION = """\
 Make session files of recordings: NWB, MATLAB (v5, v7.3), .npz, spike times in CSV or parquet

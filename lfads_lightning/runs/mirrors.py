@@ -25,17 +25,9 @@ from lfads_lightning.commands import override, to_train
 from lfads_lightning.config import LFADSError
 from lfads_lightning.runs.documents import parsed_json
 from lfads_lightning.runs.provenance import STORE, check_links, record_of, remember
-from lfads_lightning.runs.stores import Store, StoreError, is_url
+from lfads_lightning.runs.remote import Store, StoreError, is_url, local_run
 
 WRITER = ".writer.json"
-
-
-def local_run(path: str | Path) -> Path:
-    """Return the folder of this machine in which a run lives; for a plain path, itself."""
-    if not is_url(path):
-        return Path(path)
-    protocol, _, rest = str(path).rstrip("/").partition("://")
-    return Path("outputs") / protocol / rest
 
 
 def open_run(path: str | Path) -> Path:

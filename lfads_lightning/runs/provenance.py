@@ -23,7 +23,7 @@ from lfads_lightning.config import Config, LFADSError
 from lfads_lightning.runs.documents import read_json
 from lfads_lightning.runs.files import whole_file
 from lfads_lightning.runs.private import NotPrivate, others_may_write, private_folder
-from lfads_lightning.runs.stores import is_url
+from lfads_lightning.runs.remote import is_url
 
 ID = ".run_id"
 STORE = "store"  # of a record: where in a store the folder belongs, as mirrors.py keeps it
