@@ -31,8 +31,7 @@ from lfads_lightning.runs.remote import (
     path_or_address,
     within,
 )
-
-FIGURE = "alignment.png"
+from lfads_lightning.runs.run import ALIGNMENT
 
 
 def align(
@@ -178,7 +177,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run ``lfads-align``; a user's mistake ends with one line."""
     given = _parser().parse_args(argv)
     files = expanded(given.files)
-    near = beside(files[0], FIGURE) if given.out is None else within(given.out, FIGURE)
+    near = beside(files[0], ALIGNMENT) if given.out is None else within(given.out, ALIGNMENT)
     figure = given.figure or near
     found = align(
         files,
@@ -248,7 +247,7 @@ def _parser() -> argparse.ArgumentParser:
         help="aligned files that stay as they are",
     )
     parser.add_argument(
-        "--figure", type=path_or_address, help=f"PNG (default: {FIGURE} beside the files)"
+        "--figure", type=path_or_address, help=f"PNG (default: {ALIGNMENT} beside the files)"
     )
     return parser
 

@@ -7,14 +7,15 @@ import pytest
 
 import lfads_lightning as lfads
 from lfads_lightning.config import LFADSError
-from lfads_lightning.runs.files import new_run_folder, whole_file
+from lfads_lightning.runs.files import whole_file
+from lfads_lightning.runs.run import Run
 
 
 def test_runs_that_start_together_get_folders_of_their_own(tmp_path):
     def start(_):
-        with new_run_folder(tmp_path / "day" / "12-00-00") as folder:
-            (folder / "config.yaml").write_text("seed: 0")
-        return folder.name
+        with Run.new(tmp_path / "day" / "12-00-00") as run:
+            run.config.write_text("seed: 0")
+        return run.folder.name
 
     with ThreadPoolExecutor(8) as pool:
         names = set(pool.map(start, range(24)))
@@ -22,14 +23,14 @@ def test_runs_that_start_together_get_folders_of_their_own(tmp_path):
 
 
 def test_run_that_fails_at_once_leaves_nothing(tmp_path):
-    with pytest.raises(KeyboardInterrupt), new_run_folder(tmp_path / "new"):
+    with pytest.raises(KeyboardInterrupt), Run.new(tmp_path / "new"):
         raise KeyboardInterrupt
     assert list(tmp_path.iterdir()) == []
 
 
 def test_run_that_fails_later_keeps_its_folder(tmp_path):
-    with pytest.raises(ValueError, match="late"), new_run_folder(tmp_path / "new") as folder:
-        (folder / "config.yaml").write_text("seed: 0")
+    with pytest.raises(ValueError, match="late"), Run.new(tmp_path / "new") as run:
+        run.config.write_text("seed: 0")
         raise ValueError("late")
     assert (tmp_path / "new" / "config.yaml").read_text() == "seed: 0"
 

@@ -17,6 +17,7 @@ from lfads_lightning.data import keywords
 from lfads_lightning.recordings import check_command, keys, prepare_command
 from lfads_lightning.recordings.settings import Settings
 from lfads_lightning.runs import remote
+from lfads_lightning.runs.run import Run
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -36,7 +37,7 @@ def test_command_is_understood(command, tmp_path, monkeypatch, new_config):
     monkeypatch.chdir(tmp_path)
     for folder in ("RUN", "FOLDER"):
         (tmp_path / folder).mkdir()
-        params.write_config(new_config(), tmp_path / folder)
+        Run(tmp_path / folder).write_config(new_config())
     (tmp_path / "my_params.yaml").write_text("co_dim: 3")
     bucket = fsspec.filesystem("memory")  # in place of S3
     monkeypatch.setattr(remote, "NO_STORES", set())

@@ -20,6 +20,7 @@ from test_train_cli import SMALL, TRAIN, counts_of
 import lfads_lightning as lfads
 from lfads_lightning.config import LFADSError
 from lfads_lightning.runs import mirrors, remote
+from lfads_lightning.runs.run import Run
 
 pytest_plugins = ["s3_server"]
 
@@ -413,5 +414,5 @@ def test_plain_paths_are_no_addresses():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert not any(map(remote.is_url, ["a/b", "/a/b", "C:\\data", "C:/data", "~/x"]))
-    assert mirrors.open_run("a/b") == Path("a/b")
-    assert mirrors.local_run("s3://lab/runs/x/") == Path("outputs/s3/lab/runs/x")
+    assert Run.open("a/b").folder == Path("a/b")
+    assert remote.local_run("s3://lab/runs/x/") == Path("outputs/s3/lab/runs/x")

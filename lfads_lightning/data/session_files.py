@@ -38,10 +38,10 @@ from lfads_lightning.data.sessions import (
     check_together,
 )
 from lfads_lightning.runs.remote import is_url, local_copies
+from lfads_lightning.runs.run import RESULT_PREFIXES
 
 EXTENSIONS = (".h5", ".hdf5", ".mat")
 SEPARATORS = ("_", "-", ".")
-OUTPUT_PREFIXES = ("model_runs_", "model_params")  # a run may write into the folder of its data
 MAX_BYTES = 32 * 2**30  # per array: a few bytes of HDF5 can declare petabytes
 # what is larger than this must fill a two-hundredth of its size in the file
 FREE_BYTES, MAX_RATIO = 2**29, 200
@@ -103,7 +103,7 @@ def find_sessions(data_dir: str | Path, data_filename_stem: str) -> list[tuple[s
     if not folder.is_dir():
         found = "is a file" if folder.exists() else "does not exist"
         raise LFADSError(f"{folder}: {found}; data_dir must be the folder of the session files")
-    skipped = (".", *OUTPUT_PREFIXES)
+    skipped = (".", *RESULT_PREFIXES)
     files = sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith(skipped))
     sessions: dict[str, Path] = {}
     for path in files:
@@ -122,7 +122,7 @@ def find_sessions(data_dir: str | Path, data_filename_stem: str) -> list[tuple[s
 
 def may_be_session(filename: str, stem: str) -> bool:
     """Return whether a file is worth fetching."""
-    if filename.startswith((".", *OUTPUT_PREFIXES)):
+    if filename.startswith((".", *RESULT_PREFIXES)):
         return False
     return filename.startswith(stem) and (bool(stem) or _split_extension(filename)[1] != "")
 

@@ -10,11 +10,9 @@ from pathlib import Path
 from lfads_lightning import params
 from lfads_lightning.commands import add_version, command
 from lfads_lightning.config import LFADSError
-from lfads_lightning.evaluation.table import FILE, NOTES
-from lfads_lightning.runs.files import run_in
-from lfads_lightning.runs.mirrors import mirrored, open_run
-from lfads_lightning.runs.provenance import check_data_place
+from lfads_lightning.evaluation.table import NOTES
 from lfads_lightning.runs.remote import is_url, path_or_address
+from lfads_lightning.runs.run import CONFIG, EVALUATION, Run
 
 NARROWER = ("session", "split", "samples", "lag-bins", "metrics", "checkpoint")
 
@@ -31,8 +29,8 @@ def _parser() -> argparse.ArgumentParser:
         prog="lfads-evaluate",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Score a trained model, and simple methods beside it, on held-out trials of "
-        f"the run's data. Writes {FILE} to the run's folder; scores of other data go to a file "
-        "of their own beside it.",
+        f"the run's data. Writes {EVALUATION} to the run's folder; scores of other data go to a "
+        "file of their own beside it.",
         epilog="metrics:\n" + "\n".join(f"  {n.ljust(width)}{note}" for n, note in NOTES.items()),
     )
     add_version(parser)
@@ -75,8 +73,8 @@ def run(given: argparse.Namespace) -> None:
     Raises:
         LFADSError: no such run, no checkpoint in it, its data are gone; what evaluating raises.
     """
-    run = open_run(given.run)
-    folder, config = _run_folder(run)
+    named = Run.open(given.run)
+    run, config = _trained_run(named)
     if given.samples is not None and given.samples < 0:
         raise LFADSError(f"--samples is {given.samples}; expected a number >= 0")
     # torch is imported only now: help and mistakes take 0.3 s
@@ -86,13 +84,13 @@ def run(given: argparse.Namespace) -> None:
     from lfads_lightning.training.checkpoints import LOWEST, PERIODIC, find_checkpoint
     from lfads_lightning.training.loop import one_setting_of_threads
 
-    index = given.checkpoint or (LOWEST if find_checkpoint(folder, LOWEST) else PERIODIC)
-    trained = load(folder, index, given.device)
+    index = given.checkpoint or (LOWEST if find_checkpoint(run.folder, LOWEST) else PERIODIC)
+    trained = load(run.folder, index, given.device)
     own = _data_of(config)
     if given.data_dir is not None:
         config.data.data_dir = given.data_dir
     else:
-        check_data_place(folder, config.data.data_dir, "--data-dir")
+        run.check_data_place(config.data.data_dir, "--data-dir")
     if given.stem is not None:
         config.data.data_filename_stem = given.stem
     sessions = load_data(config)
@@ -114,16 +112,16 @@ def run(given: argparse.Namespace) -> None:
             only=given.metrics,
         )
     now = _data_of(config)
-    file, is_other = (FILE, False) if now == own else (_file_of(*now), True)
+    file, is_other = (EVALUATION, False) if now == own else (_file_of(*now), True)
     usual = _parser()
     narrowed = [
         f"--{option}"
         for option in NARROWER
         if vars(given)[key := option.replace("-", "_")] != usual.get_default(key)
     ]
-    replaced = (folder / file).exists()
-    with mirrored(run):
-        path = table.write(folder, file)
+    replaced = (run.folder / file).exists()
+    with named.mirrored():
+        path = table.write(run.folder, file)
     if given.json:
         print(json.dumps(table.to_dict(), indent=1))
     else:
@@ -142,31 +140,31 @@ def _file_of(folder: str, stem: str) -> str:
     """Return the file for scores of other data than the run's: its own stay as they are."""
     label = re.sub(r"[^\w.-]+", "_", "_".join(filter(None, (Path(folder).name, stem))))[:80]
     digest = hashlib.sha256(f"{folder}\n{stem}".encode()).hexdigest()[:6]
-    return f"{Path(FILE).stem}_of_{label}_{digest}.json"
+    return f"{Path(EVALUATION).stem}_of_{label}_{digest}.json"
 
 
 def _beside(is_other: bool, replaced: bool, narrowed: Sequence[str]) -> str:
     """Say what became of the file that was there."""
     if is_other:
-        return f"; {FILE}, of the run's own data, stays as it is"
+        return f"; {EVALUATION}, of the run's own data, stays as it is"
     if replaced and narrowed:
         return f", instead of what was there; it holds what {' '.join(narrowed)} asks for alone"
     return ""
 
 
-def _run_folder(folder: Path) -> tuple[Path, params.Config]:
-    """Return the folder of a run, or of a search's best member, and its parameters.
+def _trained_run(run: Run) -> tuple[Run, params.Config]:
+    """Return a run, or that of a search's best member, and its parameters.
 
     Raises:
         LFADSError: there is no run.
     """
-    folder = run_in(folder)
-    if not folder.is_dir():
-        raise LFADSError(f"{folder}: no such folder; give the folder of a training run")
-    config = params.read_config(folder)
+    run = run.chosen()
+    if not run.folder.is_dir():
+        raise LFADSError(f"{run.folder}: no such folder; give the folder of a training run")
+    config = run.read_config()
     if config is None:
         raise LFADSError(
-            f"{folder}: holds no run (config.yaml is missing); give the folder that training "
+            f"{run.folder}: holds no run ({CONFIG} is missing); give the folder that training "
             "printed last"
         )
-    return folder, config
+    return run, config

@@ -19,13 +19,12 @@ from lfads_lightning.data.session_files import (
     opened,
     own_dataset,
 )
-from lfads_lightning.params import read_config
 from lfads_lightning.recordings.chops import Places, merge_chops, read_places
 from lfads_lightning.recordings.keys import SPLITS
 from lfads_lightning.runs.files import check_name, whole_hdf5
-from lfads_lightning.runs.mirrors import mirrored, open_run
-from lfads_lightning.runs.provenance import check_data_place, check_link
+from lfads_lightning.runs.links import check_link
 from lfads_lightning.runs.remote import is_url, local_copies, path_or_address
+from lfads_lightning.runs.run import CONFIG, RESULTS, Run
 
 SAID = ("config", "checkpoint", "train_step", "version", "num_samples")  # is true of the whole
 LABELS = ("bin_width_s", "neuron_ids")  # of the results, in their order
@@ -38,7 +37,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="lfads-merge",
         description="Merge what a run makes of overlapping chops (kind=posterior_...) into whole "
-        "recordings: one model_runs_SESSION_merged_KIND.h5 for each session, in the run's folder.",
+        f"recordings: one {RESULTS}_SESSION_merged_KIND.h5 for each session, in the run's folder.",
     )
     add_version(parser)
     parser.add_argument("run", type=path_or_address, metavar="RUN", help="the run's folder")
@@ -49,9 +48,9 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument("--kind", choices=KINDS, help="whose outputs (default: all that are there)")
     given = parser.parse_args(argv)
-    run = open_run(given.run)
-    with mirrored(run):
-        for path in merge_run(run, given.data, given.kind):
+    run = Run.open(given.run)
+    with run.mirrored():
+        for path in merge_run(run.folder, given.data, given.kind):
             print(path)
 
 
@@ -69,7 +68,7 @@ def merge_run(run: Path, data: str | Path | None = None, kind: str | None = None
     outputs = _outputs(run, kind)
     if not outputs:
         raise LFADSError(
-            f"{run}: holds no model_runs_SESSION_SPLIT_KIND.h5 of "
+            f"{run}: holds no {RESULTS}_SESSION_SPLIT_KIND.h5 of "
             f"{kind or 'a posterior kind'}; make them with kind=posterior_sample_and_average"
         )
     with ExitStack() as stack:
@@ -109,14 +108,14 @@ def _outputs(run: Path, kind: str | None) -> dict[tuple[str, str], dict[str, Pat
 
 
 def _sessions(run: Path, data: str | Path | None, stack: ExitStack) -> dict[str, Path]:
-    config = read_config(run)
+    config = Run(run).read_config()
     if config is None:
-        raise LFADSError(f"{run}: has no config.yaml; expected the folder of a run")
+        raise LFADSError(f"{run}: has no {CONFIG}; expected the folder of a run")
     folder = data if data is not None else config.data.data_dir
     if folder is None:
         raise LFADSError(f"{run}: its data came from memory; name the session files with --data")
     if data is None:
-        check_data_place(run, config.data.data_dir, "--data")
+        Run(run).check_data_place(config.data.data_dir, "--data")
     stem = config.data.data_filename_stem
     if is_url(folder):
         copies = stack.enter_context(local_copies())
@@ -127,7 +126,7 @@ def _sessions(run: Path, data: str | Path | None, stack: ExitStack) -> dict[str,
 def _merge(run: Path, session: str, kind: str, files: dict[str, Path], session_file: Path) -> Path:
     places = read_places(session_file)
     stem = next(iter(files.values())).name.split(f"_{session}_")[0]
-    path = run / f"{stem}_{session}_merged_{kind}.h5"
+    path = Run(run).results(stem, session, "merged", kind)
     with whole_hdf5(path) as out:
         for name, dims in _by_bin(files, places).items():
             arrays = {}
