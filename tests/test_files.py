@@ -8,7 +8,7 @@ import pytest
 import lfads_lightning as lfads
 from lfads_lightning.config import LFADSError
 from lfads_lightning.runs.files import whole_file
-from lfads_lightning.runs.run import Run
+from lfads_lightning.runs.run import Run, Search
 
 
 def test_runs_that_start_together_get_folders_of_their_own(tmp_path):
@@ -42,6 +42,27 @@ def test_two_fits_in_a_row_share_nothing(counts, tmp_path, monkeypatch):
     assert first.folder != second.folder
     assert lfads.load(first.folder).config.seed == 0
     assert re.fullmatch(r"outputs/\d{4}-\d\d-\d\d/\d\d-\d\d-\d\d(-2)?", str(second.folder))
+
+
+def test_run_says_where_it_is_and_how_far(tmp_path):
+    run = lfads.Run(str(tmp_path))
+    assert repr(run) == f"Run({str(tmp_path)!r})"
+    run.scores.write_text('{"updates": 12, "criterion": 3.14159}')
+    assert repr(run) == f"Run({str(tmp_path)!r}, 12 updates, criterion 3.142)"
+    assert run.read_scores() == {"updates": 12, "criterion": 3.14159}
+    run.scores.write_text('{"updates": ')  # damaged: to show it is no error, to read it is
+    assert repr(run) == f"Run({str(tmp_path)!r})"
+    with pytest.raises(LFADSError, match=r"scores.json: is not JSON"):
+        run.read_scores()
+
+
+def test_run_of_a_search_is_its_best_member(tmp_path):
+    search = Search(tmp_path)
+    search.config.touch()
+    assert search.chosen() is search
+    search.best.folder.mkdir()
+    search.best.config.touch()
+    assert search.chosen() == Run(tmp_path / "best") == search.best
 
 
 def test_file_is_replaced_whole_or_left(tmp_path):
