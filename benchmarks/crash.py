@@ -35,8 +35,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import lfads_lightning as lfads
 from lfads_lightning.cli import kinds as runs
-from lfads_lightning.params import read_config
-from lfads_lightning.training.checkpoints import FOLDER, damage, read_index
+from lfads_lightning.runs.run import Run
+from lfads_lightning.training.checkpoints import damage, read_index
 
 PLACES = ("training", "checkpoint", "output", "pbt")
 INDICES = ("checkpoint", "checkpoint_lve")
@@ -81,13 +81,13 @@ def trained_in(folder: Path, parameters: dict[str, Any]) -> None:
 
 def outputs_of(folder: Path) -> None:
     """Write what posterior_sample_and_average writes, for a run on arrays written to a file."""
-    config = read_config(folder)
+    config = Run(folder).read_config()
     assert config is not None
     config.kind = lfads.config.Kind.posterior_sample_and_average
     config.data.data_dir = str(folder.parent / "data")
     config.data.data_filename_stem = "a"
     config.sampling.num_posterior_samples = 40
-    runs.run_kind(config, folder)
+    runs.run_kind(config, Run(folder))
 
 
 def child(work: Callable[[], None], log: Path = Path(os.devnull)) -> int:
@@ -162,8 +162,8 @@ def readable(folder: Path) -> dict[str, Any]:
     """Return what can be read in a run's folder, for comparison with what could be read before."""
     found: dict[str, Any] = {}
     for index in INDICES:
-        names = read_index(folder / FOLDER, index)
-        steps = [int(n[-13:-5]) for n in names if damage(folder / FOLDER / n) is None]
+        names = read_index(Run(folder).checkpoints, index)
+        steps = [int(n[-13:-5]) for n in names if damage(Run(folder).checkpoints / n) is None]
         if names:
             found[index] = max(steps)  # an error where none is intact
     for path in [*folder.glob("*.json"), *folder.glob("members/*/generation-*.json")]:
@@ -202,11 +202,11 @@ def different(ours: Any, theirs: Any, where: str = "") -> list[str]:
 
 def contents(run: Path) -> dict[str, Any]:
     """Return all of a run that must not differ: last state, logs, scores, outputs."""
-    names = read_index(run / FOLDER, "checkpoint")
-    state = torch.load(run / FOLDER / names[-1], weights_only=True)
+    names = read_index(Run(run).checkpoints, "checkpoint")
+    state = torch.load(Run(run).checkpoints / names[-1], weights_only=True)
     told: dict[str, Any] = {k: state[k] for k in ("state_dict", "optimizer_states", "rng")}
     told["lfads"] = {k: v for k, v in state["lfads"].items() if k != "config"}
-    told["lowest"] = read_index(run / FOLDER, "checkpoint_lve")
+    told["lowest"] = read_index(Run(run).checkpoints, "checkpoint_lve")
     told |= {p.name: p.read_text() for p in run.glob("*.csv")}
     scores = json.loads((run / "scores.json").read_text())
     told["scores"] = {k: v for k, v in scores.items() if k != "seconds"}
@@ -287,7 +287,7 @@ class Harness:
 
             def moment(cut: Path = cut) -> Callable[[], bool]:
                 if place == "checkpoint":
-                    return while_written(cut / FOLDER, ".*.ckpt.*.tmp", self.rng)
+                    return while_written(Run(cut).checkpoints, ".*.ckpt.*.tmp", self.rng)
                 return after(self.rng.uniform(0.1, 0.8 * seconds))
 
             most = min(n, self.kills[place] + 6)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from lfads_lightning.inference.trained import load as load
     from lfads_lightning.recordings.chops import merge_chops as merge_chops
     from lfads_lightning.recordings.prepare import prepare as prepare
+    from lfads_lightning.runs.run import Run as Run
     from lfads_lightning.stitching import align as align
 
 __version__ = version("lfads-lightning")
@@ -34,6 +35,7 @@ __version__ = version("lfads-lightning")
 _HOME = {
     "Posterior": "lfads_lightning.inference.posterior",
     "Prior": "lfads_lightning.inference.posterior",
+    "Run": "lfads_lightning.runs.run",
     "Session": "lfads_lightning.data.fields",
     "Split": "lfads_lightning.data.fields",
     "Trained": "lfads_lightning.inference.trained",

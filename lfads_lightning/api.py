@@ -19,10 +19,8 @@ from lfads_lightning.inference.trained import Trained, load
 from lfads_lightning.params import canonical, dotted_names, from_flat, read_params_file
 from lfads_lightning.report.finish import finish
 from lfads_lightning.report.tensorboard import Figures
-from lfads_lightning.runs.files import new_run_folder
-from lfads_lightning.runs.lock import run_lock
-from lfads_lightning.runs.mirrors import mirrored, open_run
 from lfads_lightning.runs.provenance import check_file_of_parameters
+from lfads_lightning.runs.run import Run
 from lfads_lightning.runs.signals import Preempted
 from lfads_lightning.search.run import run_search
 from lfads_lightning.search.space import drawn_settings
@@ -91,12 +89,12 @@ def fit(data: Data, *, valid_fraction: float | None = None, **keys_and_parameter
         factors_dim=config.model.factors_dim,
     )
     given_dir = config.output.lfads_save_dir
-    named = None if given_dir is None else open_run(given_dir)
+    named = None if given_dir is None else Run.open(given_dir)
     now = Path("outputs") / datetime.now().strftime("%Y-%m-%d/%H-%M-%S")
-    with nullcontext(named) if named is not None else new_run_folder(now) as folder:
-        config.output.lfads_save_dir = str(folder.resolve())
-        with run_lock(folder):
-            return train_sessions(config, sessions, folder)
+    with nullcontext(named) if named is not None else Run.new(now) as run:
+        config.output.lfads_save_dir = str(run.folder.resolve())
+        with run.locked():
+            return train_sessions(config, sessions, run.folder)
 
 
 def _sorted_out(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -141,7 +139,7 @@ def _split(given: list[Given], keys: Mapping[str, Any], fraction: float | None) 
 
 def train_sessions(config: Config, sessions: list[Session], folder: Path) -> Trained:
     """Train or search, score and draw: where ``kind=train`` and :func:`fit` both end."""
-    with mirrored(folder):
+    with Run(folder).mirrored():
         if config.search.algorithm is Algorithm.pbt:
             return run_search(config, sessions, folder)
         every = config.trainer.plot_every_n_epochs

@@ -11,15 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from lfads_lightning.commands import not_interpolated, program
 from lfads_lightning.config import Config, LFADSError
 from lfads_lightning.runs.documents import MAX_BYTES, read_document, shown
-from lfads_lightning.runs.files import is_name, whole_file
-from lfads_lightning.runs.stores import is_url, read_text
+from lfads_lightning.runs.files import is_name
+from lfads_lightning.runs.remote import is_url, read_text
 
 # Written by the original into its hyper-parameter file beside the parameters; derived from data.
 _RUN_TIME_FIELDS = {"dataset_names", "dataset_dims", "num_steps", "ndatasets", "allow_gpu_growth"}
@@ -250,29 +249,6 @@ def read_params_file(path: str | Path) -> dict[str, Any]:
             raise LFADSError(f"{path}: {name} is given twice (as {given!r} too); keep one")
         flat[name] = check_value(name, value, str(path))
     return flat
-
-
-def write_config(config: Config, folder: Path) -> None:
-    """Write the whole config to the run's folder."""
-    with whole_file(folder / "config.yaml") as path:
-        path.write_text(yaml.safe_dump(to_dict(config), sort_keys=False))
-
-
-def read_config(folder: Path) -> Config | None:
-    """Read a run's config.yaml; None where there is none.
-
-    Raises:
-        LFADSError: it is damaged or holds what this version does not know.
-    """
-    path = folder / "config.yaml"
-    if not path.is_file():
-        return None
-    if path.stat().st_size == 0 and not (folder / "checkpoints").exists():
-        return None  # a run that never began
-    nested = read_document(path.read_bytes(), str(path))
-    if not isinstance(nested, dict):
-        raise LFADSError(f"{path}: holds no parameters; restore it, or start in another folder")
-    return from_dict(nested, str(path))
 
 
 def check(config: Config) -> list[str]:

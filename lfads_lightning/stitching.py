@@ -18,9 +18,14 @@ from lfads_lightning.data.alignment import (
 from lfads_lightning.data.arrays import as_array, check_finite
 from lfads_lightning.data.session_files import read_sessions
 from lfads_lightning.data.sessions import ALIGNMENT_KEYS, Session, assemble
-from lfads_lightning.runs.copies import Paths, expanded, local_copies, within
 from lfads_lightning.runs.files import patient_hdf5, whole_file
-from lfads_lightning.runs.stores import is_url
+from lfads_lightning.runs.remote import (
+    Paths,
+    expanded,
+    is_url,
+    local_copies,
+    within,
+)
 
 
 def align(

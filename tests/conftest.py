@@ -23,8 +23,9 @@ from lfads_lightning.cli.train import main as train_main
 from lfads_lightning.config import SessionSpec
 from lfads_lightning.model import native
 from lfads_lightning.model.lfads import LFADS
-from lfads_lightning.params import from_flat, read_config
+from lfads_lightning.params import from_flat
 from lfads_lightning.runs.provenance import places_in, remember
+from lfads_lightning.runs.run import Run
 
 ROOT = Path(__file__).parents[1]
 
@@ -94,7 +95,7 @@ def copied(run, to):
 
 def remembered(run):
     """Have a run's folder on record, with what its config names."""
-    remember(run, places=places_in(read_config(run)))
+    remember(run, places=places_in(Run(run).read_config()))
     return run
 
 

@@ -26,6 +26,7 @@ from lfads_lightning.recordings.readers import matlab, nwb
 from lfads_lightning.recordings.readers.nwb import check_nwb
 from lfads_lightning.runs import documents
 from lfads_lightning.runs.documents import MAX_BYTES, read_document
+from lfads_lightning.runs.run import Run
 from lfads_lightning.search.space import read_space
 
 FUZZ = Path(__file__).parent / "fuzz"
@@ -270,7 +271,7 @@ def test_tags_in_yaml_run_nothing(text, tmp_path):
     for read in (
         lambda: params.read_params_file(file),
         lambda: read_space(file),
-        lambda: params.read_config(tmp_path),
+        lambda: Run(tmp_path).read_config(),
     ):
         with pytest.raises(LFADSError, match="neither YAML nor JSON"):
             read()

@@ -23,11 +23,11 @@ import lfads_lightning as lfads
 from lfads_lightning.cli import evaluate, programs, report
 from lfads_lightning.cli.overrides import prepare
 from lfads_lightning.config import LFADSError
-from lfads_lightning.params import read_config, write_config
 from lfads_lightning.recordings.merged_runs import merge_run
 from lfads_lightning.report.page import Link, Section, Table, write_page
 from lfads_lightning.runs import provenance
 from lfads_lightning.runs.documents import as_cell
+from lfads_lightning.runs.run import Run
 from lfads_lightning.search import space, sweeps
 
 DRIVER = Path(__file__).parent / "hostile_driver.py"
@@ -236,7 +236,7 @@ def test_every_command_on_a_hostile_folder(hostile, is_own, sent, outside, liste
     if is_own:
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("XDG_STATE_HOME", environment["XDG_STATE_HOME"])
-            provenance.remember(sent, places=provenance.places_in(read_config(sent)))
+            provenance.remember(sent, places=provenance.places_in(Run(sent).read_config()))
     hostile(sent, outside, port)
     before = tree(outside)
     here, out = tmp_path / "here", tmp_path / "out.json"
@@ -323,11 +323,11 @@ LINKED = ["checkpoints", "figures", "tensorboard", "members", "best", "metrics.c
 def test_link_that_leads_out_is_refused(tmp_path, name, target):
     folder = tmp_path / "run"
     (folder / name).parent.mkdir(parents=True)
-    provenance.check_links(folder)
+    Run(folder).check_links()
     up = "" if "/" not in name or target.startswith("/") else "../"
     (folder / name).symlink_to(up + target)
     with pytest.raises(LFADSError, match="is a link to .* out of the folder"):
-        provenance.check_links(folder)
+        Run(folder).check_links()
 
 
 def test_links_inside_and_strangers_beside_are_left_alone(tmp_path):
@@ -336,10 +336,10 @@ def test_links_inside_and_strangers_beside_are_left_alone(tmp_path):
     (folder / "checkpoints/a.ckpt").write_text("x")
     (folder / "checkpoints/b.ckpt").symlink_to("a.ckpt")
     (folder / "raw").symlink_to("/tmp")  # as in a folder of data in which a run lies
-    provenance.check_links(folder)
+    Run(folder).check_links()
     os.mkfifo(folder / "config.yaml")
     with pytest.raises(LFADSError, match="config.yaml: is neither a file nor a folder"):
-        provenance.check_links(folder)
+        Run(folder).check_links()
 
 
 def test_results_behind_a_link_are_not_read(sent, outside, tmp_path):
@@ -419,7 +419,7 @@ def test_where_a_sweep_of_a_stranger_leads_has_to_be_typed(word, tmp_path, outsi
 def test_sweep_of_a_stranger_goes_on_here_with_what_was_typed(
     tmp_path, outside, data, call, trained
 ):
-    config = read_config(trained)
+    config = Run(trained).read_config()
     sizes = [f"model.{k}={v}" for k, v in vars(config.model).items() if k.endswith("_dim")]
     words = ["data.data_dir=/of/the/sender", "data.data_filename_stem=toy", "trainer.max_epochs=1"]
     folder, argv = sent_sweep(tmp_path, outside, *words, "trainer.device=cpu:0", *sizes)
@@ -454,12 +454,12 @@ def test_search_of_a_stranger(sent, outside, call, new_config):
     """Its space and its cluster are not looked at; a preset's name is no path."""
     config = new_config(algorithm="pbt", space=str(outside / "space.yaml"), max_epochs=1)
     config.data.data_filename_stem = "lorenz"
-    write_config(config, sent)
+    Run(sent).write_config(config)
     refused = call(f"resume={sent}")
     assert refused.code == 2
     assert f"add search.space={outside / 'space.yaml'}" in refused.err
     config.search.space, config.search.ray_address = "autolfads", "ray://127.0.0.1:1"
-    write_config(config, sent)
+    Run(sent).write_config(config)
     assert "add search.ray_address=ray://127.0.0.1:1" in call(f"resume={sent}").err
     with pytest.raises(LFADSError, match="no such preset"):
         space.find_space("../../outside/space")
@@ -502,7 +502,7 @@ def test_processes_do_not_import_from_the_working_folder(tmp_path, monkeypatch):
 @pytest.mark.parametrize("text", ["=1+1", "+A1", "-A1", "@SUM(1)", "\t=1", "\r=1"])
 def test_text_that_a_spreadsheet_would_compute_stays_text(text, tmp_path):
     assert as_cell(text) == f"'{text}"
-    job = sweeps.Job("0", "finished", 1.0, {text: text, "b": -1.5, "c": "-2"}, tmp_path)
+    job = sweeps.RankedJob("0", "finished", 1.0, {text: text, "b": -1.5, "c": "-2"}, tmp_path)
     sweeps.write_results(tmp_path, [job])
     with (tmp_path / "results.csv").open(newline="") as file:
         head, row = csv.reader(file)

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from lfads_lightning.runs import run
+
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "lfads_lightning"
 OURS = "lfads_lightning"
@@ -102,6 +104,34 @@ FORBIDDEN = {
 def test_imports_go_inward(name, others):
     outward = {m for m in imported(name) if inside(m, *(f"{OURS}.{other}" for other in others))}
     assert outward == set()
+
+
+def _docstrings(tree):
+    """Return the texts that stand alone: docstrings, and what is written below an attribute."""
+    alone = [n.value for n in ast.walk(tree) if isinstance(n, ast.Expr)]
+    return {id(n) for n in alone if isinstance(n, ast.Constant)}
+
+
+FILES = {text for key, text in vars(run).items() if key.isupper() and isinstance(text, str)}
+FOLDERS = {run.CHECKPOINTS, run.FIGURES, run.TENSORBOARD, run.MEMBERS}
+
+
+@pytest.mark.parametrize("name", [n for n in SOURCES if n not in of("runs/", "config.py")])
+def test_files_of_a_run_are_named_in_one_place(name):
+    """Nobody else spells them, be it in an f-string, a message or a help text.
+
+    But for config.py, which imports nothing of ours, and whose texts are documentation.
+    """
+    tree, spelled = TREES[name], []
+    alone, joined = _docstrings(tree), FILES - FOLDERS - {run.BEST}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in alone:
+            if any(file in node.value for file in joined) or node.value.strip("/") in FOLDERS:
+                spelled.append((node.lineno, node.value))
+        elif isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div):
+            parts = [p.value for p in (node.left, node.right) if isinstance(p, ast.Constant)]
+            spelled += [(node.lineno, run.BEST)] if run.BEST in parts else []
+    assert spelled == []
 
 
 @pytest.mark.parametrize("name", SOURCES)

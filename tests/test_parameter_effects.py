@@ -39,7 +39,7 @@ from lfads_lightning.model.loss import compute_loss
 from lfads_lightning.model.records import NO_DROPOUT
 from lfads_lightning.model.recurrences import NATIVE, REFERENCE
 from lfads_lightning.model.visibility import WHOLE
-from lfads_lightning.params import check, documented_names, dotted_names, from_flat, read_config
+from lfads_lightning.params import check, documented_names, dotted_names, from_flat
 from lfads_lightning.report import tensorboard
 from lfads_lightning.search import engines
 from lfads_lightning.search.run import run_search
@@ -911,7 +911,7 @@ def finished(tmp_path_factory, data_dir, new_config):
     """A run as the command line leaves it: two sessions, 6 updates."""
     folder = tmp_path_factory.mktemp("finished")
     config = new_config(data_dir=str(data_dir), data_filename_stem="mine", max_epochs=3)
-    run_kind(config, folder)
+    run_kind(config, lfads.Run(folder))
     return folder
 
 
@@ -923,8 +923,8 @@ def use(finished, tmp_path):
         folder = tmp_path / f"run{len(list(tmp_path.iterdir()))}"
         shutil.copytree(finished, folder)
         before = {p.name for p in folder.iterdir()}
-        config = from_flat(parameters | {"kind": kind}, base=read_config(folder))
-        run_kind(config, folder)
+        config = from_flat(parameters | {"kind": kind}, base=lfads.Run(folder).read_config())
+        run_kind(config, lfads.Run(folder))
         made = {}
         for path in folder.iterdir():
             if path.name not in before:
@@ -1002,7 +1002,7 @@ def test_params_file_is_read_and_the_command_line_beats_it(
     monkeypatch.setattr(sys, "argv", argv)
     monkeypatch.chdir(tmp_path)
     train_main()
-    config = read_config(folder)
+    config = lfads.Run(folder).read_config()
     assert config.model.factors_dim == 4  # from the file
     assert config.model.gen_dim == 9  # from the command line, which beats it
     assert config.model.con_dim == 9

@@ -19,7 +19,8 @@ from lfads_lightning.cli.settings import settings_text
 from lfads_lightning.data import keywords
 from lfads_lightning.recordings import keys
 from lfads_lightning.recordings.settings import Settings
-from lfads_lightning.runs import stores
+from lfads_lightning.runs import remote
+from lfads_lightning.runs.run import Run
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -44,10 +45,10 @@ def test_command_is_understood(command, tmp_path, monkeypatch, new_config):
     monkeypatch.chdir(tmp_path)
     for folder in ("RUN", "FOLDER", "SENT", "run"):
         (tmp_path / folder).mkdir()
-        params.write_config(new_config(), tmp_path / folder)
+        Run(tmp_path / folder).write_config(new_config())
     (tmp_path / "my_params.yaml").write_text("co_dim: 3")
     bucket = fsspec.filesystem("memory")  # in place of S3
-    monkeypatch.setattr(stores, "NO_STORES", set())
+    monkeypatch.setattr(remote, "NO_STORES", set())
     bucket.pipe_file("/lab/mine.yaml", b"co_dim: 3")
     bucket.pipe_file("/lab/runs/a/config.yaml", (tmp_path / "RUN/config.yaml").read_bytes())
     GlobalHydra.instance().clear()

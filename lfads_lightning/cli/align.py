@@ -9,6 +9,7 @@ from lfads_lightning.cli.options import Parser
 from lfads_lightning.cli.programs import command
 from lfads_lightning.commands import option
 from lfads_lightning.config import SMOOTHING_BINS
+from lfads_lightning.runs.names import ALIGNMENT
 
 if TYPE_CHECKING:
     from lfads_lightning.data.alignment import Alignment
@@ -18,7 +19,6 @@ DESCRIPTION = (
     "averages (train_condition), and write alignment_matrix_cxf and alignment_bias_c into the "
     "files: all of them, or none."
 )
-FIGURE = "alignment.png"
 
 
 def _ridge(text: str) -> float | str:
@@ -46,7 +46,7 @@ class Options:
         False, "the sessions have the same neurons: one matrix for all, no conditions needed"
     )
     to: tuple[str | Path, ...] = option((), "aligned files that stay as they are", metavar="FILE")
-    figure: str | Path | None = option(None, f"PNG (default: {FIGURE} beside the files)")
+    figure: str | Path | None = option(None, f"PNG (default: {ALIGNMENT} beside the files)")
 
 
 @command
@@ -54,11 +54,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run ``lfads align ...``; a user's mistake ends with one line."""
     options = Options(**Parser("align", DESCRIPTION, Options).given(argv))
     # numpy, scipy and h5py are imported once the command line is known to be right
-    from lfads_lightning.runs.copies import beside, expanded, within
+    from lfads_lightning.runs.remote import beside, expanded, within
     from lfads_lightning.stitching import align, target_of
 
     files = expanded(options.files)
-    near = beside(files[0], FIGURE) if options.out is None else within(options.out, FIGURE)
+    near = beside(files[0], ALIGNMENT) if options.out is None else within(options.out, ALIGNMENT)
     figure = options.figure or near
     found = align(
         files,

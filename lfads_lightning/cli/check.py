@@ -10,7 +10,7 @@ from lfads_lightning.cli.options import Parser
 from lfads_lightning.cli.programs import command
 from lfads_lightning.commands import option, override, to_train
 from lfads_lightning.config import LFADSError
-from lfads_lightning.runs.stores import is_url
+from lfads_lightning.runs.remote import is_url
 
 if TYPE_CHECKING:
     import numpy as np
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run ``lfads check ...``; a user's mistake ends with one line."""
     options = Options(**Parser("check", DESCRIPTION, Options, epilog=EPILOGUE).given(argv))
     # numpy and h5py are imported once the command line is known to be right
-    from lfads_lightning.runs.copies import expanded
+    from lfads_lightning.runs.remote import expanded
 
     files = expanded(options.files)
     for path in files:
@@ -115,7 +115,7 @@ def _print(path: str | Path, found: "Finding") -> None:
     for caution in found.cautions:
         print(f"  note: {caution}")
     if not found.faults:
-        from lfads_lightning.runs.copies import beside
+        from lfads_lightning.runs.remote import beside
 
         words = [f"{name}={value}" for name, value in found.settings.items()]
         folder = override("data.data_dir", str(beside(path, "")).rstrip("/"))

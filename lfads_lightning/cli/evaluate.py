@@ -11,14 +11,16 @@ from lfads_lightning.cli.options import Parser, typed_name
 from lfads_lightning.cli.programs import command
 from lfads_lightning.commands import option
 from lfads_lightning.config import LFADSError
-from lfads_lightning.evaluation.table import FILE, NOTES
+from lfads_lightning.evaluation.table import NOTES
+from lfads_lightning.runs.names import EVALUATION
 
 if TYPE_CHECKING:
     from lfads_lightning.evaluation.evaluate_run import Evaluated
 
 DESCRIPTION = (
     "Score a trained model, and simple methods beside it, on held-out trials of the run's data. "
-    f"Writes {FILE} to the run's folder; scores of other data go to a file of their own beside it."
+    f"Writes {EVALUATION} to the run's folder; scores of other data go to a file of their own "
+    "beside it."
 )
 NARROWER = ("session", "split", "samples", "lag_bins", "metrics", "checkpoint")
 
@@ -62,10 +64,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise LFADSError(f"--samples is {options.samples}; expected a number >= 0")
     # numpy and h5py are imported once the command line is known to be right
     from lfads_lightning.evaluation.evaluate_run import evaluate_run
-    from lfads_lightning.runs.mirrors import open_run
+    from lfads_lightning.runs.run import Run
 
     done = evaluate_run(
-        open_run(options.run),
+        Run.open(options.run),
         session=options.session,
         split=options.split,
         samples=options.samples,
@@ -85,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _beside(done: "Evaluated", options: Options) -> str:
     """Say what became of the file that was there."""
     if done.is_of_other_data:
-        return f"; {FILE}, of the run's own data, stays as it is"
+        return f"; {EVALUATION}, of the run's own data, stays as it is"
     usual = {f.name: f.default for f in dataclasses.fields(Options)}
     narrowed = [typed_name(n) for n in NARROWER if getattr(options, n) != usual[n]]
     if done.replaced and narrowed:

@@ -9,8 +9,9 @@ from lfads_lightning.cli.options import Parser
 from lfads_lightning.cli.programs import command
 from lfads_lightning.commands import option
 from lfads_lightning.config import EXPORT_FORMATS
+from lfads_lightning.runs.names import RESULTS
 
-DESCRIPTION = "Write a run's results (model_runs_*.h5) as NWB, MATLAB or NumPy files."
+DESCRIPTION = f"Write a run's results ({RESULTS}_*.h5) as NWB, MATLAB or NumPy files."
 
 
 @dataclass(frozen=True, kw_only=True)

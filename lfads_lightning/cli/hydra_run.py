@@ -19,8 +19,8 @@ from lfads_lightning.cli.words import parsed
 from lfads_lightning.commands import program
 from lfads_lightning.config import Kind, LFADSError
 from lfads_lightning.runs import signals
-from lfads_lightning.runs.files import new_run_folder, presets_dir
-from lfads_lightning.runs.lock import run_lock
+from lfads_lightning.runs.files import presets_dir
+from lfads_lightning.runs.run import Run
 from lfads_lightning.search import sweeps
 from lfads_lightning.search.space import drawn_settings
 
@@ -104,19 +104,19 @@ def _run(cfg: DictConfig) -> float | None:
             if done is not None:
                 return done
         params.check(config)  # its warnings are for training, which gives them
-        named = output_dir if is_job else named
+        named = Run(output_dir) if is_job else named
         with (
-            nullcontext(named) if named is not None else new_run_folder(output_dir) as folder,
-            run_lock(folder) if config.kind is Kind.train else nullcontext(),
+            nullcontext(named) if named is not None else Run.new(output_dir) as run,
+            run.locked() if config.kind is Kind.train else nullcontext(),
         ):
             # torch and Lightning are imported only now: help and mistakes take 0.3 s
             from lfads_lightning.cli.kinds import run_kind
 
-            config.output.lfads_save_dir = str(folder.resolve())
+            config.output.lfads_save_dir = str(run.folder.resolve())
             started = time.monotonic()
-            criterion = run_kind(config, folder, is_job)
+            criterion = run_kind(config, run, is_job)
             if is_job:
-                print(sweeps.line(folder, settings, time.monotonic() - started), flush=True)
+                print(sweeps.line(run.folder, settings, time.monotonic() - started), flush=True)
             return criterion
     except LFADSError as error:
         if is_job:

@@ -16,29 +16,27 @@ from lfads_lightning.inference.trained import Trained, load
 from lfads_lightning.model.names import variable_blocks
 from lfads_lightning.model.recurrences import choose
 from lfads_lightning.report.finish import scores_table
-from lfads_lightning.runs.files import BEST
-from lfads_lightning.runs.mirrors import mirror_of, mirrored
+from lfads_lightning.runs.run import Run, Search
 from lfads_lightning.search.run import run_of_best
-from lfads_lightning.search.sweeps import REPORT
 from lfads_lightning.training.checkpoints import load_checkpoint, require_checkpoint
 from lfads_lightning.training.loop import one_setting_of_threads
 
 
-def run_kind(config: Config, folder: Path, is_job: bool = False) -> float | None:
+def run_kind(config: Config, run: Run, is_job: bool = False) -> float | None:
     """Do what ``kind`` says and print where the results are.
 
     Args:
         config: all parameters.
-        folder: the run's.
+        run: where.
         is_job: it is one of a sweep's, which tells of each in one line of its own.
 
     Returns:
         The lowest criterion of a training run, a sweep's objective; else None.
     """
     if config.kind is Kind.train:
-        return _train(config, folder, is_job)
-    with mirrored(folder):
-        _apply(config, run_of_best(folder))
+        return _train(config, run, is_job)
+    with run.mirrored():
+        _apply(config, run_of_best(run).folder)
     return None
 
 
@@ -57,7 +55,7 @@ def _apply(config: Config, folder: Path) -> None:
         print(f"  {_shown(path)}")
 
 
-def _train(config: Config, folder: Path, is_job: bool) -> float | None:
+def _train(config: Config, run: Run, is_job: bool) -> float | None:
     sessions = load_data(config)
     sizes = ", ".join(
         f"{s.name}: {len(s.train.data)}"
@@ -65,23 +63,24 @@ def _train(config: Config, folder: Path, is_job: bool) -> float | None:
         + f" trials x {s.n_bins} bins x {s.data_dim} neurons"
         for s in sessions
     )
-    shown = _shown(folder)
+    shown = _shown(run.folder)
     if not is_job:
         print(f"Data: {sizes}")
     print(f"Run: {shown} (to watch it: tensorboard --logdir {shown})", flush=True)
-    trained = train_sessions(config, sessions, folder)
+    trained = train_sessions(config, sessions, run.folder)
     if is_job:
         return _criterion(trained)
     if config.search.algorithm is Algorithm.pbt:
-        more = f", {REPORT}" if config.output.report else ""
-        print(f"Search: {shown} (settings of all members: history.csv{more})")
-        shown = _shown(folder / BEST)
+        files = Search(run.folder)
+        more = f", {files.report.name}" if config.output.report else ""
+        print(f"Search: {shown} (settings of all members: {files.history.name}{more})")
+        shown = _shown(files.best.folder)
     print(f"Run: {shown}")
     if config.output.report:
-        print(f"Report: {shown}/{REPORT}")
+        print(f"Report: {shown}/{run.report.name}")
     print(f"Scores:\n{scores_table(trained.scores, trained.comparison)}", flush=True)
-    if (mirror := mirror_of(folder)) is not None:
-        print(f"Copied to: {mirror.store.url}", flush=True)
+    if (address := run.address) is not None:
+        print(f"Copied to: {address}", flush=True)
     return _criterion(trained)
 
 

@@ -8,10 +8,11 @@ from lfads_lightning.cli.options import Parser
 from lfads_lightning.cli.programs import command
 from lfads_lightning.commands import option
 from lfads_lightning.config import POSTERIOR_KINDS
+from lfads_lightning.runs.names import RESULTS
 
 DESCRIPTION = (
     "Merge what a run makes of overlapping chops (kind=posterior_...) into whole recordings: one "
-    "model_runs_SESSION_merged_KIND.h5 for each session, in the run's folder."
+    f"{RESULTS}_SESSION_merged_KIND.h5 for each session, in the run's folder."
 )
 
 
@@ -34,9 +35,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = Options(**Parser("merge", DESCRIPTION, Options).given(argv))
     # numpy and h5py are imported once the command line is known to be right
     from lfads_lightning.recordings.merged_runs import merge_run
-    from lfads_lightning.runs.mirrors import mirrored, open_run
+    from lfads_lightning.runs.run import Run
 
-    run = open_run(options.run)
-    with mirrored(run):
-        for path in merge_run(run, options.data_dir, options.kind):
+    run = Run.open(options.run)
+    with run.mirrored():
+        for path in merge_run(run.folder, options.data_dir, options.kind):
             print(path)

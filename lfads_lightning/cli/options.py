@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 from lfads_lightning.cli.programs import fail, version_text
 from lfads_lightning.commands import program, values_of
 from lfads_lightning.config import LFADSError
-from lfads_lightning.runs.stores import path_or_address
+from lfads_lightning.runs.remote import path_or_address
 
 # how a value is read, what it is called in an error, and in the help
 _KINDS: dict[type, tuple[Callable[[str], Any], str, str]] = {

@@ -16,9 +16,9 @@ from lfads_lightning.cli.words import flat_as_typed, parsed
 from lfads_lightning.commands import override as override_word
 from lfads_lightning.config import Kind, LFADSError
 from lfads_lightning.runs.files import presets_dir
-from lfads_lightning.runs.mirrors import open_run
+from lfads_lightning.runs.names import COMMAND, CONFIG
 from lfads_lightning.runs.provenance import check_file_of_parameters
-from lfads_lightning.search import sweeps
+from lfads_lightning.runs.run import Run, Sweep
 from lfads_lightning.search.space import find_space, read_space
 
 DEFAULT_EXPERIMENT = "lorenz"
@@ -98,14 +98,14 @@ def _resumed(argv: list[str], word: str) -> list[str]:
     """
     typed = word.removeprefix("resume=")
     is_quoted = typed[:1] in ("'", '"')
-    folder = open_run(_text(parsed([word])[0].value()) if is_quoted else typed)
+    run = Run.open(_text(parsed([word])[0].value()) if is_quoted else typed)
     others = [w for w in argv if not w.startswith("resume=")]
-    if (folder / sweeps.COMMAND).is_file():
-        return sweep_command(folder, others)
-    if (folder / "config.yaml").is_file():
-        return [*others, override_word("output.lfads_save_dir", folder)]
+    if Sweep(run.folder).is_there:
+        return sweep_command(run.folder, others)
+    if run.has_begun:
+        return [*others, override_word("output.lfads_save_dir", run.folder)]
     raise LFADSError(
-        f"resume={folder}: holds neither a run (config.yaml) nor a sweep ({sweeps.COMMAND}); give "
+        f"resume={run.folder}: holds neither a run ({CONFIG}) nor a sweep ({COMMAND}); give "
         "the folder that was printed when it began"
     )
 
@@ -176,7 +176,7 @@ def _implied(values: dict[str, Any], keys: set[str], is_sweep: bool) -> list[str
         check_file_of_parameters(_text(file), from_file, typed, flat_as_typed)
     folder = folder or from_file.get("lfads_save_dir")
     if folder is not None and not is_sweep:
-        folder = str(open_run(_text(folder)))
+        folder = str(Run.open(_text(folder)).folder)
     kind = values.get("kind") or from_file.get("kind", Kind.train)
     kind = kind.name if isinstance(kind, Kind) else _text(kind)
     extra = []
@@ -187,9 +187,7 @@ def _implied(values: dict[str, Any], keys: set[str], is_sweep: bool) -> list[str
                 f"kind={kind} works on a trained model; say which: output.lfads_save_dir=RUN, the "
                 f"folder that training printed last{found}"
             )
-    elif not keys & _DATA_CHOICES and not (
-        folder and (Path(_text(folder)) / "config.yaml").is_file()
-    ):
+    elif not keys & _DATA_CHOICES and not (folder and Run(Path(_text(folder))).has_begun):
         print(
             f"No data named: this run uses experiment={DEFAULT_EXPERIMENT} (embedded data, sizes "
             "that suit it). For your own, give data.data_dir=FOLDER data.data_filename_stem=STEM",

@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = parser().given(argv)
     options = Options(recordings=given.pop("recordings"), out=given.pop("out"))
     # numpy and h5py are imported once the command line is known to be right
-    from lfads_lightning.runs.copies import expanded
+    from lfads_lightning.runs.remote import expanded
 
     try:
         settings = Settings(**given)

@@ -16,6 +16,7 @@ from lfads_lightning import params
 from lfads_lightning.cli.words import parsed
 from lfads_lightning.config import LFADSError
 from lfads_lightning.runs.provenance import NOT_FOLLOWED, is_known, is_place, record_of
+from lfads_lightning.runs.run import Sweep
 from lfads_lightning.search import sweeps
 
 _OPTIONS = {"-m", "--multirun"}
@@ -54,7 +55,7 @@ def sweep_command(folder: Path, typed: Sequence[str]) -> list[str]:
 
 
 def _of_a_stranger(folder: Path, typed: Sequence[str]) -> list[str]:
-    where = folder / sweeps.COMMAND
+    where = Sweep(folder).command
     if os.path.lexists(folder / _LEFT_BEHIND):
         raise LFADSError(
             f"{folder / _LEFT_BEHIND}: holds programs that a launcher left, and you have not run "

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from lfads_lightning.cli.options import Parser
 from lfads_lightning.cli.programs import command
 from lfads_lightning.commands import option
+from lfads_lightning.runs.names import FIGURES, REPORT
 
 DESCRIPTION = (
-    "Write report.html and figures/ of a run, a sweep or a search, from its files and, where they "
+    f"Write {REPORT} and {FIGURES}/ of a run, a sweep or a search, from its files and, where they "
     "can still be read, its data."
 )
 
@@ -31,9 +32,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = Options(**Parser("report", DESCRIPTION, Options).given(argv))
     # numpy and h5py are imported once the command line is known to be right
     from lfads_lightning.report.write_report import write_report
-    from lfads_lightning.runs.mirrors import mirrored, open_run
+    from lfads_lightning.runs.run import Run
 
-    folder = open_run(options.folder)
-    with mirrored(folder):
-        path = write_report(folder, options.data_dir)
+    run = Run.open(options.folder)
+    with run.mirrored():
+        path = write_report(run.folder, options.data_dir)
     print(f"Report: {path}")

@@ -18,15 +18,15 @@ from lfads_lightning.cli.plugins import check_launcher, reason
 from lfads_lightning.cli.words import flat_as_typed, parsed
 from lfads_lightning.config import Config, Kind, LFADSError
 from lfads_lightning.runs.files import presets_dir
-from lfads_lightning.runs.mirrors import local_run
+from lfads_lightning.runs.names import CONFIG
 from lfads_lightning.runs.provenance import (
     NOT_FOLLOWED,
     check_file_of_parameters,
-    check_links,
     is_known,
     places_in,
 )
-from lfads_lightning.runs.stores import is_url
+from lfads_lightning.runs.remote import is_url
+from lfads_lightning.runs.run import Run
 from lfads_lightning.search.space import drawn_settings
 from lfads_lightning.training.changes import OF_OTHER_KINDS
 from lfads_lightning.training.start import with_model_of_start
@@ -85,7 +85,7 @@ def _composed(overrides: Sequence[str], config_dir: str | None) -> DictConfig:
 
 def resolve(
     cfg: DictConfig, overrides: Sequence[str], choices: dict[str, str]
-) -> tuple[Config, Path | None]:
+) -> tuple[Config, Run | None]:
     """Make the run's config: defaults, presets or the run's own, params_file, command line.
 
     Args:
@@ -94,7 +94,7 @@ def resolve(
         choices: Hydra's chosen presets, by group.
 
     Returns:
-        The config, and the run's folder where the parameters name one.
+        The config, and the run where the parameters name its folder.
     """
     composed = params.from_dict(
         OmegaConf.to_container(cfg, resolve=True, enum_to_str=True),  # type: ignore[arg-type]
@@ -115,33 +115,33 @@ def resolve(
         settings = drawn | settings
         config = params.from_flat(settings, base=composed)
     given = config.output.lfads_save_dir
-    folder = None if given is None else local_run(given)
-    if folder is not None:
-        check_links(folder)
-    saved = None if folder is None else params.read_config(folder)
-    if saved is None and folder is not None and config.kind is not Kind.train:
-        if (folder / "checkpoints").is_dir():
+    run = None if given is None else Run.at(given)
+    if run is not None:
+        run.check_links()
+    saved = None if run is None else run.read_config()
+    if saved is None and run is not None and config.kind is not Kind.train:
+        if run.checkpoints.is_dir():
             raise LFADSError(
-                f"{folder}: config.yaml is missing, which says how the model was trained and on "
+                f"{run.folder}: {CONFIG} is missing, which says how the model was trained and on "
                 "what; restore it"
             )
     if saved is None:
         config = with_model_of_start(config, settings)
-    if folder is not None and saved is not None:
+    if run is not None and saved is not None:
         chosen = [g for g in _PRESETS_OVER_A_RUN if choices.get(g) is not None]
         if choices.get("experiment") is not None:
             warnings.warn(
-                f"{folder} holds a run: it is used with its own settings, not with experiment="
+                f"{run.folder} holds a run: it is used with its own settings, not with experiment="
                 f"{choices['experiment']}",
                 stacklevel=1,
             )
-        config = _over_a_run(saved, config, settings, chosen, folder)
-    if folder is not None:
-        config.output.lfads_save_dir = str(folder.resolve())
+        config = _over_a_run(saved, config, settings, chosen, run)
+    if run is not None:
+        config.output.lfads_save_dir = str(run.folder.resolve())
     if config.data.data_dir is not None and not is_url(config.data.data_dir):
         # so that the run's folder alone says where its data are, from any working folder
         config.data.data_dir = str(Path(config.data.data_dir).resolve())
-    return config, folder
+    return config, run
 
 
 def _over_a_run(
@@ -149,15 +149,15 @@ def _over_a_run(
     asked: Config,
     settings: dict[str, Any],
     chosen: list[str],
-    folder: Path,
+    run: Run,
 ) -> Config:
     saved.optim.do_reset_learning_rate = False  # asked for once, done once
     by_preset = {"data_dir"} if "data" in chosen else set[str]()
     for name, value in _places_used(saved, asked.kind).items():
-        if name not in settings.keys() | by_preset and not is_known(folder, name, value):
+        if name not in settings.keys() | by_preset and not is_known(run.folder, name, value):
             raise LFADSError(
                 NOT_FOLLOWED.format(
-                    where=folder / "config.yaml",
+                    where=run.config,
                     parameter=params.dotted_names()[name],
                     value=value,
                     typed=flat_as_typed(name, value),
@@ -171,8 +171,8 @@ def _over_a_run(
         ]
         if changed:
             raise LFADSError(
-                f"{folder}: the model was trained with other values than {', '.join(changed)}; a "
-                "trained model's structure cannot be changed; leave model.* out"
+                f"{run.folder}: the model was trained with other values than {', '.join(changed)}; "
+                "a trained model's structure cannot be changed; leave model.* out"
             )
         unused = [
             f"{params.dotted_names()[n]}={v}"
@@ -182,8 +182,8 @@ def _over_a_run(
         ]
         if unused:
             warnings.warn(
-                f"{folder}: kind={asked.kind.name} takes {', '.join(unused)} from the run, which "
-                "was trained with other values; these have no effect",
+                f"{run.folder}: kind={asked.kind.name} takes {', '.join(unused)} from the run, "
+                "which was trained with other values; these have no effect",
                 stacklevel=1,
             )
     for group in chosen:

@@ -37,12 +37,11 @@ from lfads_lightning.data.sessions import (
     check_session,
     check_together,
 )
-from lfads_lightning.runs.copies import local_copies
-from lfads_lightning.runs.stores import fetched, is_url
+from lfads_lightning.runs.names import RESULT_PREFIXES
+from lfads_lightning.runs.remote import is_url, local_copies
 
 EXTENSIONS = (".h5", ".hdf5", ".mat")
 SEPARATORS = ("_", "-", ".")
-OUTPUT_PREFIXES = ("model_runs_", "model_params")  # a run may write into the folder of its data
 MAX_BYTES = 32 * 2**30  # per array: a few bytes of HDF5 can declare petabytes
 # what is larger than this must fill a two-hundredth of its size in the file
 FREE_BYTES, MAX_RATIO = 2**29, 200
@@ -72,16 +71,16 @@ def load_sessions(
         check_session, output_dist=output_dist, ext_input_dim=ext_input_dim, factors_dim=factors_dim
     )
     if is_url(data_dir):
-        with fetched(str(data_dir), partial(may_be_session, stem=data_filename_stem)) as folder:
+        with local_copies() as copies:
+            is_wanted = partial(may_be_session, stem=data_filename_stem)
             sessions = load_sessions(
-                folder,
+                copies.matching(str(data_dir), is_wanted),
                 data_filename_stem,
                 output_dist=output_dist,
                 ext_input_dim=ext_input_dim,
                 factors_dim=factors_dim,
             )
-        url, local = str(data_dir).rstrip("/"), str(folder)
-        return [replace(s, source=s.source.replace(local, url)) for s in sessions]
+            return [replace(s, source=copies.named(s.source)) for s in sessions]
     sessions = []
     for name, path in find_sessions(data_dir, data_filename_stem):
         # `map` lets go of a session as read before the next is read: one raw copy at a time
@@ -104,7 +103,7 @@ def find_sessions(data_dir: str | Path, data_filename_stem: str) -> list[tuple[s
     if not folder.is_dir():
         found = "is a file" if folder.exists() else "does not exist"
         raise LFADSError(f"{folder}: {found}; data_dir must be the folder of the session files")
-    skipped = (".", *OUTPUT_PREFIXES)
+    skipped = (".", *RESULT_PREFIXES)
     files = sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith(skipped))
     sessions: dict[str, Path] = {}
     for path in files:
@@ -123,7 +122,7 @@ def find_sessions(data_dir: str | Path, data_filename_stem: str) -> list[tuple[s
 
 def may_be_session(filename: str, stem: str) -> bool:
     """Return whether a file is worth fetching."""
-    if filename.startswith((".", *OUTPUT_PREFIXES)):
+    if filename.startswith((".", *RESULT_PREFIXES)):
         return False
     return filename.startswith(stem) and (bool(stem) or _split_extension(filename)[1] != "")
 

@@ -18,9 +18,8 @@ from lfads_lightning.data.fields import KEYS
 from lfads_lightning.data.keywords import takes_keys
 from lfads_lightning.data.oddities import axes_note, notes_on
 from lfads_lightning.data.sessions import assemble, check_alignment, check_ext_input
-from lfads_lightning.runs.copies import local_copies
 from lfads_lightning.runs.files import whole_hdf5
-from lfads_lightning.runs.stores import path_or_address
+from lfads_lightning.runs.remote import local_copies, path_or_address
 
 CHUNK_BYTES = 2**19  # about; larger than this only where one trial is
 

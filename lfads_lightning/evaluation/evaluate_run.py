@@ -8,11 +8,10 @@ from typing import NamedTuple
 
 from lfads_lightning import params
 from lfads_lightning.config import LFADSError
-from lfads_lightning.evaluation.table import FILE, EvaluationTable
-from lfads_lightning.runs.files import run_in
-from lfads_lightning.runs.mirrors import mirrored
-from lfads_lightning.runs.provenance import check_data_place
-from lfads_lightning.runs.stores import is_url
+from lfads_lightning.evaluation.table import EvaluationTable
+from lfads_lightning.runs.names import CONFIG, EVALUATION
+from lfads_lightning.runs.remote import is_url
+from lfads_lightning.runs.run import Run
 
 
 class Evaluated(NamedTuple):
@@ -32,7 +31,7 @@ class Evaluated(NamedTuple):
 
 
 def evaluate_run(
-    run: Path,
+    run: Run,
     *,
     session: Sequence[str] = (),
     split: str | None = None,
@@ -47,7 +46,7 @@ def evaluate_run(
     """Score a run's model and simple methods on its data, and write that to the run's folder.
 
     Args:
-        run: folder of a training run or of a search.
+        run: of training, or a search.
         session: names of the sessions that are scored; none: all.
         split: ``train`` or ``valid``; None: ``valid``, if any.
         samples: posterior samples averaged per trial; 0: posterior means; None: as the run.
@@ -61,7 +60,7 @@ def evaluate_run(
     Raises:
         LFADSError: no such run, no checkpoint in it, its data are gone; what evaluating raises.
     """
-    folder, config = _run_folder(run)
+    chosen, config = _trained_run(run)
     # torch is imported only now: mistakes are answered at once
     from lfads_lightning.data.datamodule import load_data
     from lfads_lightning.evaluation.scores import evaluate
@@ -69,13 +68,13 @@ def evaluate_run(
     from lfads_lightning.training.checkpoints import LOWEST, PERIODIC, find_checkpoint
     from lfads_lightning.training.loop import one_setting_of_threads
 
-    index = checkpoint or (LOWEST if find_checkpoint(folder, LOWEST) else PERIODIC)
-    trained = load(folder, index, device)
+    index = checkpoint or (LOWEST if find_checkpoint(chosen.folder, LOWEST) else PERIODIC)
+    trained = load(chosen.folder, index, device)
     own = _data_of(config)
     if data_dir is not None:
         config.data.data_dir = data_dir
     else:
-        check_data_place(folder, config.data.data_dir, "--data-dir")
+        chosen.check_data_place(config.data.data_dir, "--data-dir")
     if stem is not None:
         config.data.data_filename_stem = stem
     sessions = load_data(config)
@@ -93,10 +92,10 @@ def evaluate_run(
             trained, sessions, split=split, lag_bins=lag_bins, only=list(metrics) or None
         )
     now = _data_of(config)
-    file = FILE if now == own else _file_of(*now)
-    replaced = (folder / file).exists()
-    with mirrored(run):
-        path = table.write(folder, file)
+    file = EVALUATION if now == own else _file_of(*now)
+    replaced = (chosen.folder / file).exists()
+    with run.mirrored():
+        path = table.write(chosen.folder, file)
     return Evaluated(table, path, now != own, replaced)
 
 
@@ -112,22 +111,22 @@ def _file_of(folder: str, stem: str) -> str:
     """Return the file for scores of other data than the run's: its own stay as they are."""
     label = re.sub(r"[^\w.-]+", "_", "_".join(filter(None, (Path(folder).name, stem))))[:80]
     digest = hashlib.sha256(f"{folder}\n{stem}".encode()).hexdigest()[:6]
-    return f"{Path(FILE).stem}_of_{label}_{digest}.json"
+    return f"{Path(EVALUATION).stem}_of_{label}_{digest}.json"
 
 
-def _run_folder(folder: Path) -> tuple[Path, params.Config]:
-    """Return the folder of a run, or of a search's best member, and its parameters.
+def _trained_run(run: Run) -> tuple[Run, params.Config]:
+    """Return a run, or that of a search's best member, and its parameters.
 
     Raises:
         LFADSError: there is no run.
     """
-    folder = run_in(folder)
-    if not folder.is_dir():
-        raise LFADSError(f"{folder}: no such folder; give the folder of a training run")
-    config = params.read_config(folder)
+    run = run.chosen()
+    if not run.folder.is_dir():
+        raise LFADSError(f"{run.folder}: no such folder; give the folder of a training run")
+    config = run.read_config()
     if config is None:
         raise LFADSError(
-            f"{folder}: holds no run (config.yaml is missing); give the folder that training "
+            f"{run.folder}: holds no run ({CONFIG} is missing); give the folder that training "
             "printed last"
         )
-    return folder, config
+    return run, config

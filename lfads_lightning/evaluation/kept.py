@@ -17,8 +17,7 @@ from lfads_lightning.evaluation.table import Part
 from lfads_lightning.inference.copying import Gains
 from lfads_lightning.runs.documents import read_json
 from lfads_lightning.runs.files import whole_file
-
-FILE = "scoring.json"
+from lfads_lightning.runs.run import Run
 
 
 class Kept(NamedTuple):
@@ -51,14 +50,14 @@ def write_kept(folder: Path, of: Mapping[str, Any], kept: Mapping[str, Kept]) ->
         }
         for name, k in kept.items()
     }
-    with whole_file(folder / FILE) as path:
+    with whole_file(Run(folder).unfinished_scores) as path:
         path.write_text(json.dumps({"of": dict(of), "sessions": done}))
 
 
 def read_kept(folder: Path, of: Mapping[str, Any]) -> dict[str, Kept]:
     """Read what an earlier end of this run has scored; nothing where it was of other things."""
     try:
-        state = read_json(folder / FILE)
+        state = read_json(Run(folder).unfinished_scores)
         if state["of"] != json.loads(json.dumps(dict(of))):
             return {}
         return {str(name): _kept(each) for name, each in state["sessions"].items()}

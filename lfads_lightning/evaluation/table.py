@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 
 from lfads_lightning.runs.documents import read_json
 from lfads_lightning.runs.files import whole_file
+from lfads_lightning.runs.names import EVALUATION
+from lfads_lightning.runs.run import Run
 
-FILE = "evaluation.json"
 LFADS = "LFADS"
 MEANS = "LFADS, posterior means"  # one pass instead of an average over samples
 BEST_SMOOTHING = "smoothing, width by truth"
@@ -92,7 +93,7 @@ class EvaluationTable(NamedTuple):
             sizes.setdefault(p.session, {})[p.split] = p.data
         return result | {"notes": self.notes, SIZES: sizes}
 
-    def write(self, folder: Path, name: str = FILE) -> Path:
+    def write(self, folder: Path, name: str = EVALUATION) -> Path:
         """Write a JSON file to a run's folder; evaluation.json is that of its own data."""
         with whole_file(folder / name) as path:
             path.write_text(json.dumps(self.to_dict(), indent=1))
@@ -169,7 +170,7 @@ class EvaluationTable(NamedTuple):
 def read_table(folder: Path) -> EvaluationTable | None:
     """Read evaluation.json of a run's folder; None where it is not there or not to be read."""
     try:
-        content = read_json(folder / FILE)
+        content = read_json(Run(folder).evaluation)
         sizes = content.pop(SIZES, {})
         content.pop("notes", None)
         parts = []

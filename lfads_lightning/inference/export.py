@@ -14,11 +14,11 @@ from lfads_lightning.commands import to_train
 from lfads_lightning.config import EXPORT_FORMATS, POSTERIOR_KINDS, Kind, LFADSError
 from lfads_lightning.data.session_files import damage_explained, own_dataset
 from lfads_lightning.inference.nwb import MERGED, RunFile, write_nwb
-from lfads_lightning.runs.copies import local_copies, within
 from lfads_lightning.runs.files import check_name, whole_file
-from lfads_lightning.runs.mirrors import mirrored, open_run
-from lfads_lightning.runs.provenance import check_link
-from lfads_lightning.runs.stores import is_url
+from lfads_lightning.runs.links import check_link
+from lfads_lightning.runs.names import RESULTS
+from lfads_lightning.runs.remote import is_url, local_copies, within
+from lfads_lightning.runs.run import Run
 
 MOST_MAT_BYTES = 2**31 - 1  # of one variable, in MATLAB's v5 format
 
@@ -57,11 +57,12 @@ def export(
         if is_url(source) and Path(source).suffix == ".h5":
             url, _, _ = str(source).rpartition("/")
             out, source = out or url, copies.get(source)
-        run = open_run(source)
-        target = out if out is not None else (run if run.is_dir() else run.parent)
+        run = Run.open(source)
+        place = run.folder  # or one file of it
+        target = out if out is not None else (place if place.is_dir() else place.parent)
         recording = None if nwb is None else copies.get(nwb)
-        with mirrored(run) if out is None else nullcontext():
-            made = _export(run, to, copies.folder(target), recording, session_start_time)
+        with run.mirrored() if out is None else nullcontext():
+            made = _export(place, to, copies.folder(target), recording, session_start_time)
         copies.outputs += made
         copies.send()
     return [*made] if out is None else [within(out, path.name) for path in made]
@@ -92,11 +93,11 @@ def _export(
         found = ", ".join(f"{session} ({kind})" for session, kind in groups)
         raise LFADSError(
             f"{source}: holds results of {found}, and nwb={nwb} is the recording of one; give one "
-            "of the files model_runs_SESSION_SPLIT_KIND.h5 in place of the folder"
+            f"of the files {RESULTS}_SESSION_SPLIT_KIND.h5 in place of the folder"
         )
     paths = []
     for (session, kind), parts in groups.items():
-        path = folder / f"model_runs_{session}_{kind}.nwb"
+        path = Run(folder).results("", session, kind).with_suffix(".nwb")
         with damage_explained(str(parts[0].path), AttributeError, IndexError):
             write_nwb(path, parts, nwb, session_start_time)
         paths.append(path)

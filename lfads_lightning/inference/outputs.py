@@ -15,6 +15,7 @@ from lfads_lightning.inference.posterior import Posterior, Prior, push_mean, sam
 from lfads_lightning.inference.trained import Trained
 from lfads_lightning.params import to_dict
 from lfads_lightning.runs.files import whole_hdf5
+from lfads_lightning.runs.run import Run
 
 BINS = "bins are consecutive and equally wide, as in the input file; entry t of an array is bin t"
 _SPREAD = {
@@ -57,10 +58,11 @@ def write_posteriors(
     for session in trained.fitting(sessions):
         for split_name, split in session.splits.items():
             posterior, samples = _posterior(trained, session, split, config)
-            name = _filename(config, f"{session.name}_{split_name}_{config.kind.name}")
+            stem, kind = config.output.output_filename_stem, config.kind.name
+            path = Run(folder).results(stem, session.name, split_name, kind)
             attributes = {"session": session.name, "split": split_name, "num_samples": samples}
             labels = labels_of(session, split, len(posterior.costs))
-            paths.append(_write(folder / name, posterior, trained, config, attributes, labels))
+            paths.append(_write(path, posterior, trained, config, attributes, labels))
     return paths
 
 
@@ -118,7 +120,7 @@ def write_prior(trained: Trained, sessions: list[Session], config: Config, folde
         inputs = {s.name: s.train.ext_input for s in trained.fitting(sessions)}.get(name)
         ext = None if inputs is None else inputs[np.arange(n) % len(inputs)]
     prior = trained.prior_sample(n, name, ext)
-    path = folder / _filename(config, config.kind.name)
+    path = Run(folder).results(config.output.output_filename_stem, config.kind.name)
     return _write(path, prior, trained, config, {"session": name, "num_samples": n})
 
 
@@ -133,8 +135,7 @@ def write_model_params(
         folder: receives the file.
         moments: the optimiser's, by dataset name; empty for none.
     """
-    stem = config.output.output_filename_stem
-    path = folder / (f"{stem}_model_params.h5" if stem else "model_params.h5")
+    path = Run(folder).weights(config.output.output_filename_stem)
     arrays: dict[str, Any] = {n.replace("/", "_"): a for n, a in trained.model_params().items()}
     arrays |= moments | {"LFADS_global_step:0": np.int64(trained.step)}
     with whole_hdf5(path) as file:
@@ -142,10 +143,6 @@ def write_model_params(
             file[name] = array
         _describe(file, trained, config, {"layout": "weights are (in, out), y = x W + b"})
     return path
-
-
-def _filename(config: Config, rest: str) -> str:
-    return f"{config.output.output_filename_stem or 'model_runs'}_{rest}.h5"
 
 
 def _write(

@@ -1,6 +1,5 @@
 """A trained model: the four kinds as methods, arrays in and arrays out; saving and loading."""
 
-import json
 import warnings
 from collections.abc import Mapping
 from dataclasses import replace
@@ -34,11 +33,8 @@ from lfads_lightning.inference.posterior import (
 from lfads_lightning.model.lfads import LFADS
 from lfads_lightning.model.names import to_original
 from lfads_lightning.model.recurrences import choose
-from lfads_lightning.params import write_config
-from lfads_lightning.runs.files import whole_file
-from lfads_lightning.runs.mirrors import open_run, push
+from lfads_lightning.runs.run import Run
 from lfads_lightning.training.checkpoints import (
-    FOLDER,
     PERIODIC,
     load_checkpoint,
     require_checkpoint,
@@ -208,21 +204,20 @@ class Trained:
         Raises:
             LFADSError: there is a run in the folder.
         """
-        folder = open_run(folder)
-        if (folder / FOLDER).exists():
-            raise LFADSError(f"{folder}: holds a run already; save to another folder")
+        run = Run.open(folder)
+        if run.checkpoints.exists():
+            raise LFADSError(f"{run.folder}: holds a run already; save to another folder")
         name = f"{self.config.output.checkpoint_name}-{self.step:08d}.ckpt"
         state = {f"model.{k}": v.cpu() for k, v in self.model.state_dict().items()}
         record = model_record(self.model, self.config, self.n_bins, self.step)
         record |= self.identity.to_record()
-        write_checkpoint({"state_dict": state, "lfads": record}, folder / FOLDER / name)
-        write_index(folder / FOLDER, PERIODIC, [name])
-        write_config(self.config, folder)
+        write_checkpoint({"state_dict": state, "lfads": record}, run.checkpoints / name)
+        write_index(run.checkpoints, PERIODIC, [name])
+        run.write_config(self.config)
         if self.scores:
-            with whole_file(folder / "scores.json") as path:
-                path.write_text(json.dumps(self.scores, indent=1))
-        push(folder)
-        return folder
+            run.write_scores(self.scores)
+        run.push()
+        return run.folder
 
     def evaluation(self) -> Evaluation:
         """Return what a pass over data needs; its random numbers start from the seed each time."""
@@ -351,7 +346,7 @@ def load(
     Raises:
         LFADSError: no such checkpoint, or it is damaged or too new.
     """
-    folder = open_run(folder)
+    folder = Run.open(folder).folder
     path = require_checkpoint(folder, checkpoint_pb_load_name)
     checkpoint = load_checkpoint(path)
     (model, config), record = rebuilt(checkpoint, path), checkpoint["lfads"]

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from lfads_lightning.config import LFADSError
 from lfads_lightning.data.session_files import damage_explained, opened, own_dataset
 from lfads_lightning.recordings.keys import SPLITS
-from lfads_lightning.runs.copies import local_copies
+from lfads_lightning.runs.remote import local_copies
 
 
 class Chops(NamedTuple):

@@ -17,12 +17,13 @@ from lfads_lightning.data.session_files import (
     opened,
     own_dataset,
 )
-from lfads_lightning.params import read_config
 from lfads_lightning.recordings.chops import Places, merge_chops, read_places
 from lfads_lightning.recordings.keys import SPLITS
 from lfads_lightning.runs.files import check_name, whole_hdf5
-from lfads_lightning.runs.provenance import check_data_place, check_link
-from lfads_lightning.runs.stores import fetched, is_url
+from lfads_lightning.runs.links import check_link
+from lfads_lightning.runs.names import CONFIG, RESULTS
+from lfads_lightning.runs.remote import is_url, local_copies
+from lfads_lightning.runs.run import Run
 
 SAID = ("config", "checkpoint", "train_step", "version", "num_samples")  # is true of the whole
 LABELS = ("bin_width_s", "neuron_ids")  # of the results, in their order
@@ -42,7 +43,7 @@ def merge_run(run: Path, data_dir: str | Path | None = None, kind: str | None = 
     outputs = _outputs(run, kind)
     if not outputs:
         raise LFADSError(
-            f"{run}: holds no model_runs_SESSION_SPLIT_KIND.h5 of "
+            f"{run}: holds no {RESULTS}_SESSION_SPLIT_KIND.h5 of "
             f"{kind or 'a posterior kind'}; make them with kind=posterior_sample_and_average"
         )
     with ExitStack() as stack:
@@ -82,26 +83,27 @@ def _outputs(run: Path, kind: str | None) -> dict[tuple[str, str], dict[str, Pat
 
 
 def _sessions(run: Path, data_dir: str | Path | None, stack: ExitStack) -> dict[str, Path]:
-    config = read_config(run)
+    config = Run(run).read_config()
     if config is None:
-        raise LFADSError(f"{run}: has no config.yaml; expected the folder of a run")
+        raise LFADSError(f"{run}: has no {CONFIG}; expected the folder of a run")
     folder = data_dir if data_dir is not None else config.data.data_dir
     if folder is None:
         raise LFADSError(
             f"{run}: its data came from memory; name the session files with --data-dir"
         )
     if data_dir is None:
-        check_data_place(run, config.data.data_dir, "--data-dir")
+        Run(run).check_data_place(config.data.data_dir, "--data-dir")
     stem = config.data.data_filename_stem
     if is_url(folder):
-        folder = stack.enter_context(fetched(str(folder), partial(may_be_session, stem=stem)))
+        copies = stack.enter_context(local_copies())
+        folder = copies.matching(str(folder), partial(may_be_session, stem=stem))
     return dict(find_sessions(folder, stem))
 
 
 def _merge(run: Path, session: str, kind: str, files: dict[str, Path], session_file: Path) -> Path:
     places = read_places(session_file)
     stem = next(iter(files.values())).name.split(f"_{session}_")[0]
-    path = run / f"{stem}_{session}_merged_{kind}.h5"
+    path = Run(run).results(stem, session, "merged", kind)
     with whole_hdf5(path) as out:
         for name, dims in _by_bin(files, places).items():
             arrays = {}

@@ -26,8 +26,7 @@ from lfads_lightning.recordings.settings import Settings, session_name, settings
 from lfads_lightning.recordings.splitting import split_trials
 from lfads_lightning.recordings.trials import cut_trials
 from lfads_lightning.recordings.units import choose_by_quality
-from lfads_lightning.runs.copies import local_copies, within
-from lfads_lightning.runs.stores import is_url
+from lfads_lightning.runs.remote import is_url, local_copies, within
 
 
 class Prepared(NamedTuple):

@@ -18,8 +18,8 @@ from lfads_lightning.report.findings import Finding
 from lfads_lightning.report.page import Table
 from lfads_lightning.runs.documents import read_json
 from lfads_lightning.runs.files import whole_file
+from lfads_lightning.runs.run import Run
 
-FILE = "report.json"
 _PACKAGES = ("lfads-lightning", "torch", "lightning", "numpy", "matplotlib")
 NO_SETTINGS = ("kind", "params_file", "lfads_save_dir")  # what is done, and where
 
@@ -51,14 +51,14 @@ def this_machine(device: torch.device) -> dict[str, str]:
 def write_record(folder: Path, record: Record) -> None:
     """Write report.json."""
     findings = [f._asdict() for f in record.findings]
-    with whole_file(folder / FILE) as path:
+    with whole_file(Run(folder).report_record) as path:
         path.write_text(json.dumps({"machine": record.machine, "findings": findings}, indent=1))
 
 
 def read_record(folder: Path) -> Record:
     """Read report.json; empty where it is not there or not to be read."""
     try:
-        state = read_json(folder / FILE)
+        state = read_json(Run(folder).report_record)
         machine = {str(k): str(v) for k, v in state["machine"].items()}
         found = [
             Finding(**{k: str(entry[k]) for k in Finding._fields}) for entry in state["findings"]

@@ -5,8 +5,6 @@ figure that cannot be drawn leaves the rest of the report, and what an interrupt
 where it was.
 """
 
-import json
-import math
 import shlex
 import sys
 import warnings
@@ -16,7 +14,6 @@ from typing import NamedTuple
 from lfads_lightning.commands import program
 from lfads_lightning.config import LFADSError
 from lfads_lightning.data.sessions import Session
-from lfads_lightning.evaluation.kept import FILE as KEPT_FILE
 from lfads_lightning.evaluation.kept import Kept, read_kept, write_kept
 from lfads_lightning.evaluation.scores import score
 from lfads_lightning.evaluation.table import BEST_SMOOTHING, TRUTH, EvaluationTable
@@ -30,7 +27,7 @@ from lfads_lightning.inference.trained import Trained
 from lfads_lightning.report import about
 from lfads_lightning.report.findings import Finding, copying, not_scored
 from lfads_lightning.report.run_report import Inferred, write_run_report
-from lfads_lightning.runs.files import whole_file
+from lfads_lightning.runs.run import Run
 from lfads_lightning.training.checkpoints import WITHIN_RAMPS
 from lfads_lightning.training.fit import Fitted
 
@@ -82,17 +79,13 @@ def finish(trained: Trained, sessions: list[Session], fitted: Fitted) -> Scores:
         "checkpoint": fitted.checkpoint,
         "chosen_by": fitted.chosen_by,
     }
-    with whole_file(trained.folder / "scores.json") as path:
-        # JSON has no NaN
-        plain = {
-            k: None if isinstance(v, float) and math.isnan(v) else v for k, v in scores.items()
-        }
-        path.write_text(json.dumps(plain, indent=1))
+    run = Run(trained.folder)
+    run.write_scores(scores)
     if trained.config.output.report:
         found = [*seen.findings, *(not_scored(n, why) for n, why in scoring.problems.items())]
         _report(trained, scores, chosen, sessions, split, scoring.posteriors, found)
     if not scoring.problems:
-        (trained.folder / KEPT_FILE).unlink(missing_ok=True)
+        run.unfinished_scores.unlink(missing_ok=True)
     return scores
 
 

@@ -31,9 +31,9 @@ from lfads_lightning.report.samples_figure import samples_drawing
 from lfads_lightning.report.style import Drawing, Picture, render, save
 from lfads_lightning.report.tensorboard import add_scores
 from lfads_lightning.report.trials import Trials, shown_trials
-from lfads_lightning.search.sweeps import REPORT, duration
+from lfads_lightning.runs.run import Run
+from lfads_lightning.search.sweeps import duration
 
-FIGURES = "figures"
 NOTHING = (
     "Nothing suspicious was found. Looked for: copied spikes, underfitting, inferred inputs or "
     "initial conditions without content, clamped states, costs that are not finite, training that "
@@ -71,7 +71,7 @@ def write_run_report(
     Returns:
         What a user should know.
     """
-    columns = read_metrics(folder / "metrics.csv")
+    columns = read_metrics(Run(folder).metrics)
     trials = None
     if isinstance(inferred, Inferred):
         name = next(iter(inferred.posteriors))
@@ -90,14 +90,14 @@ def write_run_report(
         )
         pictures["alignment"] = drawn("alignment", lambda: _alignment(inferred.sessions))
     for some in pictures.values():
-        save(some, folder / FIGURES)
+        save(some, Run(folder).figures)
     last: dict[str, list[Picture]] = {}
     if isinstance(inferred, Inferred) and config.trainer.plot_every_n_epochs != 0:
         last[inferred.split] = pictures["data"]
     add_scores(folder, config, scores, step, last)
     sections = _sections(folder, config, scores, inferred, table, found, record, pictures)
     write_page(
-        folder / REPORT,
+        Run(folder).report,
         f"LFADS run {folder.resolve().name}",
         _lead(config, scores, inferred),
         _tiles(scores, table),

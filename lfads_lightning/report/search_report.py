@@ -7,11 +7,10 @@ from typing import Any
 
 from lfads_lightning.commands import to_train
 from lfads_lightning.config import Config, LFADSError
-from lfads_lightning.params import read_config
 from lfads_lightning.report import about
 from lfads_lightning.report.curves import read_metrics
 from lfads_lightning.report.page import Link, Section, Table, Tile, write_page
-from lfads_lightning.report.run_report import FIGURES, number
+from lfads_lightning.report.run_report import number
 from lfads_lightning.report.search_figure import (
     against_settings,
     parallel_coordinates,
@@ -21,10 +20,9 @@ from lfads_lightning.report.search_figure import (
 from lfads_lightning.report.style import render, save
 from lfads_lightning.report.tensorboard import add_scores
 from lfads_lightning.runs.documents import read_document, read_json, read_rows
-from lfads_lightning.runs.files import BEST
-from lfads_lightning.search.members import Task, member_config, member_folder, valid_of
-from lfads_lightning.search.pbt import HISTORY, JOURNAL
-from lfads_lightning.search.sweeps import COMMAND, REPORT, Job, duration, ranked
+from lfads_lightning.runs.run import Run, Search, Sweep
+from lfads_lightning.search.members import Task, member_config, valid_of
+from lfads_lightning.search.sweeps import RankedJob, duration, ranked
 
 _MOST_ROWS = 200
 
@@ -48,7 +46,7 @@ def write_sweep_report(folder: Path) -> None:
     settings = [job.settings for job in jobs]
     drawings = [f(settings, scores, criterion) for f in (parallel_coordinates, against_settings)]
     pictures = [render(d) for d in drawings if d is not None]
-    save(pictures, folder / FIGURES)
+    save(pictures, Sweep(folder).figures)
     n = {status: sum(job.status == status for job in jobs) for status in ("finished", "failed")}
     tiles = [
         Tile(f"{n['finished']} of {len(jobs)}", "jobs finished"),
@@ -62,7 +60,7 @@ def write_sweep_report(folder: Path) -> None:
         Section("run", "What was run", _command(folder)),
     ]
     write_page(
-        folder / REPORT,
+        Sweep(folder).report,
         f"LFADS sweep {folder.resolve().name}",
         f"{len(jobs)} runs, ranked by their trainer.criterion, {criterion}; lower is better.",
         tiles,
@@ -70,22 +68,23 @@ def write_sweep_report(folder: Path) -> None:
     )
 
 
-def _criterion_of(jobs: Sequence[Job]) -> str:
+def _criterion_of(jobs: Sequence[RankedJob]) -> str:
     for job in jobs:
-        config = read_config(job.folder)
+        config = Run(job.folder).read_config()
         if config is not None:
             return config.trainer.criterion.name
     return "criterion"
 
 
-def _ranking(jobs: Sequence[Job], criterion: str) -> Table:
+def _ranking(jobs: Sequence[RankedJob], criterion: str) -> Table:
     names = varied([job.settings for job in jobs])
     rows: list[list[str | Link]] = []
     for rank, job in enumerate(jobs[:_MOST_ROWS], 1):
-        there = (job.folder / REPORT).is_file()
-        which = (
-            Link(f"job {job.number}", f"{job.number}/{REPORT}") if there else f"job {job.number}"
-        )
+        page = Run(job.folder).report
+        name = f"job {job.number}"
+        which: str | Link = name
+        if page.is_file():
+            which = Link(name, f"{job.number}/{page.name}")
         found = ", ".join(f.key.replace("_", " ") for f in about.read_record(job.folder).findings)
         score = number(job.criterion) if job.status == "finished" else job.status
         values = [about.shown(job.settings.get(n, "")) for n in names]
@@ -96,7 +95,7 @@ def _ranking(jobs: Sequence[Job], criterion: str) -> Table:
 
 def _command(folder: Path) -> list[str]:
     try:
-        path = folder / COMMAND
+        path = Sweep(folder).command
         argv = read_document(path.read_bytes(), str(path))["argv"]
         words = [f"Command: {to_train(*map(str, argv))}"]
     except (OSError, LFADSError, TypeError, KeyError):
@@ -113,7 +112,7 @@ def write_search_report(folder: Path) -> None:
     Raises:
         LFADSError: no generation of it has ended.
     """
-    config = read_config(folder)
+    config = Search(folder).read_config()
     rows = _history(folder)
     if config is None or not rows:
         raise LFADSError(
@@ -129,7 +128,7 @@ def write_search_report(folder: Path) -> None:
     scores = [float(r["score"]) for r in last]
     drawings = [search_figure(rows, criterion), parallel_coordinates(settings, scores, criterion)]
     pictures = [render(d) for d in drawings if d is not None]
-    save(pictures, folder / FIGURES)
+    save(pictures, Search(folder).figures)
     journal = _journal(folder)
     _add_members(folder, config, journal)
     best = journal.get("best")
@@ -156,7 +155,7 @@ def write_search_report(folder: Path) -> None:
         ),
     ]
     write_page(
-        folder / REPORT,
+        Search(folder).report,
         f"LFADS search {folder.resolve().name}",
         f"Population-based training by {criterion}; lower is better.",
         tiles,
@@ -177,20 +176,20 @@ def _add_members(folder: Path, config: Config, journal: dict[str, Any]) -> None:
         return  # none has ended, or the journal is damaged: the report does without
     for task in tasks:
         member = task.member
-        where = member_folder(folder, member)
+        where = Search(folder).member(member)
         try:
             scores = {"criterion": plan["scores"][member], **valid_of(folder, member, generation)}
         except (OSError, ValueError, LookupError, TypeError):
             continue  # deleted: the report does without
-        steps = read_metrics(where / "metrics.csv").get("step")
+        steps = read_metrics(where.metrics).get("step")
         known = steps is not None and len(steps) > 0 and math.isfinite(steps[-1])
         step = int(steps[-1]) if steps is not None and known else task.until_epoch
-        add_scores(where, member_config(config, folder, task), scores, step, {})
+        add_scores(where.folder, member_config(config, folder, task), scores, step, {})
 
 
 def _history(folder: Path) -> list[dict[str, str]]:
     """Return the rows that are whole; of a damaged table, none or some."""
-    rows = read_rows(folder / HISTORY)
+    rows = read_rows(Search(folder).history)
     wanted = {"generation", "member", "donor", "until_epoch", "score"}
     if not rows or not wanted <= rows[0].keys():
         return []
@@ -206,7 +205,7 @@ def _is_number(cell: str) -> bool:
 
 def _journal(folder: Path) -> dict[str, Any]:
     try:
-        state = read_json(folder / JOURNAL)
+        state = read_json(Search(folder).journal)
     except (OSError, ValueError):
         return {}
     return state if isinstance(state, dict) else {}
@@ -232,6 +231,8 @@ def _best_links(folder: Path, best: dict[str, Any]) -> list[Table]:
     if not isinstance(settings, dict):
         return []
     rows: list[list[str | Link]] = [[name, about.shown(v)] for name, v in settings.items()]
-    if (folder / BEST / REPORT).is_file():
-        rows.append(["report", Link(f"{BEST}/{REPORT}", f"{BEST}/{REPORT}")])
+    page = Search(folder).best.report
+    if page.is_file():
+        shown = page.relative_to(folder).as_posix()
+        rows.append(["report", Link(shown, shown)])
     return [Table("The best member", ("setting", "value"), rows)]

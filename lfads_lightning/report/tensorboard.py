@@ -22,6 +22,7 @@ from lfads_lightning.report.population import EVERY_FIGURE, drawings_of
 from lfads_lightning.report.style import Drawing, Picture, render
 from lfads_lightning.report.trials import Trials, shown_trials
 from lfads_lightning.runs.files import writing
+from lfads_lightning.runs.run import Run
 from lfads_lightning.training.logs import silent_writers
 from lfads_lightning.training.module import LFADSModule
 
@@ -130,7 +131,7 @@ def add_scores(
         step: updates behind the weights.
         pictures: by split.
     """
-    folder = folder / "tensorboard"
+    folder = Run(folder).tensorboard
     metrics = {
         f"final/{name.replace('/', '_')}": float(value)
         for name, value in scores.items()

@@ -4,17 +4,13 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lfads_lightning import params
 from lfads_lightning.config import LFADSError
-from lfads_lightning.runs.documents import read_json
-from lfads_lightning.runs.provenance import check_data_place
-from lfads_lightning.search import sweeps
+from lfads_lightning.runs.names import COMMAND, CONFIG, HISTORY
+from lfads_lightning.runs.run import Run, Search, Sweep
 
 if TYPE_CHECKING:
     from lfads_lightning.inference.trained import Trained
     from lfads_lightning.report.run_report import Inferred
-
-SEARCH_FILES = ("history.csv", "search.json")
 
 
 def write_report(folder: Path, data_dir: str | None = None) -> Path:
@@ -29,41 +25,41 @@ def write_report(folder: Path, data_dir: str | None = None) -> Path:
     """
     if not folder.is_dir():
         raise LFADSError(f"{folder}: no such folder; give that of a run, a sweep or a search")
-    if (folder / sweeps.COMMAND).is_file():
+    if Sweep(folder).is_there:
         # torch is imported only now: mistakes are answered at once
         from lfads_lightning.report.search_report import write_sweep_report
 
         write_sweep_report(folder)
-    elif any((folder / name).is_file() for name in SEARCH_FILES):
+    elif Search(folder).is_there:
         from lfads_lightning.report.search_report import write_search_report
 
         write_search_report(folder)
-    elif (folder / "config.yaml").is_file():
-        _write_run(folder, data_dir)
+    elif Run(folder).has_begun:
+        _write_run(Run(folder), data_dir)
     else:
         raise LFADSError(
-            f"{folder}: holds no run (config.yaml), sweep ({sweeps.COMMAND}) or search "
-            f"({SEARCH_FILES[0]}); give the folder that was printed when it began"
+            f"{folder}: holds no run ({CONFIG}), sweep ({COMMAND}) or search "
+            f"({HISTORY}); give the folder that was printed when it began"
         )
-    return folder / sweeps.REPORT
+    return Run(folder).report
 
 
-def _write_run(folder: Path, data_dir: str | None) -> None:
-    config = params.read_config(folder)
+def _write_run(run: Run, data_dir: str | None) -> None:
+    config = run.read_config()
     if config is None:
-        raise LFADSError(f"{folder}: is a run that never began; there is nothing to report")
+        raise LFADSError(f"{run.folder}: is a run that never began; there is nothing to report")
     from lfads_lightning.inference.trained import load
     from lfads_lightning.report import about
     from lfads_lightning.report.run_report import write_run_report
     from lfads_lightning.training.checkpoints import LOWEST, PERIODIC, find_checkpoint
 
-    lowest = find_checkpoint(folder, LOWEST) is not None
-    trained = load(folder, LOWEST if lowest else PERIODIC)
+    lowest = find_checkpoint(run.folder, LOWEST) is not None
+    trained = load(run.folder, LOWEST if lowest else PERIODIC)
     trained.config.data = config.data
     inferred: Inferred | str
     try:
         if data_dir is None:
-            check_data_place(folder, config.data.data_dir, "--data-dir")
+            run.check_data_place(config.data.data_dir, "--data-dir")
         else:
             trained.config.data.data_dir = data_dir
         inferred = _inferred(trained)
@@ -71,23 +67,20 @@ def _write_run(folder: Path, data_dir: str | None) -> None:
         warnings.warn(str(error), stacklevel=2)
         inferred = f"The data were not read, so that figures of them are left out ({error})."
     write_run_report(
-        folder,
+        run.folder,
         config,
-        _scores(folder),
+        _scores(run),
         trained.step,
         inferred,
-        about.read_record(folder),
+        about.read_record(run.folder),
     )
 
 
-def _scores(folder: Path) -> dict[str, Any]:
+def _scores(run: Run) -> dict[str, Any]:
     try:
-        scores = read_json(folder / "scores.json")
-    except FileNotFoundError:
-        return {}  # cut off before its end
+        return run.read_scores() or {}  # cut off before its end
     except LFADSError as error:
         raise LFADSError(f"{error}; delete it for a report without scores") from error
-    return scores if isinstance(scores, dict) else {}
 
 
 def _inferred(trained: "Trained") -> "Inferred | str":

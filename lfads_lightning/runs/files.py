@@ -1,7 +1,6 @@
 """Where things are on disk, and writing files whole or not at all."""
 
 import io
-import itertools
 import os
 import tempfile
 import time
@@ -16,7 +15,6 @@ from lfads_lightning.config import LFADSError
 if TYPE_CHECKING:
     import h5py
 
-BEST = "best"  # of a search's folder: the run of its best member
 MAX_NAME_BYTES = 150  # of a session: its output files add some seventy, and 255 are allowed
 _TEMPORARY = ".tmp"  # the end of a temporary file's name
 _FORGOTTEN_S = 86400.0  # a temporary file untouched for so long is no one's any more
@@ -53,39 +51,6 @@ def check_name(name: object, where: str, what: str = "a session") -> str:
             f"printable text without slashes, {MAX_NAME_BYTES} bytes at most; rename it"
         )
     return str(name)
-
-
-def run_in(folder: Path) -> Path:
-    """Return the run's folder of a search's best member; of any other folder, itself."""
-    best = folder / BEST
-    return best if (best / "config.yaml").is_file() else folder
-
-
-@contextmanager
-def new_run_folder(path: str | Path) -> Iterator[Path]:
-    """Give a folder for one run alone: ``path``, or ``path-2`` and so on where that is taken.
-
-    Jobs of a cluster start in the same second. An empty config.yaml, which the run fills, takes
-    the folder; if an error comes before that, both are removed.
-    """
-    for n in itertools.count(1):
-        folder = Path(path) if n == 1 else Path(f"{path}-{n}")
-        config = folder / "config.yaml"
-        with writing(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-            try:
-                config.open("x").close()
-            except FileExistsError:
-                continue
-        break
-    try:
-        yield folder
-    except BaseException:
-        if config.is_file() and config.stat().st_size == 0:
-            config.unlink()
-            with suppress(OSError):
-                folder.rmdir()
-        raise
 
 
 @contextmanager

@@ -24,36 +24,10 @@ from typing import Any
 from lfads_lightning.commands import override, to_train
 from lfads_lightning.config import LFADSError
 from lfads_lightning.runs.documents import parsed_json
-from lfads_lightning.runs.provenance import STORE, check_links, record_of, remember
-from lfads_lightning.runs.stores import Store, StoreError, is_url
+from lfads_lightning.runs.provenance import STORE, record_of, remember
+from lfads_lightning.runs.remote import Store, StoreError
 
 WRITER = ".writer.json"
-
-
-def local_run(path: str | Path) -> Path:
-    """Return the folder of this machine in which a run lives; for a plain path, itself."""
-    if not is_url(path):
-        return Path(path)
-    protocol, _, rest = str(path).rstrip("/").partition("://")
-    return Path("outputs") / protocol / rest
-
-
-def open_run(path: str | Path) -> Path:
-    """Bring a run of a store to its local folder, as far as it is not there; return the folder.
-
-    A plain path is returned as it is.
-
-    Raises:
-        LFADSError: the store does not answer, or both copies went on since they were last alike; a
-            link leads out of the folder.
-    """
-    folder = local_run(path)
-    check_links(folder)
-    if not is_url(path):
-        return folder
-    mirror = Mirror(folder, str(path))
-    mirror.pull()
-    return mirror.folder
 
 
 class Mirror:

@@ -11,8 +11,6 @@ taken its place.
 import hashlib
 import json
 import os
-import shlex
-import stat
 import uuid
 import warnings
 from collections.abc import Callable, Mapping
@@ -22,8 +20,9 @@ from typing import Any
 from lfads_lightning.config import Config, LFADSError
 from lfads_lightning.runs.documents import read_json
 from lfads_lightning.runs.files import whole_file
+from lfads_lightning.runs.links import any_name, check_links
 from lfads_lightning.runs.private import NotPrivate, others_may_write, private_folder
-from lfads_lightning.runs.stores import is_url
+from lfads_lightning.runs.remote import is_url
 
 ID = ".run_id"
 STORE = "store"  # of a record: where in a store the folder belongs, as mirrors.py keeps it
@@ -34,10 +33,6 @@ NOT_FOLLOWED = (
     "sent to you, moved, or made by an older version); paths and addresses that stand in a file "
     "are used only where you have typed them; to use this one, add {typed}"
 )
-# of a folder's entries, those that our programs read or write, beside results and data (*.h5)
-_OUR_FOLDERS = ("checkpoints", "figures", "tensorboard", "members", "best")
-_OUR_SUFFIXES = (".csv", ".json", ".yaml", ".html", ".ckpt")
-_OUR_PREFIXES = (".lock", ID)
 
 
 def record_of(path: str | Path) -> dict[str, Any]:
@@ -136,28 +131,6 @@ def _bucket(url: str) -> list[str]:
     return url.split("/")[:3]
 
 
-def check_data_place(run: Path, data_dir: str | None, typed: str) -> None:
-    """Refuse the data that a run's config names, if this user has not trained it on them here.
-
-    Args:
-        run: its folder.
-        data_dir: as config.yaml names it.
-        typed: the option that names other data.
-
-    Raises:
-        LFADSError: says what to type.
-    """
-    if data_dir is not None and not is_known(run, "data_dir", data_dir):
-        raise LFADSError(
-            NOT_FOLLOWED.format(
-                where=run / "config.yaml",
-                parameter="data.data_dir",
-                value=data_dir,
-                typed=f"{typed} {shlex.quote(data_dir)}",
-            )
-        )
-
-
 def check_file_of_parameters(
     path: str | Path,
     named: Mapping[str, Any],
@@ -193,65 +166,10 @@ def _is_within(folder: Path, value: str) -> bool:
     """Return whether a path stays in a folder, links and all."""
     if not folder.is_dir() or is_url(value) or value.startswith(("~", "\\\\", "//")):
         return False
-    # by its letters first: looking at a path of another machine can be enough to contact it
+    # by its letters first, as links.py
     root = folder.resolve()
     letters = Path(os.path.abspath(value))
     if not letters.is_relative_to(root) or not letters.resolve().is_relative_to(root):
         return False
-    _check_entries(letters, root, all_of_them=True)
+    check_links(letters, root, any_name)
     return True
-
-
-def check_links(folder: Path) -> None:
-    """Refuse a run's folder in which links lead out of it, or things stand in for files.
-
-    Whoever sends a folder could have others' files read, or written to, by them. A folder of data
-    in which a run lies may hold any: only what our programs would touch is looked at.
-
-    Raises:
-        LFADSError: there is one.
-    """
-    root = folder.resolve()
-    _check_entries(root, root, all_of_them=os.path.lexists(root / "sweep.yaml"))
-
-
-def check_link(path: Path, folder: Path) -> None:
-    """Refuse a file of a folder that is a link to what is not in it.
-
-    Raises:
-        LFADSError: it is.
-    """
-    if path.is_symlink():
-        _check_link(folder.resolve() / path.relative_to(folder), folder.resolve())
-
-
-def _check_entries(folder: Path, root: Path, *, all_of_them: bool) -> None:
-    """Look at a folder inside ``root``; both are resolved."""
-    try:
-        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-    except OSError:
-        return  # no folder; or whoever needs it says why it cannot be read
-    for entry in entries:
-        if not (all_of_them or _is_ours(entry.name)):
-            continue
-        if entry.is_symlink():
-            _check_link(Path(entry.path), root)
-        elif entry.is_dir(follow_symlinks=False):
-            _check_entries(Path(entry.path), root, all_of_them=True)
-        elif not stat.S_ISREG(entry.stat(follow_symlinks=False).st_mode):
-            raise LFADSError(f"{entry.path}: is neither a file nor a folder; remove it")
-
-
-def _is_ours(name: str) -> bool:
-    return name in _OUR_FOLDERS or name.endswith(_OUR_SUFFIXES) or name.startswith(_OUR_PREFIXES)
-
-
-def _check_link(path: Path, root: Path) -> None:
-    target = os.readlink(path)
-    # by its letters first, as above
-    letters = Path(os.path.normpath(path.parent / target))
-    if not letters.is_relative_to(root) or not path.resolve().is_relative_to(root):
-        raise LFADSError(
-            f"{path}: is a link to {target}, out of the folder {root}; links that lead out of a "
-            "run's folder are not followed; put what it leads to in its place, or remove it"
-        )

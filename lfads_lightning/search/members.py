@@ -14,7 +14,8 @@ from lfads_lightning.data.sessions import Session
 from lfads_lightning.params import from_flat
 from lfads_lightning.runs.documents import read_json
 from lfads_lightning.runs.files import remove_leftovers, whole_file
-from lfads_lightning.runs.lock import SECONDS_OF_SILENCE, run_lock
+from lfads_lightning.runs.lock import SECONDS_OF_SILENCE
+from lfads_lightning.runs.run import Search
 from lfads_lightning.runs.signals import Preempted, Request
 from lfads_lightning.training import loop
 from lfads_lightning.training.checkpoints import damage
@@ -32,23 +33,13 @@ class Task(NamedTuple):
     start: Path | None  # checkpoint of the generation before, its own or its donor's
 
 
-def member_folder(search: Path, member: int) -> Path:
-    """Return where a member's logs and checkpoints are."""
-    return search / "members" / f"{member:02d}"
-
-
-def checkpoint_of(search: Path, member: int, generation: int) -> Path:
-    """Return where the checkpoint of a member after a generation is."""
-    return member_folder(search, member) / f"generation-{generation:04d}.ckpt"
-
-
 def member_config(config: Config, search: Path, task: Task) -> Config:
     """Return the config of a member: an ordinary training run's."""
     changed = task.settings | {
         "algorithm": Algorithm.none,
         "seed": (config.seed + task.member) % 2**32,
         "max_epochs": task.until_epoch,
-        "lfads_save_dir": str(member_folder(search, task.member)),
+        "lfads_save_dir": str(Search(search).member(task.member).folder),
         # the optimiser comes with its donor's rate; the member's own is what counts
         "do_reset_learning_rate": "learning_rate_init" in task.settings,
     }
@@ -97,17 +88,17 @@ def train_member(config: Config, sessions: Sequence[Session], search: Path, task
     if done is not None:
         return done
     own = member_config(config, search, task)
-    folder = member_folder(search, task.member)
-    result = checkpoint_of(search, task.member, task.generation)
-    logs = EpochLogs(folder, own.output.csv_log)
+    run = Search(search).member(task.member)
+    result = Search(search).checkpoint_of(task.member, task.generation)
+    logs = EpochLogs(run.folder, own.output.csv_log)
     # a worker whose search was killed may take a moment to end
-    with run_lock(folder, wait_s=SECONDS_OF_SILENCE):
-        remove_leftovers(folder)
+    with run.locked(wait_s=SECONDS_OF_SILENCE):
+        remove_leftovers(run.folder)
         start, cut = task.start, cut_off(result)
         if cut.is_file() and damage(cut) is None:  # its learning rate has moved on
             start, own.optim.do_reset_learning_rate = cut, False
         try:
-            ended = loop.train(own, sessions, folder, [logs, _KeepResult(result)], start)
+            ended = loop.train(own, sessions, run.folder, [logs, _KeepResult(result)], start)
             valid = ended.valid
         except Diverged as error:
             warnings.warn(str(error), stacklevel=2)
@@ -122,7 +113,7 @@ def train_member(config: Config, sessions: Sequence[Session], search: Path, task
 
 def score_of(search: Path, task: Task) -> float | None:
     """Return the score of a finished task; None where it is not finished."""
-    result = checkpoint_of(search, task.member, task.generation)
+    result = Search(search).checkpoint_of(task.member, task.generation)
     try:
         score = read_json(result.with_suffix(".json"))["score"]
     except FileNotFoundError:
@@ -138,5 +129,5 @@ def score_of(search: Path, task: Task) -> float | None:
 
 def valid_of(search: Path, member: int, generation: int) -> dict[str, float]:
     """Return the validation metrics of a finished member."""
-    path = checkpoint_of(search, member, generation).with_suffix(".json")
+    path = Search(search).checkpoint_of(member, generation).with_suffix(".json")
     return read_json(path)["valid"]

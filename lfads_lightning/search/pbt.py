@@ -26,15 +26,14 @@ from lfads_lightning.data.datamodule import TrainingBatches
 from lfads_lightning.data.sessions import Session
 from lfads_lightning.runs.documents import read_json
 from lfads_lightning.runs.files import whole_file
-from lfads_lightning.runs.mirrors import push
+from lfads_lightning.runs.run import Search
 from lfads_lightning.runs.signals import Preempted
 from lfads_lightning.search import engines
-from lfads_lightning.search.members import Task, checkpoint_of, valid_of
+from lfads_lightning.search.members import Task, valid_of
 from lfads_lightning.search.space import Range
 from lfads_lightning.training.checkpoints import tell_to_continue
 from lfads_lightning.training.logs import duration
 
-JOURNAL, HISTORY = "search.json", "history.csv"
 _NEEDS_INPUTS = ("kl_co_weight", "l2_con_scale", "co_mean_corr_scale")
 
 
@@ -74,7 +73,7 @@ def search(
                 _tell(task, score, len(scores), config)
             seconds = time.monotonic() - started
             journal.finish_generation([scores[t.member] for t in tasks], seconds)
-            push(folder)
+            Search(folder).push()
             journal.tell(seconds)
     except (KeyboardInterrupt, Preempted):
         tell_to_continue(folder, "Interrupted and saved", config)
@@ -105,6 +104,7 @@ class _Journal:
         self, folder: Path, config: Config, space: Sequence[Range], burn_in_epochs: int
     ) -> None:
         self.folder, self.config, self.space = folder, config, space
+        self.files = Search(folder)
         self.burn_in_epochs = burn_in_epochs
         searched = {
             "seed": config.seed,
@@ -112,14 +112,14 @@ class _Journal:
             "space": [list(r) for r in space],
         }
         try:
-            self.state = read_json(folder / JOURNAL)
+            self.state = read_json(self.files.journal)
             before = self.state["search"]
         except FileNotFoundError:
             self.state = {"format": 1, "search": searched, "generations": [], "best": None}
             before = None
         except (ValueError, TypeError, KeyError) as error:
             raise LFADSError(
-                f"{folder / JOURNAL}: is no journal of a search ({error}); start in another "
+                f"{self.files.journal}: is no journal of a search ({error}); start in another "
                 "output.lfads_save_dir"
             ) from error
         searched = json.loads(json.dumps(searched))  # as it comes back
@@ -131,7 +131,7 @@ class _Journal:
             )
         if (problem := self._problem()) is not None:
             raise LFADSError(
-                f"{folder / JOURNAL}: is damaged ({problem}); start in another "
+                f"{self.files.journal}: is damaged ({problem}); start in another "
                 "output.lfads_save_dir"
             )
         if not self.state["generations"]:
@@ -190,7 +190,7 @@ class _Journal:
                 g,
                 plan["until_epoch"],
                 settings,
-                None if g == 0 else checkpoint_of(self.folder, donor, g - 1),
+                None if g == 0 else self.files.checkpoint_of(donor, g - 1),
             )
             for m, (donor, settings) in enumerate(
                 zip(plan["donors"], plan["settings"], strict=True)
@@ -204,9 +204,9 @@ class _Journal:
         m = int(np.argmin(scores))
         best = self.state["best"]
         if math.isfinite(scores[m]) and (best is None or scores[m] < best["score"]):
-            kept = self.folder / "best.ckpt"
+            kept = self.files.best_checkpoint
             with whole_file(kept) as path:
-                path.write_bytes(checkpoint_of(self.folder, m, g).read_bytes())
+                path.write_bytes(self.files.checkpoint_of(m, g).read_bytes())
             self.state["best"] = {
                 "member": m,
                 "generation": g,
@@ -220,7 +220,7 @@ class _Journal:
         plan["best_so_far"] = None if best is None else best["score"]
         self._write()
         for member in range(len(scores)):  # the donors of this generation have served
-            now = checkpoint_of(self.folder, member, g)
+            now = self.files.checkpoint_of(member, g)
             for path in now.parent.glob("generation-*.ckpt"):
                 if path.name < now.name:
                     path.unlink(missing_ok=True)
@@ -253,7 +253,7 @@ class _Journal:
                 f"{self.folder}: no member has a finite criterion; try smaller learning rates in "
                 "search.space"
             )
-        more = {"checkpoint": self.folder / "best.ckpt", "seconds": self.state["seconds"]}
+        more = {"checkpoint": self.files.best_checkpoint, "seconds": self.state["seconds"]}
         return self.state["best"] | more
 
     def _plan_first(self) -> None:
@@ -304,9 +304,9 @@ class _Journal:
         self._write()
 
     def _write(self) -> None:
-        with whole_file(self.folder / JOURNAL) as path:
+        with whole_file(self.files.journal) as path:
             path.write_text(json.dumps(self.state, indent=1))
-        with whole_file(self.folder / HISTORY) as path, path.open("w", newline="") as file:
+        with whole_file(self.files.history) as path, path.open("w", newline="") as file:
             names = [params.dotted_names()[r.name] for r in self.space]
             writer = csv.writer(file)
             writer.writerow(["generation", "member", "donor", "until_epoch", "score", *names])

@@ -9,13 +9,14 @@ from lfads_lightning.data.identity import identity_of
 from lfads_lightning.data.scored import scored_sessions
 from lfads_lightning.data.sessions import Session
 from lfads_lightning.inference.trained import Trained
-from lfads_lightning.params import check, read_config, write_config
+from lfads_lightning.params import check
 from lfads_lightning.report.finish import finish
 from lfads_lightning.report.search_report import write_search_report
-from lfads_lightning.runs.files import BEST, run_in, whole_file
+from lfads_lightning.runs.files import whole_file
 from lfads_lightning.runs.provenance import places_in, remember
+from lfads_lightning.runs.run import Run, Search
 from lfads_lightning.search.members import Task, member_config
-from lfads_lightning.search.pbt import HISTORY, JOURNAL, search
+from lfads_lightning.search.pbt import search
 from lfads_lightning.search.space import find_space, read_space
 from lfads_lightning.training import checkpoints, loop
 from lfads_lightning.training.changes import keep_beginning
@@ -33,29 +34,30 @@ def run_search(config: Config, sessions: list[Session], folder: Path) -> Trained
     """
     check(config)
     space = read_space(find_space(config.search.space))
-    begun = read_config(folder) if (folder / JOURNAL).is_file() else None
+    files = Search(folder)
+    begun = files.read_config() if files.journal.is_file() else None
     if begun is not None:
         keep_beginning(config, begun, folder)
-    elif (folder / checkpoints.FOLDER).is_dir():
+    elif files.checkpoints.is_dir():
         raise LFADSError(
             f"{folder}: holds a training run, search.algorithm=pbt begins a search; start it in "
             "another output.lfads_save_dir"
         )
     remember(folder, places=places_in(config))
-    write_config(config, folder)
+    files.write_config(config)
     best = search(config, sessions, folder, space)
     task = Task(best["member"], best["generation"], best["until_epoch"], best["settings"], None)
     own = member_config(config, folder, task)
-    run = folder / BEST
-    own.output.lfads_save_dir, own.optim.do_reset_learning_rate = str(run), False
+    run = files.best
+    own.output.lfads_save_dir, own.optim.do_reset_learning_rate = str(run.folder), False
     saved = checkpoints.load_checkpoint(best["checkpoint"])
     name = f"{own.output.checkpoint_name}-{saved['lfads']['step']:08d}.ckpt"
-    with whole_file(run / checkpoints.FOLDER / name) as path:
+    with whole_file(run.checkpoints / name) as path:
         shutil.copyfile(best["checkpoint"], path)
     for index in (checkpoints.PERIODIC, checkpoints.LOWEST):
-        checkpoints.write_index(run / checkpoints.FOLDER, index, [name])
-    remember(run, places=places_in(own))
-    write_config(own, run)
+        checkpoints.write_index(run.checkpoints, index, [name])
+    remember(run.folder, places=places_in(own))
+    run.write_config(own)
     model = loop.new_model(own, sessions, Path(best["checkpoint"]))
     model.load_state_dict(state_of(saved))
     step = saved["lfads"]["step"]
@@ -64,7 +66,7 @@ def run_search(config: Config, sessions: list[Session], folder: Path) -> Trained
         own,
         sessions[0].n_bins,
         step,
-        run,
+        run.folder,
         identity_of(sessions),
     )
     fitted = Fitted(
@@ -84,18 +86,18 @@ def run_search(config: Config, sessions: list[Session], folder: Path) -> Trained
     return trained
 
 
-def run_of_best(folder: Path) -> Path:
-    """Return the run's folder of a search's best member; of any other folder, itself.
+def run_of_best(run: Run) -> Run:
+    """Return the run of a search's best member; any other run, itself.
 
     Raises:
         LFADSError: the search has not come to its end.
     """
-    if not (folder / HISTORY).is_file():
-        return folder
-    best = run_in(folder)
-    if best == folder:
+    if not Search(run.folder).history.is_file():
+        return run
+    best = run.chosen()
+    if best is run:
         raise LFADSError(
-            f"{folder}: is a search that has not ended; to go on with it: "
-            + to_train(override("output.lfads_save_dir", folder))
+            f"{run.folder}: is a search that has not ended; to go on with it: "
+            + to_train(override("output.lfads_save_dir", run.folder))
         )
     return best

@@ -20,19 +20,17 @@ import yaml
 
 from lfads_lightning.commands import override, to_train
 from lfads_lightning.config import LFADSError, one_line
-from lfads_lightning.runs.documents import as_cell, read_document, read_json
-from lfads_lightning.runs.files import BEST, whole_file
-from lfads_lightning.runs.lock import run_lock
+from lfads_lightning.runs.documents import as_cell, read_document
+from lfads_lightning.runs.files import whole_file
 from lfads_lightning.runs.provenance import PLACES, remember
+from lfads_lightning.runs.run import Job, Run, Sweep
 from lfads_lightning.runs.signals import Preempted
 
-COMMAND, JOB, ERROR, RESULTS = "sweep.yaml", "job.yaml", "error.txt", "results.csv"
-REPORT = "report.html"
 ELSEWHERE = (*PLACES, "launcher")  # of settings, those that say where a job's data are, or itself
 _COLUMNS_SHOWN = 6
 
 
-class Job(NamedTuple):
+class RankedJob(NamedTuple):
     """One run of a sweep."""
 
     number: str
@@ -55,8 +53,9 @@ def recorded(folder: Path, argv: Sequence[str], report: Callable[[Path], None]) 
         SystemExit: jobs have failed.
         LFADSError: another process runs a sweep there.
     """
-    with run_lock(folder):
-        with whole_file(folder / COMMAND) as path:
+    sweep = Sweep(folder)
+    with sweep.locked():
+        with whole_file(sweep.command) as path:
             path.write_text(yaml.safe_dump({"argv": list(argv), "cwd": str(Path.cwd())}))
         remember(folder, argv=list(argv), cwd=str(Path.cwd()))
         try:
@@ -67,11 +66,11 @@ def recorded(folder: Path, argv: Sequence[str], report: Callable[[Path], None]) 
                 write_results(folder, jobs)
                 shown = os.path.relpath(folder)
                 shown = str(folder) if shown.startswith("..") else shown
-                print(f"Sweep: {shown} ({RESULTS})\n{table(jobs)}")
+                print(f"Sweep: {shown} ({sweep.ranking.name})\n{table(jobs)}")
                 hurries = sys.exc_info()[0] is Preempted
-                if not hurries and any((job.folder / REPORT).is_file() for job in jobs):
+                if not hurries and any(Run(job.folder).report.is_file() for job in jobs):
                     report(folder)
-                    print(f"Report: {shown}/{REPORT}")
+                    print(f"Report: {shown}/{sweep.report.name}")
                 if any(job.status == "cut off" for job in jobs):
                     print(f"To go on with it: {to_train(override('resume', folder))}")
     if any(job.status == "failed" for job in jobs):
@@ -84,7 +83,7 @@ def command_in(folder: Path) -> list[str]:
     Raises:
         LFADSError: ``sweep.yaml`` is damaged.
     """
-    path = folder / COMMAND
+    path = Sweep(folder).command
     try:
         given = read_document(path.read_bytes(), str(path))
         return [str(word) for word in given["argv"]]
@@ -113,7 +112,7 @@ def begin_job(folder: Path, settings: dict[str, Any]) -> float | None:
     Raises:
         LFADSError: the folder holds a job with other settings.
     """
-    path = folder / JOB
+    path = Job(folder).settings
     plain = json.loads(json.dumps(settings, default=str))
     try:
         before = read_document(path.read_bytes(), str(path))
@@ -128,7 +127,7 @@ def begin_job(folder: Path, settings: dict[str, Any]) -> float | None:
             f"{folder}: holds a job with {_words(before)}, this one has {_words(plain)}; give the "
             "sweep a folder of its own, hydra.sweep.dir=FOLDER"
         )
-    (folder / ERROR).unlink(missing_ok=True)
+    Job(folder).error.unlink(missing_ok=True)
     scores = _scores(folder)
     return None if scores is None else _criterion(scores)
 
@@ -142,27 +141,27 @@ def _what_is_done(settings: Any) -> Any:
 
 def fail_job(folder: Path, settings: dict[str, Any], error: LFADSError) -> float:
     """Write down why a job failed; return the worst criterion, for a sweeper that learns."""
-    if not (folder / JOB).is_file():
+    if not Job(folder).settings.is_file():
         begin_job(folder, settings)
-    with whole_file(folder / ERROR) as path:
+    with whole_file(Job(folder).error) as path:
         path.write_text(f"{error}\n")
     return math.inf
 
 
-def ranked(folder: Path) -> list[Job]:
+def ranked(folder: Path) -> list[RankedJob]:
     """Return a sweep's jobs, lowest criterion first, then those without one."""
     jobs = []
-    for path in folder.glob(f"*/{JOB}"):
-        scores = _scores(path.parent)
-        failed = (path.parent / ERROR).is_file()
+    for job in Sweep(folder).jobs():
+        scores = _scores(job.folder)
+        failed = job.error.is_file()
         status = "failed" if failed else "cut off" if scores is None else "finished"
         criterion = math.inf if scores is None else _criterion(scores)
         try:
-            settings = read_document(path.read_bytes(), str(path))
+            settings = read_document(job.settings.read_bytes(), str(job.settings))
         except (OSError, LFADSError):
             settings = None  # damaged: the job has said so, and the others count
         settings = settings if isinstance(settings, dict) else {}
-        jobs.append(Job(path.parent.name, status, criterion, settings, path.parent))
+        jobs.append(RankedJob(job.folder.name, status, criterion, settings, job.folder))
     # the file system lists in no order; numbers of jobs are numbers
     return sorted(jobs, key=lambda job: (job.criterion, job.number.zfill(8)))
 
@@ -182,16 +181,12 @@ def duration(seconds: float) -> str:
 
 
 def _scores(folder: Path) -> dict[str, Any] | None:
-    for path in (folder / "scores.json", folder / BEST / "scores.json"):
-        try:
-            scores = read_json(path)
-        except FileNotFoundError:
-            continue
-        except LFADSError:
-            return None  # damaged: the job is run to its end once more, which is soon
-        known = isinstance(scores, dict) and isinstance(scores.get("criterion"), int | float | None)
-        return scores if known else None
-    return None
+    try:
+        scores = Job(folder).read_scores()
+    except LFADSError:
+        return None  # damaged: the job is run to its end once more, which is soon
+    known = scores is not None and isinstance(scores.get("criterion"), int | float | None)
+    return scores if known else None
 
 
 def _criterion(scores: dict[str, Any]) -> float:
@@ -199,10 +194,10 @@ def _criterion(scores: dict[str, Any]) -> float:
     return math.inf if value is None or math.isnan(value) else float(value)
 
 
-def write_results(folder: Path, jobs: Sequence[Job]) -> None:
+def write_results(folder: Path, jobs: Sequence[RankedJob]) -> None:
     """Write ``results.csv``: rank, job, status, criterion, all settings, folder."""
     names = list(dict.fromkeys(name for job in jobs for name in job.settings))
-    with whole_file(folder / RESULTS) as path, path.open("w", newline="") as file:
+    with whole_file(Sweep(folder).ranking) as path, path.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(map(as_cell, ["rank", "job", "status", "criterion", *names, "folder"]))
         for rank, job in enumerate(jobs, 1):
@@ -212,7 +207,7 @@ def write_results(folder: Path, jobs: Sequence[Job]) -> None:
             writer.writerow(map(as_cell, row))
 
 
-def table(jobs: Sequence[Job]) -> str:
+def table(jobs: Sequence[RankedJob]) -> str:
     """Return the jobs as lines for the terminal, with the settings that differ."""
     names = list(dict.fromkeys(name for job in jobs for name in job.settings))
     varied = [n for n in names if len({str(job.settings.get(n)) for job in jobs}) > 1]

@@ -11,6 +11,7 @@ from typing import Any
 
 from lfads_lightning.config import Config, LFADSError
 from lfads_lightning.params import dotted_names, flat_value
+from lfads_lightning.runs.names import CONFIG
 
 # Part of the weights' shape, or of what their numbers mean: refused where it makes a difference.
 FIXED = frozenset({
@@ -113,7 +114,7 @@ def keep_beginning(
             hint = "; optim.do_reset_learning_rate=true begins again with a learning rate"
         warnings.warn(
             f"{where}: has begun with {', '.join(_shown(n, *changed[n]) for n in kept)}; a change "
-            f"has no effect any more, and config.yaml keeps what it was{hint}",
+            f"has no effect any more, and {CONFIG} keeps what it was{hint}",
             stacklevel=3,
         )
 

@@ -25,12 +25,11 @@ from lfads_lightning.commands import override, to_train
 from lfads_lightning.config import Config, LFADSError, OutputConfig
 from lfads_lightning.runs.documents import read_json
 from lfads_lightning.runs.files import check_name, remove_leftovers, whole_file
-from lfads_lightning.runs.mirrors import push
+from lfads_lightning.runs.run import Run
 from lfads_lightning.runs.signals import Preempted, Request
 from lfads_lightning.training.format import read_checkpoint
 from lfads_lightning.training.module import LFADSModule
 
-FOLDER = "checkpoints"
 PERIODIC, LOWEST = "checkpoint", "checkpoint_lve"
 WITHIN_RAMPS = "valid/recon_smoothed"  # what counts as long as no epoch is eligible
 EVERY_N_EPOCHS = 10  # as the original, from its first epoch on
@@ -60,7 +59,7 @@ class Checkpoints(Checkpoint):
         criterion: str = "valid/total",
         patience: int | None = None,
     ) -> None:
-        self.folder, self.output = folder / FOLDER, output
+        self.run, self.folder, self.output = Run(folder), Run(folder).checkpoints, output
         self.criterion, self.patience = criterion, patience
         self.n_validations, self.since_lowest = 0, 0
         self.best: dict[str, float] = {}  # validation metrics of the lowest epoch
@@ -101,7 +100,7 @@ class Checkpoints(Checkpoint):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Tidy up after a run that was killed, and show where to go back to after a fault."""
         assert isinstance(pl_module, LFADSModule)
-        pl_module.faults.newest = lambda: find_checkpoint(self.folder.parent, PERIODIC)
+        pl_module.faults.newest = lambda: find_checkpoint(self.run.folder, PERIODIC)
         if not trainer.is_global_zero:
             return
         remove_leftovers(self.folder)
@@ -125,7 +124,7 @@ class Checkpoints(Checkpoint):
         if trainer.current_epoch % EVERY_N_EPOCHS == 0:
             self._save(trainer, pl_module, PERIODIC, self.output.max_ckpt_to_keep)
             if trainer.is_global_zero:
-                push(self.folder.parent)  # Lightning calls checkpoints last: the logs are written
+                self.run.push()  # Lightning calls checkpoints last: the logs are written
 
     def _look(self, trainer: pl.Trainer, module: LFADSModule) -> None:
         """Keep this epoch where it is the lowest so far; stop where none has been for long."""
@@ -162,7 +161,7 @@ class Checkpoints(Checkpoint):
             self._save(trainer, pl_module, PERIODIC, self.output.max_ckpt_to_keep)
         if trainer.is_global_zero:
             done = "Interrupted, and not saved" if at_once else "Interrupted and saved"
-            tell_to_continue(self.folder.parent, done, pl_module.config)
+            tell_to_continue(self.run.folder, done, pl_module.config)
 
     def _name(self, module: LFADSModule, index: str) -> str:
         lve = "_lve" if index == LOWEST else ""
@@ -296,7 +295,7 @@ def find_checkpoint(run: Path, index: str) -> Path | None:
     Raises:
         LFADSError: none that the index names is there and intact.
     """
-    folder, bad = run / FOLDER, list[str]()
+    folder, bad = Run(run).checkpoints, list[str]()
     for name in reversed(read_index(folder, index or PERIODIC)):
         problem = damage(folder / name)
         if problem is None:
@@ -328,7 +327,7 @@ def require_checkpoint(run: Path, index: str) -> Path:
         )
     path = find_checkpoint(run, index)
     if path is None:
-        others = sorted(p.stem for p in (run / FOLDER).glob("*.json"))
+        others = sorted(p.stem for p in Run(run).checkpoints.glob("*.json"))
         near = difflib.get_close_matches(index, others, n=1, cutoff=0)
         hint = (
             f"output.checkpoint_pb_load_name={near[0]} is there"

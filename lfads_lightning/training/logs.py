@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from lfads_lightning.config import LFADSError, LossConfig
 from lfads_lightning.runs.files import remove_leftovers, sync, whole_file, writing
+from lfads_lightning.runs.run import Run
 from lfads_lightning.training.module import LFADSModule
 
 SECONDS_BETWEEN_LINES = 10.0
@@ -39,8 +40,8 @@ class EpochLogs(pl.Callback):
     """
 
     def __init__(self, folder: Path, csv_log: str) -> None:
-        self.table = folder / "metrics.csv"
-        self.fitlog = folder / f"{csv_log}.csv" if csv_log else None
+        self.table = Run(folder).metrics
+        self.fitlog = Run(folder).log(csv_log) if csv_log else None
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Cut both logs back to the epoch at which training starts."""

@@ -23,9 +23,10 @@ from lfads_lightning.data.sessions import Session
 from lfads_lightning.model.alignment import align
 from lfads_lightning.model.lfads import LFADS
 from lfads_lightning.model.recurrences import choose
-from lfads_lightning.params import write_config
 from lfads_lightning.runs import signals
+from lfads_lightning.runs.names import TENSORBOARD
 from lfads_lightning.runs.provenance import places_in, remember
+from lfads_lightning.runs.run import Run
 from lfads_lightning.training.checkpoints import (
     LOWEST,
     PERIODIC,
@@ -110,7 +111,7 @@ def train(
         trainer = _trainer(config, device, folder, [stop, *callbacks], step)
         if trainer.is_global_zero:
             remember(folder, places=places_in(config))
-            write_config(config, folder)
+            Run(folder).write_config(config)
         started = time.monotonic()
         ckpt_path = None if step is None else start
         with _interrupts_raise(), taking_up(ckpt_path, stop):
@@ -154,7 +155,7 @@ def new_model(config: Config, sessions: Sequence[Session], own: Path | None = No
 
 def start_checkpoint(config: Config) -> Path:
     """Return the best checkpoint of the run to start from, or its newest."""
-    run = start_run(config)
+    run = start_run(config).folder
     return find_checkpoint(run, LOWEST) or require_checkpoint(run, PERIODIC)
 
 
@@ -226,7 +227,7 @@ def _trainer(
         max_steps=-1 if cfg.max_steps is None else cfg.max_steps,
         # events behind this step are of a run that was cut off; readers forget them
         logger=Events(
-            folder, name="tensorboard", version="", purge_step=0 if step is None else step + 1
+            folder, name=TENSORBOARD, version="", purge_step=0 if step is None else step + 1
         ),
         callbacks=[EpochEnd(), *callbacks],
         num_sanity_val_steps=0,

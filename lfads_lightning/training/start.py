@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from lfads_lightning.config import Config, LFADSError, SessionSpec
 from lfads_lightning.data.arrays import listed
-from lfads_lightning.params import from_dict, from_flat, read_config
-from lfads_lightning.runs.files import run_in
-from lfads_lightning.runs.mirrors import open_run
+from lfads_lightning.params import from_dict, from_flat
+from lfads_lightning.runs.names import CONFIG
+from lfads_lightning.runs.run import Run
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,16 +26,18 @@ if TYPE_CHECKING:
 _OF_SESSIONS = ("readin.", "readout")  # readout_logvar too
 
 
-def start_run(config: Config) -> Path:
-    """Return the folder of the run to start from; of a search, its best member's.
+def start_run(config: Config) -> Run:
+    """Return the run to start from; of a search, its best member's.
 
     Raises:
         LFADSError: there is no run.
     """
-    run = run_in(Path(config.optim.start_from or ""))
-    if not (run / "config.yaml").is_file():
-        found = "holds no run (config.yaml)" if run.is_dir() else "no such folder"
-        raise LFADSError(f"optim.start_from={run}: {found}; give the folder of a training run")
+    run = Run(Path(config.optim.start_from or "")).chosen()
+    if not run.has_begun:
+        found = f"holds no run ({CONFIG})" if run.folder.is_dir() else "no such folder"
+        raise LFADSError(
+            f"optim.start_from={run.folder}: {found}; give the folder of a training run"
+        )
     return run
 
 
@@ -51,8 +53,8 @@ def with_model_of_start(config: Config, explicit: Mapping[str, Any]) -> Config:
     """
     if config.optim.start_from is None:
         return config
-    config.optim.start_from = str(open_run(config.optim.start_from).resolve())
-    saved = read_config(start_run(config))
+    config.optim.start_from = str(Run.open(config.optim.start_from).folder.resolve())
+    saved = start_run(config).read_config()
     assert saved is not None
     config.model, config.data.ext_input_dim = saved.model, saved.data.ext_input_dim
     config.data.forward_steps = saved.data.forward_steps  # one for all sessions of a model

@@ -15,6 +15,7 @@ from lfads_lightning import params
 from lfads_lightning.cli import check
 from lfads_lightning.cli.settings import _composed
 from lfads_lightning.commands import override, program, to_train
+from lfads_lightning.runs.run import Run
 from lfads_lightning.search import sweeps
 from lfads_lightning.training.checkpoints import tell_to_continue
 
@@ -74,7 +75,7 @@ def test_pasted_commands_train_and_go_on(started, counts, tmp_path, capsys):
     (line,) = [ln for ln in capsys.readouterr().out.splitlines() if "to start with: " in ln]
     words = [*SMALL, override("output.lfads_save_dir", run), "trainer.max_epochs=1"]
     paste(f"{line.split('to start with: ')[1]} {shlex.join(words)}", tmp_path)
-    tell_to_continue(run, "Interrupted", params.read_config(run))
+    tell_to_continue(run, "Interrupted", Run(run).read_config())
     command = capsys.readouterr().err.split("To continue: ")[1].strip()
     paste(f"{command} trainer.max_epochs=2", tmp_path)
     rows = (run / "metrics.csv").read_text().splitlines()

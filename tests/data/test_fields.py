@@ -18,7 +18,7 @@ import lfads_lightning as lfads
 from lfads_lightning.data.fields import KEYS, OF_SESSION, OF_SPLIT, PER, Field, arrays_of
 from lfads_lightning.inference.trained import Trained
 from lfads_lightning.params import dotted_names
-from lfads_lightning.runs import stores
+from lfads_lightning.runs import remote
 
 PACKAGE = Path(lfads.__file__).parent
 N_TRIALS, N_BINS, N_NEURONS = 12, 8, 5  # of the fixture `counts`
@@ -171,7 +171,7 @@ LABELS = {
 def test_all_forms_of_data_give_the_same_session(fitted, counts, tmp_path, monkeypatch):
     """Labels are split with their trials, whoever holds them."""
     path = lfads.write_session(tmp_path / "a.h5", train_data=counts, **LABELS)
-    monkeypatch.setattr(stores, "NO_STORES", set())
+    monkeypatch.setattr(remote, "NO_STORES", set())
     address = "memory://lab/a.h5"  # in place of S3
     fsspec.filesystem("memory").pipe_file("/lab/a.h5", path.read_bytes())
     (expected,) = fitted(counts, **LABELS)

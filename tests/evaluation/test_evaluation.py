@@ -29,6 +29,7 @@ from lfads_lightning.evaluation.table import (
 )
 from lfads_lightning.inference.copying import parts_to_hide
 from lfads_lightning.inference.trained import Trained
+from lfads_lightning.runs.run import Run
 
 T, D, OUT, FORWARD = 20, 6, [1, 4], 4
 SMALL = {"ic_dim": 4, "factors_dim": 3, "ic_enc_dim": 7, "gen_dim": 6, "co_dim": 0}
@@ -87,7 +88,7 @@ def run(tmp_path_factory):
     )
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "the model copies")
-        run_kind(config, folder / "run")
+        run_kind(config, Run(folder / "run"))
     return folder / "run"
 
 

@@ -20,6 +20,7 @@ from lfads_lightning.data.session_files import read_sessions, write_session
 from lfads_lightning.data.sessions import check_session
 from lfads_lightning.recordings.prepare import prepare_recording
 from lfads_lightning.recordings.settings import Settings
+from lfads_lightning.runs.run import Run
 from lfads_lightning.search.space import read_space
 
 sys.path.append(str(Path(__file__).parents[1]))
@@ -77,7 +78,7 @@ def _parameter_seeds(folder: Path) -> list[bytes]:
 
 def _config(path: Path) -> None:
     (path.parent / "config.yaml").write_bytes(path.read_bytes())
-    params.read_config(path.parent)
+    Run(path.parent).read_config()
 
 
 def _config_seeds(folder: Path) -> list[bytes]:

@@ -17,6 +17,7 @@ from benchmarks.crash import child, ended
 from lfads_lightning.cli.export import main
 from lfads_lightning.cli.kinds import run_kind
 from lfads_lightning.config import EXPORT_FORMATS, Kind, LFADSError
+from lfads_lightning.runs.run import Run
 
 pynwb = pytest.importorskip("pynwb")
 
@@ -68,7 +69,7 @@ def results(data, trained):
             config = lfads.load(trained[1]).config
             config.kind, config.sampling.num_posterior_samples = Kind[kind], 3
             config.data.data_dir, config.data.data_filename_stem = str(data), stem
-            run_kind(config, trained[1])
+            run_kind(config, Run(trained[1]))
             made[stem, kind] = {p.name: p.read_bytes() for p in trained[1].glob("model_runs_*")}
         return made[stem, kind]
 

@@ -20,6 +20,7 @@ from lfads_lightning.inference import posterior as posterior_module
 from lfads_lightning.inference.outputs import write_model_params
 from lfads_lightning.inference.posterior import Posterior, Prior
 from lfads_lightning.inference.trained import Trained, load
+from lfads_lightning.runs.run import Run
 
 PARITY = ROOT / "tests/model/parity"
 PUSH_MEAN_CASES = sorted(PARITY.glob("*__posterior_push_mean.npz"))
@@ -801,7 +802,7 @@ def saved_run(new_trained, counts, tmp_path):
         def run(kind, **changes):
             before = set(folder.rglob("*"))
             config = params.from_flat({"kind": kind, **changes}, base=trained.config)
-            assert run_kind(config, folder) is None
+            assert run_kind(config, Run(folder)) is None
             return config, {p.name: p for p in set(folder.rglob("*")) - before}
 
         return trained, run

@@ -17,6 +17,7 @@ from lfads_lightning.model.observations import from_name
 from lfads_lightning.model.observations.negative_binomial import START, log_likelihood
 from lfads_lightning.model.recurrences import REFERENCE
 from lfads_lightning.params import check, from_flat
+from lfads_lightning.runs.run import Run
 
 D = 5
 A = (0.05, 0.4, 1.0, 2.0, 4.0)
@@ -180,7 +181,7 @@ def test_every_kind_and_the_report_know_it(tmp_path, reports):
     for recurrence, report in (("auto", True), ("reference", False)):
         folder = tmp_path / recurrence
         folder.mkdir()
-        run_kind(from_flat(given | {"recurrence": recurrence, "report": report}), folder)
+        run_kind(from_flat(given | {"recurrence": recurrence, "report": report}), Run(folder))
         weights.append(load(folder).model.state_dict())
     for name, value in weights[0].items():
         torch.testing.assert_close(value, weights[1][name], rtol=1e-3, atol=1e-4)
@@ -191,7 +192,7 @@ def test_every_kind_and_the_report_know_it(tmp_path, reports):
     assert "mean rate" in page
     for kind in Kind:
         if kind is not Kind.train:
-            run_kind(from_flat(given | {"kind": kind.name}), folder)
+            run_kind(from_flat(given | {"kind": kind.name}), Run(folder))
     for kind in ("posterior_sample_and_average", "posterior_push_mean"):
         with h5py.File(folder / f"model_runs_a_valid_{kind}.h5") as file:
             dataset = file["output_dist_params"]

@@ -22,7 +22,7 @@ from lfads_lightning.data.sessions import Session, Split, sessions_from_arrays
 from lfads_lightning.evaluation.table import LFADS, MEANS, EvaluationTable, Part
 from lfads_lightning.inference.posterior import Posterior
 from lfads_lightning.metrics import bits_per_spike, null_nll
-from lfads_lightning.params import dotted_names, from_flat, write_config
+from lfads_lightning.params import dotted_names, from_flat
 from lfads_lightning.report import about, findings, run_report
 from lfads_lightning.report.curves import learning_curves, read_metrics
 from lfads_lightning.report.findings import (
@@ -38,6 +38,7 @@ from lfads_lightning.report.page import Section, Table, write_page
 from lfads_lightning.report.population import bits_of_neurons, components
 from lfads_lightning.report.search_figure import parallel_coordinates, varied
 from lfads_lightning.report.search_report import write_sweep_report
+from lfads_lightning.runs.run import Run
 from lfads_lightning.search.run import run_search
 
 SIZES = {
@@ -233,7 +234,7 @@ def test_folder_without_a_result_is_one_clear_error(tmp_path, capsys, new_config
     if what != "none":
         folder.mkdir()
     if what in ("no_checkpoint", "search"):
-        write_config(new_config(), folder)
+        Run(folder).write_config(new_config())
     if what == "sweep":
         (folder / "sweep.yaml").write_text("argv: []\ncwd: /\n")
     if what == "search":
@@ -595,5 +596,5 @@ def test_record_of_a_run_comes_back(tmp_path):
     record = about.Record({"a": "b"}, [findings.Finding("k", "t", "x", "r")])
     about.write_record(tmp_path, record)
     assert about.read_record(tmp_path) == record
-    (tmp_path / about.FILE).write_text("[")
+    Run(tmp_path).report_record.write_text("[")
     assert about.read_record(tmp_path) == about.Record({}, [])

@@ -13,7 +13,7 @@ from small_runs import SMALL
 import lfads_lightning as lfads
 from lfads_lightning.cli import align, check, evaluate, export, merge, prepare
 from lfads_lightning.config import LFADSError
-from lfads_lightning.runs import copies, stores
+from lfads_lightning.runs import remote
 
 pytest_plugins = ["s3_server"]
 
@@ -150,21 +150,21 @@ def test_python_face_writes_to_a_bucket(bucket, tmp_path, monkeypatch):
 
 @pytest.fixture
 def hasty(monkeypatch):
-    monkeypatch.setattr(stores, "WAITS_S", (0.0, 0.0))
+    monkeypatch.setattr(remote, "WAITS_S", (0.0, 0.0))
 
 
 def test_aligned_files_arrive_all_or_none(raw, hasty, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     prepare.main(["s3://lab/raw/*.npz", "--out", "s3://lab/data"])
     before = {path: raw.cat_file(path) for path in raw.find("lab/data")}
-    store_put = stores.Store.put
+    store_put = remote.Store.put
 
     def loses_the_second(self, file, name):
         if "ape_2" in name:
-            raise stores.StoreError(f"{self.url}: no answer")
+            raise remote.StoreError(f"{self.url}: no answer")
         store_put(self, file, name)
 
-    monkeypatch.setattr(stores.Store, "put", loses_the_second)
+    monkeypatch.setattr(remote.Store, "put", loses_the_second)
     with pytest.raises(LFADSError, match=r"s3://lab/data: no answer.*are in outputs/s3/lab/data"):
         lfads.align("s3://lab/data/*.h5", factors_dim=3)
     assert {path: raw.cat_file(path) for path in raw.find("lab/data")} == before
@@ -175,14 +175,14 @@ def test_aligned_files_arrive_all_or_none(raw, hasty, monkeypatch, tmp_path):
 def test_server_that_is_gone_when_the_work_is_done(raw, server, hasty, monkeypatch, tmp_path):
     """What was prepared is kept on this machine, and one line says where."""
     monkeypatch.chdir(tmp_path)
-    send = copies.Copies.send
+    send = remote.Copies.send
 
     def stop_and_send(self):
         if self.outputs:
             server.stop()
         send(self)
 
-    monkeypatch.setattr(copies.Copies, "send", stop_and_send)
+    monkeypatch.setattr(remote.Copies, "send", stop_and_send)
     try:
         with pytest.raises(LFADSError, match=r"after 3 tries .* are in outputs/s3/lab/data"):
             lfads.prepare("s3://lab/raw/ape_1.npz", "s3://lab/data")

@@ -19,14 +19,15 @@ from small_runs import SMALL, TRAIN, counts_of
 
 import lfads_lightning as lfads
 from lfads_lightning.config import LFADSError
-from lfads_lightning.runs import mirrors, stores
+from lfads_lightning.runs import mirrors, remote
+from lfads_lightning.runs.run import Run
 
 pytest_plugins = ["s3_server"]
 
 
 @pytest.fixture
 def hasty(monkeypatch):
-    monkeypatch.setattr(stores, "WAITS_S", (0.0, 0.0))
+    monkeypatch.setattr(remote, "WAITS_S", (0.0, 0.0))
 
 
 def put_session(fs, path, tmp_path, **arrays):
@@ -173,7 +174,7 @@ def test_server_that_stops_in_the_middle_of_training(with_data, server, tmp_path
 
 
 def test_lost_connection_is_tried_again(bucket, hasty, tmp_path, monkeypatch, capsys):
-    store = stores.Store("s3://lab/x")
+    store = remote.Store("s3://lab/x")
     (tmp_path / "a.bin").write_bytes(b"abc")
     put, failures = store.fs.put_file, [OSError("connection reset"), TimeoutError("no answer")]
 
@@ -190,7 +191,7 @@ def test_lost_connection_is_tried_again(bucket, hasty, tmp_path, monkeypatch, ca
 
 def test_lost_connection_while_reading_is_tried_again(bucket, hasty, tmp_path, monkeypatch, capsys):
     bucket.pipe_file("lab/x/a.bin", b"abc")
-    store = stores.Store("s3://lab/x")
+    store = remote.Store("s3://lab/x")
     get, failures = store.fs.get_file, [ConnectionResetError("connection reset")]
 
     def unsteady(*args, **kwargs):
@@ -206,7 +207,7 @@ def test_lost_connection_while_reading_is_tried_again(bucket, hasty, tmp_path, m
 
 def test_copy_that_arrives_cut_short_is_no_copy(bucket, hasty, tmp_path, monkeypatch):
     bucket.pipe_file("lab/x/a.bin", b"abcdef")
-    store = stores.Store("s3://lab/x")
+    store = remote.Store("s3://lab/x")
     target = tmp_path / "a.bin"
     target.write_bytes(b"before")
 
@@ -335,7 +336,7 @@ def test_store_that_a_folder_names_is_none(mirror, tmp_path):
 
 def test_other_stores_follow(tmp_path, monkeypatch):
     """A store without whole-object writes gets a copy under another name first."""
-    monkeypatch.setattr(stores, "NO_STORES", set())  # a folder in place of one
+    monkeypatch.setattr(remote, "NO_STORES", set())  # a folder in place of one
     mirror = mirrors.Mirror(tmp_path / "here", f"file://{tmp_path}/disk/run")
     mirror.pull()
     (mirror.folder / "figures").mkdir()
@@ -414,6 +415,6 @@ def test_name_that_leads_out_of_the_folder_is_refused(bucket, tmp_path):
 def test_plain_paths_are_no_addresses():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert not any(map(stores.is_url, ["a/b", "/a/b", "C:\\data", "C:/data", "~/x"]))
-    assert mirrors.open_run("a/b") == Path("a/b")
-    assert mirrors.local_run("s3://lab/runs/x/") == Path("outputs/s3/lab/runs/x")
+        assert not any(map(remote.is_url, ["a/b", "/a/b", "C:\\data", "C:/data", "~/x"]))
+    assert Run.open("a/b").folder == Path("a/b")
+    assert remote.local_run("s3://lab/runs/x/") == Path("outputs/s3/lab/runs/x")

@@ -19,9 +19,9 @@ from tensorboard_server import hparams, serving
 import lfads_lightning as lfads
 from lfads_lightning.config import LFADSError
 from lfads_lightning.data.sessions import sessions_from_arrays
-from lfads_lightning.params import read_config
 from lfads_lightning.report import search_report
 from lfads_lightning.runs.files import presets_dir
+from lfads_lightning.runs.run import Run, Search
 from lfads_lightning.search import engines, members
 from lfads_lightning.search.run import run_of_best, run_search
 from lfads_lightning.search.space import Range, read_space
@@ -217,7 +217,7 @@ def test_takeover_brings_weights_and_optimiser_and_its_own_learning_rate(search,
         assert rate == task.settings["learning_rate_init"]
         if saved is None:
             continue
-        own = members.checkpoint_of(Path("x"), task.member, task.generation - 1).name
+        own = Search(Path("x")).checkpoint_of(task.member, task.generation - 1).name
         taken_over += f"/{task.member:02d}/" not in str(task.start) and own == task.start.name
         named = [v for k, v in saved["state_dict"].items()]
         shapes = {tuple(w.shape) for w in named}
@@ -238,7 +238,7 @@ def test_best_member_is_an_ordinary_run(search, counts):
     rows = history(folder)
     lowest = min(r["score"] for r in rows)
     assert trained.scores["criterion"] == pytest.approx(lowest)
-    config = read_config(best)
+    config = Run(best).read_config()
     assert config.search.algorithm.name == "none"
     (row,) = [r for r in rows if r["score"] == lowest]
     assert config.optim.learning_rate_init == row["optim.learning_rate_init"]
@@ -247,8 +247,8 @@ def test_best_member_is_an_ordinary_run(search, counts):
         rates = loaded.posterior_push_mean(counts).rates
         np.testing.assert_allclose(rates, trained.posterior_push_mean(counts).rates, rtol=1e-6)
     assert json.loads((best / "scores.json").read_text())["criterion"] == pytest.approx(lowest)
-    assert run_of_best(folder) == best
-    assert run_of_best(best) == best
+    assert run_of_best(Run(folder)).folder == best
+    assert run_of_best(Run(best)).folder == best
 
 
 def test_a_finished_search_goes_on_with_more_generations(search):
@@ -421,7 +421,7 @@ def test_damaged_journal_and_scores_are_errors(search):
     with pytest.raises(LFADSError, match="search.json: is no journal of a search"):
         search()
     task = members.Task(0, 0, 3, {}, None)
-    members.checkpoint_of(folder, 0, 0).with_suffix(".json").write_text("[]")
+    Search(folder).checkpoint_of(0, 0).with_suffix(".json").write_text("[]")
     with pytest.raises(LFADSError, match="is no score of a member"):
         members.score_of(folder, task)
 
@@ -463,4 +463,4 @@ def test_unfinished_search_has_no_run(search):
     _, folder = search(max_generations=1)
     (folder / "best" / "config.yaml").unlink()
     with pytest.raises(LFADSError, match="is a search that has not ended"):
-        run_of_best(folder)
+        run_of_best(Run(folder))

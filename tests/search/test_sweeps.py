@@ -15,7 +15,7 @@ import yaml
 from conftest import ROOT, slowly
 
 import lfads_lightning as lfads
-from lfads_lightning.params import read_config
+from lfads_lightning.runs.run import Run
 
 TRAIN = ROOT / "train.py"
 SMALL = [
@@ -64,7 +64,7 @@ def test_jobs_are_ranked_by_criterion_on_screen_and_in_a_table(sweep):
         own = Path(row["folder"])
         assert own == folder / row["job"]
         assert json.loads((own / "scores.json").read_text())["criterion"] == float(row["criterion"])
-        assert read_config(own).seed == int(row["seed"])
+        assert Run(own).read_config().seed == int(row["seed"])
     table = result.out[result.out.index("Sweep: ") :].splitlines()
     assert table[1].split() == ["rank", "job", "criterion", "seed"]  # what differs
     assert [line.split()[3] for line in table[2:5]] == [row["seed"] for row in rows]
@@ -163,7 +163,7 @@ def test_random_draws_are_those_of_the_space(sweep, tmp_path):
     words = ["sweep=random", f"search.space={space}", "search.draw=range(4)"]
     result, folder = sweep(*words)
     assert result.code == 0, result.err
-    configs = [read_config(folder / str(n)) for n in range(4)]
+    configs = [Run(folder / str(n)).read_config() for n in range(4)]
     rates = [c.optim.learning_rate_init for c in configs]
     assert len(set(rates)) == 4
     assert all(0.001 <= rate <= 0.1 for rate in rates)
@@ -172,7 +172,7 @@ def test_random_draws_are_those_of_the_space(sweep, tmp_path):
     assert {c.model.gen_dim for c in configs} == {6}
     assert len({row["optim.learning_rate_init"] for row in results(folder)}) == 4
     _, again = sweep(*words, folder="again")
-    assert [read_config(again / str(n)).optim.learning_rate_init for n in range(4)] == rates
+    assert [Run(again / str(n)).read_config().optim.learning_rate_init for n in range(4)] == rates
 
 
 @pytest.mark.parametrize(

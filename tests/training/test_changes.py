@@ -14,6 +14,7 @@ import lfads_lightning as lfads
 from lfads_lightning import params
 from lfads_lightning.cli.evaluate import main as evaluate_main
 from lfads_lightning.config import LFADSError
+from lfads_lightning.runs.run import Run
 from lfads_lightning.training.changes import BEGINNING, CHANGEABLE, FIXED, OF_OTHER_KINDS
 
 RNG = np.random.default_rng(0)
@@ -48,7 +49,7 @@ def begun(run, tmp_path):
 
 
 def recorded(folder, name):
-    return params.flat_value(params.read_config(folder), name)
+    return params.flat_value(Run(folder).read_config(), name)
 
 
 def test_every_parameter_stands_once():
@@ -193,10 +194,10 @@ def test_neurons_in_another_order_are_put_in_the_models(run, begun, tmp_path):
 def _push(run, folder):
     from lfads_lightning.cli.kinds import run_kind
 
-    config = params.read_config(run)
+    config = Run(run).read_config()
     config.data.data_dir, config.data.data_filename_stem = str(folder), "day"
     config.output.lfads_save_dir = str(run)
-    run_kind(params.from_flat({"kind": "posterior_push_mean"}, base=config), run)
+    run_kind(params.from_flat({"kind": "posterior_push_mean"}, base=config), Run(run))
 
 
 def test_a_session_put_in_order_whole(run):
@@ -246,9 +247,9 @@ def test_identity_is_saved_with_a_model(run, tmp_path):
 
 def test_scores_of_other_data_have_a_file_of_their_own(begun, tmp_path, capsys):
     own = session_file(tmp_path / "own")
-    config = params.read_config(begun)
+    config = Run(begun).read_config()
     config.data.data_dir, config.data.data_filename_stem = str(own), "day"
-    params.write_config(config, begun)
+    Run(begun).write_config(config)
     remembered(begun)
     evaluate_main([str(begun)])
     before = (begun / "evaluation.json").read_text()

@@ -27,6 +27,7 @@ from lfads_lightning.data.sessions import sessions_from_arrays
 from lfads_lightning.runs import lock
 from lfads_lightning.runs.files import remove_leftovers, whole_file, whole_hdf5
 from lfads_lightning.runs.lock import HOLDER, run_lock
+from lfads_lightning.runs.run import Search
 from lfads_lightning.search import members
 from lfads_lightning.training import module
 from lfads_lightning.training.checkpoints import damage, find_checkpoint, load_checkpoint
@@ -191,7 +192,7 @@ def test_diverging_member_of_a_search_loses_and_ends_no_search(
     task = members.Task(0, 0, 4, {}, None)
     with pytest.warns(UserWarning, match="3 such updates in a row|left out"):
         assert members.train_member(config, sessions, tmp_path, task) == float("inf")
-    assert damage(members.checkpoint_of(tmp_path, 0, 0)) is None
+    assert damage(Search(tmp_path).checkpoint_of(0, 0)) is None
 
 
 # --- disks and folders ---

@@ -23,5 +23,5 @@ def from_name(output_dist: OutputDist | str) -> NoiseModel:
         raise LFADSError(
             f"output_dist is {name!r}; expected one of {', '.join(OutputDist.names())}"
         )
-    made: NoiseModel = import_module(f"{__name__}.{name}").NOISE_MODEL
+    made: NoiseModel = import_module(f"{__package__}.{name}").NOISE_MODEL
     return made

@@ -1,26 +1,31 @@
-"""Recordings and settings in a bucket: ``s3://bucket/prefix``, or another store that fsspec knows.
+"""Files in a bucket: ``s3://bucket/prefix``, or another store that fsspec knows.
 
-Session files and parameter files are fetched and read; runs that live there: ``mirrors.py``.
+A command works on copies here: files are fetched before, and sent back when the work is done. Only
+an address that the user has typed is contacted. Runs that live in a store: ``mirrors.py``.
 """
 
 import inspect
 import logging
 import re
+import shutil
 import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 from lfads_lightning.config import LFADSError
+from lfads_lightning.data.arrays import listed
 from lfads_lightning.runs.files import whole_file
 
 WAITS_S = (1.0, 3.0, 9.0)  # before the second, third and fourth try
 Result = TypeVar("Result")
+Paths = str | Path | Sequence[str | Path]
 
 # their objects appear whole or not at all; elsewhere a copy is renamed once it is there
 _OBJECT_STORES = {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oci", "oss", "memory"}
@@ -50,6 +55,14 @@ def is_url(path: object) -> bool:
 def path_or_address(given: str | Path) -> str | Path:
     """Return an address as it is, all else as a path; for command lines (a path loses a ``/``)."""
     return str(given) if is_url(given) else Path(given)
+
+
+def local_run(path: str | Path) -> Path:
+    """Return the folder of this machine in which a run lives; for a plain path, itself."""
+    if not is_url(path):
+        return Path(path)
+    protocol, _, rest = str(path).rstrip("/").partition("://")
+    return Path("outputs") / protocol / rest
 
 
 class Store:
@@ -130,6 +143,10 @@ class Store:
                 raise LFADSError(f"{self.url}: holds a file called {name!r}; remove or rename it")
             sizes[name] = int(info["size"])
         return sizes
+
+    def names(self) -> dict[str, int]:
+        """Return the size of the files that lie in the folder itself, by name."""
+        return {name: size for name, size in self.list().items() if "/" not in name}
 
     def fetch(self, name: str, size: int, to: Path) -> None:
         """Copy a file of ``size`` bytes from the store; ``to`` is written whole or not at all."""
@@ -247,30 +264,6 @@ def read_text(url: str) -> str:
 
 
 @contextmanager
-def fetched(url: str, is_wanted: Callable[[str], bool]) -> Iterator[Path]:
-    """Give a temporary folder with those files of a store whose names are wanted.
-
-    Errors and warnings that come up inside name the files by their address. Files with other names
-    are there, empty, so that an error can list them.
-    """
-    store = Store(url)
-    with tempfile.TemporaryDirectory(prefix="lfads-") as folder:
-        here = {n: size for n, size in store.list().items() if "/" not in n}
-        if not here:
-            raise LFADSError(f"{url}: holds no files; data_dir must be the folder of the sessions")
-        wanted = {n: size for n, size in here.items() if is_wanted(n)}
-        megabytes = sum(wanted.values()) / 1e6
-        print(f"Fetching {url} ({len(wanted)} files, {megabytes:.1f} MB)", file=sys.stderr)
-        for name, size in here.items():
-            if name in wanted:
-                store.fetch(name, size, Path(folder) / name)
-            else:
-                (Path(folder) / name).touch()
-        with naming({folder: store.url}):
-            yield Path(folder)
-
-
-@contextmanager
 def naming(addresses: Mapping[str, str]) -> Iterator[None]:
     """Let errors and warnings that come up inside say addresses, where files' copies have paths.
 
@@ -294,3 +287,149 @@ def with_addresses(text: str, addresses: Mapping[str, str]) -> str:
     for local, url in addresses.items():
         text = text.replace(local, url)
     return text
+
+
+@contextmanager
+def local_copies() -> Iterator["Copies"]:
+    """Give what fetches files of stores to this machine, for as long as it is needed.
+
+    Errors and warnings that come up inside name files by their address.
+    """
+    with tempfile.TemporaryDirectory(prefix="lfads-") as folder:
+        copies = Copies(Path(folder).resolve())
+        with naming(copies.addresses):
+            yield copies
+
+
+class Copies:
+    """Local copies of files in stores; plain paths pass through unchanged.
+
+    Args:
+        folder: empty, holds the copies.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.root = folder
+        self.addresses: dict[str, str] = {}  # of folders in the store, by the local one
+        self.outputs: list[Path] = []
+
+    def get(self, path: str | Path) -> Path:
+        """Return a file that can be read here.
+
+        Raises:
+            LFADSError: there is no such file in the store, or no answer.
+        """
+        if not is_url(path):
+            return Path(path)
+        url, _, name = str(path).rpartition("/")
+        local = self.folder(url) / name
+        if not local.exists():
+            here = (store := Store(url)).names()
+            if name not in here:
+                raise LFADSError(f"{path}: no such file; {url} holds {listed(sorted(here))}")
+            store.fetch(name, here[name], local)
+        return local
+
+    def matching(self, folder: str, is_wanted: Callable[[str], bool]) -> Path:
+        """Return a local folder with those files of one of a store whose names are wanted.
+
+        Files with other names are there, empty, so that an error can list them.
+
+        Raises:
+            LFADSError: there is no file at all, or no answer.
+        """
+        store, local = Store(folder), self.folder(folder)
+        here = store.names()
+        if not here:
+            raise LFADSError(
+                f"{store.url}: holds no files; data_dir must be the folder of the sessions"
+            )
+        wanted = {n: size for n, size in here.items() if is_wanted(n)}
+        megabytes = sum(wanted.values()) / 1e6
+        print(f"Fetching {store.url} ({len(wanted)} files, {megabytes:.1f} MB)", file=sys.stderr)
+        for name, size in here.items():
+            if name in wanted:
+                store.fetch(name, size, local / name)
+            else:
+                (local / name).touch()
+        return local
+
+    def folder(self, path: str | Path) -> Path:
+        """Return the local folder that stands for one of a store; it holds what was got of it."""
+        if not is_url(path):
+            return Path(path)
+        url = str(path).rstrip("/")
+        for folder, known in self.addresses.items():
+            if known == url:
+                return Path(folder)
+        local = self.root / f"{len(self.addresses):04d}"  # none is the beginning of another
+        local.mkdir()
+        self.addresses[str(local)] = url
+        return local
+
+    def output(self, path: str | Path) -> Path:
+        """Return where a file is to be written here, which :meth:`send` takes to its store."""
+        if not is_url(path):
+            return Path(path)
+        url, _, name = str(path).rpartition("/")
+        local = self.folder(url) / name
+        self.outputs.append(local)
+        return local
+
+    def send(self) -> None:
+        """Take what was written to its store: all files of a folder, or none.
+
+        Raises:
+            LFADSError: no answer; what was made is kept, and the message says where.
+        """
+        for local, url in self.addresses.items():
+            made = {p.name: p for p in self.outputs if str(p.parent) == local and p.exists()}
+            if not made:
+                continue
+            try:
+                Store(url).put_together(made)
+            except LFADSError as error:
+                kept = local_run(url)
+                kept.mkdir(parents=True, exist_ok=True)
+                for path in made.values():
+                    shutil.copyfile(path, kept / path.name)
+                raise StoreError(
+                    f"{error}. Nothing is lost: {listed(sorted(made))} are in {kept}; copy "
+                    "them there"
+                ) from error
+
+    def named(self, text: str) -> str:
+        """Return a text with addresses where it has paths of copies."""
+        return with_addresses(text, self.addresses)
+
+
+def expanded(paths: Paths) -> list[str | Path]:
+    """Replace addresses with ``*`` or ``?`` in their last part by those of the files they match.
+
+    Shells do so for paths, but not for addresses.
+
+    Raises:
+        LFADSError: none matches, or the store does not answer.
+    """
+    found: list[str | Path] = []
+    for path in [paths] if isinstance(paths, str | Path) else paths:
+        url, _, pattern = str(path).rpartition("/")
+        if not is_url(path) or not any(mark in pattern for mark in "*?["):
+            found.append(path)
+            continue
+        here = Store(url).names()
+        names = sorted(name for name in here if fnmatchcase(name, pattern))
+        if not names:
+            raise LFADSError(f"{path}: no file matches; {url} holds {listed(sorted(here))}")
+        found += [f"{url}/{name}" for name in names]
+    return found
+
+
+def beside(path: str | Path, name: str) -> str | Path:
+    """Return the path, or the address, of a file beside another."""
+    return f"{str(path).rpartition('/')[0]}/{name}" if is_url(path) else Path(path).parent / name
+
+
+def within(folder: str | Path, name: str) -> str | Path:
+    """Return the path, or the address, of a file in a folder."""
+    return f"{str(folder).rstrip('/')}/{name}" if is_url(folder) else Path(folder) / name

@@ -1,0 +1,15 @@
+"""What files in the folders of runs, searches and sweeps are called; nobody else spells them."""
+
+CONFIG = "config.yaml"
+METRICS = "metrics.csv"
+SCORES, EVALUATION = "scores.json", "evaluation.json"
+UNFINISHED_SCORES = "scoring.json"
+REPORT, REPORT_RECORD = "report.html", "report.json"
+CHECKPOINTS, FIGURES, TENSORBOARD = "checkpoints", "figures", "tensorboard"
+RESULTS, WEIGHTS = "model_runs", "model_params"
+RESULT_PREFIXES = (f"{RESULTS}_", WEIGHTS)  # a run may write into the folder of its data
+JOURNAL, HISTORY = "search.json", "history.csv"
+MEMBERS, BEST = "members", "best"
+COMMAND, RANKING = "sweep.yaml", "results.csv"
+JOB, ERROR = "job.yaml", "error.txt"
+ALIGNMENT = "alignment.png"  # of lfads-align, beside the session files
