@@ -8,8 +8,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from lfads_lightning.commands import nearest
 from lfads_lightning.config import Algorithm, Config, Kind, LFADSError
-from lfads_lightning.data.arrays import nearest
 from lfads_lightning.data.fields import KEYS, OF_SPLIT, Session
 from lfads_lightning.data.given import Data, Given, add_keys, by_session, checked, hold_out
 from lfads_lightning.data.identity import identity_of

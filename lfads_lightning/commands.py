@@ -1,10 +1,12 @@
 """How a command is printed, in the words of who called us; how the options of one are declared."""
 
 import dataclasses
+import difflib
 import re
 import shlex
 import shutil
 import sys
+from collections.abc import Collection
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, get_args, get_origin
@@ -102,3 +104,15 @@ def override(name: str, value: object) -> str:
 def not_interpolated(text: str) -> str:
     """Return a text as OmegaConf takes it for one; ``${x}`` would be the value of parameter x."""
     return re.sub(r"(\\*)\$\{", r"\1\1\\${", text)
+
+
+def listed(items: Collection[object], most: int = 5) -> str:
+    """List the first few items and count the others."""
+    shown = ", ".join(str(item) for item in list(items)[:most]) or "nothing"
+    return shown + (f" and {len(items) - most} more" if len(items) > most else "")
+
+
+def nearest(word: str, known: Collection[str]) -> str:
+    """Ask whether the nearest known word was meant."""
+    near = difflib.get_close_matches(word, list(known), n=1)
+    return f"; did you mean {near[0]}?" if near else ""

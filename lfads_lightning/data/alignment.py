@@ -15,8 +15,9 @@ from typing import NamedTuple
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
+from lfads_lightning.commands import listed
 from lfads_lightning.config import SMOOTHING_BINS, LFADSError
-from lfads_lightning.data.arrays import listed, sizes
+from lfads_lightning.data.arrays import sizes
 from lfads_lightning.data.kinds import has_condition
 from lfads_lightning.data.sessions import Session
 

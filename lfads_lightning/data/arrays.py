@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple, NoReturn
 
 import numpy as np
@@ -96,18 +95,6 @@ def _axes_of(value: object) -> list[str] | None:
 def sizes(shape: tuple[int, ...]) -> str:
     """Write a shape as 40×50×30."""
     return "×".join(map(str, shape)) or "a scalar"
-
-
-def listed(items: Collection[object], most: int = 5) -> str:
-    """List the first few items and count the others."""
-    shown = ", ".join(str(item) for item in list(items)[:most]) or "nothing"
-    return shown + (f" and {len(items) - most} more" if len(items) > most else "")
-
-
-def nearest(word: str, known: Collection[str]) -> str:
-    """Ask whether the nearest known word was meant."""
-    near = difflib.get_close_matches(word, list(known), n=1)
-    return f"; did you mean {near[0]}?" if near else ""
 
 
 def check_dtype(where: str, dtype: np.dtype) -> None:

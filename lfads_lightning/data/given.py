@@ -10,8 +10,9 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike
 
+from lfads_lightning.commands import listed, nearest
 from lfads_lightning.config import LFADSError
-from lfads_lightning.data.arrays import as_array, listed, nearest
+from lfads_lightning.data.arrays import as_array
 from lfads_lightning.data.fields import KEYS, OF_SPLIT, Session, Split, arrays_of
 from lfads_lightning.data.session_files import read_session, read_sessions
 from lfads_lightning.data.sessions import assemble, check_session, check_together

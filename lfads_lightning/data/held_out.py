@@ -4,8 +4,8 @@ import zlib
 
 import numpy as np
 
+from lfads_lightning.commands import listed
 from lfads_lightning.config import DataConfig, LFADSError, SessionSpec
-from lfads_lightning.data.arrays import listed
 from lfads_lightning.data.sessions import Session
 
 

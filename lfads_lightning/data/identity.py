@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from lfads_lightning.commands import listed
 from lfads_lightning.config import LFADSError
-from lfads_lightning.data.arrays import listed
 from lfads_lightning.data.fields import OF_SESSION, OF_SPLIT, Field, Session, Split
 
 

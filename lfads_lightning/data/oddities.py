@@ -5,7 +5,8 @@ None of it is certain: `lfads check` notes it, training and `write_session` warn
 
 import numpy as np
 
-from lfads_lightning.data.arrays import listed, sizes
+from lfads_lightning.commands import listed
+from lfads_lightning.data.arrays import sizes
 from lfads_lightning.data.orientation import AXES, likely_axes, question, transposition
 from lfads_lightning.data.values import is_constant, mark_of_missing, step_between
 

@@ -21,13 +21,9 @@ from typing import NoReturn
 import h5py
 import numpy as np
 
+from lfads_lightning.commands import listed, nearest
 from lfads_lightning.config import LFADSError
-from lfads_lightning.data.arrays import (
-    check_dtype,
-    listed,
-    nearest,
-    sizes,
-)
+from lfads_lightning.data.arrays import check_dtype, sizes
 from lfads_lightning.data.fields import KEYS, PER, Session
 from lfads_lightning.data.kinds import ONE_TEXT
 from lfads_lightning.data.neighbours import other_layout

@@ -15,15 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from lfads_lightning.commands import listed, nearest
 from lfads_lightning.config import LFADSError, OutputDist
-from lfads_lightning.data.arrays import (
-    as_array,
-    listed,
-    nearest,
-    sizes,
-    to_counts,
-    to_float,
-)
+from lfads_lightning.data.arrays import as_array, sizes, to_counts, to_float
 from lfads_lightning.data.fields import KEYS, OF_SESSION, OF_SPLIT, SPLIT_KEYS
 from lfads_lightning.data.fields import Session as Session
 from lfads_lightning.data.fields import Split as Split

@@ -6,8 +6,8 @@ from typing import NamedTuple
 import numpy as np
 
 from lfads_lightning import metrics
+from lfads_lightning.commands import listed, nearest
 from lfads_lightning.config import LFADSError, OutputDist
-from lfads_lightning.data.arrays import listed, nearest
 from lfads_lightning.data.kinds import has_condition
 from lfads_lightning.data.scored import fewer
 from lfads_lightning.data.sessions import Session

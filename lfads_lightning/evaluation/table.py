@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 from lfads_lightning.runs.documents import read_json
 from lfads_lightning.runs.files import whole_file
 from lfads_lightning.runs.names import EVALUATION
-from lfads_lightning.runs.run import Run
 
 LFADS = "LFADS"
 MEANS = "LFADS, posterior means"  # one pass instead of an average over samples
@@ -170,7 +169,7 @@ class EvaluationTable(NamedTuple):
 def read_table(folder: Path) -> EvaluationTable | None:
     """Read evaluation.json of a run's folder; None where it is not there or not to be read."""
     try:
-        content = read_json(Run(folder).evaluation)
+        content = read_json(folder / EVALUATION)
         sizes = content.pop(SIZES, {})
         content.pop("notes", None)
         parts = []

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from lfads_lightning.commands import listed
 from lfads_lightning.config import LFADSError
-from lfads_lightning.data.arrays import listed
 from lfads_lightning.recordings.binning import TOLERANCE
 from lfads_lightning.recordings.records import Timeline
 from lfads_lightning.recordings.settings import Settings

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from lfads_lightning.commands import listed
 from lfads_lightning.config import LFADSError
-from lfads_lightning.data.arrays import as_counts, listed
+from lfads_lightning.data.arrays import as_counts
 from lfads_lightning.data.oddities import axes_note, notes_on
 from lfads_lightning.data.session_files import read_sessions
 from lfads_lightning.data.sessions import Session, check_session, check_together

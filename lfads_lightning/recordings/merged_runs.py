@@ -8,8 +8,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from lfads_lightning.commands import listed
 from lfads_lightning.config import POSTERIOR_KINDS, LFADSError
-from lfads_lightning.data.arrays import listed
 from lfads_lightning.data.session_files import (
     damage_explained,
     find_sessions,

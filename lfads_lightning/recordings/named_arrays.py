@@ -5,8 +5,9 @@ from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
+from lfads_lightning.commands import listed
 from lfads_lightning.config import LFADSError
-from lfads_lightning.data.arrays import check_dtype, listed, sizes
+from lfads_lightning.data.arrays import check_dtype, sizes
 from lfads_lightning.data.orientation import AXES, likely_axes, question
 from lfads_lightning.recordings import names
 from lfads_lightning.recordings.records import Counts, Recording, Signal, Spikes, Units

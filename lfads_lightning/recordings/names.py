@@ -3,8 +3,8 @@
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from lfads_lightning.commands import listed, nearest
 from lfads_lightning.config import LFADSError
-from lfads_lightning.data.arrays import listed, nearest
 
 COUNTS = ("counts", "spike_counts", "binned_spikes", "spikes", "data")
 UNITS = ("unit", "neuron", "units", "neurons", "unit_id", "neuron_id", "spike_units",

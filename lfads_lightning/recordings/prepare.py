@@ -12,8 +12,9 @@ import numpy as np
 import yaml
 from tqdm import tqdm
 
+from lfads_lightning.commands import listed, nearest
 from lfads_lightning.config import LFADSError
-from lfads_lightning.data.arrays import MAX_COUNT, listed, nearest
+from lfads_lightning.data.arrays import MAX_COUNT
 from lfads_lightning.data.oddities import rate_notes, scale_notes
 from lfads_lightning.data.session_writer import Blocks, write_session
 from lfads_lightning.data.values import half_counts, mark_of_missing, step_between

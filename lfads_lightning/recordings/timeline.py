@@ -5,8 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
+from lfads_lightning.commands import listed, nearest
 from lfads_lightning.config import LFADSError
-from lfads_lightning.data.arrays import check_dtype, listed, nearest
+from lfads_lightning.data.arrays import check_dtype
 from lfads_lightning.recordings import names
 from lfads_lightning.recordings.clocks import check_times, rising
 from lfads_lightning.recordings.records import Recording, Signal, Spikes, Timeline

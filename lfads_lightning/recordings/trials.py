@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from lfads_lightning.commands import listed, nearest
 from lfads_lightning.config import LFADSError
-from lfads_lightning.data.arrays import listed, nearest, sizes
+from lfads_lightning.data.arrays import sizes
 from lfads_lightning.recordings import coverage
 from lfads_lightning.recordings.binning import (
     MOST_BINS,

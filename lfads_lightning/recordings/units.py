@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from lfads_lightning.commands import listed
 from lfads_lightning.config import LFADSError
-from lfads_lightning.data.arrays import listed
 from lfads_lightning.recordings import names
 from lfads_lightning.recordings.records import Recording, Spikes
 from lfads_lightning.recordings.settings import Settings

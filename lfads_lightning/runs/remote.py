@@ -19,8 +19,8 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
+from lfads_lightning.commands import listed
 from lfads_lightning.config import LFADSError
-from lfads_lightning.data.arrays import listed
 from lfads_lightning.runs.files import whole_file
 
 WAITS_S = (1.0, 3.0, 9.0)  # before the second, third and fourth try

@@ -6,8 +6,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from lfads_lightning.commands import listed
 from lfads_lightning.config import LFADSError, SessionSpec
-from lfads_lightning.data.arrays import listed
 from lfads_lightning.data.datamodule import n_trials_of
 from lfads_lightning.data.identity import check_bin_width, check_order, read_identity
 from lfads_lightning.data.sessions import Session

@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lfads_lightning.commands import listed
 from lfads_lightning.config import Config, LFADSError, SessionSpec
-from lfads_lightning.data.arrays import listed
 from lfads_lightning.params import from_dict, from_flat
 from lfads_lightning.runs.names import CONFIG
 from lfads_lightning.runs.run import Run

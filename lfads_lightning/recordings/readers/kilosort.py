@@ -11,8 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
+from lfads_lightning.commands import listed
 from lfads_lightning.config import LFADSError
-from lfads_lightning.data.arrays import listed, sizes
+from lfads_lightning.data.arrays import sizes
 from lfads_lightning.recordings import names
 from lfads_lightning.recordings.readers import reader
 from lfads_lightning.recordings.records import Recording, Spikes, Units

@@ -8,8 +8,8 @@ from typing import Any
 import h5py
 import numpy as np
 
+from lfads_lightning.commands import listed, nearest
 from lfads_lightning.config import LFADSError
-from lfads_lightning.data.arrays import listed, nearest
 from lfads_lightning.data.session_files import (
     check_declared,
     check_filled,
