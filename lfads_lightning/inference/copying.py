@@ -14,7 +14,7 @@ import numpy as np
 
 from lfads_lightning.data.sessions import Split
 from lfads_lightning.inference.posterior import Evaluation, judged_rates
-from lfads_lightning.metrics import SMALLEST_RATE, null_nll, poisson_nll
+from lfads_lightning.metrics import SMALLEST_RATE, bits, null_nll, poisson_nll
 from lfads_lightning.training.watch import LEAST_SHARE, REMEDY
 
 N_PARTS = 5  # of the entries; one of them is hidden at a time
@@ -125,7 +125,7 @@ def bits_of_hidden_entries(gains: list[Gains]) -> tuple[float, float]:
         (sum(g.seen.sum() for g in gains), sum(g.seen_spikes for g in gains)),
         (sum(g.hidden.sum() for g in gains), sum(g.hidden_spikes for g in gains)),
     ):
-        per_spike.append(float(values / spikes / math.log(2)) if spikes else math.nan)
+        per_spike.append(bits(float(values), spikes))
     return per_spike[0], per_spike[1]
 
 

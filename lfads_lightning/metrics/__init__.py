@@ -7,6 +7,8 @@ bits per spike, its null model.
 from lfads_lightning.metrics.dimension import effective_dimensionality as effective_dimensionality
 from lfads_lightning.metrics.few_shot import few_shot_co_bps as few_shot_co_bps
 from lfads_lightning.metrics.likelihood import SMALLEST_RATE as SMALLEST_RATE
+from lfads_lightning.metrics.likelihood import bits as bits
+from lfads_lightning.metrics.likelihood import bits_of_neurons as bits_of_neurons
 from lfads_lightning.metrics.likelihood import bits_per_spike as bits_per_spike
 from lfads_lightning.metrics.likelihood import co_bps as co_bps
 from lfads_lightning.metrics.likelihood import fp_bps as fp_bps

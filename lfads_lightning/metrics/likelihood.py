@@ -39,6 +39,15 @@ def null_nll(counts: np.ndarray) -> float:
     return poisson_nll(np.broadcast_to(counts.mean((0, 1)), counts.shape), counts)
 
 
+def bits(nats: float, spikes: float) -> float:
+    """Return what is gained over a null model as bits per spike; NaN without spikes.
+
+    >>> bits(nats=3 * math.log(2), spikes=6)
+    0.5
+    """
+    return nats / spikes / math.log(2) if spikes else math.nan
+
+
 def bits_per_spike(rates: np.ndarray, counts: np.ndarray) -> float:
     """Return (NLL_null - NLL_model) / spikes / ln 2; NaN without spikes.
 
@@ -59,7 +68,22 @@ def bits_per_spike(rates: np.ndarray, counts: np.ndarray) -> float:
     null = np.broadcast_to(total / n, counts.shape)
     rates = np.where(missing, 1.0, rates)  # whatever stands there
     gain = poisson_nll(null, counts) - poisson_nll(rates, counts)
-    return float(gain / total.sum() / math.log(2))
+    return bits(float(gain), float(total.sum()))
+
+
+def bits_of_neurons(rates: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Return each neuron's bits per spike (D,), as :func:`bits_per_spike`; NaN if it is silent.
+
+    Args:
+        rates: (E, T, D), expected counts per bin.
+        counts: (E, T, D), none missing.
+    """
+    mean = np.maximum(counts.mean((0, 1)), SMALLEST_RATE)
+    rates = np.maximum(rates.astype(np.float64), SMALLEST_RATE)
+    nats = (counts * np.log(rates / mean) - rates + mean).sum((0, 1))
+    spikes = counts.sum((0, 1))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(spikes > 0, nats / spikes / np.log(2), np.nan)
 
 
 def co_bps(

@@ -11,7 +11,7 @@ from lfads_lightning.config import Config
 from lfads_lightning.data.sessions import Session
 from lfads_lightning.evaluation.table import LFADS, MEANS, EvaluationTable, Rows, Verdict
 from lfads_lightning.inference.posterior import Posterior
-from lfads_lightning.metrics import null_nll
+from lfads_lightning.metrics import bits, null_nll
 from lfads_lightning.model.observations import from_name
 from lfads_lightning.report.curves import Columns
 from lfads_lightning.training.checkpoints import WITHIN_RAMPS
@@ -469,7 +469,7 @@ def bits_of_training(
     n_trials = sum(len(s.data) for s in splits)
     spikes = sum(float(s.data.sum(dtype=np.float64)) for s in splits)
     null = sum(null_nll(s.data) for s in splits)
-    return (null / n_trials - recon) / (spikes / n_trials) / math.log(2) if spikes else math.nan
+    return bits(null / n_trials - recon, spikes / n_trials)
 
 
 def _overfitted(config: Config, sessions: Sequence[Session], columns: Columns) -> Finding | None:

@@ -6,7 +6,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from lfads_lightning.metrics import SMALLEST_RATE, effective_dimensionality, psth_sd, smooth
+from lfads_lightning.metrics import (
+    bits_of_neurons,
+    effective_dimensionality,
+    psth_sd,
+    smooth,
+)
 from lfads_lightning.report.figures import lively, one_trial
 from lfads_lightning.report.inputs import inferred_inputs, inputs_at_event
 from lfads_lightning.report.style import (
@@ -270,7 +275,7 @@ def neurons(trials: Trials) -> Drawing | None:
     if not trials.is_counts:
         return None
     counts, rates = trials.counts.astype(np.float64), trials.posterior.rates
-    gain = bits_of_neurons(counts, rates)
+    gain = bits_of_neurons(rates, counts)
     figure = new_figure(10, 3.2)
     left, right = figure.subplots(1, 2)
     mean = trials.per_unit * counts.mean((0, 1))
@@ -292,16 +297,6 @@ def neurons(trials: Trials) -> Drawing | None:
         "Left: what the rates explain of each neuron; below 0 they are worse than its mean rate. "
         "Right: inferred means should lie on the diagonal.",
     )
-
-
-def bits_of_neurons(counts: np.ndarray, rates: np.ndarray) -> np.ndarray:
-    """Return each neuron's bits per spike against its mean over these counts; NaN if silent."""
-    mean = np.maximum(counts.mean((0, 1)), SMALLEST_RATE)
-    rates = np.maximum(rates.astype(np.float64), SMALLEST_RATE)
-    nats = (counts * np.log(rates / mean) - rates + mean).sum((0, 1))
-    spikes = counts.sum((0, 1))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(spikes > 0, nats / spikes / np.log(2), np.nan)
 
 
 def _mean_rates(ax: Axes, trials: Trials, mean: np.ndarray) -> None:

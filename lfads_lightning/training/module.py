@@ -14,6 +14,7 @@ from torch import Tensor
 from lfads_lightning.config import Config, LFADSError
 from lfads_lightning.data.datamodule import Batch, n_trials_of
 from lfads_lightning.data.identity import Identity, identity_of
+from lfads_lightning.metrics import bits
 from lfads_lightning.model.layers import dropout_mask
 from lfads_lightning.model.lfads import LFADS
 from lfads_lightning.model.loss import LossTerms, compute_loss, reconstruction
@@ -23,7 +24,7 @@ from lfads_lightning.params import to_dict
 from lfads_lightning.training import faults, random_states
 from lfads_lightning.training.format import VERSION
 from lfads_lightning.training.optimizer import TFAdam
-from lfads_lightning.training.predictions import Null, bits_per_spike, log_likelihoods
+from lfads_lightning.training.predictions import Null, log_likelihoods
 from lfads_lightning.training.schedules import LearningRateRule, ramp
 
 
@@ -203,7 +204,7 @@ class LFADSModule(pl.LightningModule):
         if n_valid:
             metrics |= self._named("valid", valid / n_valid)
             for (name, null), value in zip(self._nulls.items(), predicted.tolist(), strict=True):
-                metrics[f"valid/{name}"] = bits_per_spike(value / n_valid, null)
+                metrics[f"valid/{name}"] = bits(value / n_valid - null.log_likelihood, null.spikes)
             self._smooth(metrics)
         group = self.trainer.optimizers[0].param_groups[0]
         metrics |= {"ramp/kl": last_update[0], "ramp/l2": last_update[1], "lr": group["lr"]}

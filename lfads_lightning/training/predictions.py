@@ -1,6 +1,5 @@
 """How well spikes are predicted while training goes on: all, held-out neurons, forward bins."""
 
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -85,8 +84,3 @@ def log_likelihoods(
     means = [(each * masks[n].to(each)).sum((1, 2)).mean() if n in masks else each.new_zeros(())
              for n in names]  # fmt: skip
     return torch.stack(means)
-
-
-def bits_per_spike(mean_log_likelihood: float, null: Null) -> float:
-    """Return bits per spike above the null model."""
-    return (mean_log_likelihood - null.log_likelihood) / null.spikes / math.log(2)

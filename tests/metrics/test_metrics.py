@@ -313,3 +313,11 @@ def test_few_shot_punishes_superfluous_latents():
     # all the trials there are: the one read-out there is
     rates = metrics.Design(state[train], 3).fit(counts[train], 1e-4).rates(state[test])
     assert many == pytest.approx(metrics.bits_per_spike(rates, counts[test]), rel=1e-3)
+
+
+def test_bits_of_neurons_add_up_to_those_of_all():
+    rng = np.random.default_rng(0)
+    counts, rates = rng.poisson(1.0, (12, 8, 5)), rng.gamma(2, 0.5, (12, 8, 5))
+    each, spikes = metrics.bits_of_neurons(rates, counts), counts.sum((0, 1))
+    whole = metrics.bits_per_spike(rates, counts)
+    assert (each * spikes).sum() / spikes.sum() == pytest.approx(whole)

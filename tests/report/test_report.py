@@ -21,7 +21,7 @@ from lfads_lightning.data.datamodule import load_data
 from lfads_lightning.data.sessions import Session, Split, sessions_from_arrays
 from lfads_lightning.evaluation.table import LFADS, MEANS, EvaluationTable, Part
 from lfads_lightning.inference.posterior import Posterior
-from lfads_lightning.metrics import bits_per_spike, null_nll
+from lfads_lightning.metrics import null_nll
 from lfads_lightning.params import dotted_names, from_flat
 from lfads_lightning.report import about, findings, run_report
 from lfads_lightning.report.curves import learning_curves, read_metrics
@@ -35,7 +35,7 @@ from lfads_lightning.report.findings import (
     variation,
 )
 from lfads_lightning.report.page import Section, Table, write_page
-from lfads_lightning.report.population import bits_of_neurons, components
+from lfads_lightning.report.population import components
 from lfads_lightning.report.search_figure import parallel_coordinates, varied
 from lfads_lightning.report.search_report import write_sweep_report
 from lfads_lightning.runs.run import Run
@@ -555,13 +555,6 @@ def test_components_are_those_of_the_singular_values():
     np.testing.assert_allclose(shares, s**2 / (s**2).sum(), rtol=1e-9)
     np.testing.assert_allclose(np.abs(axes.T @ vt[:2].T), np.eye(2), atol=1e-8)
     np.testing.assert_allclose(np.square(scores).sum((0, 1)), s[:2] ** 2, rtol=1e-9)
-
-
-def test_bits_of_neurons_add_up_to_those_of_all(counts):
-    rates = np.random.default_rng(0).gamma(2, 0.5, counts.shape)
-    each = bits_of_neurons(counts.astype(float), rates)
-    spikes = counts.sum((0, 1))
-    assert (each * spikes).sum() / spikes.sum() == pytest.approx(bits_per_spike(rates, counts))
 
 
 def test_variation_is_that_over_trials():
