@@ -101,6 +101,20 @@ class Criterion(Enum):
     sample_recon_smoothed = "sample_recon_smoothed"
 
 
+class Optimizer(Enum):
+    """What turns gradients into updates."""
+
+    original = "original"
+    adamw = "adamw"
+
+
+class Schedule(Enum):
+    """How the learning rate falls."""
+
+    original = "original"
+    cosine = "cosine"
+
+
 class Algorithm(Enum):
     """How settings are searched within one run."""
 
@@ -313,9 +327,40 @@ class LossConfig:
 
 @dataclass
 class OptimConfig:
-    """Adam, the learning-rate rule, and what is trained."""
+    """The optimiser, the learning rate, and what is trained."""
 
-    learning_rate_init: float = _p(0.01, "Learning rate at the start.", gt=0)
+    optimizer: Optimizer = _p(
+        Optimizer.original,
+        "original: Adam with epsilon 0.1 before the bias correction, as in TensorFlow 1; adamw: "
+        "AdamW (Loshchilov & Hutter 2019), by the four parameters below.",
+        ours=True,
+    )
+    adamw_eps: float = _p(1e-8, "Epsilon of AdamW.", ours=True, gt=0)
+    adamw_beta1: float = _p(0.9, "Decay of AdamW's mean gradient.", ours=True, ge=0, le=0.9999)
+    adamw_beta2: float = _p(
+        0.999, "Decay of AdamW's mean squared gradient.", ours=True, ge=0, le=0.999999
+    )
+    weight_decay: float = _p(
+        0.0,
+        "AdamW: each update takes this share, times the learning rate, off each trained value.",
+        ours=True,
+        ge=0,
+    )
+    schedule: Schedule = _p(
+        Schedule.original,
+        "original: the rate falls when the training cost rises, and ends training; cosine: it "
+        "falls by half a cosine over all updates (trainer.max_steps), whatever the cost does.",
+        ours=True,
+    )
+    warmup_steps: int = _p(
+        0, "Cosine: updates over which the rate first rises to learning_rate_init.", ours=True, ge=0
+    )
+    cosine_end: float = _p(
+        0.01, "Cosine: share of learning_rate_init that it ends at.", ours=True, ge=0, le=1
+    )
+    learning_rate_init: float = _p(
+        0.01, "Learning rate at the start, or of a cosine its highest.", gt=0
+    )
     learning_rate_decay_factor: float = _p(0.95, "Multiplies the rate at a decay.", gt=0, le=1)
     learning_rate_stop: float = _p(1e-5, "Training ends when the rate falls below this.", ge=0)
     learning_rate_n_to_compare: int = _p(

@@ -116,6 +116,7 @@ def test_continues_bit_for_bit_from_anywhere(train, hook, n):
         {"max_steps": 8},
         {"batch_size": 12},
         {"precision": "float64"},
+        {"optimizer": "adamw", "schedule": "cosine", "warmup_steps": 5, "max_steps": 16},
         {"valid": False, "sample_validation_rate": 0.0},
         {"early_stopping_epochs": 1, "kl_increase_steps": 0, "l2_increase_steps": 0},
     ],

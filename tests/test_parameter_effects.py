@@ -755,6 +755,87 @@ def test_do_reset_learning_rate_resets_the_rate_after_loading_but_not_the_step(
         assert more.log["lr"][8] == pytest.approx(1e-3 if reset else 1.25e-4)
 
 
+# one update by AdamW, in float64
+ADAMW = {"optimizer": "adamw", "precision": "float64", "max_steps": 1}
+
+
+def moments(run):
+    """Return AdamW's moments of all weights after a run, as two vectors."""
+    (path,) = run.folder.glob("checkpoints/lfads_vae-*.ckpt")
+    states = torch.load(path, weights_only=True)["optimizer_states"][0]["state"].values()
+    return [torch.cat([s[k].flatten() for s in states]) for k in ("exp_avg", "exp_avg_sq")]
+
+
+@effect_of("optimizer")
+def test_optimizer_adamw_moves_every_weight_by_the_rate_at_first(train):
+    start = train(precision="float64", **STILL).weights
+    steps = {}
+    for name in ("original", "adamw"):
+        after = train(**ADAMW | {"optimizer": name}).weights
+        steps[name] = torch.cat([(after[k] - start[k]).abs().flatten() for k in start])
+    assert steps["adamw"].max() == pytest.approx(0.01, rel=1e-4)
+    assert steps["adamw"].median() == pytest.approx(0.01, rel=1e-3)
+    assert steps["original"].median() < 0.002
+
+
+@effect_of("adamw_eps")
+def test_adamw_eps_is_added_to_the_root_of_the_squared_gradient(train):
+    start = train(precision="float64", **STILL).weights
+    # beside an epsilon of 1 the clipped gradient is small: a step is lr g / (|g| + eps)
+    after = train(**ADAMW, adamw_eps=1.0, max_grad_norm=1e-5).weights
+    assert distance(start, after) == pytest.approx(0.01 * 1e-5, rel=1e-3)
+
+
+@effect_of("adamw_beta1")
+def test_adamw_beta1_is_the_decay_of_the_mean_gradient(train):
+    (usual, square), (less, same) = (moments(train(**ADAMW, adamw_beta1=b)) for b in (0.9, 0.6))
+    torch.testing.assert_close(less, 4 * usual)
+    torch.testing.assert_close(same, square)
+
+
+@effect_of("adamw_beta2")
+def test_adamw_beta2_is_the_decay_of_the_mean_squared_gradient(train):
+    (mean, usual), (same, less) = (moments(train(**ADAMW, adamw_beta2=b)) for b in (0.999, 0.99))
+    torch.testing.assert_close(less, 10 * usual)
+    torch.testing.assert_close(same, mean)
+
+
+@effect_of("weight_decay")
+def test_weight_decay_takes_a_share_off_each_weight(train):
+    start = train(precision="float64", **STILL).weights
+    without, with_it = (train(**ADAMW, weight_decay=w).weights for w in (0.0, 0.5))
+    for name in changed(start, without):  # what has no gradient rests
+        expected = without[name] - 0.01 * 0.5 * start[name]
+        torch.testing.assert_close(with_it[name], expected)
+
+
+COSINE = {"schedule": "cosine", "max_steps": 8, "learning_rate_init": 0.004}
+
+
+@effect_of("schedule")
+def test_schedule_cosine_falls_whatever_the_cost_does(train):
+    run = train(**RISING | COSINE, learning_rate_stop=1.0, max_grad_norm=1e-9)
+    done = np.arange(1, 9) / 8
+    share = 0.01 + 0.99 * (1 + np.cos(np.pi * done)) / 2
+    assert run.log["lr"] == pytest.approx(0.004 * share)
+    with pytest.raises(LFADSError, match=r"set trainer\.max_steps"):
+        train(schedule="cosine", max_epochs=3)
+
+
+@effect_of("warmup_steps")
+def test_warmup_steps_are_those_in_which_the_rate_rises(train):
+    rates = train(**COSINE, warmup_steps=4).log["lr"]
+    assert rates[:4] == pytest.approx([0.001, 0.002, 0.003, 0.004])
+    assert rates == sorted(rates[:4]) + sorted(rates[4:], reverse=True)
+    assert rates[-1] == pytest.approx(0.00004)
+
+
+@effect_of("cosine_end")
+def test_cosine_end_is_the_share_that_is_left_at_the_last_update(train):
+    for end in (0.0, 0.25):
+        assert train(**COSINE, cosine_end=end).log["lr"][-1] == pytest.approx(0.004 * end)
+
+
 @effect_of("do_train_io_only")
 def test_do_train_io_only_moves_read_in_and_read_out_alone(train, counts):
     two = {"a": counts, "b": counts[:, :, :4]}
@@ -1258,6 +1339,21 @@ def test_include_optimizer_adds_adams_moments_to_the_parameters(use):
     for slot in ("Adam", "Adam_1"):
         assert whole[f"LFADS_{name[:-2]}_{slot}:0"].shape == plain[name].shape
         assert np.abs(whole[f"LFADS_{name[:-2]}_{slot}:0"]).max() > 0
+
+
+def test_include_optimizer_adds_the_moments_of_adamw_under_the_same_names(
+    tmp_path, data_dir, new_config
+):
+    where = {"data_dir": str(data_dir), "data_filename_stem": "mine"}
+    config = new_config(**where, max_steps=1, optimizer="adamw")
+    run_kind(config, tmp_path)
+    config.kind, config.output.include_optimizer = Kind.write_model_params, True
+    run_kind(config, tmp_path)
+    with h5py.File(tmp_path / "model_params.h5") as file:
+        mean, square = (
+            file[f"LFADS_LFADS_gen_gen_2_fac_W_{slot}:0"][()] for slot in ("Adam", "Adam_1")
+        )
+    np.testing.assert_allclose(square / 0.001, (mean / 0.1) ** 2, rtol=1e-4)  # after one update
 
 
 # --- how many trials and samples ---

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lfads_lightning.config import Config, LFADSError
+from lfads_lightning.config import Config, LFADSError, Schedule
 from lfads_lightning.data.datamodule import Batch, n_trials_of
 from lfads_lightning.data.identity import Identity, identity_of
 from lfads_lightning.model.layers import dropout_mask
@@ -22,9 +22,9 @@ from lfads_lightning.model.visibility import Visibility, coordinated, sample_val
 from lfads_lightning.params import to_dict
 from lfads_lightning.training import faults, random_states
 from lfads_lightning.training.format import VERSION
-from lfads_lightning.training.optimizer import TFAdam
+from lfads_lightning.training.optimizer import new_optimizer
 from lfads_lightning.training.predictions import Null, bits_per_spike, log_likelihoods
-from lfads_lightning.training.schedules import LearningRateRule, ramp
+from lfads_lightning.training.schedules import LearningRateRule, cosine, ramp
 
 
 class LFADSModule(pl.LightningModule):
@@ -94,6 +94,15 @@ class LFADSModule(pl.LightningModule):
     def ramps(self, step: int | None = None) -> tuple[float, float]:
         """Return the KL and L2 ramps at ``step``, by default the current one."""
         return ramps(self.config, self.step if step is None else step)
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Set the rate of a cosine; each return to a checkpoint has halved it."""
+        optim, max_steps = self.config.optim, self.config.trainer.max_steps
+        if optim.schedule is not Schedule.cosine or max_steps is None:
+            return
+        share = cosine(self.global_step, optim.warmup_steps, max_steps, optim.cosine_end)
+        for group in self.trainer.optimizers[0].param_groups:
+            group["lr"] = optim.learning_rate_init * share / 2**self.faults.n_recoveries
 
     def _empty_sums(self) -> None:
         self._train_sum = torch.zeros(len(self._terms), device=self.device)
@@ -180,7 +189,8 @@ class LFADSModule(pl.LightningModule):
             for group in self.trainer.optimizers[0].param_groups:
                 group["lr"] = self.config.optim.learning_rate_init
         rate = self.trainer.optimizers[0].param_groups[0]["lr"]
-        if self.resumed and rate < self.config.optim.learning_rate_stop:
+        by_rule = self.config.optim.schedule is Schedule.original
+        if by_rule and self.resumed and rate < self.config.optim.learning_rate_stop:
             self.trainer.should_stop = True  # what is left is to score and report it
             warnings.warn(
                 f"training had ended: the learning rate, {rate:.2g}, is below optim."
@@ -214,10 +224,14 @@ class LFADSModule(pl.LightningModule):
             metrics |= {f"prior/ar_tau_{k}": value for k, value in enumerate(tau)}
             metrics |= {f"prior/ar_var_{k}": value for k, value in enumerate(var)}
         self.metrics = metrics
-        rate = group["lr"]
-        if self._n_updates:
-            rate = self.rule(rate, metrics["train/total"])
+        if self.config.optim.schedule is Schedule.original:
+            self._decay(group["lr"])
         self._empty_sums()
+
+    def _decay(self, rate: float) -> None:
+        """Decay the learning rate by the original's rule, or stop."""
+        if self._n_updates:
+            rate = self.rule(rate, self.metrics["train/total"])
         for each in self.trainer.optimizers[0].param_groups:
             each["lr"] = rate
         if rate < self.config.optim.learning_rate_stop:
@@ -244,9 +258,9 @@ class LFADSModule(pl.LightningModule):
     def _named(self, split: str, values: Tensor) -> dict[str, float]:
         return {f"{split}/{n}": v for n, v in zip(self._terms, values.tolist(), strict=True)}
 
-    def configure_optimizers(self) -> TFAdam:
-        """Return the original's Adam over all parameters; frozen ones have no gradient."""
-        return TFAdam(self.model.parameters(), lr=self.config.optim.learning_rate_init)
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Return the optimiser of all parameters; frozen ones have no gradient."""
+        return new_optimizer(self.model.parameters(), self.config.optim)
 
     def configure_gradient_clipping(
         self,
