@@ -299,6 +299,12 @@ class ModelConfig:
         "the original's start takes these counts per bin for log-rates.",
         ours=True,
     )
+    do_start_at_mean_rates: bool = _p(
+        False,
+        "Read-outs start at the mean rates (of real values: the means) of the training trials, "
+        "whatever the noise model and the alignment.",
+        ours=True,
+    )
     do_legacy_ic_prior_var: bool = _p(
         False, "Bound the prior variance by sigmoid(exp(p)), as the original did.", ours=True
     )

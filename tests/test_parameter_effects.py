@@ -43,7 +43,7 @@ from lfads_lightning.report import tensorboard
 from lfads_lightning.search import engines
 from lfads_lightning.search.run import run_search
 from lfads_lightning.search.space import drawn_settings
-from lfads_lightning.training import module
+from lfads_lightning.training import loop, module
 from lfads_lightning.training.fit import Fitted, fit
 from lfads_lightning.training.loop import resolve_device
 from lfads_lightning.training.module import LFADSModule
@@ -884,6 +884,41 @@ def test_do_log_readout_bias_starts_at_the_mean_rates(new_model):
                 assert torch.equal(start.bias, bias)
     (message,) = check(from_flat({"output_dist": "gaussian", "do_log_readout_bias": True}))
     assert "do_log_readout_bias=true has no effect" in message
+
+
+@effect_of("do_start_at_mean_rates")
+@pytest.mark.parametrize("dist", ["poisson", "negative_binomial", "gaussian"])
+@pytest.mark.parametrize("is_aligned", [False, True])
+def test_do_start_at_mean_rates_starts_read_outs_at_the_means(new_config, counts, dist, is_aligned):
+    data = {"a": counts, "b": 2 * counts[:, :, :4]}
+    matrices = {k: np.ones((v.shape[2], 3)) for k, v in data.items()}
+    arrays = {"alignment_matrix_cxf": matrices} if is_aligned else {}
+    sessions = sessions_from_arrays(
+        data, output_dist=dist, ext_input_dim=0, factors_dim=3, warn=False, **arrays
+    )
+    starts = []
+    for does in (False, True):
+        torch.manual_seed(1)
+        config = new_config(output_dist=dist, do_start_at_mean_rates=does)
+        model = loop.new_model(config, sessions)
+        starts.append({k: v.clone() for k, v in model.state_dict().items()})
+        if does:
+            for name, array in data.items():
+                x, extras = model.read_out(torch.zeros(1, 1, 3), name)
+                means = model.noise_model.mean(model.noise_model.params(x, extras, 80.0))
+                np.testing.assert_allclose(
+                    means[0, 0].detach(), array.mean((0, 1)), rtol=1e-5, atol=1e-3
+                )
+    names = {"readout.session_a.bias", "readout.session_b.bias"}
+    assert changed(*starts) == names
+
+
+def test_do_start_at_mean_rates_without_a_read_out_is_said(new_config, counts):
+    sessions = sessions_from_arrays(
+        {"a": counts[:, :, :3]}, output_dist="poisson", ext_input_dim=0, factors_dim=3, warn=False
+    )
+    with pytest.warns(UserWarning, match="has no effect: .* another factors_dim"):
+        loop.new_model(new_config(do_start_at_mean_rates=True), sessions)
 
 
 @effect_of("do_train_readin")

@@ -33,9 +33,13 @@ _PARTS = {
 BEGINNING = frozenset({
     "cell_weight_scale", "gen_cell_input_weight_scale", "gen_cell_rec_weight_scale",
     "ic_prior_var_scale", "prior_ar_atau", "prior_ar_nvar", "do_log_readout_bias",
+    "do_start_at_mean_rates",
     "learning_rate_init", "burn_in_epochs",
     "optimizer", "adamw_eps", "adamw_beta1", "adamw_beta2", "weight_decay",
 })  # fmt: skip
+
+# Of these, the ones of read-outs, which sessions that are new to a trained model have too.
+OF_READOUTS = frozenset({"do_log_readout_bias", "do_start_at_mean_rates"})
 
 # Of these, the ones of an optimiser: a new one takes them as they are asked for now.
 OF_OPTIMIZER = frozenset({
