@@ -99,6 +99,7 @@ class Criterion(Enum):
     total = "total"
     recon_smoothed = "recon_smoothed"
     sample_recon_smoothed = "sample_recon_smoothed"
+    hidden_recon = "hidden_recon"
 
 
 class Optimizer(Enum):
@@ -457,12 +458,14 @@ class TrainerConfig:
     criterion: Criterion = _p(
         Criterion.total,
         "What the lowest-validation-error checkpoint, a sweep and early stopping go by: total "
-        "cost, or smoothed reconstruction (of all entries, or of those never shown).",
+        "cost; smoothed reconstruction, of all entries or of those never shown; or hidden_recon, "
+        "of entries hidden from the encoders, a fifth at a time, every 20 updates or more (15 % of "
+        "the time), and the ramps do not matter.",
         ours=True,
     )
     criterion_smoothing: float = _p(
         0.7,
-        "Weight of the past in the smoothed reconstruction, per epoch.",
+        "Weight of the past in the smoothed reconstruction, per epoch; of hidden_recon per look.",
         ours=True,
         ge=0,
         le=0.99,

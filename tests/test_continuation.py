@@ -23,6 +23,7 @@ from lfads_lightning.config import LFADSError
 from lfads_lightning.data.datamodule import TrainingBatches
 from lfads_lightning.data.sessions import sessions_from_arrays
 from lfads_lightning.runs import signals
+from lfads_lightning.training import hidden
 from lfads_lightning.training.checkpoints import (
     damage,
     find_checkpoint,
@@ -125,6 +126,16 @@ def test_continues_bit_for_bit_from_anywhere(train, hook, n):
 def test_continues_bit_for_bit_with_other_settings(train, parameters):
     whole = train("whole", **parameters)
     n = 3 if "batch_size" in parameters else 7
+    stopped(train, "cut", signal.SIGTERM, "on_train_batch_start", n, **parameters)
+    assert different(contents(train("cut", **parameters)), contents(whole)) == []
+
+
+@pytest.mark.parametrize("n", [7, 13])
+def test_continues_bit_for_bit_between_two_looks_at_hidden_entries(train, monkeypatch, n):
+    monkeypatch.setattr(hidden, "LEAST_UPDATES", 8)
+    monkeypatch.setattr(hidden, "UPDATES_PER_LOOK", 0)
+    parameters = {"criterion": "hidden_recon", "max_epochs": 4}
+    whole = train("whole", **parameters)
     stopped(train, "cut", signal.SIGTERM, "on_train_batch_start", n, **parameters)
     assert different(contents(train("cut", **parameters)), contents(whole)) == []
 

@@ -43,7 +43,7 @@ from lfads_lightning.report import tensorboard
 from lfads_lightning.search import engines
 from lfads_lightning.search.run import run_search
 from lfads_lightning.search.space import drawn_settings
-from lfads_lightning.training import loop, module
+from lfads_lightning.training import hidden, loop, module
 from lfads_lightning.training.fit import Fitted, fit
 from lfads_lightning.training.loop import resolve_device
 from lfads_lightning.training.module import LFADSModule
@@ -1592,6 +1592,19 @@ def test_criterion_is_what_the_best_epoch_has_least_of(train, monkeypatch):
         "recon_smoothed": (3, 1.0),
         "sample_recon_smoothed": (5, 1.0),
     }
+
+
+def test_criterion_hidden_recon_is_the_lowest_of_the_epochs_that_were_looked_at(train, monkeypatch):
+    monkeypatch.setattr(hidden, "LEAST_UPDATES", 3)
+    monkeypatch.setattr(hidden, "UPDATES_PER_LOOK", 0)
+    values = iter([5.0, 3.0, 4.0])
+    monkeypatch.setattr(hidden.HiddenEntries, "look", lambda *_: torch.tensor(next(values)))
+    # an update is an epoch; the ramps are never complete
+    run = train(criterion="hidden_recon", criterion_smoothing=0.0, max_epochs=8)
+    looks = run.log["valid/hidden_recon"]
+    assert [e for e, value in enumerate(looks) if math.isfinite(value)] == [2, 5, 7]
+    assert (run.fitted.step, run.fitted.criterion) == (6, 3.0)
+    assert run.fitted.chosen_by == "valid/hidden_recon"
 
 
 @effect_of("criterion_smoothing")

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lfads_lightning.config import Config, LFADSError, Schedule
+from lfads_lightning.config import Config, Criterion, LFADSError, Schedule
 from lfads_lightning.data.datamodule import Batch, n_trials_of
 from lfads_lightning.data.identity import Identity, identity_of
 from lfads_lightning.model.layers import dropout_mask
@@ -20,7 +20,7 @@ from lfads_lightning.model.loss import LossTerms, compute_loss, reconstruction
 from lfads_lightning.model.records import LFADSOutput, Masks, Noise
 from lfads_lightning.model.visibility import Visibility, coordinated, sample_validation
 from lfads_lightning.params import to_dict
-from lfads_lightning.training import faults, random_states
+from lfads_lightning.training import faults, hidden, random_states
 from lfads_lightning.training.format import VERSION
 from lfads_lightning.training.optimizer import new_optimizer
 from lfads_lightning.training.predictions import Null, bits_per_spike, log_likelihoods
@@ -34,10 +34,11 @@ class LFADSModule(pl.LightningModule):
     kl_ic, kl_co, l2, corr: nats per trial, without ramps but in total), ``ramp/kl``, ``ramp/l2``,
     ``lr``, ``grad_norm`` (mean over updates, before clipping), ``prior/ar_tau_<k>`` (bins) and
     ``prior/ar_var_<k>`` (stationary variance). ``valid/recon_smoothed`` is an exponential average
-    over epochs. With sample validation, ``…/sample_recon`` is the reconstruction of the entries
-    never shown, weighed up to a whole trial as ``…/recon`` is. ``valid/bits_per_spike``
-    of counts, with held-out neurons ``valid/co_bps``, with forward bins ``valid/fp_bps``: bits per
-    spike, at one posterior sample.
+    over epochs; ``valid/hidden_recon`` one over those at which it is looked at, NaN in the others
+    (:mod:`lfads_lightning.training.hidden`). With sample validation, ``…/sample_recon`` is the
+    reconstruction of the entries never shown, weighed up to a whole trial as ``…/recon`` is.
+    ``valid/bits_per_spike`` of counts, with held-out neurons ``valid/co_bps``, with forward bins
+    ``valid/fp_bps``: bits per spike, at one posterior sample.
 
     The random numbers of an update come from a generator seeded by (seed, update), and are drawn
     for all devices together: a resumed run and one on more devices draw the same.
@@ -73,6 +74,8 @@ class LFADSModule(pl.LightningModule):
         self.resumed = False
         self.n_batches = 0  # of this epoch, behind us
         self.faults = faults.Faults(config.trainer.max_recoveries)
+        self.hidden: hidden.HiddenEntries | None = None
+        self.looked_at = 0  # the update at which hidden entries were looked at last
         self._terms = list(LossTerms._fields)
         if config.data.sample_validation_rate > 0:
             self._terms.append("sample_recon")
@@ -185,6 +188,8 @@ class LFADSModule(pl.LightningModule):
         self._valid_sum = self._valid_sum.to(self.device)
         self._predicted_sum = self._predicted_sum.to(self.device)
         self.faults.begin(self)
+        if self.config.trainer.criterion is Criterion.hidden_recon:
+            self.hidden = self._hidden_entries()
         if self.resumed and self.config.optim.do_reset_learning_rate:
             for group in self.trainer.optimizers[0].param_groups:
                 group["lr"] = self.config.optim.learning_rate_init
@@ -198,6 +203,23 @@ class LFADSModule(pl.LightningModule):
                 "optim.do_reset_learning_rate=true, or a lower stop",
                 stacklevel=2,
             )
+
+    def _hidden_entries(self) -> hidden.HiddenEntries | None:
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        batches = data.first_validation_trials(hidden.MOST_TRIALS)
+        batches = [
+            b._replace(
+                **{
+                    name: held.to(self.device)
+                    for name in ("data", "ext_input", "never_shown")
+                    if (held := getattr(b, name)) is not None
+                }
+            )
+            for b in batches
+        ]
+        n = min(data.batch_size, max(len(s.train.data) for s in data.sessions))
+        cfg = self.config.data.sample_validation_rate, self.config.sampling.memory_mb
+        return hidden.HiddenEntries(batches, n, *cfg) if batches else None
 
     def on_validation_epoch_start(self) -> None:
         """Empty the sums."""
@@ -226,7 +248,25 @@ class LFADSModule(pl.LightningModule):
         self.metrics = metrics
         if self.config.optim.schedule is Schedule.original:
             self._decay(group["lr"])
+        if self.hidden is not None:
+            self._look_at_hidden(self.hidden)
         self._empty_sums()
+
+    def _look_at_hidden(self, entries: hidden.HiddenEntries) -> None:
+        """Look at hidden entries, if it is time, or the last epoch."""
+        trainer, metrics = self.trainer, self.metrics
+        is_last = trainer.should_stop or self.global_step == trainer.max_steps
+        is_last |= self.current_epoch + 1 == trainer.max_epochs
+        metrics[hidden.NAME] = math.nan  # a column of the table of epochs
+        if not is_last and self.global_step - self.looked_at < entries.every:
+            return
+        self.looked_at = self.global_step
+        nats = entries.look(self.model, trainer.global_rank, trainer.world_size)
+        if trainer.world_size > 1:
+            torch.distributed.all_reduce(nats)
+        value, past = float(nats), self.config.trainer.criterion_smoothing
+        before = self.smoothed.get(hidden.NAME, value)
+        metrics[hidden.NAME] = self.smoothed[hidden.NAME] = past * before + (1 - past) * value
 
     def _decay(self, rate: float) -> None:
         """Decay the learning rate by the original's rule, or stop."""
@@ -299,6 +339,7 @@ class LFADSModule(pl.LightningModule):
         checkpoint["lfads"]["sums"] = self._sums_of_each_device()
         checkpoint["lfads"]["n_updates"] = self._n_updates
         checkpoint["lfads"]["n_batches"] = self.n_batches
+        checkpoint["lfads"]["looked_at"] = self.looked_at
         checkpoint["lfads"]["faults"] = self.faults.state()
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         checkpoint["lfads"]["n_trials"] = n_trials_of(data.sessions)
@@ -314,6 +355,7 @@ class LFADSModule(pl.LightningModule):
         self._take_up_sums(record["sums"], record["n_updates"])
         self.n_batches = record.get("n_batches", 0)
         self.trainer.datamodule.first_batch = self.n_batches  # type: ignore[attr-defined]
+        self.looked_at = record.get("looked_at", 0)
         self.faults.take_up(record.get("faults", {}))
         random_states.put(checkpoint["rng"], self.device)
         self.resumed = True
