@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from lfads_lightning.config import Algorithm, Config, Kind, LFADSError
+from lfads_lightning.config import Algorithm, Config, Kind, LFADSError, Recipe
 from lfads_lightning.data.arrays import nearest
 from lfads_lightning.data.fields import KEYS, OF_SPLIT, Session
 from lfads_lightning.data.given import Data, Given, add_keys, by_session, checked, hold_out
@@ -16,7 +16,14 @@ from lfads_lightning.data.identity import identity_of
 from lfads_lightning.data.keywords import takes_keys
 from lfads_lightning.data.scored import scored_sessions
 from lfads_lightning.inference.trained import Trained, load
-from lfads_lightning.params import canonical, dotted_names, from_flat, read_params_file
+from lfads_lightning.params import (
+    canonical,
+    dotted_names,
+    from_flat,
+    read_config,
+    read_params_file,
+)
+from lfads_lightning.recipe import filled
 from lfads_lightning.report.finish import finish
 from lfads_lightning.report.tensorboard import Figures
 from lfads_lightning.runs.files import new_run_folder
@@ -84,6 +91,8 @@ def fit(data: Data, *, valid_fraction: float | None = None, **keys_and_parameter
     given = by_session(data, "fit")
     add_keys(given, keys, "fit")
     _split(given, keys, valid_fraction)
+    asked = {canonical(name, "fit") for name in from_file | drawn | parameters}
+    config = filled(config, asked, [one.arrays for one in given], _begun(config))
     sessions = checked(
         given,
         output_dist=config.model.output_dist.name,
@@ -97,6 +106,14 @@ def fit(data: Data, *, valid_fraction: float | None = None, **keys_and_parameter
         config.output.lfads_save_dir = str(folder.resolve())
         with run_lock(folder):
             return train_sessions(config, sessions, folder)
+
+
+def _begun(config: Config) -> Config | None:
+    """Return the config of the run in the folder that is asked for, if one has begun."""
+    folder = config.output.lfads_save_dir
+    if folder is None or config.recipe is not Recipe.auto:
+        return None
+    return read_config(open_run(folder))
 
 
 def _sorted_out(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

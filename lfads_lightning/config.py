@@ -64,6 +64,13 @@ class Kind(Enum):
     write_model_params = "write_model_params"
 
 
+class Recipe(Enum):
+    """Who fills what the user did not set."""
+
+    original = "original"
+    auto = "auto"
+
+
 class OutputDist(Enum):
     """Noise model: the distribution of the data, given the factors.
 
@@ -563,6 +570,12 @@ class Config:
     kind: Kind = _p(Kind.train, "What to do: train, or one of the four other kinds.")
     seed: int = _p(
         0, "Seeds initial weights, data order, noise and masks.", ours=True, ge=0, le=2**32 - 1
+    )
+    recipe: Recipe = _p(
+        Recipe.original,
+        "What is not set: original: has the defaults below; auto: is chosen by the size and the "
+        "statistics of the data, told in a line and written to config.yaml.",
+        ours=True,
     )
     params_file: str | None = _p(
         None, "Flat YAML or JSON file of parameter names; the command line beats it.", ours=True

@@ -160,6 +160,12 @@ def flat_value(config: Config, name: str) -> Any:
     return getattr(getattr(config, group) if group else config, name)
 
 
+def differing(config: Config) -> set[str]:
+    """Return the flat names of the parameters that are not at their defaults."""
+    default = Config()
+    return {name for name in _fields() if flat_value(config, name) != flat_value(default, name)}
+
+
 def from_flat(
     values: Mapping[str, Any], where: str = "parameters", base: Config | None = None
 ) -> Config:

@@ -1100,6 +1100,20 @@ def test_seed_decides_initial_weights_order_noise_and_masks(train, monkeypatch):
     assert changed(*starts) == drawn
 
 
+@effect_of("recipe")
+def test_recipe_auto_fills_what_is_not_set(tmp_path, data_dir, monkeypatch):
+    argv = ["train.py", f"data.data_dir={data_dir}", "data.data_filename_stem=mine"]
+    argv += ["model.gen_dim=9", "trainer.max_steps=1", f"output.lfads_save_dir={tmp_path / 'run'}"]
+    argv += ["output.report=false", "sampling.num_score_samples=0", "trainer.device=cpu:0"]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [*argv, "recipe=auto"])
+    cli.main()
+    config = read_config(tmp_path / "run")
+    assert (config.model.gen_dim, config.model.con_dim, config.data.batch_size) == (9, 64, 8)
+    assert config.optim.schedule.name == "cosine"
+    assert config.recipe.name == "auto"
+
+
 @effect_of("params_file")
 def test_params_file_is_read_and_the_command_line_beats_it(
     tmp_path, data_dir, monkeypatch, new_config

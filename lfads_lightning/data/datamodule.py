@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from lfads_lightning.config import Config, LFADSError
-from lfads_lightning.data.fields import KEYS, Session, Split
-from lfads_lightning.data.session_files import load_sessions
+from lfads_lightning.data.fields import KEYS, Session, Split, arrays_of
+from lfads_lightning.data.session_files import iterate_sessions, load_sessions
 from lfads_lightning.data.sessions import sessions_from_arrays
 from lfads_lightning.data.synthetic import SYNTHETIC, generate
 
@@ -321,6 +321,15 @@ def _n_trials(splits: dict[str, Split]) -> dict[str, int]:
 def n_trials_of(sessions: Sequence[Session]) -> dict[str, list[int]]:
     """Return the number of training and validation trials of each session."""
     return {s.name: [0 if p is None else len(p.data) for p in (s.train, s.valid)] for s in sessions}
+
+
+def arrays_as_read(config: Config) -> Iterator[dict[str, Any]]:
+    """Read the sessions that a config names one by one, unchecked, as their arrays by key."""
+    folder, name = config.data.data_dir, config.data.data_filename_stem
+    if folder is not None:
+        yield from map(arrays_of, iterate_sessions(folder, name))
+    elif name in SYNTHETIC:
+        yield from generate(name).values()
 
 
 def load_data(config: Config) -> list[Session]:

@@ -89,6 +89,16 @@ def load_sessions(
     return check_together(sessions)
 
 
+def iterate_sessions(data_dir: str | Path, data_filename_stem: str) -> Iterator[Session]:
+    """Read the sessions of a run one by one, as they are; arguments as of `load_sessions`."""
+    if is_url(data_dir):
+        with fetched(str(data_dir), partial(may_be_session, stem=data_filename_stem)) as folder:
+            yield from iterate_sessions(folder, data_filename_stem)
+        return
+    for name, path in find_sessions(data_dir, data_filename_stem):
+        yield from _iterate_sessions(path, name)
+
+
 def find_sessions(data_dir: str | Path, data_filename_stem: str) -> list[tuple[str, Path]]:
     """List the session files of a folder (not of its subfolders).
 

@@ -34,7 +34,7 @@ BEGINNING = frozenset({
     "cell_weight_scale", "gen_cell_input_weight_scale", "gen_cell_rec_weight_scale",
     "ic_prior_var_scale", "prior_ar_atau", "prior_ar_nvar", "do_log_readout_bias",
     "do_start_at_mean_rates",
-    "learning_rate_init", "burn_in_epochs",
+    "learning_rate_init", "burn_in_epochs", "recipe",
     "optimizer", "adamw_eps", "adamw_beta1", "adamw_beta2", "weight_decay",
 })  # fmt: skip
 
@@ -117,7 +117,7 @@ def keep_beginning(
     kept = [n for n in changed if (n in BEGINNING or n in unused) and n not in without]
     for name in kept:
         group = dotted_names()[name].rpartition(".")[0]
-        setattr(getattr(config, group), name, changed[name][0])
+        setattr(getattr(config, group) if group else config, name, changed[name][0])
     if kept:
         hint = ""
         if "learning_rate_init" in kept:
