@@ -462,6 +462,13 @@ class TrainerConfig:
         None, "Stop after this many epochs; null: when the learning rate says so.", ours=True, ge=1
     )
     max_steps: int | None = _p(None, "Stop after this many updates.", ours=True, ge=1)
+    max_minutes: float | None = _p(
+        None,
+        "Minutes of training: the first tenth measures how many updates these are, which become "
+        "max_steps (in config.yaml too); a cosine ends there. A continued run keeps the number.",
+        ours=True,
+        gt=0,
+    )
     criterion: Criterion = _p(
         Criterion.total,
         "What the lowest-validation-error checkpoint, a sweep and early stopping go by: total "

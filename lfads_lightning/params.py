@@ -343,9 +343,17 @@ def check(config: Config) -> list[str]:
             "ends by search.max_generations and search.stop_gain; leave max_steps out",
         ),
         (
-            optim.schedule is Schedule.cosine and not searches and config.trainer.max_steps is None,
+            searches and config.trainer.max_minutes is not None,
+            f"search.algorithm=pbt with trainer.max_minutes={config.trainer.max_minutes}: a search "
+            "ends by search.max_generations and search.stop_gain; leave max_minutes out",
+        ),
+        (
+            optim.schedule is Schedule.cosine
+            and not searches
+            and config.trainer.max_steps is None
+            and config.trainer.max_minutes is None,
             "optim.schedule=cosine falls over all updates of a run, and their number is not known: "
-            "set trainer.max_steps, to 1200 say",
+            "set trainer.max_steps, to 1200 say, or trainer.max_minutes",
         ),
         (
             optim.schedule is Schedule.cosine and searches,

@@ -212,6 +212,8 @@ def _chosen(config: Config, given: Collection[str], facts: Facts) -> dict[str, A
         leave.add("learning_rate_init")
     if "schedule" in given:
         leave |= {"warmup_steps", "max_steps"}
+    if trainer.max_minutes is not None:
+        leave.add("max_steps")  # it is measured
     if "factors_dim" in given and config.model.factors_dim == facts.neurons:
         leave.add("do_start_at_mean_rates")
     return {name: value for name, value in chosen.items() if name not in leave}

@@ -64,7 +64,7 @@ CHANGES = {
     "prior_ar_atau": 50.0, "prior_ar_nvar": 1.0, "learning_rate_init": 0.001,
     "do_log_readout_bias": True, "do_start_at_mean_rates": True, "optimizer": "adamw",
     "adamw_eps": 1e-3, "adamw_beta1": 0.5,
-    "recipe": "auto", "adamw_beta2": 0.9, "weight_decay": 0.1,
+    "recipe": "auto", "max_minutes": 5.0, "adamw_beta2": 0.9, "weight_decay": 0.1,
 }  # fmt: skip
 
 

@@ -11,6 +11,7 @@ import json
 import math
 import shutil
 import sys
+import time
 import types
 import warnings
 from typing import Any, NamedTuple
@@ -1098,6 +1099,25 @@ def test_seed_decides_initial_weights_order_noise_and_masks(train, monkeypatch):
     drawn = {k for k, v in starts[0].items() if v.std() > 1e-6}
     assert len(drawn) > 20
     assert changed(*starts) == drawn
+
+
+@effect_of("max_minutes")
+@pytest.mark.parametrize("schedule", ["original", "cosine"])
+def test_max_minutes_is_made_a_number_of_updates_once(train, tmp_path, schedule):
+    asked = {"max_minutes": 2 / 60, "schedule": schedule, "batch_size": 4}
+    started = time.monotonic()
+    run = train(folder=tmp_path, **asked, learning_rate_stop=0.0)
+    assert 1.4 < time.monotonic() - started < 4
+    n = read_config(tmp_path).trainer.max_steps
+    assert run.fitted.updates == n > 20
+    if schedule == "cosine":
+        assert run.log["lr"][-1] == pytest.approx(0.0001)
+        assert run.log["lr"][0] == 0.01
+    with pytest.raises(LFADSError, match="give one"):
+        train(max_minutes=1.0, max_steps=5)
+    # the number stays where the run goes on
+    again = train(folder=tmp_path, **asked, learning_rate_stop=0.0)
+    assert (again.fitted.updates, read_config(tmp_path).trainer.max_steps) == (n, n)
 
 
 @effect_of("recipe")

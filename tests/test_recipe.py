@@ -76,10 +76,11 @@ def test_what_is_given_stays_and_the_rest_goes_with_it(capfd):
     assert (config.model.gen_dim, config.model.con_dim) == (37, 64)
     assert config.trainer.max_steps == 20 * 4  # 30 trials in batches of 8
     assert fill(schedule="original").trainer.max_steps is None
+    assert fill(max_minutes=1.0).trainer.max_steps is None
     assert fill(optimizer="original").optim.learning_rate_init == 0.01
     assert fill(output_dist="negative_binomial").model.output_dist is OutputDist.negative_binomial
     told = capfd.readouterr().err
-    assert told.count("\n") == 4
+    assert told.count("\n") == 5
     assert "for 30 training trials x 9 bins x 8 neurons" in told
     assert "batch_size 8" in told
 

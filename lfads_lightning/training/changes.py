@@ -34,7 +34,7 @@ BEGINNING = frozenset({
     "cell_weight_scale", "gen_cell_input_weight_scale", "gen_cell_rec_weight_scale",
     "ic_prior_var_scale", "prior_ar_atau", "prior_ar_nvar", "do_log_readout_bias",
     "do_start_at_mean_rates",
-    "learning_rate_init", "burn_in_epochs", "recipe",
+    "learning_rate_init", "burn_in_epochs", "recipe", "max_minutes",
     "optimizer", "adamw_eps", "adamw_beta1", "adamw_beta2", "weight_decay",
 })  # fmt: skip
 

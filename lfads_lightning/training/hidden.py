@@ -53,8 +53,8 @@ class HiddenEntries:
         self.batches, self.rate = batches, sample_validation_rate
         self.memory = memory_mb * 2**20
         self.n_trials = sum(len(b.data) for b in batches)
-        worth = UPDATES_PER_LOOK * self.n_trials / n_trials
-        self.every = max(LEAST_UPDATES, math.ceil(worth / SHARE))  # updates
+        self.worth = UPDATES_PER_LOOK * self.n_trials / n_trials  # updates that a look costs
+        self.every = max(LEAST_UPDATES, math.ceil(self.worth / SHARE))  # updates between two
 
     @torch.no_grad()
     def look(self, model: LFADS, first: int = 0, step: int = 1) -> Tensor:

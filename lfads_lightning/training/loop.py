@@ -27,6 +27,7 @@ from lfads_lightning.model.recurrences import choose
 from lfads_lightning.params import write_config
 from lfads_lightning.runs import signals
 from lfads_lightning.runs.provenance import places_in, remember
+from lfads_lightning.training.budget import Budget
 from lfads_lightning.training.checkpoints import (
     LOWEST,
     PERIODIC,
@@ -108,7 +109,9 @@ def train(
         for keeper in callbacks:  # those that save when told to stop
             if hasattr(keeper, "request"):
                 keeper.request = request
-        trainer = _trainer(config, device, folder, [stop, *callbacks], step)
+        budget = config.trainer.max_minutes
+        timed = [] if budget is None else [Budget(budget, folder)]
+        trainer = _trainer(config, device, folder, [stop, *callbacks, *timed], step)
         if trainer.is_global_zero:
             remember(folder, places=places_in(config))
             write_config(config, folder)

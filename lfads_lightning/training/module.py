@@ -1,6 +1,7 @@
 """Training as a LightningModule: the loss of a step, the optimiser, the learning-rate rule."""
 
 import math
+import time
 import warnings
 from collections.abc import Mapping
 from importlib.metadata import version
@@ -75,6 +76,7 @@ class LFADSModule(pl.LightningModule):
         self.n_batches = 0  # of this epoch, behind us
         self.faults = faults.Faults(config.trainer.max_recoveries)
         self.hidden: hidden.HiddenEntries | None = None
+        self.look_seconds, self.n_looks = 0.0, 0  # of this process
         self.looked_at = 0  # the update at which hidden entries were looked at last
         self._terms = list(LossTerms._fields)
         if config.data.sample_validation_rate > 0:
@@ -101,9 +103,11 @@ class LFADSModule(pl.LightningModule):
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Set the rate of a cosine; each return to a checkpoint has halved it."""
         optim, max_steps = self.config.optim, self.config.trainer.max_steps
-        if optim.schedule is not Schedule.cosine or max_steps is None:
+        if optim.schedule is not Schedule.cosine:
             return
-        share = cosine(self.global_step, optim.warmup_steps, max_steps, optim.cosine_end)
+        # as long as a budget is being measured, the last update is far
+        total = 2**53 if max_steps is None else max_steps
+        share = cosine(self.global_step, optim.warmup_steps, total, optim.cosine_end)
         for group in self.trainer.optimizers[0].param_groups:
             group["lr"] = optim.learning_rate_init * share / 2**self.faults.n_recoveries
 
@@ -260,11 +264,13 @@ class LFADSModule(pl.LightningModule):
         metrics[hidden.NAME] = math.nan  # a column of the table of epochs
         if not is_last and self.global_step - self.looked_at < entries.every:
             return
-        self.looked_at = self.global_step
+        self.looked_at, started = self.global_step, time.monotonic()
         nats = entries.look(self.model, trainer.global_rank, trainer.world_size)
         if trainer.world_size > 1:
             torch.distributed.all_reduce(nats)
         value, past = float(nats), self.config.trainer.criterion_smoothing
+        self.look_seconds += time.monotonic() - started
+        self.n_looks += 1
         before = self.smoothed.get(hidden.NAME, value)
         metrics[hidden.NAME] = self.smoothed[hidden.NAME] = past * before + (1 - past) * value
 
