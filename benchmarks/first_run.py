@@ -6,7 +6,7 @@ For every session file: trains with ``recipe=auto`` and nothing else set but a q
 neurons, held out; scores over 16 posterior samples. A row: trials, bins, neurons, what the recipe
 chose beside its constants, seconds of training, bits per spike of held-out neurons (for real
 values R2 of hidden ones) and, where there is behaviour, its R2 (of velocity, if that is what the
-file holds) from the rates. ``embedded`` in place of a file: the embedded data sets.
+file holds) from the rates. In place of a file: the name of an embedded data set, or ``embedded`` for all.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from lfads_lightning.data.fields import Session
 from lfads_lightning.data.sessions import sessions_from_arrays
 from lfads_lightning.data.synthetic import SYNTHETIC, generate
 from lfads_lightning.evaluation.table import HEADLINES, LFADS
-from lfads_lightning.params import dotted_names, flat_value
+from lfads_lightning.params import flat_value
 
 SHOWN = ("batch_size", "factors_dim", "max_steps", "co_dim", "output_dist")  # that vary
 EMBEDDED = "embedded"
@@ -33,8 +33,9 @@ def recordings(given: list[str]) -> dict[str, Any]:
     """Return what to train on by name: paths of session files, or sessions of arrays."""
     found: dict[str, Any] = {}
     for word in given:
-        if word == EMBEDDED:
-            found |= {name: _embedded(name) for name in SYNTHETIC}
+        if word == EMBEDDED or word in SYNTHETIC:
+            names = SYNTHETIC if word == EMBEDDED else [word]
+            found |= {name: _embedded(name) for name in names}
             continue
         path = Path(word)
         paths = sorted(path.glob("*.h5")) if path.is_dir() else [path]
@@ -88,12 +89,7 @@ def first_run(name: str, data: Any, seed: int, settings: dict[str, Any]) -> dict
         "trials": sum(int(s.get("n_train_trials", s["n_trials"])) for s in sizes),
         "bins": int(sizes[0]["n_bins"]),
         "neurons": max(int(s["n_neurons"]) for s in sizes),
-        "chosen": {
-            n: getattr(v, "name", v)
-            for n in SHOWN
-            for v in [flat_value(config, n)]
-            if n in dotted_names()
-        },
+        "chosen": {n: getattr(v, "name", v) for n in SHOWN for v in [flat_value(config, n)]},
         "seconds": trained.scores["seconds"],
         "seconds in all": round(time.monotonic() - started, 1),
         "step": trained.step,
@@ -122,7 +118,11 @@ def shown(row: dict[str, Any]) -> str:
 def main() -> None:
     """Read the command line, train, print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("recordings", nargs="+", help=f"session file, folder, or {EMBEDDED}")
+    parser.add_argument(
+        "recordings",
+        nargs="+",
+        help=f"session file, folder, name of an embedded set, or {EMBEDDED}",
+    )
     parser.add_argument("--minutes", type=float, help="budget of each training")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--json", type=Path)
