@@ -6,7 +6,8 @@ For every session file: trains with ``recipe=auto`` and nothing else set but a q
 neurons, held out; scores over 16 posterior samples. A row: trials, bins, neurons, what the recipe
 chose beside its constants, seconds of training, bits per spike of held-out neurons (for real
 values R2 of hidden ones) and, where there is behaviour, its R2 (of velocity, if that is what the
-file holds) from the rates. In place of a file: the name of an embedded data set, or ``embedded`` for all.
+file holds) from the rates. In place of a file: the name of an embedded data set, or ``embedded``
+for all.
 """
 
 import argparse
@@ -19,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import lfads_lightning as lfads
-from lfads_lightning.data.fields import Session
-from lfads_lightning.data.sessions import sessions_from_arrays
+from lfads_lightning.data.fields import KEYS, Session
+from lfads_lightning.data.sessions import assemble
 from lfads_lightning.data.synthetic import SYNTHETIC, generate
 from lfads_lightning.evaluation.table import HEADLINES, LFADS
 from lfads_lightning.params import flat_value
@@ -44,23 +45,10 @@ def recordings(given: list[str]) -> dict[str, Any]:
 
 
 def _embedded(name: str) -> dict[str, Session]:
-    by_key: dict[str, dict[str, Any]] = {}
-    for session, arrays in generate(name).items():
-        for key, value in arrays.items():
-            if key.startswith(("train_", "valid_")) or key == "conversion_factor":
-                by_key.setdefault(key, {})[session] = value
-    train = by_key.pop("train_data")
-    is_counts = all(a.dtype.kind in "iu" for a in train.values())
-    sessions = sessions_from_arrays(
-        train,
-        by_key.pop("valid_data"),
-        output_dist="poisson" if is_counts else "gaussian",
-        ext_input_dim=0,
-        factors_dim=1,
-        warn=False,
-        **by_key,
-    )
-    return {s.name: s for s in sessions}
+    return {
+        session: assemble(session, name, {k: v for k, v in arrays.items() if k in KEYS})
+        for session, arrays in generate(name).items()
+    }
 
 
 def first_run(name: str, data: Any, seed: int, settings: dict[str, Any]) -> dict[str, Any]:
