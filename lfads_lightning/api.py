@@ -9,14 +9,20 @@ from pathlib import Path
 from typing import Any
 
 from lfads_lightning.commands import nearest
-from lfads_lightning.config import Algorithm, Config, Kind, LFADSError
+from lfads_lightning.config import Algorithm, Config, Kind, LFADSError, Recipe
 from lfads_lightning.data.fields import KEYS, OF_SPLIT, Session
 from lfads_lightning.data.given import Data, Given, add_keys, by_session, checked, hold_out
 from lfads_lightning.data.identity import identity_of
 from lfads_lightning.data.keywords import takes_keys
+from lfads_lightning.data.recipe import filled
 from lfads_lightning.data.scored import scored_sessions
 from lfads_lightning.inference.trained import Trained, load
-from lfads_lightning.params import canonical, dotted_names, from_flat, read_params_file
+from lfads_lightning.params import (
+    canonical,
+    dotted_names,
+    from_flat,
+    read_params_file,
+)
 from lfads_lightning.report.finish import finish
 from lfads_lightning.report.tensorboard import Figures
 from lfads_lightning.runs.provenance import check_file_of_parameters
@@ -82,6 +88,8 @@ def fit(data: Data, *, valid_fraction: float | None = None, **keys_and_parameter
     given = by_session(data, "fit")
     add_keys(given, keys, "fit")
     _split(given, keys, valid_fraction)
+    asked = {canonical(name, "fit") for name in from_file | drawn | parameters}
+    config = filled(config, asked, [one.arrays for one in given], _begun(config))
     sessions = checked(
         given,
         output_dist=config.model.output_dist.name,
@@ -95,6 +103,14 @@ def fit(data: Data, *, valid_fraction: float | None = None, **keys_and_parameter
         config.output.lfads_save_dir = str(run.folder.resolve())
         with run.locked():
             return train_sessions(config, sessions, run.folder)
+
+
+def _begun(config: Config) -> Config | None:
+    """Return the config of the run in the folder that is asked for, if one has begun."""
+    folder = config.output.lfads_save_dir
+    if folder is None or config.recipe is not Recipe.auto:
+        return None
+    return Run.open(folder).read_config()
 
 
 def _sorted_out(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

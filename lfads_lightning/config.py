@@ -69,6 +69,13 @@ EXPORT_FORMATS = ("nwb", "mat", "npz")
 SMOOTHING_BINS = 2.0  # of averages that are aligned: 20 ms at the field's usual 10 ms bins
 
 
+class Recipe(Enum):
+    """Who fills what the user did not set."""
+
+    original = "original"
+    auto = "auto"
+
+
 class OutputDist(Enum):
     """Noise model: the distribution of the data, given the factors.
 
@@ -104,6 +111,21 @@ class Criterion(Enum):
     total = "total"
     recon_smoothed = "recon_smoothed"
     sample_recon_smoothed = "sample_recon_smoothed"
+    hidden_recon = "hidden_recon"
+
+
+class Optimizer(Enum):
+    """What turns gradients into updates."""
+
+    original = "original"
+    adamw = "adamw"
+
+
+class Schedule(Enum):
+    """How the learning rate falls."""
+
+    original = "original"
+    cosine = "cosine"
 
 
 class Algorithm(Enum):
@@ -290,6 +312,12 @@ class ModelConfig:
         "the original's start takes these counts per bin for log-rates.",
         ours=True,
     )
+    do_start_at_mean_rates: bool = _p(
+        False,
+        "Read-outs start at the mean rates (of real values: the means) of the training trials, "
+        "whatever the noise model and the alignment.",
+        ours=True,
+    )
     do_legacy_ic_prior_var: bool = _p(
         False, "Bound the prior variance by sigmoid(exp(p)), as the original did.", ours=True
     )
@@ -318,9 +346,40 @@ class LossConfig:
 
 @dataclass
 class OptimConfig:
-    """Adam, the learning-rate rule, and what is trained."""
+    """The optimiser, the learning rate, and what is trained."""
 
-    learning_rate_init: float = _p(0.01, "Learning rate at the start.", gt=0)
+    optimizer: Optimizer = _p(
+        Optimizer.original,
+        "original: Adam with epsilon 0.1 before the bias correction, as in TensorFlow 1; adamw: "
+        "AdamW (Loshchilov & Hutter 2019), by the four parameters below.",
+        ours=True,
+    )
+    adamw_eps: float = _p(1e-8, "Epsilon of AdamW.", ours=True, gt=0)
+    adamw_beta1: float = _p(0.9, "Decay of AdamW's mean gradient.", ours=True, ge=0, le=0.9999)
+    adamw_beta2: float = _p(
+        0.999, "Decay of AdamW's mean squared gradient.", ours=True, ge=0, le=0.999999
+    )
+    weight_decay: float = _p(
+        0.0,
+        "AdamW: each update takes this share, times the learning rate, off each trained value.",
+        ours=True,
+        ge=0,
+    )
+    schedule: Schedule = _p(
+        Schedule.original,
+        "original: the rate falls when the training cost rises, and ends training; cosine: it "
+        "falls by half a cosine over all updates (trainer.max_steps), whatever the cost does.",
+        ours=True,
+    )
+    warmup_steps: int = _p(
+        0, "Cosine: updates over which the rate first rises to learning_rate_init.", ours=True, ge=0
+    )
+    cosine_end: float = _p(
+        0.01, "Cosine: share of learning_rate_init that it ends at.", ours=True, ge=0, le=1
+    )
+    learning_rate_init: float = _p(
+        0.01, "Learning rate at the start, or of a cosine its highest.", gt=0
+    )
     learning_rate_decay_factor: float = _p(0.95, "Multiplies the rate at a decay.", gt=0, le=1)
     learning_rate_stop: float = _p(1e-5, "Training ends when the rate falls below this.", ge=0)
     learning_rate_n_to_compare: int = _p(
@@ -408,15 +467,24 @@ class TrainerConfig:
         None, "Stop after this many epochs; null: when the learning rate says so.", ours=True, ge=1
     )
     max_steps: int | None = _p(None, "Stop after this many updates.", ours=True, ge=1)
+    max_minutes: float | None = _p(
+        None,
+        "Minutes of training: the first tenth measures how many updates these are, which become "
+        "max_steps (in config.yaml too); a cosine ends there. A continued run keeps the number.",
+        ours=True,
+        gt=0,
+    )
     criterion: Criterion = _p(
         Criterion.total,
         "What the lowest-validation-error checkpoint, a sweep and early stopping go by: total "
-        "cost, or smoothed reconstruction (of all entries, or of those never shown).",
+        "cost; smoothed reconstruction, of all entries or of those never shown; or hidden_recon, "
+        "of entries hidden from the encoders, a fifth at a time, every 20 updates or more (15 % of "
+        "the time), and the ramps do not matter.",
         ours=True,
     )
     criterion_smoothing: float = _p(
         0.7,
-        "Weight of the past in the smoothed reconstruction, per epoch.",
+        "Weight of the past in the smoothed reconstruction, per epoch; of hidden_recon per look.",
         ours=True,
         ge=0,
         le=0.99,
@@ -514,6 +582,12 @@ class Config:
     kind: Kind = _p(Kind.train, "What to do: train, or one of the four other kinds.")
     seed: int = _p(
         0, "Seeds initial weights, data order, noise and masks.", ours=True, ge=0, le=2**32 - 1
+    )
+    recipe: Recipe = _p(
+        Recipe.original,
+        "What is not set: original: has the defaults below; auto: is chosen by the size and the "
+        "statistics of the data, told in a line and written to config.yaml.",
+        ours=True,
     )
     params_file: str | None = _p(
         None, "Flat YAML or JSON file of parameter names; the command line beats it.", ours=True

@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from lfads_lightning.commands import not_interpolated, program
-from lfads_lightning.config import Config, LFADSError
+from lfads_lightning.config import Config, LFADSError, OptimConfig, Optimizer, Schedule
 from lfads_lightning.runs.documents import MAX_BYTES, read_document, shown
 from lfads_lightning.runs.files import is_name
 from lfads_lightning.runs.remote import is_url, read_text
@@ -158,6 +158,12 @@ def flat_value(config: Config, name: str) -> Any:
     """Return the value of the parameter with this flat name."""
     group, _ = _fields()[name]
     return getattr(getattr(config, group) if group else config, name)
+
+
+def differing(config: Config) -> set[str]:
+    """Return the flat names of the parameters that are not at their defaults."""
+    default = Config()
+    return {name for name in _fields() if flat_value(config, name) != flat_value(default, name)}
 
 
 def from_flat(
@@ -318,11 +324,30 @@ def check(config: Config) -> list[str]:
             'search.engine=ray needs Ray: pip install "lfads-lightning[ray]"; '
             "search.engine=local needs nothing",
         ),
+        (
+            searches and config.trainer.max_minutes is not None,
+            f"search.algorithm=pbt with trainer.max_minutes={config.trainer.max_minutes}: a search "
+            "ends by search.max_generations and search.stop_gain; leave max_minutes out",
+        ),
+        (
+            optim.schedule is Schedule.cosine
+            and not searches
+            and config.trainer.max_steps is None
+            and config.trainer.max_minutes is None,
+            "optim.schedule=cosine falls over all updates of a run, and their number is not known: "
+            "set trainer.max_steps, to 1200 say, or trainer.max_minutes",
+        ),
+        (
+            optim.schedule is Schedule.cosine and searches,
+            "search.algorithm=pbt with optim.schedule=cosine: members have no last update that a "
+            "cosine could end at; leave optim.schedule out",
+        ),
         (config.output.checkpoint_name == "", "output.checkpoint_name is empty; give a name"),
     )
     if errors:
         raise LFADSError("; ".join(errors))
-    default = Config().model
+    default, usual = Config().model, Config().optim
+    unused = _without_effect(optim, usual)
     return _named(
         (
             model.co_prior_var_scale != default.co_prior_var_scale,
@@ -344,7 +369,22 @@ def check(config: Config) -> list[str]:
             "the initial-condition encoder; set model.do_feed_factors_to_controller=false for a "
             "strictly causal controller",
         ),
+        (
+            bool(unused),
+            f"{', '.join(f'optim.{n}={getattr(optim, n):g}' for n in unused)}: no effect with "
+            f"optim.optimizer={optim.optimizer.name}, optim.schedule={optim.schedule.name}",
+        ),
     )
+
+
+def _without_effect(optim: OptimConfig, usual: OptimConfig) -> list[str]:
+    """Return what is set of an optimiser or a schedule that is not used."""
+    others = []
+    if optim.optimizer is not Optimizer.adamw:
+        others += ["adamw_eps", "adamw_beta1", "adamw_beta2", "weight_decay"]
+    if optim.schedule is not Schedule.cosine:
+        others += ["warmup_steps", "cosine_end"]
+    return [n for n in others if getattr(optim, n) != getattr(usual, n)]
 
 
 def _named(*checks: tuple[bool, str]) -> list[str]:

@@ -11,6 +11,7 @@ import json
 import math
 import shutil
 import sys
+import time
 import types
 import warnings
 from typing import Any, NamedTuple
@@ -44,7 +45,7 @@ from lfads_lightning.report import tensorboard
 from lfads_lightning.search import engines
 from lfads_lightning.search.run import run_search
 from lfads_lightning.search.space import drawn_settings
-from lfads_lightning.training import module
+from lfads_lightning.training import hidden, loop, module
 from lfads_lightning.training.fit import Fitted, fit
 from lfads_lightning.training.loop import resolve_device
 from lfads_lightning.training.module import LFADSModule
@@ -756,6 +757,87 @@ def test_do_reset_learning_rate_resets_the_rate_after_loading_but_not_the_step(
         assert more.log["lr"][8] == pytest.approx(1e-3 if reset else 1.25e-4)
 
 
+# one update by AdamW, in float64
+ADAMW = {"optimizer": "adamw", "precision": "float64", "max_steps": 1}
+
+
+def moments(run):
+    """Return AdamW's moments of all weights after a run, as two vectors."""
+    (path,) = run.folder.glob("checkpoints/lfads_vae-*.ckpt")
+    states = torch.load(path, weights_only=True)["optimizer_states"][0]["state"].values()
+    return [torch.cat([s[k].flatten() for s in states]) for k in ("exp_avg", "exp_avg_sq")]
+
+
+@effect_of("optimizer")
+def test_optimizer_adamw_moves_every_weight_by_the_rate_at_first(train):
+    start = train(precision="float64", **STILL).weights
+    steps = {}
+    for name in ("original", "adamw"):
+        after = train(**ADAMW | {"optimizer": name}).weights
+        steps[name] = torch.cat([(after[k] - start[k]).abs().flatten() for k in start])
+    assert steps["adamw"].max() == pytest.approx(0.01, rel=1e-4)
+    assert steps["adamw"].median() == pytest.approx(0.01, rel=1e-3)
+    assert steps["original"].median() < 0.002
+
+
+@effect_of("adamw_eps")
+def test_adamw_eps_is_added_to_the_root_of_the_squared_gradient(train):
+    start = train(precision="float64", **STILL).weights
+    # beside an epsilon of 1 the clipped gradient is small: a step is lr g / (|g| + eps)
+    after = train(**ADAMW, adamw_eps=1.0, max_grad_norm=1e-5).weights
+    assert distance(start, after) == pytest.approx(0.01 * 1e-5, rel=1e-3)
+
+
+@effect_of("adamw_beta1")
+def test_adamw_beta1_is_the_decay_of_the_mean_gradient(train):
+    (usual, square), (less, same) = (moments(train(**ADAMW, adamw_beta1=b)) for b in (0.9, 0.6))
+    torch.testing.assert_close(less, 4 * usual)
+    torch.testing.assert_close(same, square)
+
+
+@effect_of("adamw_beta2")
+def test_adamw_beta2_is_the_decay_of_the_mean_squared_gradient(train):
+    (mean, usual), (same, less) = (moments(train(**ADAMW, adamw_beta2=b)) for b in (0.999, 0.99))
+    torch.testing.assert_close(less, 10 * usual)
+    torch.testing.assert_close(same, mean)
+
+
+@effect_of("weight_decay")
+def test_weight_decay_takes_a_share_off_each_weight(train):
+    start = train(precision="float64", **STILL).weights
+    without, with_it = (train(**ADAMW, weight_decay=w).weights for w in (0.0, 0.5))
+    for name in changed(start, without):  # what has no gradient rests
+        expected = without[name] - 0.01 * 0.5 * start[name]
+        torch.testing.assert_close(with_it[name], expected)
+
+
+COSINE = {"schedule": "cosine", "max_steps": 8, "learning_rate_init": 0.004}
+
+
+@effect_of("schedule")
+def test_schedule_cosine_falls_whatever_the_cost_does(train):
+    run = train(**RISING | COSINE, learning_rate_stop=1.0, max_grad_norm=1e-9)
+    done = np.arange(1, 9) / 8
+    share = 0.01 + 0.99 * (1 + np.cos(np.pi * done)) / 2
+    assert run.log["lr"] == pytest.approx(0.004 * share)
+    with pytest.raises(LFADSError, match=r"set trainer\.max_steps"):
+        train(schedule="cosine", max_epochs=3)
+
+
+@effect_of("warmup_steps")
+def test_warmup_steps_are_those_in_which_the_rate_rises(train):
+    rates = train(**COSINE, warmup_steps=4).log["lr"]
+    assert rates[:4] == pytest.approx([0.001, 0.002, 0.003, 0.004])
+    assert rates == sorted(rates[:4]) + sorted(rates[4:], reverse=True)
+    assert rates[-1] == pytest.approx(0.00004)
+
+
+@effect_of("cosine_end")
+def test_cosine_end_is_the_share_that_is_left_at_the_last_update(train):
+    for end in (0.0, 0.25):
+        assert train(**COSINE, cosine_end=end).log["lr"][-1] == pytest.approx(0.004 * end)
+
+
 @effect_of("do_train_io_only")
 def test_do_train_io_only_moves_read_in_and_read_out_alone(train, counts):
     two = {"a": counts, "b": counts[:, :, :4]}
@@ -804,6 +886,41 @@ def test_do_log_readout_bias_starts_at_the_mean_rates(new_model):
                 assert torch.equal(start.bias, bias)
     (message,) = check(from_flat({"output_dist": "gaussian", "do_log_readout_bias": True}))
     assert "do_log_readout_bias=true has no effect" in message
+
+
+@effect_of("do_start_at_mean_rates")
+@pytest.mark.parametrize("dist", ["poisson", "negative_binomial", "gaussian"])
+@pytest.mark.parametrize("is_aligned", [False, True])
+def test_do_start_at_mean_rates_starts_read_outs_at_the_means(new_config, counts, dist, is_aligned):
+    data = {"a": counts, "b": 2 * counts[:, :, :4]}
+    matrices = {k: np.ones((v.shape[2], 3)) for k, v in data.items()}
+    arrays = {"alignment_matrix_cxf": matrices} if is_aligned else {}
+    sessions = sessions_from_arrays(
+        data, output_dist=dist, ext_input_dim=0, factors_dim=3, warn=False, **arrays
+    )
+    starts = []
+    for does in (False, True):
+        torch.manual_seed(1)
+        config = new_config(output_dist=dist, do_start_at_mean_rates=does)
+        model = loop.new_model(config, sessions)
+        starts.append({k: v.clone() for k, v in model.state_dict().items()})
+        if does:
+            for name, array in data.items():
+                x, extras = model.read_out(torch.zeros(1, 1, 3), name)
+                means = model.noise_model.mean(model.noise_model.params(x, extras, 80.0))
+                np.testing.assert_allclose(
+                    means[0, 0].detach(), array.mean((0, 1)), rtol=1e-5, atol=1e-3
+                )
+    names = {"readout.session_a.bias", "readout.session_b.bias"}
+    assert changed(*starts) == names
+
+
+def test_do_start_at_mean_rates_without_a_read_out_is_said(new_config, counts):
+    sessions = sessions_from_arrays(
+        {"a": counts[:, :, :3]}, output_dist="poisson", ext_input_dim=0, factors_dim=3, warn=False
+    )
+    with pytest.warns(UserWarning, match="has no effect: .* another factors_dim"):
+        loop.new_model(new_config(do_start_at_mean_rates=True), sessions)
 
 
 @effect_of("do_train_readin")
@@ -983,6 +1100,39 @@ def test_seed_decides_initial_weights_order_noise_and_masks(train, monkeypatch):
     drawn = {k for k, v in starts[0].items() if v.std() > 1e-6}
     assert len(drawn) > 20
     assert changed(*starts) == drawn
+
+
+@effect_of("max_minutes")
+@pytest.mark.parametrize("schedule", ["original", "cosine"])
+def test_max_minutes_is_made_a_number_of_updates_once(train, tmp_path, schedule):
+    asked = {"max_minutes": 2 / 60, "schedule": schedule, "batch_size": 4}
+    started = time.monotonic()
+    run = train(folder=tmp_path, **asked, learning_rate_stop=0.0)
+    assert 1.4 < time.monotonic() - started < 4
+    n = lfads.Run(tmp_path).read_config().trainer.max_steps
+    assert run.fitted.updates == n > 20
+    if schedule == "cosine":
+        assert run.log["lr"][-1] == pytest.approx(0.0001)
+        assert run.log["lr"][0] == 0.01
+    with pytest.raises(LFADSError, match="give one"):
+        train(max_minutes=1.0, max_steps=5)
+    # the number stays where the run goes on
+    again = train(folder=tmp_path, **asked, learning_rate_stop=0.0)
+    assert (again.fitted.updates, lfads.Run(tmp_path).read_config().trainer.max_steps) == (n, n)
+
+
+@effect_of("recipe")
+def test_recipe_auto_fills_what_is_not_set(tmp_path, data_dir, monkeypatch):
+    argv = ["train.py", f"data.data_dir={data_dir}", "data.data_filename_stem=mine"]
+    argv += ["model.gen_dim=9", "trainer.max_steps=1", f"output.lfads_save_dir={tmp_path / 'run'}"]
+    argv += ["output.report=false", "sampling.num_score_samples=0", "trainer.device=cpu:0"]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [*argv, "recipe=auto"])
+    train_main()
+    config = lfads.Run(tmp_path / "run").read_config()
+    assert (config.model.gen_dim, config.model.con_dim, config.data.batch_size) == (9, 64, 8)
+    assert config.optim.schedule.name == "cosine"
+    assert config.recipe.name == "auto"
 
 
 @effect_of("params_file")
@@ -1261,6 +1411,21 @@ def test_include_optimizer_adds_adams_moments_to_the_parameters(use):
         assert np.abs(whole[f"LFADS_{name[:-2]}_{slot}:0"]).max() > 0
 
 
+def test_include_optimizer_adds_the_moments_of_adamw_under_the_same_names(
+    tmp_path, data_dir, new_config
+):
+    where = {"data_dir": str(data_dir), "data_filename_stem": "mine"}
+    config = new_config(**where, max_steps=1, optimizer="adamw")
+    run_kind(config, tmp_path)
+    config.kind, config.output.include_optimizer = Kind.write_model_params, True
+    run_kind(config, tmp_path)
+    with h5py.File(tmp_path / "model_params.h5") as file:
+        mean, square = (
+            file[f"LFADS_LFADS_gen_gen_2_fac_W_{slot}:0"][()] for slot in ("Adam", "Adam_1")
+        )
+    np.testing.assert_allclose(square / 0.001, (mean / 0.1) ** 2, rtol=1e-4)  # after one update
+
+
 # --- how many trials and samples ---
 
 
@@ -1462,6 +1627,19 @@ def test_criterion_is_what_the_best_epoch_has_least_of(train, monkeypatch):
         "recon_smoothed": (3, 1.0),
         "sample_recon_smoothed": (5, 1.0),
     }
+
+
+def test_criterion_hidden_recon_is_the_lowest_of_the_epochs_that_were_looked_at(train, monkeypatch):
+    monkeypatch.setattr(hidden, "LEAST_UPDATES", 3)
+    monkeypatch.setattr(hidden, "UPDATES_PER_LOOK", 0)
+    values = iter([5.0, 3.0, 4.0])
+    monkeypatch.setattr(hidden.HiddenEntries, "look", lambda *_: torch.tensor(next(values)))
+    # an update is an epoch; the ramps are never complete
+    run = train(criterion="hidden_recon", criterion_smoothing=0.0, max_epochs=8)
+    looks = run.log["valid/hidden_recon"]
+    assert [e for e, value in enumerate(looks) if math.isfinite(value)] == [2, 5, 7]
+    assert (run.fitted.step, run.fitted.criterion) == (6, 3.0)
+    assert run.fitted.chosen_by == "valid/hidden_recon"
 
 
 @effect_of("criterion_smoothing")

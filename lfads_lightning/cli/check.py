@@ -121,6 +121,7 @@ def _print(path: str | Path, found: "Finding") -> None:
         folder = override("data.data_dir", str(beside(path, "")).rstrip("/"))
         stem = override("data.data_filename_stem", Path(path).stem)
         print(f"  to start with: {to_train(folder, stem, *words)}")
+        print(f"  {found.recipe}")
 
 
 def _together(found: list["Finding"]) -> list[str]:

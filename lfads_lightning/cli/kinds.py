@@ -20,6 +20,7 @@ from lfads_lightning.runs.run import Run, Search
 from lfads_lightning.search.run import run_of_best
 from lfads_lightning.training.checkpoints import load_checkpoint, require_checkpoint
 from lfads_lightning.training.loop import one_setting_of_threads
+from lfads_lightning.training.optimizer import moments_of
 
 
 def run_kind(config: Config, run: Run, is_job: bool = False) -> float | None:
@@ -128,9 +129,10 @@ def _moments(trained: Trained, config: Config, folder: Path) -> dict[str, np.nda
     moments = {}
     for name, parts in variable_blocks(trained.model).items():
         held = [state.get(index[id(p)]) for p in parts]
-        for slot, moment in (("Adam", "m"), ("Adam_1", "v")):
-            if all(h is not None for h in held):
-                whole = np.concatenate([h[moment].numpy() for h in held])
+        pairs = [moments_of(h) for h in held if h is not None]
+        for slot, moment in (("Adam", 0), ("Adam_1", 1)):
+            if len(pairs) == len(held):
+                whole = np.concatenate([pair[moment].numpy() for pair in pairs])
                 flat = name.replace("/", "_")
                 moments[f"LFADS_LFADS_{flat}_{slot}:0"] = whole[None] if whole.ndim == 1 else whole
     return moments

@@ -16,7 +16,7 @@ from lfads_lightning import params
 from lfads_lightning.cli.overrides import is_sweep_of, parameter_of
 from lfads_lightning.cli.plugins import check_launcher, reason
 from lfads_lightning.cli.words import flat_as_typed, parsed
-from lfads_lightning.config import Config, Kind, LFADSError
+from lfads_lightning.config import Config, Kind, LFADSError, Recipe
 from lfads_lightning.runs.files import presets_dir
 from lfads_lightning.runs.names import CONFIG
 from lfads_lightning.runs.provenance import (
@@ -127,6 +127,8 @@ def resolve(
             )
     if saved is None:
         config = with_model_of_start(config, settings)
+        if config.recipe is Recipe.auto and config.kind is Kind.train:
+            config = _with_recipe(config, params.differing(composed) | set(settings))
     if run is not None and saved is not None:
         chosen = [g for g in _PRESETS_OVER_A_RUN if choices.get(g) is not None]
         if choices.get("experiment") is not None:
@@ -142,6 +144,15 @@ def resolve(
         # so that the run's folder alone says where its data are, from any working folder
         config.data.data_dir = str(Path(config.data.data_dir).resolve())
     return config, run
+
+
+def _with_recipe(config: Config, given: set[str]) -> Config:
+    """Fill what is not given; a preset's value that is the default's counts as not given."""
+    # torch comes with it, which takes a second; --help does not
+    from lfads_lightning.data.datamodule import arrays_as_read
+    from lfads_lightning.data.recipe import filled
+
+    return filled(config, given, arrays_as_read(config))
 
 
 def _over_a_run(

@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from lfads_lightning.config import Config, LFADSError
-from lfads_lightning.data.fields import KEYS, Session, Split
-from lfads_lightning.data.session_files import load_sessions
+from lfads_lightning.data.fields import KEYS, Session, Split, arrays_of
+from lfads_lightning.data.session_files import iterate_sessions, load_sessions
 from lfads_lightning.data.sessions import sessions_from_arrays
 from lfads_lightning.data.synthetic import SYNTHETIC, generate
 
@@ -264,23 +264,37 @@ class LFADSDataModule(pl.LightningDataModule):
         sampler = OrderedBatches(_n_trials(splits), self.batch_size, self._part())
         return self._loader(splits, sampler, "valid")
 
+    def first_validation_trials(self, n_trials: int) -> list[Batch]:
+        """Return the first validation trials, a batch for each session that has some.
+
+        Args:
+            n_trials: of all sessions together, at most; one of each at least.
+        """
+        splits = {s.name: s.valid for s in self.sessions if s.valid is not None}
+        trials = Trials(splits, self._never_shown(splits, "valid"))
+        n = max(n_trials // max(len(splits), 1), 1)
+        sizes = {name: min(len(split.data), n) for name, split in splits.items()}
+        return [trials[TrialIndex(s, np.arange(k), 0, 0, k)] for s, k in sizes.items()]
+
     def _part(self) -> tuple[int, int]:
         return (
             (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
         )
 
     def _loader(self, splits: dict[str, Split], sampler: Sampler, split: str) -> DataLoader:
-        never_shown = {}
-        if self.sample_validation_rate > 0:
-            rate, seed = self.sample_validation_rate, self.sample_validation_seed
-            never_shown = {
-                name: entries_never_shown(held.data.shape, rate, seed, name, split)
-                for name, held in splits.items()
-            }
         # each pass draws a number; of torch's own generator a continued run would draw one more
         rng = torch.Generator().manual_seed(self.seed)
-        trials = Trials(splits, never_shown)
+        trials = Trials(splits, self._never_shown(splits, split))
         return DataLoader(trials, batch_size=None, sampler=sampler, generator=rng)
+
+    def _never_shown(self, splits: dict[str, Split], split: str) -> dict[str, np.ndarray]:
+        rate, seed = self.sample_validation_rate, self.sample_validation_seed
+        if rate == 0:
+            return {}
+        return {
+            name: entries_never_shown(held.data.shape, rate, seed, name, split)
+            for name, held in splits.items()
+        }
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Batch:
         """Jitter training batches, on the device."""
@@ -307,6 +321,15 @@ def _n_trials(splits: dict[str, Split]) -> dict[str, int]:
 def n_trials_of(sessions: Sequence[Session]) -> dict[str, list[int]]:
     """Return the number of training and validation trials of each session."""
     return {s.name: [0 if p is None else len(p.data) for p in (s.train, s.valid)] for s in sessions}
+
+
+def arrays_as_read(config: Config) -> Iterator[dict[str, Any]]:
+    """Read the sessions that a config names one by one, unchecked, as their arrays by key."""
+    folder, name = config.data.data_dir, config.data.data_filename_stem
+    if folder is not None:
+        yield from map(arrays_of, iterate_sessions(folder, name))
+    elif name in SYNTHETIC:
+        yield from generate(name).values()
 
 
 def load_data(config: Config) -> list[Session]:

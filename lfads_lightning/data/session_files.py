@@ -84,6 +84,19 @@ def load_sessions(
     return check_together(sessions)
 
 
+def iterate_sessions(data_dir: str | Path, data_filename_stem: str) -> Iterator[Session]:
+    """Read the sessions of a run one by one, as they are; arguments as of `load_sessions`."""
+    if is_url(data_dir):
+        is_wanted = partial(may_be_session, stem=data_filename_stem)
+        with local_copies() as copies:
+            yield from iterate_sessions(
+                copies.matching(str(data_dir), is_wanted), data_filename_stem
+            )
+        return
+    for name, path in find_sessions(data_dir, data_filename_stem):
+        yield from _iterate_sessions(path, name)
+
+
 def find_sessions(data_dir: str | Path, data_filename_stem: str) -> list[tuple[str, Path]]:
     """List the session files of a folder (not of its subfolders).
 

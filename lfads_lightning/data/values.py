@@ -1,6 +1,7 @@
 """What values give away: marks of what is missing, spikes per second, counts with fractions."""
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -102,3 +103,19 @@ def is_constant(data: np.ndarray) -> np.ndarray:
     for trial in data:
         constant &= (trial == data[0, 0]).all(0)
     return constant
+
+
+def could_be_real(data: Mapping[str, np.ndarray]) -> bool:
+    """Tell real values (calcium, LFP) from counts that went wrong: finite, and seldom whole.
+
+    Args:
+        data: arrays of at least one axis, by any name.
+    """
+    for array in data.values():
+        if array.dtype.kind != "f":
+            return bool(array.min() < 0) and mark_of_missing(array) is None
+        for trial in array[:100]:
+            filled = trial[np.isfinite(trial) & (trial != 0)]
+            if filled.size and (filled != np.floor(filled)).mean() > 0.5:
+                return True
+    return False

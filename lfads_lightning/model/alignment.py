@@ -1,4 +1,4 @@
-"""Where a stitched session's read-in and read-out start (Pandarinath et al. 2018, Methods)."""
+"""Where a session's read-in and read-out start (Pandarinath et al. 2018, Methods)."""
 
 import warnings
 
@@ -40,5 +40,26 @@ def align(model: LFADS, session: str, matrix: Tensor | None, bias: Tensor | None
             f"session {session!r}: with one session whose neurons are as many as factors_dim, "
             f"{model.config.factors_dim}, the factors are the log-rates: the alignment does not "
             "reach the read-out; another factors_dim uses it",
+            stacklevel=2,
+        )
+
+
+@torch.no_grad()
+def start_at_means(model: LFADS, session: str, means: Tensor) -> None:
+    """Start a session's read-out where it gives these means, at factors of 0.
+
+    Args:
+        model: with fresh weights; whether they are aligned makes no difference.
+        session: one of its sessions.
+        means: (D,) of the data, per channel.
+    """
+    readout = session_layer(model.readout, session)
+    if readout is not None:
+        readout.bias.copy_(model.noise_model.start_bias(means, do_log=True))
+    else:
+        warnings.warn(
+            f"session {session!r}: model.do_start_at_mean_rates=true has no effect: with one "
+            f"session whose neurons are as many as factors_dim, {model.config.factors_dim}, the "
+            "factors are the log-rates; another factors_dim has a read-out",
             stacklevel=2,
         )

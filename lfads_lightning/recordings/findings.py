@@ -11,10 +11,12 @@ import numpy as np
 from lfads_lightning.commands import listed
 from lfads_lightning.config import LFADSError
 from lfads_lightning.data.arrays import as_counts
+from lfads_lightning.data.fields import arrays_of
 from lfads_lightning.data.oddities import axes_note, notes_on
+from lfads_lightning.data.recipe import facts_of, line, settings_for
 from lfads_lightning.data.session_files import read_sessions
 from lfads_lightning.data.sessions import Session, check_session, check_together
-from lfads_lightning.data.values import mark_of_missing
+from lfads_lightning.data.values import could_be_real
 
 # Channels that share spikes (cross-talk, one neuron sorted twice) are correlated within a bin and
 # hardly across bins; neurons that follow one signal are correlated across bins as well. So what is
@@ -43,6 +45,7 @@ class Finding:
         faults: what training would refuse.
         cautions: what it would not, but is seldom meant.
         settings: parameters that suit this size, by their dotted names.
+        recipe: what recipe=auto would choose for this session alone, in a line.
     """
 
     name: str
@@ -60,6 +63,7 @@ class Finding:
     faults: list[str] = field(default_factory=list)
     cautions: list[str] = field(default_factory=list)
     settings: dict[str, object] = field(default_factory=dict)
+    recipe: str = ""
 
 
 def check_file(path: str | Path) -> list[Finding]:
@@ -87,7 +91,7 @@ def _look_at(session: Session) -> Finding:
         {name: len(array) for name, array in data.items()},
         session.n_bins,
         session.data_dim,
-        is_counts or not _could_be_real(data),
+        is_counts or not could_be_real(data),
         session.bin_width_s,
         train.mean((0, 1), dtype=np.float64),
     )
@@ -106,19 +110,10 @@ def _look_at(session: Session) -> Finding:
         ]
     _cautions(session, found)
     found.settings = suited(session, found)
+    facts = facts_of([arrays_of(session)])
+    if facts is not None:
+        found.recipe = line(settings_for(facts), facts)
     return found
-
-
-def _could_be_real(data: dict[str, np.ndarray]) -> bool:
-    """Tell real values (calcium, LFP) from counts that went wrong: finite, and seldom whole."""
-    for array in data.values():
-        if array.dtype.kind != "f":
-            return bool(array.min() < 0) and mark_of_missing(array) is None
-        for trial in array[:100]:
-            filled = trial[np.isfinite(trial) & (trial != 0)]
-            if filled.size and (filled != np.floor(filled)).mean() > 0.5:
-                return True
-    return False
 
 
 def _refusals(session: Session, found: Finding) -> None:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lfads_lightning.commands import program
-from lfads_lightning.config import Config
+from lfads_lightning.config import Config, Schedule
 from lfads_lightning.data.sessions import Session
 from lfads_lightning.evaluation.table import LFADS, MEANS, EvaluationTable, Rows, Verdict
 from lfads_lightning.inference.posterior import Posterior
@@ -406,7 +406,10 @@ def _rate_stopped(config: Config, columns: Columns) -> Finding | None:
     if not len(columns.get("lr", ())):
         return None
     optim, rate = config.optim, columns["lr"][-1]
-    if rate * optim.learning_rate_decay_factor >= optim.learning_rate_stop:
+    if (
+        optim.schedule is not Schedule.original
+        or rate * optim.learning_rate_decay_factor >= optim.learning_rate_stop
+    ):
         return None
     in_ramp = columns["ramp/kl"][-1] < 1
     if not in_ramp and not _improves(columns):

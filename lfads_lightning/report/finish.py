@@ -32,7 +32,12 @@ from lfads_lightning.training.checkpoints import WITHIN_RAMPS
 from lfads_lightning.training.fit import Fitted
 
 Scores = dict[str, float | str]
-_SCORES_OF_TRAINING = {"valid/total", "valid/recon", "valid/sample_recon"}
+_SCORES_OF_TRAINING = {
+    "valid/total",
+    "valid/recon",
+    "valid/sample_recon",
+    "valid/hidden_recon",
+}
 
 
 def finish(trained: Trained, sessions: list[Session], fitted: Fitted) -> Scores:
@@ -220,6 +225,7 @@ _OF_RUN = {
     "total": "validation cost, nats per trial",
     "recon": "its reconstruction term",
     "sample_recon": "the same of the entries never shown, weighed up to a trial",
+    "hidden_recon": "that of entries hidden from the encoders, smoothed",
     "epochs": "",
     "updates": "",
     "seconds": "of training",

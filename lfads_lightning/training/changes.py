@@ -34,7 +34,17 @@ _PARTS = {
 BEGINNING = frozenset({
     "cell_weight_scale", "gen_cell_input_weight_scale", "gen_cell_rec_weight_scale",
     "ic_prior_var_scale", "prior_ar_atau", "prior_ar_nvar", "do_log_readout_bias",
-    "learning_rate_init", "burn_in_epochs",
+    "do_start_at_mean_rates",
+    "learning_rate_init", "burn_in_epochs", "recipe", "max_minutes",
+    "optimizer", "adamw_eps", "adamw_beta1", "adamw_beta2", "weight_decay",
+})  # fmt: skip
+
+# Of these, the ones of read-outs, which sessions that are new to a trained model have too.
+OF_READOUTS = frozenset({"do_log_readout_bias", "do_start_at_mean_rates"})
+
+# Of these, the ones of an optimiser: a new one takes them as they are asked for now.
+OF_OPTIMIZER = frozenset({
+    "learning_rate_init", "optimizer", "adamw_eps", "adamw_beta1", "adamw_beta2", "weight_decay",
 })  # fmt: skip
 
 # Everything else: what is asked for now is what is done from now on.
@@ -49,6 +59,7 @@ CHANGEABLE = frozenset({
     "l2_con_scale", "l2_start_step", "l2_increase_steps", "co_mean_corr_scale",
     "do_analytic_kl_co",
     "learning_rate_decay_factor", "learning_rate_stop", "learning_rate_n_to_compare",
+    "schedule", "warmup_steps", "cosine_end",
     "max_grad_norm", "do_reset_learning_rate", "do_train_io_only", "do_train_encoder_only",
     "lfads_save_dir", "checkpoint_name", "checkpoint_pb_load_name", "output_filename_stem",
     "max_ckpt_to_keep", "max_ckpt_to_keep_lve", "csv_log", "include_optimizer", "report",
@@ -107,7 +118,7 @@ def keep_beginning(
     kept = [n for n in changed if (n in BEGINNING or n in unused) and n not in without]
     for name in kept:
         group = dotted_names()[name].rpartition(".")[0]
-        setattr(getattr(config, group), name, changed[name][0])
+        setattr(getattr(config, group) if group else config, name, changed[name][0])
     if kept:
         hint = ""
         if "learning_rate_init" in kept:

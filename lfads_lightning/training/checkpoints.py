@@ -28,6 +28,7 @@ from lfads_lightning.runs.files import check_name, remove_leftovers, whole_file
 from lfads_lightning.runs.run import Run
 from lfads_lightning.runs.signals import Preempted, Request
 from lfads_lightning.training.format import read_checkpoint
+from lfads_lightning.training.hidden import NAME as HIDDEN
 from lfads_lightning.training.module import LFADSModule
 
 PERIODIC, LOWEST = "checkpoint", "checkpoint_lve"
@@ -44,6 +45,9 @@ class Checkpoints(Checkpoint):
     none. As long as no epoch is eligible, that of the lowest smoothed reconstruction is kept in its
     place: a learning rate that ends training within a ramp must not leave the last, most overfitted
     weights.
+
+    The likelihood of hidden entries (``hidden_recon``) does not depend on the ramps: every epoch at
+    which it was looked at is eligible, and no other.
 
     Args:
         folder: the run's.
@@ -119,7 +123,10 @@ class Checkpoints(Checkpoint):
         assert isinstance(pl_module, LFADSModule)
         metrics = pl_module.metrics
         self.n_validations += "valid/total" in metrics
-        if "valid/total" in metrics and self.n_validations >= 2:
+        if self.criterion == HIDDEN:
+            if HIDDEN in metrics:
+                self._look(trainer, pl_module)
+        elif "valid/total" in metrics and self.n_validations >= 2:
             self._look(trainer, pl_module)
         if trainer.current_epoch % EVERY_N_EPOCHS == 0:
             self._save(trainer, pl_module, PERIODIC, self.output.max_ckpt_to_keep)
@@ -128,9 +135,13 @@ class Checkpoints(Checkpoint):
 
     def _look(self, trainer: pl.Trainer, module: LFADSModule) -> None:
         """Keep this epoch where it is the lowest so far; stop where none has been for long."""
-        metrics, eligible = module.metrics, ramps_complete(module)
+        metrics, by_hidden = module.metrics, self.criterion == HIDDEN
+        past_ramps = ramps_complete(module)
+        eligible = math.isfinite(metrics[HIDDEN]) if by_hidden else past_ramps
+        self.since_lowest += past_ramps
+        if by_hidden and not eligible:
+            return
         if eligible:
-            self.since_lowest += 1
             is_lowest = metrics[self.criterion] < self.lowest
         else:
             before = self.best.get(WITHIN_RAMPS, math.inf)

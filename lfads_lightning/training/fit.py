@@ -7,14 +7,15 @@ from typing import NamedTuple
 
 import lightning.pytorch as pl
 
-from lfads_lightning.config import Config
+from lfads_lightning.config import Config, LFADSError
 from lfads_lightning.data.sessions import Session
 from lfads_lightning.model.lfads import LFADS
 from lfads_lightning.model.observations import from_name
 from lfads_lightning.model.recurrences import choose
 from lfads_lightning.params import check, from_dict
+from lfads_lightning.runs.run import Run
 from lfads_lightning.training import devices, loop
-from lfads_lightning.training.changes import keep_beginning
+from lfads_lightning.training.changes import OF_OPTIMIZER, OF_READOUTS, keep_beginning
 from lfads_lightning.training.checkpoints import (
     LOWEST,
     PERIODIC,
@@ -74,11 +75,20 @@ def fit(
     start = find_checkpoint(folder, config.output.checkpoint_pb_load_name)
     if start is not None:
         _keep_beginning(config, start)
-    elif config.optim.start_from is not None:
+    elif (
+        cfg.max_minutes is not None
+        and cfg.max_steps is not None
+        and Run(folder).read_config() is None
+    ):
+        raise LFADSError(
+            f"trainer.max_minutes={cfg.max_minutes:g} with trainer.max_steps={cfg.max_steps}: each "
+            "says when training ends; give one"
+        )
+    if start is None and config.optim.start_from is not None:
         theirs = loop.start_checkpoint(config)
         was = from_dict(load_checkpoint(theirs)["lfads"]["config"], str(theirs))
         # its optimiser is new, and so are the read-outs of sessions that it does not know
-        keep_beginning(config, was, theirs, without={"learning_rate_init", "do_log_readout_bias"})
+        keep_beginning(config, was, theirs, without=OF_OPTIMIZER | OF_READOUTS)
     train = loop.train if cfg.num_devices == 1 else devices.train
     ended = train(config, sessions, folder, [*ours, *callbacks], start)
     index = LOWEST if ended.best else PERIODIC
@@ -106,6 +116,9 @@ def _keep_beginning(config: Config, start: Path) -> None:
     """Compare what is asked for with what the run began with."""
     saved = load_checkpoint(start)
     was = from_dict(saved["lfads"]["config"], str(start))
-    # weights alone are continued with a new optimiser
-    is_new = config.optim.do_reset_learning_rate or "optimizer_states" not in saved
-    keep_beginning(config, was, start, without={"learning_rate_init"} if is_new else ())
+    without = {"learning_rate_init"} if config.optim.do_reset_learning_rate else set[str]()
+    if "optimizer_states" not in saved:  # weights alone are continued with a new optimiser
+        without |= OF_OPTIMIZER
+    keep_beginning(config, was, start, without=without)
+    if config.trainer.max_minutes is not None and config.trainer.max_steps is None:
+        config.trainer.max_steps = was.trainer.max_steps  # what these minutes were measured to be

@@ -57,7 +57,9 @@ def _problem(checkpoint: dict[str, Any], record: dict[str, Any]) -> str | None:
         return "its step or number of bins is no count"
     if not isinstance(sessions, list) or not sessions or not all(map(_is_session, sessions)):
         return "its sessions are no names and sizes"
-    counts = [record[k] for k in ("start_step", "n_updates", "n_batches") if k in record]
+    counts = [
+        record[k] for k in ("start_step", "n_updates", "n_batches", "looked_at") if k in record
+    ]
     if not all(map(_is_count, counts)) or not isinstance(record.get("costs", []), list):
         return "its record of the training is none"
     if not is_identity(record):

@@ -1,6 +1,7 @@
 """What a run tells while it trains: CSV logs, TensorBoard scalars, the terminal."""
 
 import csv
+import math
 import sys
 import threading
 import time
@@ -17,6 +18,7 @@ from tqdm import tqdm
 from lfads_lightning.config import LFADSError, LossConfig
 from lfads_lightning.runs.files import remove_leftovers, sync, whole_file, writing
 from lfads_lightning.runs.run import Run
+from lfads_lightning.training.hidden import NAME as HIDDEN
 from lfads_lightning.training.module import LFADSModule
 
 SECONDS_BETWEEN_LINES = 10.0
@@ -155,6 +157,8 @@ class Events(TensorBoardLogger):
         """
         with writing(self.log_dir):
             for name, value in metrics.items():
+                if name == HIDDEN and math.isnan(value):
+                    continue  # it was not looked at in this epoch
                 self.experiment.add_scalar(name, value, step)
 
     def save(self) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import lightning.pytorch as pl
+import numpy as np
 import torch
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins.environments import LightningEnvironment
@@ -20,13 +21,14 @@ from lfads_lightning.data.datamodule import LFADSDataModule
 from lfads_lightning.data.held_out import session_spec
 from lfads_lightning.data.identity import Identity, check_bin_width, check_order, read_identity
 from lfads_lightning.data.sessions import Session
-from lfads_lightning.model.alignment import align
+from lfads_lightning.model.alignment import align, start_at_means
 from lfads_lightning.model.lfads import LFADS
 from lfads_lightning.model.recurrences import choose
 from lfads_lightning.runs import signals
 from lfads_lightning.runs.names import TENSORBOARD
 from lfads_lightning.runs.provenance import places_in, remember
 from lfads_lightning.runs.run import Run
+from lfads_lightning.training.budget import Budget
 from lfads_lightning.training.checkpoints import (
     LOWEST,
     PERIODIC,
@@ -108,7 +110,9 @@ def train(
         for keeper in callbacks:  # those that save when told to stop
             if hasattr(keeper, "request"):
                 keeper.request = request
-        trainer = _trainer(config, device, folder, [stop, *callbacks], step)
+        budget = config.trainer.max_minutes
+        timed = [] if budget is None else [Budget(budget, folder)]
+        trainer = _trainer(config, device, folder, [stop, *callbacks, *timed], step)
         if trainer.is_global_zero:
             remember(folder, places=places_in(config))
             Run(folder).write_config(config)
@@ -133,6 +137,8 @@ def train(
 def new_model(config: Config, sessions: Sequence[Session], own: Path | None = None) -> LFADS:
     """Build a model with fresh weights, aligned where sessions carry matrices.
 
+    With ``do_start_at_mean_rates`` read-outs start at the training trials' means.
+
     Args:
         config: all parameters.
         sessions: of the data.
@@ -150,6 +156,9 @@ def new_model(config: Config, sessions: Sequence[Session], own: Path | None = No
         )
         if matrix is not None or bias is not None:
             align(model, s.name, matrix, bias)
+        if config.model.do_start_at_mean_rates and own is None:
+            means = s.train.data.mean((0, 1), dtype=np.float64)
+            start_at_means(model, s.name, torch.as_tensor(means, dtype=torch.float32))
     return model.double() if config.trainer.precision is Precision.float64 else model
 
 

@@ -1,6 +1,7 @@
 """Training as a LightningModule: the loss of a step, the optimiser, the learning-rate rule."""
 
 import math
+import time
 import warnings
 from collections.abc import Mapping
 from importlib.metadata import version
@@ -11,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lfads_lightning.config import Config, LFADSError
+from lfads_lightning.config import Config, Criterion, LFADSError, Schedule
 from lfads_lightning.data.datamodule import Batch, n_trials_of
 from lfads_lightning.data.identity import Identity, identity_of
 from lfads_lightning.metrics import bits
@@ -21,11 +22,11 @@ from lfads_lightning.model.loss import LossTerms, compute_loss, reconstruction
 from lfads_lightning.model.records import LFADSOutput, Masks, Noise
 from lfads_lightning.model.visibility import Visibility, coordinated, sample_validation
 from lfads_lightning.params import to_dict
-from lfads_lightning.training import faults, random_states
+from lfads_lightning.training import faults, hidden, random_states
 from lfads_lightning.training.format import VERSION
-from lfads_lightning.training.optimizer import TFAdam
+from lfads_lightning.training.optimizer import new_optimizer
 from lfads_lightning.training.predictions import Null, log_likelihoods
-from lfads_lightning.training.schedules import LearningRateRule, ramp
+from lfads_lightning.training.schedules import LearningRateRule, cosine, ramp
 
 
 class LFADSModule(pl.LightningModule):
@@ -35,10 +36,11 @@ class LFADSModule(pl.LightningModule):
     kl_ic, kl_co, l2, corr: nats per trial, without ramps but in total), ``ramp/kl``, ``ramp/l2``,
     ``lr``, ``grad_norm`` (mean over updates, before clipping), ``prior/ar_tau_<k>`` (bins) and
     ``prior/ar_var_<k>`` (stationary variance). ``valid/recon_smoothed`` is an exponential average
-    over epochs. With sample validation, ``…/sample_recon`` is the reconstruction of the entries
-    never shown, weighed up to a whole trial as ``…/recon`` is. ``valid/bits_per_spike``
-    of counts, with held-out neurons ``valid/co_bps``, with forward bins ``valid/fp_bps``: bits per
-    spike, at one posterior sample.
+    over epochs; ``valid/hidden_recon`` one over those at which it is looked at, NaN in the others
+    (:mod:`lfads_lightning.training.hidden`). With sample validation, ``…/sample_recon`` is the
+    reconstruction of the entries never shown, weighed up to a whole trial as ``…/recon`` is.
+    ``valid/bits_per_spike`` of counts, with held-out neurons ``valid/co_bps``, with forward bins
+    ``valid/fp_bps``: bits per spike, at one posterior sample.
 
     The random numbers of an update come from a generator seeded by (seed, update), and are drawn
     for all devices together: a resumed run and one on more devices draw the same.
@@ -74,6 +76,9 @@ class LFADSModule(pl.LightningModule):
         self.resumed = False
         self.n_batches = 0  # of this epoch, behind us
         self.faults = faults.Faults(config.trainer.max_recoveries)
+        self.hidden: hidden.HiddenEntries | None = None
+        self.look_seconds, self.n_looks = 0.0, 0  # of this process
+        self.looked_at = 0  # the update at which hidden entries were looked at last
         self._terms = list(LossTerms._fields)
         if config.data.sample_validation_rate > 0:
             self._terms.append("sample_recon")
@@ -95,6 +100,17 @@ class LFADSModule(pl.LightningModule):
     def ramps(self, step: int | None = None) -> tuple[float, float]:
         """Return the KL and L2 ramps at ``step``, by default the current one."""
         return ramps(self.config, self.step if step is None else step)
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Set the rate of a cosine; each return to a checkpoint has halved it."""
+        optim, max_steps = self.config.optim, self.config.trainer.max_steps
+        if optim.schedule is not Schedule.cosine:
+            return
+        # as long as a budget is being measured, the last update is far
+        total = 2**53 if max_steps is None else max_steps
+        share = cosine(self.global_step, optim.warmup_steps, total, optim.cosine_end)
+        for group in self.trainer.optimizers[0].param_groups:
+            group["lr"] = optim.learning_rate_init * share / 2**self.faults.n_recoveries
 
     def _empty_sums(self) -> None:
         self._train_sum = torch.zeros(len(self._terms), device=self.device)
@@ -177,11 +193,14 @@ class LFADSModule(pl.LightningModule):
         self._valid_sum = self._valid_sum.to(self.device)
         self._predicted_sum = self._predicted_sum.to(self.device)
         self.faults.begin(self)
+        if self.config.trainer.criterion is Criterion.hidden_recon:
+            self.hidden = self._hidden_entries()
         if self.resumed and self.config.optim.do_reset_learning_rate:
             for group in self.trainer.optimizers[0].param_groups:
                 group["lr"] = self.config.optim.learning_rate_init
         rate = self.trainer.optimizers[0].param_groups[0]["lr"]
-        if self.resumed and rate < self.config.optim.learning_rate_stop:
+        by_rule = self.config.optim.schedule is Schedule.original
+        if by_rule and self.resumed and rate < self.config.optim.learning_rate_stop:
             self.trainer.should_stop = True  # what is left is to score and report it
             warnings.warn(
                 f"training had ended: the learning rate, {rate:.2g}, is below optim."
@@ -189,6 +208,23 @@ class LFADSModule(pl.LightningModule):
                 "optim.do_reset_learning_rate=true, or a lower stop",
                 stacklevel=2,
             )
+
+    def _hidden_entries(self) -> hidden.HiddenEntries | None:
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        batches = data.first_validation_trials(hidden.MOST_TRIALS)
+        batches = [
+            b._replace(
+                **{
+                    name: held.to(self.device)
+                    for name in ("data", "ext_input", "never_shown")
+                    if (held := getattr(b, name)) is not None
+                }
+            )
+            for b in batches
+        ]
+        n = min(data.batch_size, max(len(s.train.data) for s in data.sessions))
+        cfg = self.config.data.sample_validation_rate, self.config.sampling.memory_mb
+        return hidden.HiddenEntries(batches, n, *cfg) if batches else None
 
     def on_validation_epoch_start(self) -> None:
         """Empty the sums."""
@@ -215,10 +251,34 @@ class LFADSModule(pl.LightningModule):
             metrics |= {f"prior/ar_tau_{k}": value for k, value in enumerate(tau)}
             metrics |= {f"prior/ar_var_{k}": value for k, value in enumerate(var)}
         self.metrics = metrics
-        rate = group["lr"]
-        if self._n_updates:
-            rate = self.rule(rate, metrics["train/total"])
+        if self.config.optim.schedule is Schedule.original:
+            self._decay(group["lr"])
+        if self.hidden is not None:
+            self._look_at_hidden(self.hidden)
         self._empty_sums()
+
+    def _look_at_hidden(self, entries: hidden.HiddenEntries) -> None:
+        """Look at hidden entries, if it is time, or the last epoch."""
+        trainer, metrics = self.trainer, self.metrics
+        is_last = trainer.should_stop or self.global_step == trainer.max_steps
+        is_last |= self.current_epoch + 1 == trainer.max_epochs
+        metrics[hidden.NAME] = math.nan  # a column of the table of epochs
+        if not is_last and self.global_step - self.looked_at < entries.every:
+            return
+        self.looked_at, started = self.global_step, time.monotonic()
+        nats = entries.look(self.model, trainer.global_rank, trainer.world_size)
+        if trainer.world_size > 1:
+            torch.distributed.all_reduce(nats)
+        value, past = float(nats), self.config.trainer.criterion_smoothing
+        self.look_seconds += time.monotonic() - started
+        self.n_looks += 1
+        before = self.smoothed.get(hidden.NAME, value)
+        metrics[hidden.NAME] = self.smoothed[hidden.NAME] = past * before + (1 - past) * value
+
+    def _decay(self, rate: float) -> None:
+        """Decay the learning rate by the original's rule, or stop."""
+        if self._n_updates:
+            rate = self.rule(rate, self.metrics["train/total"])
         for each in self.trainer.optimizers[0].param_groups:
             each["lr"] = rate
         if rate < self.config.optim.learning_rate_stop:
@@ -245,9 +305,9 @@ class LFADSModule(pl.LightningModule):
     def _named(self, split: str, values: Tensor) -> dict[str, float]:
         return {f"{split}/{n}": v for n, v in zip(self._terms, values.tolist(), strict=True)}
 
-    def configure_optimizers(self) -> TFAdam:
-        """Return the original's Adam over all parameters; frozen ones have no gradient."""
-        return TFAdam(self.model.parameters(), lr=self.config.optim.learning_rate_init)
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Return the optimiser of all parameters; frozen ones have no gradient."""
+        return new_optimizer(self.model.parameters(), self.config.optim)
 
     def configure_gradient_clipping(
         self,
@@ -286,6 +346,7 @@ class LFADSModule(pl.LightningModule):
         checkpoint["lfads"]["sums"] = self._sums_of_each_device()
         checkpoint["lfads"]["n_updates"] = self._n_updates
         checkpoint["lfads"]["n_batches"] = self.n_batches
+        checkpoint["lfads"]["looked_at"] = self.looked_at
         checkpoint["lfads"]["faults"] = self.faults.state()
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         checkpoint["lfads"]["n_trials"] = n_trials_of(data.sessions)
@@ -301,6 +362,7 @@ class LFADSModule(pl.LightningModule):
         self._take_up_sums(record["sums"], record["n_updates"])
         self.n_batches = record.get("n_batches", 0)
         self.trainer.datamodule.first_batch = self.n_batches  # type: ignore[attr-defined]
+        self.looked_at = record.get("looked_at", 0)
         self.faults.take_up(record.get("faults", {}))
         random_states.put(checkpoint["rng"], self.device)
         self.resumed = True

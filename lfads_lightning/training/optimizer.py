@@ -1,11 +1,36 @@
-"""Adam as the original had it."""
+"""The optimisers: Adam as the original had it, and AdamW."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from lfads_lightning.config import OptimConfig, Optimizer
+
+# a parameter's two moments in a checkpoint, the mean and the mean square of its gradient
+MOMENTS = (("m", "v"), ("exp_avg", "exp_avg_sq"))
+
+
+def new_optimizer(params: Iterable[Tensor], config: OptimConfig) -> torch.optim.Optimizer:
+    """Return the optimiser that ``optim.optimizer`` names; parameters without gradient rest."""
+    if config.optimizer is Optimizer.original:
+        return TFAdam(params, lr=config.learning_rate_init)
+    return torch.optim.AdamW(
+        params,
+        lr=config.learning_rate_init,
+        betas=(config.adamw_beta1, config.adamw_beta2),
+        eps=config.adamw_eps,
+        weight_decay=config.weight_decay,
+        fused=True,  # a quarter of the time on a CPU
+    )
+
+
+def moments_of(state: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """Return the mean and the mean square of a parameter's gradient from its state."""
+    mean, square = next(names for names in MOMENTS if names[0] in state)
+    return state[mean], state[square]
 
 
 class TFAdam(torch.optim.Optimizer):

@@ -1,4 +1,6 @@
-"""What changes over training: the ramps, and the original's learning-rate rule."""
+"""What changes over training: the ramps and the learning rate."""
+
+import math
 
 
 def ramp(step: int, start: int, increase: int) -> float:
@@ -12,6 +14,26 @@ def ramp(step: int, start: int, increase: int) -> float:
     if increase == 0:
         return float(step >= start)
     return min(max(step - start, 0) / increase, 1.0)
+
+
+def cosine(step: int, warmup: int, total: int, end: float) -> float:
+    """Return what a cosine schedule multiplies the highest learning rate by.
+
+    It rises from 0 over the first ``warmup`` updates, then falls by half a cosine to ``end``.
+
+    >>> [round(cosine(step, 2, 6, 0.1), 2) for step in range(6)]
+    [0.5, 1.0, 0.87, 0.55, 0.23, 0.1]
+
+    Args:
+        step: updates already done.
+        warmup: updates of the rise.
+        total: of all updates, the rise included; from the last of them on it is ``end``.
+        end: 0..1.
+    """
+    if step < warmup:
+        return (step + 1) / warmup
+    done = min((step + 1 - warmup) / max(total - warmup, 1), 1)
+    return end + (1 - end) * (1 + math.cos(math.pi * done)) / 2
 
 
 class LearningRateRule:

@@ -63,14 +63,18 @@ def test_every_parameter_stands_once():
 CHANGES = {
     "cell_weight_scale": 3.0, "gen_cell_input_weight_scale": 3.0, "gen_cell_rec_weight_scale": 3.0,
     "prior_ar_atau": 50.0, "prior_ar_nvar": 1.0, "learning_rate_init": 0.001,
-    "do_log_readout_bias": True,
+    "do_log_readout_bias": True, "do_start_at_mean_rates": True, "optimizer": "adamw",
+    "adamw_eps": 1e-3, "adamw_beta1": 0.5,
+    "recipe": "auto", "max_minutes": 5.0, "adamw_beta2": 0.9, "weight_decay": 0.1,
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", CHANGES)
+@pytest.mark.filterwarnings("ignore:.*no effect with optim:UserWarning")  # AdamW's, without it
 def test_what_a_run_began_with_is_told_and_kept(begun, name):
     was = recorded(begun, name)
-    told = rf"has begun with {params.dotted_names()[name]}={was} \(now {CHANGES[name]}\)"
+    shown = getattr(was, "name", was)
+    told = rf"has begun with {params.dotted_names()[name]}={shown} \(now {CHANGES[name]}\)"
     with pytest.warns(UserWarning, match=told):
         fit(begun, 3, **{name: CHANGES[name]})
     assert recorded(begun, name) == was

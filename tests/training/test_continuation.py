@@ -24,6 +24,7 @@ from lfads_lightning.config import LFADSError
 from lfads_lightning.data.datamodule import TrainingBatches
 from lfads_lightning.data.sessions import sessions_from_arrays
 from lfads_lightning.runs import signals
+from lfads_lightning.training import hidden
 from lfads_lightning.training.checkpoints import (
     damage,
     find_checkpoint,
@@ -117,6 +118,7 @@ def test_continues_bit_for_bit_from_anywhere(train, hook, n):
         {"max_steps": 8},
         {"batch_size": 12},
         {"precision": "float64"},
+        {"optimizer": "adamw", "schedule": "cosine", "warmup_steps": 5, "max_steps": 16},
         {"valid": False, "sample_validation_rate": 0.0},
         {"early_stopping_epochs": 1, "kl_increase_steps": 0, "l2_increase_steps": 0},
     ],
@@ -125,6 +127,16 @@ def test_continues_bit_for_bit_from_anywhere(train, hook, n):
 def test_continues_bit_for_bit_with_other_settings(train, parameters):
     whole = train("whole", **parameters)
     n = 3 if "batch_size" in parameters else 7
+    stopped(train, "cut", signal.SIGTERM, "on_train_batch_start", n, **parameters)
+    assert different(contents(train("cut", **parameters)), contents(whole)) == []
+
+
+@pytest.mark.parametrize("n", [7, 13])
+def test_continues_bit_for_bit_between_two_looks_at_hidden_entries(train, monkeypatch, n):
+    monkeypatch.setattr(hidden, "LEAST_UPDATES", 8)
+    monkeypatch.setattr(hidden, "UPDATES_PER_LOOK", 0)
+    parameters = {"criterion": "hidden_recon", "max_epochs": 4}
+    whole = train("whole", **parameters)
     stopped(train, "cut", signal.SIGTERM, "on_train_batch_start", n, **parameters)
     assert different(contents(train("cut", **parameters)), contents(whole)) == []
 

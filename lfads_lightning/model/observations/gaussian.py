@@ -47,5 +47,10 @@ class Gaussian(NoiseModel):
         """Return -log p(data) of each trial; a variance has a lower bound, exp(-clip), alone."""
         return -total(gaussian_log_density(data.to(x.dtype), x, extras[0].clamp(-clip)), weight)
 
+    def nll_of_params(self, params: Tensor, data: Tensor, weight: Tensor | None = None) -> Tensor:
+        """Return -log p(data) of each trial."""
+        means, variances = params.chunk(2, dim=2)
+        return -total(gaussian_log_density(data.to(params.dtype), means, variances.log()), weight)
+
 
 NOISE_MODEL = Gaussian()

@@ -6,7 +6,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
-from lfads_lightning.model.observations.noise_model import NoiseModel, PerChannel, total
+from lfads_lightning.model.observations.noise_model import (
+    SMALLEST_RATE,
+    NoiseModel,
+    PerChannel,
+    total,
+)
 
 START = 0.1  # dispersion: near Poisson at the rates of neurons in bins of some ms
 BOUND = 12.0  # of its logarithm; 6e-6 is as good as Poisson
@@ -50,6 +55,13 @@ class NegativeBinomial(NoiseModel):
         """Return -log p(data) of each trial."""
         log_a = extras[0].clamp(-BOUND, BOUND)
         return -total(log_likelihood(x, log_a, data.to(x.dtype), clip), weight)
+
+    def nll_of_params(self, params: Tensor, data: Tensor, weight: Tensor | None = None) -> Tensor:
+        """Return -log p(data) of each trial."""
+        means, dispersions = params.chunk(2, dim=2)
+        log_means = means.clamp(min=SMALLEST_RATE).log()
+        each = log_likelihood(log_means, dispersions.log(), data.to(params.dtype), math.inf)
+        return -total(each, weight)
 
 
 def log_likelihood(log_mean: Tensor, log_a: Tensor, counts: Tensor, clip: float) -> Tensor:

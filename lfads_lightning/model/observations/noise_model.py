@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from lfads_lightning.config import OutputDist
 
+SMALLEST_RATE = 1e-9  # counts per bin, where a rate that was computed is taken the logarithm of
 LEAST_RATE = 0.001  # counts per bin, where a neuron's mean is taken the logarithm of
 
 
@@ -90,6 +91,14 @@ class NoiseModel(ABC):
             data: (B, T, D), of any type.
             clip: the read-out is cut here, so that no loss is infinite.
             weight: (B, T, D) of each entry in the sum; None: 1.
+        """
+
+    @abstractmethod
+    def nll_of_params(self, params: Tensor, data: Tensor, weight: Tensor | None = None) -> Tensor:
+        """Return -log p(data) of each trial (B,), of output_dist_params (B, T, P D).
+
+        Of parameters that were averaged over samples of the posterior: rates, not log-rates. The
+        other arguments are those of :meth:`nll`.
         """
 
 

@@ -1,9 +1,11 @@
 """Poisson: counts whose variance is their mean."""
 
+import math
+
 import torch
 from torch import Tensor
 
-from lfads_lightning.model.observations.noise_model import NoiseModel, total
+from lfads_lightning.model.observations.noise_model import SMALLEST_RATE, NoiseModel, total
 
 
 def poisson_log_likelihood(log_rates: Tensor, counts: Tensor, clip: float) -> Tensor:
@@ -47,6 +49,11 @@ class Poisson(NoiseModel):
     ) -> Tensor:
         """Return -log p(data) of each trial; the kernels have this too."""
         return -total(poisson_log_likelihood(x, data.to(x.dtype), clip), weight)
+
+    def nll_of_params(self, params: Tensor, data: Tensor, weight: Tensor | None = None) -> Tensor:
+        """Return -log p(data) of each trial."""
+        log_rates = params.clamp(min=SMALLEST_RATE).log()
+        return -total(poisson_log_likelihood(log_rates, data.to(params.dtype), math.inf), weight)
 
 
 NOISE_MODEL = Poisson()

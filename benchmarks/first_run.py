@@ -1,0 +1,141 @@
+"""The first command on somebody's recording, beside every simple method (prints a table).
+
+    python -m benchmarks.first_run FILE_OR_FOLDER ... [--minutes M] [--seeds 0 1] [--json FILE]
+
+For every session file: trains with ``recipe=auto`` and nothing else set but a quarter of the
+neurons, held out; scores over 16 posterior samples. A row: trials, bins, neurons, what the recipe
+chose beside its constants, seconds of training, bits per spike of held-out neurons (for real
+values R2 of hidden ones) and, where there is behaviour, its R2 (of velocity, if that is what the
+file holds) from the rates. In place of a file: the name of an embedded data set, or ``embedded``
+for all.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import lfads_lightning as lfads
+from lfads_lightning.data.fields import KEYS, Session
+from lfads_lightning.data.sessions import assemble
+from lfads_lightning.data.synthetic import SYNTHETIC, generate
+from lfads_lightning.evaluation.table import HEADLINES, LFADS
+from lfads_lightning.params import flat_value
+
+SHOWN = ("batch_size", "factors_dim", "max_steps", "co_dim", "output_dist")  # that vary
+EMBEDDED = "embedded"
+
+
+def recordings(given: list[str]) -> dict[str, Any]:
+    """Return what to train on by name: paths of session files, or sessions of arrays."""
+    found: dict[str, Any] = {}
+    for word in given:
+        if word == EMBEDDED or word in SYNTHETIC:
+            names = SYNTHETIC if word == EMBEDDED else [word]
+            found |= {name: _embedded(name) for name in names}
+            continue
+        path = Path(word)
+        paths = sorted(path.glob("*.h5")) if path.is_dir() else [path]
+        found |= {p.stem: str(p) for p in paths}
+    return found
+
+
+def _embedded(name: str) -> dict[str, Session]:
+    return {
+        session: assemble(session, name, {k: v for k, v in arrays.items() if k in KEYS})
+        for session, arrays in generate(name).items()
+    }
+
+
+def first_run(name: str, data: Any, seed: int, settings: dict[str, Any]) -> dict[str, Any]:
+    """Train on a recording, and return its row."""
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        trained = lfads.fit(
+            data,
+            recipe="auto",
+            held_out_neurons=0.25,
+            seed=seed,
+            device="cpu:0",
+            report=False,
+            lfads_save_dir=folder,
+            **settings,
+        )
+    table, config = trained.comparison, trained.config
+    assert table is not None
+    split = table.parts[0].split
+    rows = table.overall(split)
+    metric = next(m for m in HEADLINES if m in rows[LFADS])
+    sizes = [part.data for part in table.parts]
+    return {
+        "recording": name,
+        "seed": seed,
+        "trials": sum(int(s.get("n_train_trials", s["n_trials"])) for s in sizes),
+        "bins": int(sizes[0]["n_bins"]),
+        "neurons": max(int(s["n_neurons"]) for s in sizes),
+        "chosen": {n: getattr(v, "name", v) for n in SHOWN for v in [flat_value(config, n)]},
+        "seconds": trained.scores["seconds"],
+        "seconds in all": round(time.monotonic() - started, 1),
+        "step": trained.step,
+        "hidden_recon": trained.scores.get("valid/hidden_recon"),
+        "metric": metric,
+        "scores": {method: row[metric] for method, row in rows.items() if metric in row},
+        "behaviour_r2": {
+            method: row["behaviour_r2"] for method, row in rows.items() if "behaviour_r2" in row
+        },
+    }
+
+
+def shown(row: dict[str, Any]) -> str:
+    """Return a row as a line of text."""
+    scores = sorted(row["scores"].items(), key=lambda item: -item[1])
+    words = ", ".join(f"{method} {value:.3f}" for method, value in scores)
+    behaviour = ", ".join(f"{m} {v:.3f}" for m, v in row["behaviour_r2"].items())
+    chosen = " ".join(str(v) for v in row["chosen"].values())
+    return (
+        f"{row['recording']}, seed {row['seed']}: {row['trials']} x {row['bins']} x "
+        f"{row['neurons']} | {chosen} | step {row['step']}, {row['seconds']} s | "
+        f"{row['metric']}: {words}" + (f" | behaviour R2: {behaviour}" if behaviour else "")
+    )
+
+
+def main() -> None:
+    """Read the command line, train, print."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument(
+        "recordings",
+        nargs="+",
+        help=f"session file, folder, name of an embedded set, or {EMBEDDED}",
+    )
+    parser.add_argument("--minutes", type=float, help="budget of each training")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="beside these")
+    given = parser.parse_args()
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+    settings: dict[str, Any] = {n: _value(v) for n, v in (s.split("=", 1) for s in given.set)}
+    if given.minutes is not None:
+        settings["max_minutes"] = given.minutes
+    rows = []
+    for name, data in recordings(given.recordings).items():
+        for seed in given.seeds:
+            rows.append(first_run(name, data, seed, settings))
+            print(shown(rows[-1]), flush=True)
+            if given.json is not None:
+                given.json.write_text(json.dumps(rows, indent=1))
+    print(f"{len(rows)} runs", file=sys.stderr)
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+if __name__ == "__main__":
+    main()

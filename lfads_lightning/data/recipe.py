@@ -1,0 +1,222 @@
+"""``recipe=auto``: what the user did not set, from the size and the statistics of the data.
+
+The rule is one function, :func:`settings_for`. It was found by trying on recordings of 36 to 1012
+trials, 20 to 160 bins and 15 to 61 neurons; ``python -m benchmarks.first_run`` measures it.
+"""
+
+import math
+import sys
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from lfads_lightning import params
+from lfads_lightning.config import Algorithm, Config, Recipe
+from lfads_lightning.data.arrays import as_counts
+from lfads_lightning.data.values import could_be_real
+
+UPDATES = 1200  # of a recording of up to MANY_TRIALS trials
+MANY_TRIALS, MOST_UPDATES = 500, 6000
+RAMP = 400
+
+
+class Facts(NamedTuple):
+    """What the rule looks at.
+
+    Attributes:
+        trials: training trials of the smallest session.
+        all_trials: of all sessions.
+        bins: T.
+        neurons: D; of several sessions the middle one's.
+        mean: of the data: counts per bin and neuron, where they are counts.
+        sessions: how many.
+        is_counts: the data are counts, not real values.
+        has_valid: there are validation trials.
+        ext_inputs: I, external inputs, where all sessions have as many.
+        aligned_factors: F of the alignment matrices, where there are such.
+        updates: that the user asks for, by trainer.max_steps or max_epochs.
+    """
+
+    trials: int
+    all_trials: int
+    bins: int
+    neurons: int
+    mean: float
+    sessions: int = 1
+    is_counts: bool = True
+    has_valid: bool = True
+    ext_inputs: int = 0
+    aligned_factors: int | None = None
+    updates: int | None = None
+
+    def __str__(self) -> str:
+        """Return them as they are told."""
+        trials = f"{self.trials} training trials"
+        if self.sessions > 1:
+            trials = f"{self.sessions} sessions of {self.trials} training trials or more"
+        values = f"{self.mean:.3g} counts a bin" if self.is_counts else "real values"
+        ext = f", {self.ext_inputs} external inputs" if self.ext_inputs else ""
+        return f"{trials} x {self.bins} bins x {self.neurons} neurons, {values}{ext}"
+
+
+def settings_for(facts: Facts) -> dict[str, Any]:
+    """Return the parameters that suit data, by flat name; what is not named keeps its default.
+
+    >>> settings = settings_for(Facts(169, 169, 35, 24, 0.35))
+    >>> settings["batch_size"], settings["factors_dim"], settings["max_steps"]
+    (32, 12, 1200)
+    """
+    updates = facts.updates or _updates(facts)
+    ramp = min(RAMP, updates // 3)
+    settings: dict[str, Any] = {
+        "batch_size": batch_size(facts.trials),
+        "coordinated_dropout_rate": 0.3,
+        "output_dist": "poisson" if facts.is_counts else "gaussian",
+        "ic_dim": 64,
+        # half as many as neurons at most, so that they cannot pass every neuron on
+        "factors_dim": facts.aligned_factors or max(min(16, facts.neurons // 2), 1),
+        "ic_enc_dim": 100,
+        "gen_dim": 100,
+        "ci_enc_dim": 100,
+        "con_dim": 64,
+        "co_dim": 1,
+        "keep_prob": 0.9,
+        "kl_ic_weight": 0.3,
+        "kl_co_weight": 0.3,
+        "kl_increase_steps": ramp,
+        "l2_gen_scale": 500.0,
+        "l2_increase_steps": ramp,
+        "optimizer": "adamw",
+        "schedule": "cosine",
+        "learning_rate_init": 0.004,
+        "warmup_steps": min(30, updates // 10),
+        "max_steps": updates,
+    }
+    if facts.neurons > 1:  # of one neuron the factor is the log-rate: there is no read-out
+        settings["do_start_at_mean_rates"] = True
+    if facts.ext_inputs:
+        settings |= {"ext_input_dim": facts.ext_inputs, "inject_ext_input_to_gen": True}
+    if facts.has_valid:
+        settings["criterion"] = "hidden_recon"
+    return settings
+
+
+def batch_size(trials: int) -> int:
+    """Return the trials of a batch: a power of two, five batches an epoch or more; 8 to 128."""
+    return int(2 ** min(max(math.floor(math.log2(max(trials / 5, 1))), 3), 7))
+
+
+def _updates(facts: Facts) -> int:
+    """Return the number of updates: with the root of the trials, and of the sessions."""
+    more = math.sqrt(max(facts.all_trials / facts.sessions / MANY_TRIALS, 1) * facts.sessions)
+    return min(round(UPDATES * more / 100) * 100, MOST_UPDATES)
+
+
+def facts_of(sessions: Iterable[Mapping[str, Any]]) -> Facts | None:
+    """Return the facts of sessions, each given as its arrays by key; they may be read one by one.
+
+    None where what is there is no data: who reads them for training says what is wrong.
+    """
+    trials, neurons, ext_inputs, aligned = [], [], set[int](), set[int]()
+    bins, total, n_entries, is_counts, has_valid = 0, 0.0, 0, True, False
+    for arrays in sessions:
+        data = {k: np.asarray(arrays[k]) for k in ("train_data", "valid_data") if k in arrays}
+        train = data.get("train_data", np.empty(0))
+        are_numbers = all(d.dtype.kind in "biuf" and d.size for d in data.values())
+        if train.ndim != 3 or not are_numbers:
+            return None
+        trials.append(len(train))
+        bins = train.shape[1]
+        neurons.append(train.shape[2])
+        total, n_entries = total + float(train.sum(dtype=np.float64)), n_entries + train.size
+        if not all(as_counts(d) is not None for d in data.values()) and could_be_real(data):
+            is_counts = False
+        has_valid |= "valid_data" in data
+        ext = np.asarray(arrays.get("train_ext_input", np.empty(0)))
+        ext_inputs.add(ext.shape[2] if ext.ndim == 3 else 0)
+        matrix = np.asarray(arrays.get("alignment_matrix_cxf", np.empty(0)))
+        aligned.add(matrix.shape[1] if matrix.ndim == 2 else 0)
+    if not trials:
+        return None
+    return Facts(
+        trials=min(trials),
+        all_trials=sum(trials),
+        bins=bins,
+        neurons=sorted(neurons)[len(neurons) // 2],
+        mean=total / n_entries,
+        sessions=len(trials),
+        is_counts=is_counts,
+        has_valid=has_valid,
+        ext_inputs=min(ext_inputs) if len(ext_inputs) == 1 else 0,
+        aligned_factors=max(aligned) or None,
+    )
+
+
+def filled(
+    config: Config,
+    given: Collection[str],
+    sessions: Iterable[Mapping[str, Any]],
+    begun: Config | None = None,
+) -> Config:
+    """Return a config with what the recipe fills, and tell it in a line.
+
+    A run that has begun keeps what it began with. A search has a space of settings, and a run that
+    starts from another has that one's model: nothing is filled for these, ``recipe`` is `original`.
+
+    Args:
+        config: of the run.
+        given: flat names of what the user has set, which stays.
+        sessions: arrays by key; they are looked at only if the recipe is to fill something.
+        begun: config of the run in the same folder, if one has begun.
+    """
+    if config.recipe is not Recipe.auto:
+        return config
+    if config.search.algorithm is not Algorithm.none or config.optim.start_from is not None:
+        what = "search" if config.optim.start_from is None else "run that starts from another"
+        print(f"recipe=auto fills nothing for a {what}: recipe=original", file=sys.stderr)
+        config.recipe = Recipe.original
+        return config
+    if begun is not None:
+        names = _NAMES if begun.recipe is Recipe.auto else frozenset()
+        kept = {n: params.flat_value(begun, n) for n in names if n not in given}
+        return params.from_flat(kept, base=config)
+    facts = facts_of(sessions)
+    if facts is None:
+        return config
+    chosen = _chosen(config, given, facts)
+    print(line(chosen, facts), file=sys.stderr, flush=True)
+    return params.from_flat(chosen, "recipe", base=config)
+
+
+def line(chosen: Mapping[str, Any], facts: Facts) -> str:
+    """Return what was chosen, and from what."""
+    words = ", ".join(f"{name} {str(v).lower()}" for name, v in chosen.items())
+    return f"recipe=auto, for {facts}: {words}"
+
+
+def _chosen(config: Config, given: Collection[str], facts: Facts) -> dict[str, Any]:
+    """Return what the rule says of all that is not given, and goes with what is."""
+    if "output_dist" in given:
+        facts = facts._replace(is_counts=config.model.output_dist.is_counts)
+    trainer, size = config.trainer, batch_size(facts.trials)
+    if "max_steps" in given:
+        facts = facts._replace(updates=trainer.max_steps)
+    elif "max_epochs" in given and trainer.max_epochs is not None:
+        size = config.data.batch_size if "batch_size" in given else size
+        per_epoch = facts.sessions * math.ceil(facts.all_trials / facts.sessions / size)
+        facts = facts._replace(updates=trainer.max_epochs * per_epoch)
+    chosen = settings_for(facts)
+    leave = set(given)
+    if "optimizer" in given:
+        leave.add("learning_rate_init")
+    if "schedule" in given:
+        leave |= {"warmup_steps", "max_steps"}
+    if trainer.max_minutes is not None:
+        leave.add("max_steps")  # it is measured
+    if "factors_dim" in given and config.model.factors_dim == facts.neurons:
+        leave.add("do_start_at_mean_rates")
+    return {name: value for name, value in chosen.items() if name not in leave}
+
+
+_NAMES = frozenset(settings_for(Facts(8, 8, 8, 8, 1.0, ext_inputs=1)))

@@ -1,0 +1,94 @@
+"""A budget of minutes (``trainer.max_minutes``): measured, and made a number of updates."""
+
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+
+from lfads_lightning.runs.run import Run
+from lfads_lightning.training.module import LFADSModule
+
+WARM_UP = 3  # updates that fill caches and build kernels: they are not measured
+MEASURED_SHARE = 0.1  # of the budget, at least one epoch ...
+LONGEST_SHARE = 0.25  # ... but no more than this, in however long an epoch
+
+
+class Budget(pl.Callback):
+    """Measures the first updates, then sets ``trainer.max_steps`` and writes it to config.yaml.
+
+    A run that is continued after that keeps the number; before that it measures again, with the
+    rest of its minutes. Until the number is known, a cosine stays at its highest rate.
+
+    Args:
+        minutes: of training.
+        folder: the run's.
+    """
+
+    def __init__(self, minutes: float, folder: Path) -> None:
+        self.seconds, self.folder = 60 * minutes, folder
+        self.spent = 0.0  # before this process
+        self.n_updates = 0
+        self.first: tuple[float, int] | None = None  # time and update that measuring begins with
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the clock."""
+        self.started = time.monotonic()
+        assert isinstance(pl_module, LFADSModule)
+        self.looks_before = pl_module.look_seconds, pl_module.n_looks
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, *batch: Any
+    ) -> None:
+        """Begin to measure, and end it inside an epoch that is too long."""
+        self.n_updates += 1
+        if self.n_updates == WARM_UP:
+            self._begin(trainer, pl_module)
+        elif self.n_updates > WARM_UP:
+            self._decide(trainer, pl_module, LONGEST_SHARE)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """End measuring after an epoch, of which validation and logs are a part."""
+        if trainer.current_epoch > 0:
+            self._decide(trainer, pl_module, MEASURED_SHARE)
+
+    def _begin(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        assert isinstance(module, LFADSModule)
+        self.first = time.monotonic(), trainer.global_step
+        self.looks_before = module.look_seconds, module.n_looks
+
+    def _decide(self, trainer: pl.Trainer, module: pl.LightningModule, share: float) -> None:
+        """Set the number of updates, if enough was measured and it is not set."""
+        assert isinstance(module, LFADSModule)
+        if self.first is None or module.config.trainer.max_steps is not None:
+            return
+        now, (begun, step) = time.monotonic(), self.first
+        spent = self.spent + now - self.started
+        n = torch.zeros((), dtype=torch.int64, device=module.device)
+        if spent >= share * self.seconds and trainer.global_step > step:
+            looking = module.look_seconds - self.looks_before[0]
+            update = (now - begun - looking) / (trainer.global_step - step)
+            if module.hidden is not None:
+                # a look is dear and rare: none may have been measured; it is made not to be dearer
+                n_looks = module.n_looks - self.looks_before[1]
+                each = looking / n_looks if n_looks else update * module.hidden.worth
+                update += each / module.hidden.every
+            n += trainer.global_step + max(math.floor((self.seconds - spent) / update), 1)
+        if trainer.world_size > 1:
+            torch.distributed.broadcast(n, 0)
+        if not n:
+            return
+        module.config.trainer.max_steps = int(n)
+        trainer.fit_loop.epoch_loop.max_steps = int(n)
+        if trainer.is_global_zero:
+            Run(self.folder).write_config(module.config)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the time that is behind."""
+        return {"spent": self.spent + time.monotonic() - self.started}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from there."""
+        self.spent = float(state_dict["spent"])

@@ -1,0 +1,110 @@
+"""The criterion ``hidden_recon``: entries of validation trials that the encoders did not see.
+
+The cost of all entries flatters a model that copies what it sees. So a fifth of the entries is
+hidden at a time, and predicted from the others: the likelihood of these follows that of held-out
+neurons (speckled cross-validation, Keshtkaran & Pandarinath 2019, with masks for validation alone).
+"""
+
+import math
+import zlib
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lfads_lightning.data.datamodule import Batch
+from lfads_lightning.model.lfads import LFADS
+from lfads_lightning.model.visibility import Visibility, sample_validation
+
+NAME = "valid/hidden_recon"
+N_PARTS = 5  # of the entries, each hidden in turn
+N_SAMPLES = 4  # of the posterior: their mean rates are scored
+MOST_TRIALS = 300  # of all sessions together
+LEAST_UPDATES = 20  # between two looks
+# A look takes 5 passes through the encoders and 20 through the decoder, of each of its trials and
+# without gradients; an update one of each, with them: measured, 4 times as long. So a look is worth
+# this many updates, for each trial in it and each in a batch; and it may take this share of them.
+UPDATES_PER_LOOK, SHARE = 4.0, 0.15
+
+
+class HiddenEntries:
+    """Scores a model on hidden entries of fixed validation trials.
+
+    The partition into five parts and the samples' random numbers depend on the data's names and
+    sizes alone: they are the same at every look, for every seed of the training and every model.
+    Held-out neurons and forward bins stay out of the score: what is reported of these is not what
+    the best epoch was chosen by. So do the entries of sample validation.
+
+    Args:
+        batches: of validation trials, one for each session, on the model's device.
+        n_trials: of a training batch.
+        sample_validation_rate: share of entries that are never shown, where batches have such.
+        memory_mb: of one pass.
+    """
+
+    def __init__(
+        self,
+        batches: Sequence[Batch],
+        n_trials: int,
+        sample_validation_rate: float = 0.0,
+        memory_mb: int = 256,
+    ) -> None:
+        self.batches, self.rate = batches, sample_validation_rate
+        self.memory = memory_mb * 2**20
+        self.n_trials = sum(len(b.data) for b in batches)
+        self.worth = UPDATES_PER_LOOK * self.n_trials / n_trials  # updates that a look costs
+        self.every = max(LEAST_UPDATES, math.ceil(self.worth / SHARE))  # updates between two
+
+    @torch.no_grad()
+    def look(self, model: LFADS, first: int = 0, step: int = 1) -> Tensor:
+        """Return -log p(hidden entries) in nats per trial, of all five parts together.
+
+        Args:
+            model: to score.
+            first: part to begin with; of several devices each takes some parts.
+            step: from one part to the next.
+        """
+        nats = torch.zeros((), device=model.factor_weight.device)
+        for batch in self.batches:
+            draw = torch.Generator().manual_seed(_seed(batch))
+            parts = torch.randint(N_PARTS, batch.data.shape, generator=draw, dtype=torch.uint8)
+            parts = parts.to(batch.data.device)
+            size = self._trials_per_pass(model, batch)
+            for part in range(first, N_PARTS, step):
+                rng = torch.Generator(batch.data.device).manual_seed(_seed(batch, part))
+                for start in range(0, len(batch.data), size):
+                    nats += self._nats(model, batch, parts == part, slice(start, start + size), rng)
+        return nats / self.n_trials
+
+    def _trials_per_pass(self, model: LFADS, batch: Batch) -> int:
+        cfg, (_, n_bins, n_neurons) = model.config, batch.data.shape
+        widths = 3 * cfg.gen_dim + 3 * cfg.con_dim + 2 * cfg.ci_enc_dim + 5 * n_neurons
+        n_bytes = N_SAMPLES * n_bins * widths * model.factor_weight.element_size()
+        return max(self.memory // n_bytes, 1)
+
+    def _nats(
+        self, model: LFADS, batch: Batch, part: Tensor, trials: slice, rng: torch.Generator
+    ) -> Tensor:
+        """Return -log p of the hidden entries of some trials, summed over the trials."""
+        data, name, hidden = batch.data[trials], batch.session, part[trials]
+        ext = None if batch.ext_input is None else batch.ext_input[trials]
+        n, n_bins = data.shape[:2]
+        weight = hidden.to(model.factor_weight.dtype)
+        seen = Visibility((1 - weight) * (N_PARTS / (N_PARTS - 1)), weight)
+        never = None if batch.never_shown is None else batch.never_shown[trials]
+        seen = seen.also(sample_validation(never, self.rate, weight)[0])
+        encoding = model.encode(data, name, ext, visibility=seen)
+        output = model.decode(encoding, n_bins, name, model.draw_noise(N_SAMPLES * n, n_bins, rng))
+        samples = output.output_dist_params
+        if len(samples) > n:  # a model without code and inputs has one row for each trial
+            samples = samples.unflatten(0, (len(samples) // n, n)).mean(0)
+        unseen, scored = model.encoded.unseen(name, n_bins, weight.device), seen.weight
+        if unseen is not None and scored is not None:
+            scored = scored.masked_fill(unseen, 0)
+        return model.noise_model.nll_of_params(samples, data, scored).sum()
+
+
+def _seed(batch: Batch, part: int = N_PARTS) -> int:
+    numbers = [*batch.data.shape, part, zlib.crc32(batch.session.encode())]
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint32)[0])

@@ -1,0 +1,143 @@
+"""recipe=auto: what the rule says, what it fills, and what it leaves alone."""
+
+import h5py
+import numpy as np
+import pytest
+
+import lfads_lightning as lfads
+from lfads_lightning import params
+from lfads_lightning.config import Config, LFADSError, OutputDist, Recipe
+from lfads_lightning.data.recipe import Facts, facts_of, filled, settings_for
+from lfads_lightning.params import from_flat
+from lfads_lightning.cli import check as check_command
+from lfads_lightning.runs.run import Run
+
+RNG = np.random.default_rng(3)
+COUNTS = RNG.poisson(0.7, (30, 9, 8))
+# training that takes a moment, whatever the recipe says
+QUICK = {"max_steps": 3, "gen_dim": 6, "ic_enc_dim": 7, "ci_enc_dim": 8, "con_dim": 9,
+         "device": "cpu:0", "report": False, "num_score_samples": 0}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("facts", "expected"),
+    [
+        (Facts(3, 3, 20, 1, 0.5), {"batch_size": 8, "factors_dim": 1, "max_steps": 1200}),
+        (Facts(40, 40, 46, 18, 0.05), {"batch_size": 8, "factors_dim": 9, "max_steps": 1200}),
+        (Facts(169, 169, 35, 24, 0.35), {"batch_size": 32, "factors_dim": 12, "keep_prob": 0.9}),
+        (Facts(246, 246, 160, 15, 0.1), {"batch_size": 32, "factors_dim": 7, "co_dim": 1}),
+        (Facts(640, 640, 100, 60, 0.02), {"batch_size": 128, "factors_dim": 16}),
+        (Facts(20_000, 20_000, 50, 500, 1), {"batch_size": 128, "max_steps": 6000}),
+        (Facts(9, 40, 100, 160, 0.1, sessions=4), {"batch_size": 8, "max_steps": 2400}),
+        (Facts(50, 50, 9, 20, 0, is_counts=False), {"output_dist": "gaussian"}),
+        (Facts(50, 50, 9, 20, 1, ext_inputs=2),
+         {"ext_input_dim": 2, "inject_ext_input_to_gen": True}),
+        (Facts(50, 50, 9, 20, 1, aligned_factors=5), {"factors_dim": 5}),
+        (Facts(50, 50, 9, 20, 1, updates=90),
+         {"max_steps": 90, "kl_increase_steps": 30, "l2_increase_steps": 30, "warmup_steps": 9}),
+    ],
+)  # fmt: skip
+def test_rule(facts, expected):
+    settings = settings_for(facts)
+    assert {name: settings[name] for name in expected} == expected
+    params.check(from_flat(settings))
+
+
+def test_what_the_rule_leaves_out():
+    alone = settings_for(Facts(3, 3, 20, 1, 0.5, has_valid=False))
+    assert "criterion" not in alone  # nothing to choose by
+    assert "do_start_at_mean_rates" not in alone  # nor a read-out
+    assert "ext_input_dim" not in alone
+
+
+def test_facts_are_those_of_the_data():
+    ext = np.zeros((30, 9, 2))
+    one = {"train_data": COUNTS, "valid_data": COUNTS[:4], "train_ext_input": ext}
+    mean = pytest.approx(COUNTS.mean())
+    assert facts_of([one]) == Facts(30, 30, 9, 8, mean, ext_inputs=2)
+    other = {"train_data": COUNTS[:7, :, :3], "alignment_matrix_cxf": np.ones((3, 4))}
+    found = facts_of([one, other])
+    assert found[:2] == (7, 37)
+    assert (found.neurons, found.sessions, found.ext_inputs) == (8, 2, 0)
+    assert found.aligned_factors == 4
+    assert not facts_of([{"train_data": RNG.normal(size=(5, 4, 3))}]).is_counts
+    marked = np.where(COUNTS == 0, -1, COUNTS)  # counts that went wrong are not real values
+    assert facts_of([{"train_data": marked}]).is_counts
+    assert facts_of([{"train_data": COUNTS[0]}]) is None
+    assert facts_of([{"train_data": np.array([[["a"]]])}]) is None
+
+
+def test_what_is_given_stays_and_the_rest_goes_with_it(capfd):
+    sessions = [{"train_data": COUNTS, "valid_data": COUNTS}]
+
+    def fill(**given):
+        return filled(from_flat(given | {"recipe": "auto"}), set(given), sessions)
+
+    config = fill(gen_dim=37, max_epochs=20)
+    assert (config.model.gen_dim, config.model.con_dim) == (37, 64)
+    assert config.trainer.max_steps == 20 * 4  # 30 trials in batches of 8
+    assert fill(schedule="original").trainer.max_steps is None
+    assert fill(max_minutes=1.0).trainer.max_steps is None
+    assert fill(optimizer="original").optim.learning_rate_init == 0.01
+    assert fill(output_dist="negative_binomial").model.output_dist is OutputDist.negative_binomial
+    told = capfd.readouterr().err
+    assert told.count("\n") == 5
+    assert "for 30 training trials x 9 bins x 8 neurons" in told
+    assert "batch_size 8" in told
+
+
+def test_original_fills_nothing():
+    assert filled(Config(), (), [{"train_data": COUNTS}]) == Config()
+
+
+@pytest.mark.parametrize("given", [{"algorithm": "pbt"}, {"start_from": "a"}], ids=str)
+def test_searches_and_runs_from_others_are_not_filled(given, capfd):
+    config = filled(from_flat(given | {"recipe": "auto"}), set(given), [{"train_data": COUNTS}])
+    assert config == from_flat(given)
+    assert "fills nothing for a" in capfd.readouterr().err
+
+
+def test_fit_fills_trains_and_goes_on_with_what_it_began_with(tmp_path, capfd):
+    folder = tmp_path / "run"
+    trained = lfads.fit(COUNTS, recipe="auto", lfads_save_dir=folder, **QUICK)
+    told = capfd.readouterr().err
+    assert "recipe=auto, for 24 training trials x 9 bins x 8 neurons" in told
+    first = Run(folder).read_config()
+    assert first == trained.config
+    assert (first.recipe, first.data.batch_size) == (Recipe.auto, 8)
+    assert first.trainer.criterion.name == trained.scores["chosen_by"].removeprefix("valid/")
+    # more trials are another rule, but the run has begun
+    more = RNG.poisson(0.7, (90, 9, 8))
+    with pytest.warns(UserWarning, match="other data"):
+        lfads.fit(more, recipe="auto", lfads_save_dir=folder, **QUICK | {"max_steps": 5})
+    assert Run(folder).read_config().data.batch_size == 8
+
+
+def test_real_values_and_one_neuron_train(tmp_path):
+    quick = QUICK | {"recipe": "auto"}
+    real = lfads.fit(RNG.normal(size=(10, 6, 4)), lfads_save_dir=tmp_path / "a", **quick)
+    assert real.config.model.output_dist is OutputDist.gaussian
+    lfads.fit(COUNTS[:3, :, :1], lfads_save_dir=tmp_path / "b", **quick)
+    ext = RNG.normal(size=(30, 9, 2))
+    driven = lfads.fit(COUNTS, ext_input=ext, lfads_save_dir=tmp_path / "c", **quick)
+    assert driven.config.data.ext_input_dim == 2
+
+
+def test_bad_data_are_told_as_without_a_recipe():
+    with pytest.raises(LFADSError, match="expected"):
+        lfads.fit(COUNTS[0], recipe="auto")
+
+
+def test_command_line_presets_and_check(tmp_path, call, capsys):
+    with h5py.File(tmp_path / "mine.h5", "w") as file:
+        file["train_data"], file["valid_data"] = COUNTS[:24], COUNTS[24:]
+    data = (f"data.data_dir={tmp_path}", "data.data_filename_stem=mine")
+    shown = call(*data, "recipe=auto", "model=small", "data.batch_size=5", "--cfg", "job")
+    assert "batch_size: 5" in shown.out
+    assert "gen_dim: 64" in shown.out  # the preset's
+    assert "keep_prob: 0.9\n" in shown.out
+    assert "factors_dim: 4" in call(*data, "recipe=auto", "--cfg", "job").out
+    (line,) = [s for s in call(*data, "recipe=auto", "--cfg", "job").err.splitlines() if s]
+    capsys.readouterr()
+    check_command.main([str(tmp_path / "mine.h5")])
+    assert line in capsys.readouterr().out
