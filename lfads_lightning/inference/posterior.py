@@ -322,6 +322,7 @@ def judged(
     return sample_and_average(run, session, data, ext_input, run.num_samples, shown)
 
 
+@torch.no_grad()
 def judged_rates(
     run: Evaluation,
     session: str,
@@ -346,6 +347,7 @@ def judged_rates(
     return Averages(np.concatenate(rates), np.concatenate(factors))
 
 
+@torch.no_grad()
 def sampled_rates(
     run: Evaluation,
     session: str,
