@@ -6,6 +6,7 @@ from importlib import import_module
 from pathlib import Path
 
 import fsspec
+import h5py
 import numpy as np
 import pytest
 from hydra.core.global_hydra import GlobalHydra
@@ -47,6 +48,9 @@ def test_command_is_understood(command, tmp_path, monkeypatch, new_config):
         (tmp_path / folder).mkdir()
         Run(tmp_path / folder).write_config(new_config())
     (tmp_path / "my_params.yaml").write_text("co_dim: 3")
+    (tmp_path / "data").mkdir()  # recipe=auto looks at the data
+    with h5py.File(tmp_path / "data" / "monkey.h5", "w") as file:
+        file["train_data"] = np.ones((9, 8, 5), np.uint8)
     bucket = fsspec.filesystem("memory")  # in place of S3
     monkeypatch.setattr(remote, "NO_STORES", set())
     bucket.pipe_file("/lab/mine.yaml", b"co_dim: 3")

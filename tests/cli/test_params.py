@@ -452,7 +452,7 @@ def other_value(f):
     if isinstance(default, Enum):
         return list(type(default))[-1]
     if default is None:
-        return 7 if "int" in str(f.type) else "some text"
+        return 7 if "int" in str(f.type) or "float" in str(f.type) else "some text"
     if isinstance(default, str):
         return "some text"
     if default == MAX_INT:

@@ -27,6 +27,7 @@ QUICK = {"max_steps": 3, "gen_dim": 6, "ic_enc_dim": 7, "ci_enc_dim": 8, "con_di
         (Facts(169, 169, 35, 24, 0.35), {"batch_size": 32, "factors_dim": 12, "keep_prob": 0.9}),
         (Facts(246, 246, 160, 15, 0.1), {"batch_size": 32, "factors_dim": 7, "co_dim": 1}),
         (Facts(640, 640, 100, 60, 0.02), {"batch_size": 128, "factors_dim": 16}),
+        (Facts(640, 640, 100, 60, 0.02, minutes=1.0), {"batch_size": 32}),
         (Facts(20_000, 20_000, 50, 500, 1), {"batch_size": 128, "max_steps": 6000}),
         (Facts(9, 40, 100, 160, 0.1, sessions=4), {"batch_size": 8, "max_steps": 2400}),
         (Facts(50, 50, 9, 20, 0, is_counts=False), {"output_dist": "gaussian"}),
