@@ -6,10 +6,10 @@ import pytest
 
 import lfads_lightning as lfads
 from lfads_lightning import params
+from lfads_lightning.cli import check as check_command
 from lfads_lightning.config import Config, LFADSError, OutputDist, Recipe
 from lfads_lightning.data.recipe import Facts, facts_of, filled, settings_for
 from lfads_lightning.params import from_flat
-from lfads_lightning.cli import check as check_command
 from lfads_lightning.runs.run import Run
 
 RNG = np.random.default_rng(3)
