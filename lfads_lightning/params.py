@@ -3,6 +3,7 @@
 import dataclasses
 import difflib
 import re
+import sys
 from collections.abc import Iterable, Mapping
 from enum import Enum
 from functools import cache
@@ -257,6 +258,16 @@ def read_params_file(path: str | Path) -> dict[str, Any]:
     return flat
 
 
+NEEDS_RAY = (
+    'search.engine=ray needs Ray: pip install "lfads-lightning[ray]"; search.engine=local needs '
+    "nothing"
+)
+
+
+def _is_installed(package: str) -> bool:
+    return sys.modules.get(package) is not None or find_spec(package) is not None
+
+
 def check(config: Config) -> list[str]:
     """Check a config as a whole; return warnings.
 
@@ -320,9 +331,8 @@ def check(config: Config) -> list[str]:
             "ends by search.max_generations and search.stop_gain; leave max_steps out",
         ),
         (
-            searches and config.search.engine.name == "ray" and find_spec("ray") is None,
-            'search.engine=ray needs Ray: pip install "lfads-lightning[ray]"; '
-            "search.engine=local needs nothing",
+            searches and config.search.engine.name == "ray" and not _is_installed("ray"),
+            NEEDS_RAY,
         ),
         (
             searches and config.trainer.max_minutes is not None,

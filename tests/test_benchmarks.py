@@ -27,6 +27,7 @@ def rows(tmp_path, *words):
     return json.loads(file.read_text())
 
 
+@pytest.mark.slow
 def test_step_measures_the_named_bodies_at_the_named_sizes(tmp_path):
     made = rows(
         tmp_path, "benchmarks.step", "--sizes", "S", "--bodies", "reference", "--rounds", "2"
@@ -38,6 +39,7 @@ def test_step_measures_the_named_bodies_at_the_named_sizes(tmp_path):
     assert made[0]["load"] >= 0
 
 
+@pytest.mark.slow
 def test_killed_runs_continue_bit_for_bit(tmp_path):
     """A kill in each of the four places; `make test-crash` makes 52."""
     made = crash.crash(4, seed=1, folder=tmp_path)

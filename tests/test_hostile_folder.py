@@ -308,6 +308,7 @@ def test_data_inside_the_folder_are_read_if_no_link_leads_out(sent, data, call):
     assert "is a link to" in call(*words).err
 
 
+@pytest.mark.slow
 def test_report_takes_typed_data(sent, data, tmp_path, reports):
     change_config(sent, data__data_dir=str(tmp_path / "nowhere"))
     report.main([str(sent), "--data-dir", str(data)])

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from lfads_lightning.config import Config, Engine, LFADSError
 from lfads_lightning.data.sessions import Session
-from lfads_lightning.params import from_dict, to_dict
+from lfads_lightning.params import NEEDS_RAY, from_dict, to_dict
 from lfads_lightning.runs.signals import PREEMPTIONS, Preempted
 from lfads_lightning.search.members import Task, train_member
 from lfads_lightning.training.loop import resolve_device
@@ -133,7 +133,10 @@ class _Ray:
     """
 
     def __init__(self, config: Config, sessions: Sequence[Session], folder: Path) -> None:
-        ray: Any = importlib.import_module("ray")  # that it is there was checked at the door
+        try:
+            ray: Any = importlib.import_module("ray")
+        except ImportError as error:  # the command line tells before a folder is made
+            raise LFADSError(NEEDS_RAY) from error
         self.ray = ray
         self.began_here = not ray.is_initialized()
         address, n = config.search.ray_address, config.search.num_workers

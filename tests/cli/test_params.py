@@ -554,7 +554,7 @@ def test_contradiction_is_refused(given, parts):
 
 
 def test_missing_ray_is_told_before_a_folder_is_made(monkeypatch):
-    monkeypatch.setattr(params, "find_spec", lambda name: None)
+    monkeypatch.setattr(params, "_is_installed", lambda package: False)
     config = params.from_flat({"algorithm": "pbt", "engine": "ray"})
     with pytest.raises(LFADSError, match=says("search.engine=ray", "lfads-lightning[ray]")):
         params.check(config)

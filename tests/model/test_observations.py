@@ -160,6 +160,7 @@ def test_parameters_of_counts_apply(tmp_path):
         )
 
 
+@pytest.mark.slow
 def test_every_kind_and_the_report_know_it(tmp_path, reports):
     """Held-out neurons, forward bins, several sessions, a controller; both recurrences."""
     for name, d in (("a", D), ("b", 4)):

@@ -109,6 +109,7 @@ def test_a_second_backward_pass_and_second_order_gradients_are_refused(triton_pa
         torch.autograd.grad(loss, gates, create_graph=True)
 
 
+@pytest.mark.slow
 def test_auto_takes_kernels_only_if_they_give_the_loops_numbers(triton_passes):
     assert recurrences.checked(triton_passes, DEVICE) is triton_passes
 

@@ -23,7 +23,7 @@ from lfads_lightning.evaluation.table import LFADS, MEANS, EvaluationTable, Part
 from lfads_lightning.inference.posterior import Posterior
 from lfads_lightning.metrics import null_nll
 from lfads_lightning.params import dotted_names, from_flat
-from lfads_lightning.report import about, findings, run_report
+from lfads_lightning.report import about, findings, run_report, write_report
 from lfads_lightning.report.curves import learning_curves, read_metrics
 from lfads_lightning.report.findings import (
     bits_of_training,
@@ -193,6 +193,7 @@ def test_report_is_made_without_the_data_and_says_so(run, tmp_path):
     assert "few_trials" in page.text  # as training found
 
 
+@pytest.mark.slow
 def test_report_copes_with_damaged_files_of_the_run(run, tmp_path, capsys, short_reports):
     folder = copied(run / "run", tmp_path / "run")
     for name in ("evaluation.json", "report.json"):
@@ -206,6 +207,7 @@ def test_report_copes_with_damaged_files_of_the_run(run, tmp_path, capsys, short
     assert "scores.json: is not JSON" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_no_table_is_empty_where_the_scores_are_not_there(run, tmp_path, short_reports):
     folder = copied(run / "run", tmp_path / "run")
     assert "All scores of the run" in (folder / "report.html").read_text()
@@ -255,7 +257,7 @@ def test_evaluation_is_the_score_table_where_it_is_there(run, tmp_path, monkeypa
         "notes": {"co_bps": "whatever somebody wrote"},
     }
     (folder / "evaluation.json").write_text(json.dumps(evaluation))
-    monkeypatch.setattr(command, "_inferred", lambda trained: "No data.")  # nothing to draw
+    monkeypatch.setattr(write_report, "_inferred", lambda trained: "No data.")  # nothing to draw
     command.main([str(folder)])
     text = (folder / "report.html").read_text()
     assert "smoothing &lt;5&gt;" in text

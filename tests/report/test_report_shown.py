@@ -189,6 +189,7 @@ def test_figures_wait_until_they_cost_less_than_a_fiftieth(monkeypatch, seconds)
     assert len(spent) > 0.012 * 10_000 / seconds - 1
 
 
+@pytest.mark.slow
 def test_figures_take_turns_where_time_says_when(counts, tmp_path, monkeypatch):
     monkeypatch.setattr(figures, "SHARE_OF_TIME", 1e9)  # after every epoch
     sizes = TINY | {"co_dim": 1, "max_epochs": 17}

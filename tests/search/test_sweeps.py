@@ -89,6 +89,7 @@ def test_finished_sweep_is_not_repeated(sweep, call):
     assert results(folder) == table
 
 
+@pytest.mark.slow
 def test_sweep_that_was_cut_off_goes_on(sweep, call, tmp_path):
     _, whole = sweep("-m", "seed=0,1,2", folder="whole", epochs=15)
     _, cut = sweep("-m", "seed=0,1,2", epochs=15)
