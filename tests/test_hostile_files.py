@@ -39,7 +39,7 @@ TARGETS = ("session", "params", "config", "space", "checkpoint", "npz", "mat5", 
 @pytest.mark.parametrize(
     ("target", "n"),
     # what is tried in a process of its own takes longer
-    [(t, {"mat5": 20, "nwb": 30}.get(t, 250)) for t in TARGETS]
+    [(t, {"mat5": 8, "nwb": 12, "checkpoint": 120}.get(t, 250)) for t in TARGETS]
     + slowly(("mat5", 250), ("nwb", 250)),
 )
 def test_damaged_files_are_read_or_refused(target, n):

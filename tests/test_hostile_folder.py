@@ -218,8 +218,8 @@ def with_hdf5(sent, outside, port):
 HOSTILE = (with_addresses, with_urls, with_names, with_links, with_hdf5)
 # whoever sends a folder back may have had it from here: with what was done with it on record
 CASES = [(h, own) for h in HOSTILE for own in (False, True) if not own or h is not with_addresses]
-# each takes most of a minute: two in the ordinary tests, one that leads away and one of links
-OFTEN = [(with_urls, False), (with_links, True)]
+# each takes most of a minute: one in the ordinary tests, that leads away
+OFTEN = [(with_urls, False)]
 CASES = [pytest.param(*c, marks=() if c in OFTEN else pytest.mark.slow) for c in CASES]
 
 

@@ -1416,9 +1416,9 @@ def test_include_optimizer_adds_the_moments_of_adamw_under_the_same_names(
 ):
     where = {"data_dir": str(data_dir), "data_filename_stem": "mine"}
     config = new_config(**where, max_steps=1, optimizer="adamw")
-    run_kind(config, tmp_path)
+    run_kind(config, lfads.Run(tmp_path))
     config.kind, config.output.include_optimizer = Kind.write_model_params, True
-    run_kind(config, tmp_path)
+    run_kind(config, lfads.Run(tmp_path))
     with h5py.File(tmp_path / "model_params.h5") as file:
         mean, square = (
             file[f"LFADS_LFADS_gen_gen_2_fac_W_{slot}:0"][()] for slot in ("Adam", "Adam_1")

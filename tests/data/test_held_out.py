@@ -15,7 +15,7 @@ from lfads_lightning.data.held_out import held_out_columns, session_spec
 from lfads_lightning.data.sessions import Session, Split
 from lfads_lightning.inference.posterior import push_mean, sample_and_average
 from lfads_lightning.inference.trained import Trained
-from lfads_lightning.metrics import bits_per_spike
+from lfads_lightning.metrics import bits, bits_per_spike
 from lfads_lightning.model.alignment import align
 from lfads_lightning.model.lfads import LFADS
 from lfads_lightning.model.loss import compute_loss, inferred_input_kl, reconstruction
@@ -276,8 +276,8 @@ def test_bits_per_spike_while_training_are_those_of_the_rates(new, counts, new_c
     spikes = [sum(x.sum() for x in data.values()),
               sum(x[:, : T - FORWARD, list(OUT)].sum() for x in data.values()),
               sum(x[:, -FORWARD:].sum() for x in data.values())]  # fmt: skip
-    found = [predictions.bits_per_spike(v / 19, nulls[n])
-             for v, n in zip(total.tolist(), nulls, strict=True)]  # fmt: skip
+    found = [bits(v / 19 - null.log_likelihood, null.spikes)
+             for v, null in zip(total.tolist(), nulls.values(), strict=True)]  # fmt: skip
     assert found == pytest.approx(gains / spikes, rel=1e-4)
 
 
