@@ -1,5 +1,6 @@
 """How figures look: colours that everyone can tell apart, sizes, axes; and how they are saved."""
 
+import logging
 from collections.abc import Callable, Sequence
 from functools import wraps
 from io import BytesIO
@@ -15,6 +16,9 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import LogFormatter, LogFormatterMathtext
 
 from lfads_lightning.runs.files import whole_file
+
+# embedding a font takes hundreds of lines at the level that Hydra shows
+logging.getLogger("fontTools").setLevel(logging.WARNING)
 
 # Okabe & Ito 2008: distinct with any kind of colour vision
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#444444")

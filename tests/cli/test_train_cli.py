@@ -107,6 +107,7 @@ def test_run_ends_well_and_quietly(shared):
     assert shared.result.code == 0
     assert "warning" not in shared.result.err.lower()
     assert "Traceback" not in shared.result.err
+    assert "[HYDRA]" not in shared.result.out  # what libraries log while they draw
 
 
 def test_folder_and_scores_are_printed_last(shared):
