@@ -11,11 +11,12 @@ from typing import Any
 from lfads_lightning.commands import nearest
 from lfads_lightning.config import Algorithm, Config, Kind, LFADSError, Recipe
 from lfads_lightning.data.fields import KEYS, OF_SPLIT, Session
-from lfads_lightning.data.given import Data, Given, add_keys, by_session, checked, hold_out
+from lfads_lightning.data.given import Data, add_keys, by_session, hold_out
 from lfads_lightning.data.identity import identity_of
 from lfads_lightning.data.keywords import takes_keys
 from lfads_lightning.data.recipe import filled
 from lfads_lightning.data.scored import scored_sessions
+from lfads_lightning.data.sessions import Given, checked
 from lfads_lightning.inference.trained import Trained, load
 from lfads_lightning.params import (
     canonical,
@@ -89,28 +90,21 @@ def fit(data: Data, *, valid_fraction: float | None = None, **keys_and_parameter
     add_keys(given, keys, "fit")
     _split(given, keys, valid_fraction)
     asked = {canonical(name, "fit") for name in from_file | drawn | parameters}
-    config = filled(config, asked, [one.arrays for one in given], _begun(config))
+    given_dir = config.output.lfads_save_dir
+    named = None if given_dir is None else Run.open(given_dir)
+    begun = named.read_config() if named is not None and config.recipe is Recipe.auto else None
+    config = filled(config, asked, [one.arrays for one in given], begun)
     sessions = checked(
         given,
         output_dist=config.model.output_dist.name,
         ext_input_dim=config.data.ext_input_dim,
         factors_dim=config.model.factors_dim,
     )
-    given_dir = config.output.lfads_save_dir
-    named = None if given_dir is None else Run.open(given_dir)
     now = Path("outputs") / datetime.now().strftime("%Y-%m-%d/%H-%M-%S")
     with nullcontext(named) if named is not None else Run.new(now) as run:
         config.output.lfads_save_dir = str(run.folder.resolve())
         with run.locked():
             return train_sessions(config, sessions, run.folder)
-
-
-def _begun(config: Config) -> Config | None:
-    """Return the config of the run in the folder that is asked for, if one has begun."""
-    folder = config.output.lfads_save_dir
-    if folder is None or config.recipe is not Recipe.auto:
-        return None
-    return Run.open(folder).read_config()
 
 
 def _sorted_out(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from lfads_lightning.config import Config, LFADSError
 from lfads_lightning.data.fields import KEYS, Session, Split, arrays_of
 from lfads_lightning.data.session_files import iterate_sessions, load_sessions
-from lfads_lightning.data.sessions import sessions_from_arrays
+from lfads_lightning.data.sessions import Given, checked
 from lfads_lightning.data.synthetic import SYNTHETIC, generate
 
 
@@ -356,9 +356,8 @@ def load_data(config: Config) -> list[Session]:
             f"data.data_filename_stem={name!r}: data.data_dir is not set, and no embedded data set "
             f"has this name (they are {', '.join(SYNTHETIC)}); set data.data_dir to your folder"
         )
-    by_key: dict[str, dict[str, np.ndarray]] = {}
-    for session, arrays in generate(name).items():
-        for key in KEYS.keys() & arrays.keys():
-            by_key.setdefault(key, {})[session] = arrays[key]
-    train, valid = by_key.pop("train_data"), by_key.pop("valid_data")
-    return sessions_from_arrays(train, valid, **asked, **by_key)  # type: ignore[arg-type]
+    given = [
+        Given.of_arrays(session, {key: arrays[key] for key in KEYS if key in arrays})
+        for session, arrays in generate(name).items()
+    ]
+    return checked(given, **asked)  # type: ignore[arg-type]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -15,24 +15,10 @@ from lfads_lightning.config import LFADSError
 from lfads_lightning.data.arrays import as_array
 from lfads_lightning.data.fields import KEYS, OF_SPLIT, Session, Split, arrays_of
 from lfads_lightning.data.session_files import read_session, read_sessions
-from lfads_lightning.data.sessions import assemble, check_session, check_together
+from lfads_lightning.data.sessions import Given
 
 One: TypeAlias = ArrayLike | Session | Split | str | Path
 Data: TypeAlias = One | Mapping[str, One]
-
-
-class Given(NamedTuple):
-    """The data of one session, as they were given.
-
-    Attributes:
-        name: of the session.
-        source: names it in messages.
-        arrays: by key.
-    """
-
-    name: str
-    source: str
-    arrays: dict[str, Any]
 
 
 def is_named(data: Data) -> bool:
@@ -79,7 +65,7 @@ def _of_one(one: Any, name: str, where: str) -> Given:
         held = {f"train_{what}": a for what, a in one._asdict().items() if a is not None}
     else:
         held = {"train_data": one}
-    return Given(name, source, {key: as_array(source, key, a) for key, a in held.items()})
+    return Given.of_arrays(name, held)
 
 
 def _of_session(session: Session) -> Given:
@@ -165,37 +151,3 @@ def join_splits(given: Iterable[Given]) -> None:
             train = arrays.get(f"train_{name}")
             if train is not None and valid is not None:
                 arrays[f"train_{name}"] = np.concatenate([train, valid])
-
-
-def checked(
-    given: list[Given],
-    *,
-    output_dist: str,
-    ext_input_dim: int,
-    factors_dim: int,
-    warn: bool = True,
-) -> list[Session]:
-    """Make checked sessions of what was given, one by one, and let go of the arrays.
-
-    Args:
-        given: The sessions; the list is emptied.
-        output_dist: See `check_session`, as for the others.
-        ext_input_dim: I.
-        factors_dim: F.
-        warn: Warn of what is seldom meant.
-    """
-    sessions = []
-    while given:
-        name, source, arrays = given.pop(0)
-        session = assemble(name, source, arrays)
-        del arrays
-        sessions.append(
-            check_session(
-                session,
-                output_dist=output_dist,
-                ext_input_dim=ext_input_dim,
-                factors_dim=factors_dim,
-                warn=warn,
-            )
-        )
-    return check_together(sessions)

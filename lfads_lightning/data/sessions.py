@@ -9,8 +9,7 @@ import math
 import warnings
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -27,6 +26,26 @@ from lfads_lightning.runs.files import check_name
 
 ALIGNMENT_KEYS = ("alignment_matrix_cxf", "alignment_bias_c")
 LONG_BIN_S = 2.0
+
+
+class Given(NamedTuple):
+    """The data of one session, as they were given.
+
+    Attributes:
+        name: of the session.
+        source: names it in messages.
+        arrays: by key.
+    """
+
+    name: str
+    source: str
+    arrays: dict[str, Any]
+
+    @classmethod
+    def of_arrays(cls, name: str, arrays: Mapping[str, Any]) -> Given:
+        """Return what a caller gives as arrays in memory, by key."""
+        source = f"session '{name}'"
+        return cls(name, source, {k: as_array(source, k, a) for k, a in arrays.items()})
 
 
 def sessions_from_arrays(
@@ -65,12 +84,46 @@ def sessions_from_arrays(
         for name in arrays:
             if name not in train:
                 raise LFADSError(f"{key}: session '{name}' has no train_data{nearest(name, train)}")
-    check = partial(check_session, output_dist=output_dist, ext_input_dim=ext_input_dim, warn=warn)
+    return checked(
+        [Given.of_arrays(n, {k: v[n] for k, v in given.items() if n in v}) for n in train],
+        output_dist=output_dist,
+        ext_input_dim=ext_input_dim,
+        factors_dim=factors_dim,
+        warn=warn,
+    )
+
+
+def checked(
+    given: list[Given],
+    *,
+    output_dist: str,
+    ext_input_dim: int,
+    factors_dim: int,
+    warn: bool = True,
+) -> list[Session]:
+    """Make checked sessions of what was given, one by one, and let go of the arrays.
+
+    Args:
+        given: The sessions; the list is emptied.
+        output_dist: See `check_session`, as for the others.
+        ext_input_dim: I.
+        factors_dim: F.
+        warn: Warn of what is seldom meant.
+    """
     sessions = []
-    for name in train:
-        source = f"session '{name}'"
-        mine = {k: as_array(source, k, v[name]) for k, v in given.items() if name in v}
-        sessions.append(check(assemble(name, source, mine), factors_dim=factors_dim))
+    while given:
+        name, source, arrays = given.pop(0)
+        session = assemble(name, source, arrays)
+        del arrays
+        sessions.append(
+            check_session(
+                session,
+                output_dist=output_dist,
+                ext_input_dim=ext_input_dim,
+                factors_dim=factors_dim,
+                warn=warn,
+            )
+        )
     return check_together(sessions)
 
 

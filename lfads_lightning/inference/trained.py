@@ -14,14 +14,13 @@ from lfads_lightning.config import Config, LFADSError, Recurrence, SessionSpec
 from lfads_lightning.data.fields import Session
 from lfads_lightning.data.given import (
     Data,
-    Given,
     add_keys,
     by_session,
-    checked,
     is_named,
     join_splits,
 )
 from lfads_lightning.data.identity import Identity, check_bin_width, in_order, read_identity
+from lfads_lightning.data.sessions import Given, checked
 from lfads_lightning.inference.posterior import (
     Evaluation,
     Posterior,
