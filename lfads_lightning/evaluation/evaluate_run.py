@@ -65,11 +65,10 @@ def evaluate_run(
     from lfads_lightning.data.datamodule import load_data
     from lfads_lightning.evaluation.scores import evaluate
     from lfads_lightning.inference.trained import load
-    from lfads_lightning.training.checkpoints import LOWEST, PERIODIC, find_checkpoint
+    from lfads_lightning.training.checkpoints import best_index
     from lfads_lightning.training.loop import one_setting_of_threads
 
-    index = checkpoint or (LOWEST if find_checkpoint(chosen.folder, LOWEST) else PERIODIC)
-    trained = load(chosen.folder, index, device)
+    trained = load(chosen.folder, checkpoint or best_index(chosen.folder), device)
     own = _data_of(config)
     if data_dir is not None:
         config.data.data_dir = data_dir

@@ -51,10 +51,9 @@ def _write_run(run: Run, data_dir: str | None) -> None:
     from lfads_lightning.inference.trained import load
     from lfads_lightning.report import about
     from lfads_lightning.report.run_report import write_run_report
-    from lfads_lightning.training.checkpoints import LOWEST, PERIODIC, find_checkpoint
+    from lfads_lightning.training.checkpoints import best_index
 
-    lowest = find_checkpoint(run.folder, LOWEST) is not None
-    trained = load(run.folder, LOWEST if lowest else PERIODIC)
+    trained = load(run.folder, best_index(run.folder))
     trained.config.data = config.data
     inferred: Inferred | str
     try:

@@ -63,7 +63,8 @@ class Checkpoints(Checkpoint):
         criterion: str = "valid/total",
         patience: int | None = None,
     ) -> None:
-        self.run, self.folder, self.output = Run(folder), Run(folder).checkpoints, output
+        self.run = Run(folder)
+        self.folder, self.output = self.run.checkpoints, output
         self.criterion, self.patience = criterion, patience
         self.n_validations, self.since_lowest = 0, 0
         self.best: dict[str, float] = {}  # validation metrics of the lowest epoch
@@ -294,6 +295,11 @@ def write_index(folder: Path, index: str, names: list[str]) -> None:
     """Write an index whole."""
     with whole_file(folder / f"{index}.json") as path:
         path.write_text(json.dumps(names, indent=1))
+
+
+def best_index(run: Path) -> str:
+    """Return the index of a run's lowest validation error; where it has none, of its newest."""
+    return PERIODIC if find_checkpoint(run, LOWEST) is None else LOWEST
 
 
 def find_checkpoint(run: Path, index: str) -> Path | None:
