@@ -29,6 +29,7 @@ from lfads_lightning.report.tensorboard import Figures
 from lfads_lightning.runs.provenance import check_file_of_parameters
 from lfads_lightning.runs.run import Run
 from lfads_lightning.runs.signals import Preempted
+from lfads_lightning.search.candidates import with_best_candidate
 from lfads_lightning.search.run import run_search
 from lfads_lightning.search.space import drawn_settings
 from lfads_lightning.training import fit as training
@@ -152,6 +153,7 @@ def train_sessions(config: Config, sessions: list[Session], folder: Path) -> Tra
     with Run(folder).mirrored():
         if config.search.algorithm is Algorithm.pbt:
             return run_search(config, sessions, folder)
+        config = with_best_candidate(config, sessions, folder)
         every = config.trainer.plot_every_n_epochs
         figures = [Figures(sessions, every)] if every != 0 else []
         fitted = training.fit(config, sessions, folder, figures)

@@ -158,6 +158,10 @@ class Recurrence(Enum):
     triton = "triton"
 
 
+# structures that search.candidates may name; what they are: data/recipe.py
+CANDIDATE_NAMES = ("one_input", "no_inputs", "fast_inputs")
+
+
 def _p(
     default: Any,
     doc: str,
@@ -174,6 +178,15 @@ def _p(
     """
     metadata = {"doc": doc, "ours": ours, "bounds": bounds}
     return field(default=default, metadata=metadata | {"expected": expected, "accepts": accepts})
+
+
+def _candidates(value: Any) -> list[str] | None:
+    if value is not None and not isinstance(value, list | tuple):
+        raise ValueError(value)
+    names = list(value or [])
+    if len(set(names)) < len(names) or not set(names) <= set(CANDIDATE_NAMES):
+        raise ValueError(value)
+    return names or None
 
 
 def _held_out_neurons(value: Any) -> str | float | list[int]:
@@ -317,6 +330,19 @@ class ModelConfig:
         "Read-outs start at the mean rates (of real values: the means) of the training trials, "
         "whatever the noise model and the alignment.",
         ours=True,
+    )
+    do_standardise_input: bool = _p(
+        False,
+        "Encoders see each neuron less its mean, in units of its standard deviation, both of the "
+        "training trials; what is hidden from them is at the mean.",
+        ours=True,
+    )
+    encoder_bin_size: int = _p(
+        1,
+        "Bins that the initial-condition encoder reads at once: their sum, by the root of their "
+        "number. Inferred inputs keep the data's bins.",
+        ours=True,
+        ge=1,
     )
     do_legacy_ic_prior_var: bool = _p(
         False, "Bound the prior variance by sigmoid(exp(p)), as the original did.", ours=True
@@ -541,6 +567,14 @@ class SearchConfig:
         ours=True,
         ge=0,
     )
+    candidates: Any = _p(
+        None,
+        "Structures that are tried first, each for 15 % of the updates; the one of the lowest "
+        "criterion goes on: one_input, no_inputs, fast_inputs; null: none. recipe=auto tries them.",
+        ours=True,
+        expected="a list of one_input, no_inputs, fast_inputs, or null",
+        accepts=_candidates,
+    )
     space: str = _p(
         "autolfads", "What is searched: a preset of conf/space, or a YAML file.", ours=True
     )
@@ -584,9 +618,10 @@ class Config:
         0, "Seeds initial weights, data order, noise and masks.", ours=True, ge=0, le=2**32 - 1
     )
     recipe: Recipe = _p(
-        Recipe.original,
-        "What is not set: original: has the defaults below; auto: is chosen by the size and the "
-        "statistics of the data, told in a line and written to config.yaml.",
+        Recipe.auto,
+        "What is not set: auto: is chosen by the size and the statistics of the data, told in a "
+        "line and written to config.yaml; original: has the defaults below. With a params_file "
+        "original, unless it is given.",
         ours=True,
     )
     params_file: str | None = _p(

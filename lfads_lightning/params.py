@@ -16,7 +16,14 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from lfads_lightning.commands import not_interpolated, program
-from lfads_lightning.config import Config, LFADSError, OptimConfig, Optimizer, Schedule
+from lfads_lightning.config import (
+    Config,
+    LFADSError,
+    OptimConfig,
+    Optimizer,
+    Recipe,
+    Schedule,
+)
 from lfads_lightning.runs.documents import MAX_BYTES, read_document, shown
 from lfads_lightning.runs.files import is_name
 from lfads_lightning.runs.remote import is_url, read_text
@@ -185,7 +192,7 @@ def from_flat(
 
 def from_dict(nested: Mapping[str, Any], where: str = "config") -> Config:
     """Build a ``Config`` from a mapping by groups, as ``to_dict`` and config.yaml hold it."""
-    flat = {}
+    flat: dict[str, Any] = {"recipe": Recipe.original}  # as runs had that do not say
     for key, value in nested.items():
         if isinstance(value, Mapping):
             unknown_group = key not in groups()
@@ -224,7 +231,8 @@ def read_params_file(path: str | Path) -> dict[str, Any]:
     the original's ``hyperparameters-<step>.txt`` is such a file too.
 
     Returns:
-        Flat canonical name to value, checked.
+        Flat canonical name to value, checked. It is taken as it stands: ``recipe`` is `original`,
+        unless the file says otherwise.
 
     Raises:
         LFADSError: no such file, not a flat mapping, unknown name, wrong value.
@@ -255,7 +263,7 @@ def read_params_file(path: str | Path) -> dict[str, Any]:
         if name in flat:
             raise LFADSError(f"{path}: {name} is given twice (as {given!r} too); keep one")
         flat[name] = check_value(name, value, str(path))
-    return flat
+    return {"recipe": Recipe.original} | flat
 
 
 NEEDS_RAY = (

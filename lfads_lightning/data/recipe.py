@@ -16,9 +16,16 @@ from lfads_lightning.config import Algorithm, Config, Recipe
 from lfads_lightning.data.arrays import as_counts
 from lfads_lightning.data.values import could_be_real
 
+# What search.candidates tries; each sets all that any of them sets.
+CANDIDATES: dict[str, dict[str, Any]] = {
+    "one_input": {"co_dim": 1, "prior_ar_atau": 10.0},
+    "no_inputs": {"co_dim": 0, "prior_ar_atau": 10.0},
+    "fast_inputs": {"co_dim": 4, "prior_ar_atau": 2.0},
+}
 UPDATES = 1200  # of a recording of up to MANY_TRIALS trials
 MANY_TRIALS, MOST_UPDATES = 500, 6000
 RAMP = 400
+LEAST_TO_TRY = 400  # updates: with fewer, candidates are not told apart
 
 
 class Facts(NamedTuple):
@@ -101,6 +108,8 @@ def settings_for(facts: Facts) -> dict[str, Any]:
         settings |= {"ext_input_dim": facts.ext_inputs, "inject_ext_input_to_gen": True}
     if facts.has_valid:
         settings["criterion"] = "hidden_recon"
+        if facts.updates is None or facts.updates >= LEAST_TO_TRY:
+            settings["candidates"] = list(CANDIDATES)
     return settings
 
 
@@ -180,8 +189,9 @@ def filled(
     if config.recipe is not Recipe.auto:
         return config
     if config.search.algorithm is not Algorithm.none or config.optim.start_from is not None:
-        what = "search" if config.optim.start_from is None else "run that starts from another"
-        print(f"recipe=auto fills nothing for a {what}: recipe=original", file=sys.stderr)
+        if "recipe" in given:
+            what = "search" if config.optim.start_from is None else "run that starts from another"
+            print(f"recipe=auto fills nothing for a {what}: recipe=original", file=sys.stderr)
         config.recipe = Recipe.original
         return config
     if begun is not None:
@@ -217,6 +227,9 @@ def _chosen(config: Config, given: Collection[str], facts: Facts) -> dict[str, A
         facts = facts._replace(updates=trainer.max_epochs * per_epoch)
     chosen = settings_for(facts)
     leave = set(given)
+    tried = {name for settings in CANDIDATES.values() for name in settings}
+    if tried & leave or trainer.num_devices > 1 or "criterion" in leave:
+        leave.add("candidates")
     if "optimizer" in given:
         leave.add("learning_rate_init")
     if "schedule" in given:
@@ -228,4 +241,4 @@ def _chosen(config: Config, given: Collection[str], facts: Facts) -> dict[str, A
     return {name: value for name, value in chosen.items() if name not in leave}
 
 
-_NAMES = frozenset(settings_for(Facts(8, 8, 8, 8, 1.0, ext_inputs=1)))
+_NAMES = frozenset(settings_for(Facts(8, 8, 8, 8, 1.0, ext_inputs=1))) | {"prior_ar_atau"}

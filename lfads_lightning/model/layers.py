@@ -48,6 +48,39 @@ class Bidirectional(nn.Module):
         return fwd, rev, torch.cat([fwd_last, rev_last], dim=1)
 
 
+class Standardise(nn.Module):
+    """Each channel less its mean, in units of its standard deviation; has no trained values."""
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, data_dim: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(data_dim))
+        self.register_buffer("scale", torch.ones(data_dim))
+
+    def set(self, means: Tensor, variances: Tensor) -> None:
+        """Take the statistics of each channel (D,); one that never changes keeps its unit."""
+        self.mean.copy_(means)
+        self.scale.copy_(torch.where(variances > 0, variances, 1.0).sqrt())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, T, D) to as many."""
+        return (x - self.mean) / self.scale
+
+
+def coarser(x: Tensor, n_bins: int) -> Tensor:
+    """Return sums of ``n_bins`` bins of x (B, T, n), by the root of their number; so is noise kept.
+
+    The last of them may have fewer bins.
+    """
+    if n_bins == 1:
+        return x
+    x = x.transpose(0, 1)  # (T, B, n)
+    x = nn.functional.pad(x, (0, 0, 0, 0, 0, -len(x) % n_bins))
+    return (x.unflatten(0, (-1, n_bins)).sum(1) / math.sqrt(n_bins)).transpose(0, 1)
+
+
 def session_layer(layers: nn.ModuleDict, session: str) -> Affine | None:
     """Return a session's layer; None where the model has the identity in its place."""
     key = session_key(session)

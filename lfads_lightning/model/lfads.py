@@ -17,6 +17,8 @@ from lfads_lightning.model.forecast import foresee
 from lfads_lightning.model.layers import (
     Affine,
     Bidirectional,
+    Standardise,
+    coarser,
     dropout_mask,
     lagged,
     masked,
@@ -73,6 +75,10 @@ class LFADS(nn.Module):
             {session_key(s.name): Affine(s.held_in_dim, factors) for s in specs} if reads_in else {}
         )
         self.readin.requires_grad_(cfg.do_train_readin)
+        standardised = specs if cfg.do_standardise_input else []
+        self.standardise = nn.ModuleDict(
+            {session_key(s.name): Standardise(s.held_in_dim) for s in standardised}
+        )
         self.encoder_input_dim = factors if reads_in else first.held_in_dim
         if not cfg.inject_ext_input_to_gen:
             self.encoder_input_dim += self.ext_input_dim
@@ -229,7 +235,12 @@ class LFADS(nn.Module):
         cfg = self.config
         x = time_major(data).to(self.factor_weight.dtype)
         # (B, T, D) -> the bins and channels that are encoded
-        x = self.encoded.part(masked(x, visibility.shown), session)
+        if self.standardise:
+            x = self.standardise[session_key(session)](self.encoded.part(x, session))
+            if visibility.shown is not None:
+                x = x * self.encoded.part(visibility.shown, session)
+        else:
+            x = self.encoded.part(masked(x, visibility.shown), session)
         if self.readin:
             x = self.readin[session_key(session)](x)  # (B, T, D) -> (B, T, F)
         ext = None
@@ -239,7 +250,7 @@ class LFADS(nn.Module):
                 x = time_major(torch.cat([x, self.encoded.bins(ext)], dim=2))
         ic_mean = ic_logvar = ic_fwd = ic_rev = con_input = ci_fwd = ci_rev = None
         if cfg.ic_dim > 0:
-            window = x[:, : cfg.num_steps_for_gen_ic]
+            window = coarser(x[:, : cfg.num_steps_for_gen_ic], cfg.encoder_bin_size)
             ic_fwd, ic_rev, ends = self.ic_encoder(window, self.passes)
             ic_encoding = masked(ends, masks.ic_encoding)  # (B, 2E)
             ic_mean, ic_logvar = self.ic_mean(ic_encoding), self.ic_logvar(ic_encoding)

@@ -10,6 +10,7 @@ RESULTS, WEIGHTS = "model_runs", "model_params"
 RESULT_PREFIXES = (f"{RESULTS}_", WEIGHTS)  # a run may write into the folder of its data
 JOURNAL, HISTORY = "search.json", "history.csv"
 MEMBERS, BEST = "members", "best"
+TRIED, TRIED_RECORD = "candidates", "candidates.json"
 COMMAND, RANKING = "sweep.yaml", "results.csv"
 JOB, ERROR = "job.yaml", "error.txt"
 ALIGNMENT = "alignment.png"  # of lfads-align, beside the session files

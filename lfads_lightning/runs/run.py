@@ -42,6 +42,8 @@ from lfads_lightning.runs.names import (
     RESULTS,
     SCORES,
     TENSORBOARD,
+    TRIED,
+    TRIED_RECORD,
     UNFINISHED_SCORES,
     WEIGHTS,
 )
@@ -49,7 +51,7 @@ from lfads_lightning.runs.provenance import ID, NOT_FOLLOWED, is_known
 from lfads_lightning.runs.remote import is_url, local_run
 
 # of a folder's entries, those that our programs read or write, beside results and data (*.h5)
-_OUR_FOLDERS = (CHECKPOINTS, FIGURES, TENSORBOARD, MEMBERS, BEST)
+_OUR_FOLDERS = (CHECKPOINTS, FIGURES, TENSORBOARD, MEMBERS, BEST, TRIED)
 _OUR_SUFFIXES = (".csv", ".json", ".yaml", ".html", ".ckpt")
 _OUR_PREFIXES = (LOCK, ID)
 
@@ -187,6 +189,15 @@ class Run:
     def checkpoints(self) -> Path:
         """The folder of checkpoints and of the indexes that list them."""
         return self.folder / CHECKPOINTS
+
+    @property
+    def candidates_record(self) -> Path:
+        """What the structures came to that were tried before it."""
+        return self.folder / TRIED_RECORD
+
+    def candidate(self, name: str) -> "Run":
+        """Return the run of a structure that was tried before it."""
+        return Run(self.folder / TRIED / name)
 
     def results(self, stem: str, *words: str) -> Path:
         """Return the results of a kind: session, split and kind are the words.

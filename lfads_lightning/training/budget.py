@@ -14,6 +14,16 @@ from lfads_lightning.training.module import LFADSModule
 WARM_UP = 3  # updates that fill caches and build kernels: they are not measured
 MEASURED_SHARE = 0.1  # of the budget, at least one epoch ...
 LONGEST_SHARE = 0.25  # ... but no more than this, in however long an epoch
+RUNG = 0.15  # of the updates, after which candidates are compared
+
+
+def share_of_one(n_candidates: int) -> float:
+    """Return the share of a budget that one run takes to its end, beside candidates to the rung.
+
+    >>> round(share_of_one(3), 2)
+    0.77
+    """
+    return 1 / (1 + RUNG * max(n_candidates - 1, 0))
 
 
 class Budget(pl.Callback):

@@ -37,6 +37,7 @@ BEGINNING = frozenset({
     "do_start_at_mean_rates",
     "learning_rate_init", "burn_in_epochs", "recipe", "max_minutes",
     "optimizer", "adamw_eps", "adamw_beta1", "adamw_beta2", "weight_decay",
+    "do_standardise_input", "encoder_bin_size", "candidates",
 })  # fmt: skip
 
 # Of these, the ones of read-outs, which sessions that are new to a trained model have too.

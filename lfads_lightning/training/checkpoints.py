@@ -10,6 +10,7 @@ import io
 import json
 import math
 import re
+import shutil
 import sys
 import warnings
 import zipfile
@@ -24,7 +25,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from lfads_lightning.commands import override, to_train
 from lfads_lightning.config import Config, LFADSError, OutputConfig
 from lfads_lightning.runs.documents import read_json
-from lfads_lightning.runs.files import check_name, remove_leftovers, whole_file
+from lfads_lightning.runs.files import check_name, remove_leftovers, whole_file, writing
 from lfads_lightning.runs.run import Run
 from lfads_lightning.runs.signals import Preempted, Request
 from lfads_lightning.training.format import read_checkpoint
@@ -195,6 +196,7 @@ class Checkpoints(Checkpoint):
 
 def tell_to_continue(run: Path, done: str, config: Config) -> None:
     """Say how a run that was told to stop is continued."""
+    run = Path(config.output.lfads_save_dir or run)  # a candidate's is that of the run it is for
     if config.data.data_dir is None and not config.data.data_filename_stem:  # arrays from Python
         how = f"the same call of fit, with lfads_save_dir={str(run)!r}"
     else:
@@ -295,6 +297,15 @@ def write_index(folder: Path, index: str, names: list[str]) -> None:
     """Write an index whole."""
     with whole_file(folder / f"{index}.json") as path:
         path.write_text(json.dumps(names, indent=1))
+
+
+def copy_checkpoints(source: Path, target: Path) -> None:
+    """Copy a run's folder of checkpoints, whole or not at all."""
+    part = target.with_name(f".{target.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    with writing(target):
+        shutil.copytree(source, part)
+        part.rename(target)
 
 
 def best_index(run: Path) -> str:

@@ -22,13 +22,14 @@ from lfads_lightning.data.held_out import session_spec
 from lfads_lightning.data.identity import Identity, check_bin_width, check_order, read_identity
 from lfads_lightning.data.sessions import Session
 from lfads_lightning.model.alignment import align, start_at_means
+from lfads_lightning.model.layers import Standardise, session_key
 from lfads_lightning.model.lfads import LFADS
 from lfads_lightning.model.recurrences import choose
 from lfads_lightning.runs import signals
 from lfads_lightning.runs.names import TENSORBOARD
 from lfads_lightning.runs.provenance import places_in, remember
 from lfads_lightning.runs.run import Run
-from lfads_lightning.training.budget import Budget
+from lfads_lightning.training.budget import Budget, share_of_one
 from lfads_lightning.training.checkpoints import (
     LOWEST,
     PERIODIC,
@@ -111,7 +112,10 @@ def train(
             if hasattr(keeper, "request"):
                 keeper.request = request
         budget = config.trainer.max_minutes
-        timed = [] if budget is None else [Budget(budget, folder)]
+        timed = []
+        if budget is not None:
+            share = share_of_one(len(config.search.candidates or []))
+            timed.append(Budget(budget * share, folder))
         trainer = _trainer(config, device, folder, [stop, *callbacks, *timed], step)
         if trainer.is_global_zero:
             remember(folder, places=places_in(config))
@@ -156,9 +160,16 @@ def new_model(config: Config, sessions: Sequence[Session], own: Path | None = No
         )
         if matrix is not None or bias is not None:
             align(model, s.name, matrix, bias)
-        if config.model.do_start_at_mean_rates and own is None:
+        if own is not None:  # what follows is in the checkpoint
+            continue
+        if config.model.do_start_at_mean_rates:
             means = s.train.data.mean((0, 1), dtype=np.float64)
             start_at_means(model, s.name, torch.as_tensor(means, dtype=torch.float32))
+        if config.model.do_standardise_input:
+            shown = model.encoded.part(torch.as_tensor(s.train.data), s.name).double()
+            standardise = model.standardise[session_key(s.name)]
+            assert isinstance(standardise, Standardise)
+            standardise.set(shown.mean((0, 1)), shown.var((0, 1), correction=0))
     return model.double() if config.trainer.precision is Precision.float64 else model
 
 

@@ -396,10 +396,23 @@ class LFADSModule(pl.LightningModule):
 
 
 class EpochEnd(pl.Callback):
-    """Finish the module's epoch before the other callbacks read its numbers.
+    """Begin and finish the module's epochs before the other callbacks look at them.
 
     Lightning calls a module's own ``on_train_epoch_end`` after those of the callbacks.
     """
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Go on with the epoch after the one that a checkpoint was saved at the end of.
+
+        With ``max_steps`` Lightning takes each checkpoint for one that was saved within an epoch,
+        and would begin with an empty one.
+        """
+        loop = trainer.fit_loop
+        epoch: Any = loop.epoch_progress.current
+        if epoch.ready and epoch.ready == epoch.started == epoch.processed:
+            if epoch.completed < epoch.processed:
+                loop.epoch_progress.increment_completed()
+            loop.epoch_loop.restarting = False
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Finish it."""

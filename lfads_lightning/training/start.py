@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from lfads_lightning.model.lfads import LFADS
 
-_OF_SESSIONS = ("readin.", "readout")  # readout_logvar too
+_OF_SESSIONS = ("readin.", "readout", "standardise.")  # readout_logvar too
 
 
 def start_run(config: Config) -> Run:
