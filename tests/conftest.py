@@ -40,6 +40,7 @@ TINY = {
     "co_dim": 2,
     "batch_size": 12,
     "device": "cpu:0",
+    "recipe": "original",
     "report": False,
 }
 

@@ -47,7 +47,7 @@ def commands():
 
     results = [str(p) for p in Path(FOLDER).glob("*.h5")]
     kinds = "posterior_sample_and_average", "posterior_push_mean", "prior_sample"
-    few = ["sampling.num_posterior_samples=2", "trainer.device=cpu:0"]
+    few = ["sampling.num_posterior_samples=2", "trainer.device=cpu:0", "recipe=original"]
     for to in EXPORT_FORMATS:
         yield f"lfads export {to}", lambda to=to: export.main([FOLDER, "--to", to])
     yield "lfads merge", lambda: merge.main([FOLDER])

@@ -5,6 +5,7 @@ from conftest import ROOT
 
 TRAIN = ROOT / "train.py"
 SIZES = {
+    "recipe": "original",
     "model.ic_dim": 4,
     "model.factors_dim": 3,
     "model.ic_enc_dim": 6,

@@ -57,7 +57,12 @@ def trained(data, tmp_path_factory):
     cwd = tmp_path_factory.mktemp("work")
     names = {"ic_dim", "factors_dim", "ic_enc_dim", "gen_dim", "ci_enc_dim", "con_dim", "co_dim"}
     words = [f"model.{k}={v}" for k, v in TINY.items() if k in names]
-    words += [f"data.data_dir={data}", "data.data_filename_stem=toy", "trainer.device=cpu:0"]
+    words += [
+        f"data.data_dir={data}",
+        "data.data_filename_stem=toy",
+        "trainer.device=cpu:0",
+        "recipe=original",
+    ]
     words += ["trainer.max_epochs=2", "loss.kl_increase_steps=0", "loss.l2_increase_steps=0"]
     train = [sys.executable, Path(__file__).parents[1] / "train.py", "output.lfads_save_dir=run"]
     kind = ["kind=posterior_push_mean", "trainer.device=cpu:0"]
@@ -423,7 +428,9 @@ def test_sweep_of_a_stranger_goes_on_here_with_what_was_typed(
     config = Run(trained).read_config()
     sizes = [f"model.{k}={v}" for k, v in vars(config.model).items() if k.endswith("_dim")]
     words = ["data.data_dir=/of/the/sender", "data.data_filename_stem=toy", "trainer.max_epochs=1"]
-    folder, argv = sent_sweep(tmp_path, outside, *words, "trainer.device=cpu:0", *sizes)
+    folder, argv = sent_sweep(
+        tmp_path, outside, *words, "trainer.device=cpu:0", "recipe=original", *sizes
+    )
     argv = [word for word in argv if not word.startswith(("sweep=", "hydra.", "model.co_dim=0"))]
     (folder / "sweep.yaml").write_text(yaml.safe_dump({"argv": argv, "cwd": str(outside)}))
     job = {"seed": 0} | {w.split("=")[0]: yaml.safe_load(w.split("=")[1]) for w in argv[2:]}

@@ -923,6 +923,60 @@ def test_do_start_at_mean_rates_without_a_read_out_is_said(new_config, counts):
         loop.new_model(new_config(do_start_at_mean_rates=True), sessions)
 
 
+@effect_of("do_standardise_input")
+def test_do_standardise_input_shows_encoders_units_of_the_standard_deviation(new_config, counts):
+    sessions = sessions_from_arrays(
+        {"a": counts}, output_dist="poisson", ext_input_dim=0, factors_dim=3, warn=False
+    )
+    data = torch.tensor(counts)
+    for does in (False, True):
+        model = loop.new_model(new_config(do_standardise_input=does), sessions)
+        seen = []
+        model.ic_encoder.register_forward_pre_hook(
+            lambda _, given, seen=seen: seen.append(given[0])
+        )
+        hidden_one = torch.ones(counts.shape)
+        hidden_one[0, 0, 0] = 0
+        model.encode(data, "a")
+        model.encode(data, "a", visibility=WHOLE._replace(shown=hidden_one))
+        expected = counts.astype(float)
+        if does:
+            expected = (expected - expected.mean((0, 1))) / expected.std((0, 1))
+        np.testing.assert_allclose(seen[0], expected, rtol=1e-5, atol=1e-6)
+        expected[0, 0, 0] = 0  # hidden is at the mean, or no spike
+        np.testing.assert_allclose(seen[1], expected, rtol=1e-5, atol=1e-6)
+
+
+@effect_of("encoder_bin_size")
+def test_encoder_bin_size_is_how_many_bins_the_code_is_read_from_at_once(new_config, counts):
+    sessions = sessions_from_arrays(
+        {"a": counts}, output_dist="poisson", ext_input_dim=0, factors_dim=3, warn=False
+    )
+    torch.manual_seed(0)
+    model = loop.new_model(new_config(encoder_bin_size=3, num_steps_for_gen_ic=7), sessions)
+    seen = {}
+    for name in ("ic_encoder", "ci_encoder"):
+        hook = functools.partial(lambda name, _, given: seen.update({name: given[0]}), name)
+        getattr(model, name).register_forward_pre_hook(hook)
+    model.encode(torch.tensor(counts), "a")
+    parts = [counts[:, 0:3], counts[:, 3:6], counts[:, 6:7]]
+    expected = np.stack([part.sum(1) for part in parts], 1) / math.sqrt(3)
+    np.testing.assert_allclose(seen["ic_encoder"], expected, rtol=1e-6)
+    np.testing.assert_allclose(seen["ci_encoder"], counts)  # inferred inputs keep the bins
+
+
+@effect_of("candidates")
+def test_candidates_are_tried_and_the_best_one_trains(tiny, counts, tmp_path):
+    settings = tiny | {"criterion": "hidden_recon", "max_steps": 14, "num_score_samples": 0}
+    for name in ("no_inputs", "fast_inputs"):  # one alone is nothing to choose from
+        alone = {"candidates": [name], "lfads_save_dir": tmp_path / name}
+        assert lfads.fit(counts, **settings | alone).config.model.co_dim == 2
+    both = {"candidates": ["no_inputs", "fast_inputs"], "lfads_save_dir": tmp_path / "both"}
+    tried = lfads.fit(counts, **settings | both)
+    assert tried.config.model.co_dim in (0, 4)
+    assert (tried.folder / "candidates.json").is_file()
+
+
 @effect_of("do_train_readin")
 def test_do_train_readin_trains_or_holds_the_read_in(train, counts):
     two = {"a": counts, "b": counts[:, :, :4]}
@@ -1125,7 +1179,12 @@ def test_max_minutes_is_made_a_number_of_updates_once(train, tmp_path, schedule)
 def test_recipe_auto_fills_what_is_not_set(tmp_path, data_dir, monkeypatch):
     argv = ["train.py", f"data.data_dir={data_dir}", "data.data_filename_stem=mine"]
     argv += ["model.gen_dim=9", "trainer.max_steps=1", f"output.lfads_save_dir={tmp_path / 'run'}"]
-    argv += ["output.report=false", "sampling.num_score_samples=0", "trainer.device=cpu:0"]
+    argv += [
+        "output.report=false",
+        "sampling.num_score_samples=0",
+        "trainer.device=cpu:0",
+        "recipe=original",
+    ]
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", [*argv, "recipe=auto"])
     train_main()
@@ -1141,7 +1200,13 @@ def test_params_file_is_read_and_the_command_line_beats_it(
 ):
     tiny = {k: v for k, v in vars(new_config().model).items() if k.endswith("_dim")}
     file = tmp_path / "mine.yaml"
-    named = tiny | {"Factors_dim": 4, "gen_dim": 5, "data_dir": str(data_dir), "device": "cpu:0"}
+    named = tiny | {
+        "Factors_dim": 4,
+        "gen_dim": 5,
+        "data_dir": str(data_dir),
+        "device": "cpu:0",
+        "recipe": "original",
+    }
     named.pop("factors_dim")
     file.write_text(yaml.safe_dump(named | {"data_filename_stem": "other"}))
     folder = tmp_path / "run"
@@ -1173,7 +1238,7 @@ def test_device_is_used_and_falls_back_to_the_cpu_with_a_warning(train, monkeypa
     with pytest.raises(LFADSError, match="trainer.device is 'tpu'"):
         resolve_device("tpu")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    train(device="cpu:0", max_epochs=1)  # without warning
+    train(device="cpu:0", recipe="original", max_epochs=1)  # without warning
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         run = train(device="gpu:0", max_epochs=1)
@@ -1341,7 +1406,7 @@ def test_lfads_save_dir_receives_everything_and_a_run_found_there_is_continued(
 ):
     monkeypatch.chdir(tmp_path)
     tiny = {k: v for k, v in vars(new_config().model).items() if k.endswith("_dim")}
-    given = tiny | {"device": "cpu:0", "batch_size": 12}
+    given = tiny | {"device": "cpu:0", "recipe": "original", "batch_size": 12}
     first = lfads.fit(counts, lfads_save_dir="mine", max_epochs=1, **given)
     assert [p.name for p in tmp_path.iterdir()] == ["mine"]
     assert {p.name for p in (tmp_path / "mine").iterdir()} == {
@@ -1360,7 +1425,14 @@ def test_lfads_save_dir_receives_everything_and_a_run_found_there_is_continued(
 
 @effect_of("report")
 def test_report_is_written_unless_it_is_turned_off(tmp_path, counts, reports):
-    sizes = {"gen_dim": 6, "factors_dim": 3, "ic_dim": 4, "co_dim": 0, "device": "cpu:0"}
+    sizes = {
+        "gen_dim": 6,
+        "factors_dim": 3,
+        "ic_dim": 4,
+        "co_dim": 0,
+        "device": "cpu:0",
+        "recipe": "original",
+    }
     for report in (True, False):
         folder = tmp_path / str(report)
         lfads.fit(counts, lfads_save_dir=str(folder), max_epochs=1, report=report, **sizes)
@@ -1378,7 +1450,14 @@ def test_plot_every_n_epochs_is_the_interval_of_figures(tmp_path, counts, monkey
     )
     for every in (None, 0, 1, 3):
         drawn = steps[every] = []
-        sizes = {"gen_dim": 6, "factors_dim": 3, "ic_dim": 4, "co_dim": 0, "device": "cpu:0"}
+        sizes = {
+            "gen_dim": 6,
+            "factors_dim": 3,
+            "ic_dim": 4,
+            "co_dim": 0,
+            "device": "cpu:0",
+            "recipe": "original",
+        }
         folder = str(tmp_path / str(every))
         more = {} if every is None else {"plot_every_n_epochs": every}
         lfads.fit(counts, lfads_save_dir=folder, max_epochs=6, **sizes | more)
@@ -1504,7 +1583,14 @@ def test_num_validation_samples_is_the_number_averaged_in_the_validation_cost(tr
 
 @effect_of("num_score_samples")
 def test_num_score_samples_is_the_number_averaged_for_scores(tmp_path, counts):
-    sizes = {"gen_dim": 6, "factors_dim": 3, "ic_dim": 4, "co_dim": 0, "device": "cpu:0"}
+    sizes = {
+        "gen_dim": 6,
+        "factors_dim": 3,
+        "ic_dim": 4,
+        "co_dim": 0,
+        "device": "cpu:0",
+        "recipe": "original",
+    }
     for n in (0, 3):
         trained = lfads.fit(
             counts, valid_data=counts[:6], lfads_save_dir=str(tmp_path / str(n)), max_epochs=1,

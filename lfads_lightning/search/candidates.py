@@ -74,7 +74,10 @@ def with_best_candidate(config: Config, sessions: Sequence[Session], folder: Pat
         LFADSError: ``search.candidates`` without what it needs.
     """
     run, names = Run(folder), config.search.candidates or []
-    if len(names) < 2 or run.checkpoints.is_dir():
+    if run.checkpoints.is_dir():
+        chosen = [row["settings"] for row in read_tried(folder) if row["is_chosen"]]
+        return from_flat(chosen[0], base=config) if chosen else config
+    if len(names) < 2:
         return config
     _check(config)
     remember(folder, places=places_in(config))
@@ -118,7 +121,7 @@ def read_tried(folder: Path) -> list[dict[str, Any]]:
         rows = read_json(Run(folder).candidates_record)
     except (FileNotFoundError, LFADSError):
         return []
-    keys = set(Tried._fields)
+    keys = {*Tried._fields, "is_chosen"}
     is_ours = isinstance(rows, list) and all(isinstance(r, dict) and keys <= set(r) for r in rows)
     return rows if is_ours else []
 

@@ -25,6 +25,7 @@ from lfads_lightning.model.alignment import align, start_at_means
 from lfads_lightning.model.layers import Standardise, session_key
 from lfads_lightning.model.lfads import LFADS
 from lfads_lightning.model.recurrences import choose
+from lfads_lightning.model.visibility import held_in
 from lfads_lightning.runs import signals
 from lfads_lightning.runs.names import TENSORBOARD
 from lfads_lightning.runs.provenance import places_in, remember
@@ -166,10 +167,14 @@ def new_model(config: Config, sessions: Sequence[Session], own: Path | None = No
             means = s.train.data.mean((0, 1), dtype=np.float64)
             start_at_means(model, s.name, torch.as_tensor(means, dtype=torch.float32))
         if config.model.do_standardise_input:
-            shown = model.encoded.part(torch.as_tensor(s.train.data), s.name).double()
+            shown = s.train.data[:, : s.n_bins - model.encoded.forward_steps]
+            shown = shown[..., held_in(model.sessions[s.name])]
             standardise = model.standardise[session_key(s.name)]
             assert isinstance(standardise, Standardise)
-            standardise.set(shown.mean((0, 1)), shown.var((0, 1), correction=0))
+            standardise.set(
+                torch.from_numpy(shown.mean((0, 1), dtype=np.float64)),
+                torch.from_numpy(shown.var((0, 1), dtype=np.float64)),
+            )
     return model.double() if config.trainer.precision is Precision.float64 else model
 
 

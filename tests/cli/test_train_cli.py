@@ -530,7 +530,9 @@ def test_mistake_of_a_real_call_ends_at_once_with_one_line(tmp_path, argv, parts
 
 
 def test_mistake_in_the_data_of_a_real_call_ends_with_one_line(tmp_path):
-    result = run_process(*data_args(tmp_path / "nowhere"), "trainer.device=cpu:0", cwd=tmp_path)
+    result = run_process(
+        *data_args(tmp_path / "nowhere"), "trainer.device=cpu:0", "recipe=original", cwd=tmp_path
+    )
     assert_one_error(result, str(tmp_path / "nowhere"), "does not exist")
     assert result.code == 2
     assert result.err.count("\n") == 1

@@ -300,7 +300,13 @@ def run(tmp_path_factory, counts):
     """Train two epochs with everything at once."""
     folder = tmp_path_factory.mktemp("run")
     settings = {"ic_dim": 4, "factors_dim": 3, "ic_enc_dim": 7, "gen_dim": 6, "ci_enc_dim": 8}
-    settings |= {"con_dim": 9, "co_dim": 2, "batch_size": 5, "device": "cpu:0"}
+    settings |= {
+        "con_dim": 9,
+        "co_dim": 2,
+        "batch_size": 5,
+        "device": "cpu:0",
+        "recipe": "original",
+    }
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "the model copies")  # after two epochs it may
         trained = lfads.fit(
@@ -364,7 +370,12 @@ def test_a_run_is_not_continued_with_other_neurons(run, counts):
         lfads.fit(
             counts,
             lfads_save_dir=str(folder),
-            **{"held_out_neurons": [0], "forward_steps": FORWARD, "device": "cpu:0"},
+            **{
+                "held_out_neurons": [0],
+                "forward_steps": FORWARD,
+                "device": "cpu:0",
+                "recipe": "original",
+            },
         )
 
 

@@ -175,5 +175,6 @@ def test_a_mask_that_hides_nothing_is_no_loss(tmp_path):
 def trained(tmp_path_factory):
     return lfads.fit(
         COUNTS, lfads_save_dir=tmp_path_factory.mktemp("run") / "a", max_epochs=1, report=False,
-        device="cpu:0", gen_dim=4, factors_dim=2, ic_enc_dim=4, ci_enc_dim=4, con_dim=4,
+        device="cpu:0",
+        recipe="original", gen_dim=4, factors_dim=2, ic_enc_dim=4, ci_enc_dim=4, con_dim=4,
     )  # fmt: skip

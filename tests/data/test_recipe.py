@@ -8,7 +8,7 @@ import lfads_lightning as lfads
 from lfads_lightning import params
 from lfads_lightning.cli import check as check_command
 from lfads_lightning.config import Config, LFADSError, OutputDist, Recipe
-from lfads_lightning.data.recipe import Facts, facts_of, filled, settings_for
+from lfads_lightning.data.recipe import CANDIDATES, Facts, facts_of, filled, settings_for
 from lfads_lightning.params import from_flat
 from lfads_lightning.runs.run import Run
 
@@ -88,14 +88,38 @@ def test_what_is_given_stays_and_the_rest_goes_with_it(capfd):
 
 
 def test_original_fills_nothing():
-    assert filled(Config(), (), [{"train_data": COUNTS}]) == Config()
+    config = Config(recipe=Recipe.original)
+    assert filled(config, (), [{"train_data": COUNTS}]) == config
 
 
 @pytest.mark.parametrize("given", [{"algorithm": "pbt"}, {"start_from": "a"}], ids=str)
 def test_searches_and_runs_from_others_are_not_filled(given, capfd):
-    config = filled(from_flat(given | {"recipe": "auto"}), set(given), [{"train_data": COUNTS}])
-    assert config == from_flat(given)
-    assert "fills nothing for a" in capfd.readouterr().err
+    for asked in ({}, {"recipe": "auto"}):
+        config = filled(from_flat(given), set(given | asked), [{"train_data": COUNTS}])
+        assert config == from_flat(given | {"recipe": "original"})
+        assert ("fills nothing for a" in capfd.readouterr().err) is bool(asked)
+
+
+def test_files_and_runs_that_do_not_say_are_original(tmp_path):
+    assert from_flat({}).recipe is Recipe.auto
+    assert params.from_dict({"model": {"gen_dim": 7}}).recipe is Recipe.original
+    file = tmp_path / "theirs.yaml"
+    file.write_text("gen_dim: 7")
+    assert params.read_params_file(file)["recipe"] is Recipe.original
+    file.write_text("recipe: auto")
+    assert params.read_params_file(file)["recipe"] is Recipe.auto
+
+
+def test_candidates_where_nothing_stands_against_them():
+    sessions = [{"train_data": COUNTS, "valid_data": COUNTS}]
+
+    def tried(**given):
+        return filled(from_flat(given), set(given), sessions).search.candidates
+
+    assert tried() == list(CANDIDATES)
+    for given in ({"co_dim": 1}, {"prior_ar_atau": 5.0}, {"criterion": "total"}, {"num_devices": 2},
+                  {"max_steps": 50}, {"candidates": None}):  # fmt: skip
+        assert tried(**given) is None
 
 
 def test_fit_fills_trains_and_goes_on_with_what_it_began_with(tmp_path, capfd):

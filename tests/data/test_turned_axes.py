@@ -139,7 +139,8 @@ def test_session_files_and_arrays(tmp_path, capsys):
     with h5py.File(tmp_path / "a.h5") as file, pytest.warns(UserWarning, match=note):
         lfads.fit(
             file["train_data"][()], lfads_save_dir=tmp_path / "run", max_epochs=1, report=False,
-            device="cpu:0", gen_dim=4, factors_dim=2, ic_enc_dim=4, ci_enc_dim=4, con_dim=4,
+            device="cpu:0",
+            recipe="original", gen_dim=4, factors_dim=2, ic_enc_dim=4, ci_enc_dim=4, con_dim=4,
         )  # fmt: skip
 
 

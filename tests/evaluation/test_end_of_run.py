@@ -34,6 +34,7 @@ SMALL = {
     "co_dim": 0,
     "batch_size": 64,
     "device": "cpu:0",
+    "recipe": "original",
     "num_threads": 1,
 }
 
@@ -101,7 +102,12 @@ def test_a_small_recording_with_the_defaults_is_told_the_truth(tmp_path, reports
     """40 trials, one update an epoch: the rate decays to its stop before the ramps end."""
     counts = recording()
     trained = lfads.fit(
-        counts, held_out_neurons=0.25, lfads_save_dir=str(tmp_path), device="cpu:0", num_threads=1
+        counts,
+        held_out_neurons=0.25,
+        lfads_save_dir=str(tmp_path),
+        device="cpu:0",
+        recipe="original",
+        num_threads=1,
     )
     assert trained.scores["chosen_by"] == "valid/recon_smoothed"
     record = json.loads((tmp_path / "report.json").read_text())

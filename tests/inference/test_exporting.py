@@ -141,7 +141,8 @@ def test_first_trials_take_their_labels_along(trained, data, call):
     """By the command line, too."""
     done = call(f"kind={KIND}", f"output.lfads_save_dir={trained[1]}", *data_args(data, "m"),
                 "sampling.ps_nexamples_to_process=3", "sampling.num_posterior_samples=2",
-                "output.output_filename_stem=few", "trainer.device=cpu:0")  # fmt: skip
+                "output.output_filename_stem=few", "trainer.device=cpu:0",
+                "recipe=original")  # fmt: skip
     assert done.code == 0, done.err
     with h5py.File(trained[1] / f"few_day1_train_{KIND}.h5") as file:
         assert file["trial_ids"][:].tolist() == TRAIN_INDS[:3]

@@ -17,7 +17,8 @@ COST_RTOL, WEIGHT_ATOL = 1e-5, 1e-4
 # sizes at which torch does share its work out
 PARAMETERS = {
     "factors_dim": 16, "gen_dim": 64, "ic_enc_dim": 64, "ci_enc_dim": 32, "con_dim": 32,
-    "co_dim": 2, "batch_size": 64, "max_epochs": 6, "device": "cpu:0", "report": False,
+    "co_dim": 2, "batch_size": 64, "max_epochs": 6, "device": "cpu:0",
+    "recipe": "original", "report": False,
     "keep_prob": 0.9,
 }  # fmt: skip
 

@@ -124,7 +124,12 @@ def test_outputs_of_a_run_are_merged(call, tmp_path, capsys):
     words = "--bin-width-s 0.05 --chop-bins 40 --overlap-bins 8"
     assert prepare_main([str(tmp_path / "day.npz"), "--out", str(tmp_path), *words.split()]) == 0
     run = f"output.lfads_save_dir={tmp_path / 'run'}"
-    data = [f"data.data_dir={tmp_path}", "data.data_filename_stem=day", "trainer.device=cpu:0"]
+    data = [
+        f"data.data_dir={tmp_path}",
+        "data.data_filename_stem=day",
+        "trainer.device=cpu:0",
+        "recipe=original",
+    ]
     small = ["model=small", "trainer.max_epochs=1"]
     assert call(*data, *small, run).code == 0
     assert call("kind=posterior_push_mean", run).code == 0
@@ -178,10 +183,16 @@ def test_data_may_have_moved(call, tmp_path, capsys):
         "max_epochs": 1,
         "gen_dim": 8,
         "device": "cpu:0",
+        "recipe": "original",
         "lfads_save_dir": f"{tmp_path}/run",
     }
     trained = lfads.fit(session.train.data, valid_data=session.valid.data, **settings)
-    words = [f"data.data_dir={path.parent}", "data.data_filename_stem=x", "trainer.device=cpu:0"]
+    words = [
+        f"data.data_dir={path.parent}",
+        "data.data_filename_stem=x",
+        "trainer.device=cpu:0",
+        "recipe=original",
+    ]
     folder = f"output.lfads_save_dir={trained.folder}"
     assert call("kind=posterior_push_mean", folder, *words).code == 0
     with pytest.raises(SystemExit, match="2"):

@@ -20,7 +20,12 @@ def run(call, tmp_path):
     words = "--bin-width-s 0.05 --chop-bins 40 --overlap-bins 8"
     assert prepare_main([f"{tmp_path}/day.nwb", "--out", str(tmp_path), *words.split()]) == 0
     folder = tmp_path / "run"
-    data = [f"data.data_dir={tmp_path}", "data.data_filename_stem=day", "trainer.device=cpu:0"]
+    data = [
+        f"data.data_dir={tmp_path}",
+        "data.data_filename_stem=day",
+        "trainer.device=cpu:0",
+        "recipe=original",
+    ]
     saved = f"output.lfads_save_dir={folder}"
     assert call(*data, "model=small", "trainer.max_epochs=1", saved).code == 0
     assert call("kind=posterior_push_mean", saved).code == 0

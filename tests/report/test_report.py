@@ -52,6 +52,7 @@ SIZES = {
     "kl_increase_steps": 0,
     "l2_increase_steps": 0,
     "device": "cpu:0",
+    "recipe": "original",
 }
 FIGURES = {
     "learning_curves",

@@ -207,7 +207,14 @@ def test_figures_take_turns_where_time_says_when(counts, tmp_path, monkeypatch):
 
 
 def test_figures_leave_the_weights_alone_to_the_last_bit(counts, tmp_path):
-    sizes = {"gen_dim": 6, "factors_dim": 3, "ic_dim": 4, "co_dim": 1, "device": "cpu:0"}
+    sizes = {
+        "gen_dim": 6,
+        "factors_dim": 3,
+        "ic_dim": 4,
+        "co_dim": 1,
+        "device": "cpu:0",
+        "recipe": "original",
+    }
     sizes |= {"con_dim": 5, "ci_enc_dim": 5, "ic_enc_dim": 5, "batch_size": 4, "max_epochs": 3}
     sizes |= {"temporal_spike_jitter_width": 1, "coordinated_dropout_rate": 0.2}
     weights = []

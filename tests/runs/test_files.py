@@ -38,7 +38,9 @@ def test_run_that_fails_later_keeps_its_folder(tmp_path):
 def test_two_fits_in_a_row_share_nothing(counts, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     small = {"gen_dim": 4, "ic_enc_dim": 4, "factors_dim": 2, "co_dim": 0, "max_steps": 1}
-    first, second = (lfads.fit(counts, device="cpu:0", seed=s, **small) for s in (0, 1))
+    first, second = (
+        lfads.fit(counts, device="cpu:0", recipe="original", seed=s, **small) for s in (0, 1)
+    )
     assert first.folder != second.folder
     assert lfads.load(first.folder).config.seed == 0
     assert re.fullmatch(r"outputs/\d{4}-\d\d-\d\d/\d\d-\d\d-\d\d(-2)?", str(second.folder))

@@ -139,7 +139,14 @@ def test_python_face_writes_to_a_bucket(bucket, tmp_path, monkeypatch):
     with pytest.raises(LFADSError, match=r"\As3://lab/data/b\.h5: train_data"):
         lfads.write_session("s3://lab/data/b.h5", train_data=counts[0])
     assert bucket.find("lab/data") == ["lab/data/a.h5"]
-    sizes = {"ic_dim": 4, "factors_dim": 3, "gen_dim": 6, "co_dim": 0, "device": "cpu:0"}
+    sizes = {
+        "ic_dim": 4,
+        "factors_dim": 3,
+        "gen_dim": 6,
+        "co_dim": 0,
+        "device": "cpu:0",
+        "recipe": "original",
+    }
     trained = lfads.fit(counts, max_epochs=1, batch_size=4, lfads_save_dir="run", **sizes)
     trained.save("s3://lab/models/a")
     shutil.rmtree("outputs")

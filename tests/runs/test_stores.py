@@ -98,7 +98,14 @@ def test_run_goes_on_from_the_bucket_on_another_machine(with_data, call):
 
 def test_python_face_saves_to_a_bucket(bucket, counts, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    sizes = {"ic_dim": 4, "factors_dim": 3, "gen_dim": 6, "co_dim": 0, "device": "cpu:0"}
+    sizes = {
+        "ic_dim": 4,
+        "factors_dim": 3,
+        "gen_dim": 6,
+        "co_dim": 0,
+        "device": "cpu:0",
+        "recipe": "original",
+    }
     trained = lfads.fit(
         counts, max_epochs=2, lfads_save_dir="s3://lab/runs/python", batch_size=4, **sizes
     )

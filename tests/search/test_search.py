@@ -319,7 +319,13 @@ def command(tmp_path, counts):
         *(f"data.data_dir={tmp_path / 'data'}", "data.data_filename_stem=a"),
         *(f"search.space={space}", "search.population=3", "search.generation_epochs=8"),
         *("search.burn_in_epochs=8", "search.max_generations=4", "search.num_workers=2"),
-        *("search.stop_gain=0", "trainer.device=cpu:0", "model.gen_dim=6", "model.factors_dim=3"),
+        *(
+            "search.stop_gain=0",
+            "trainer.device=cpu:0",
+            "recipe=original",
+            "model.gen_dim=6",
+            "model.factors_dim=3",
+        ),
         *("model.ic_enc_dim=7", "model.ic_dim=4", "model.co_dim=0", "data.batch_size=6"),
     ]
 

@@ -21,7 +21,12 @@ TRAIN = ROOT / "train.py"
 SMALL = [
     *("model.ic_dim=4", "model.factors_dim=3", "model.ic_enc_dim=6", "model.gen_dim=6"),
     *("model.ci_enc_dim=5", "model.con_dim=6", "model.co_dim=0", "data.batch_size=6"),
-    *("loss.kl_increase_steps=0", "loss.l2_increase_steps=0", "trainer.device=cpu:0"),
+    *(
+        "loss.kl_increase_steps=0",
+        "loss.l2_increase_steps=0",
+        "trainer.device=cpu:0",
+        "recipe=original",
+    ),
 ]
 
 

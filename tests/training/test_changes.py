@@ -1,6 +1,7 @@
 """A run that has begun: what a changed parameter does to it, and whether new data fit its model."""
 
 import json
+import re
 import shutil
 import warnings
 
@@ -22,6 +23,7 @@ COUNTS = RNG.poisson(RNG.uniform(0.3, 1.5, 6), (12, 10, 6))
 SMALL = {
     "ic_dim": 3, "factors_dim": 3, "ic_enc_dim": 4, "gen_dim": 5, "ci_enc_dim": 4, "con_dim": 4,
     "co_dim": 1, "kl_increase_steps": 5, "l2_increase_steps": 5, "device": "cpu:0",
+    "recipe": "original",
     "report": False, "batch_size": 5, "plot_every_n_epochs": 0, "num_score_samples": 0,
 }  # fmt: skip
 IDS = np.arange(6) + 100
@@ -65,6 +67,7 @@ CHANGES = {
     "prior_ar_atau": 50.0, "prior_ar_nvar": 1.0, "learning_rate_init": 0.001,
     "do_log_readout_bias": True, "do_start_at_mean_rates": True, "optimizer": "adamw",
     "adamw_eps": 1e-3, "adamw_beta1": 0.5,
+    "do_standardise_input": True, "encoder_bin_size": 3, "candidates": ["one_input", "no_inputs"],
     "recipe": "auto", "max_minutes": 5.0, "adamw_beta2": 0.9, "weight_decay": 0.1,
 }  # fmt: skip
 
@@ -74,7 +77,8 @@ CHANGES = {
 def test_what_a_run_began_with_is_told_and_kept(begun, name):
     was = recorded(begun, name)
     shown = getattr(was, "name", was)
-    told = rf"has begun with {params.dotted_names()[name]}={shown} \(now {CHANGES[name]}\)"
+    now = re.escape(str(CHANGES[name]))
+    told = rf"has begun with {params.dotted_names()[name]}={shown} \(now {now}\)"
     with pytest.warns(UserWarning, match=told):
         fit(begun, 3, **{name: CHANGES[name]})
     assert recorded(begun, name) == was

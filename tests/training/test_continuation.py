@@ -265,6 +265,7 @@ def test_training_outside_the_main_thread_leaves_signals_alone(train, tmp_path):
 SLURM = {"SLURM_NTASKS": "1", "SLURM_JOB_NAME": "lfads", "SLURM_JOB_ID": "7", "SLURM_LOCALID": "0",
          "SLURM_PROCID": "0", "SLURM_NODEID": "0"}  # fmt: skip
 WORDS = ("data.data_dir=data", "data.data_filename_stem=a", "trainer.device=cpu:0",
+"recipe=original",
          "model.gen_dim=6", "model.ic_enc_dim=6", "model.ci_enc_dim=6", "model.con_dim=6",
          "model.factors_dim=3", "loss.kl_increase_steps=100")  # fmt: skip
 

@@ -332,7 +332,8 @@ def test_vanished_data_are_one_error_and_the_run_stays(call, counts, tmp_path):
     lfads.write_session(path, train_data=counts, valid_data=counts[:6])
     words = [f"data.data_dir={path.parent}", "data.data_filename_stem=a", "model.gen_dim=4",
              "model.ic_enc_dim=4", "model.factors_dim=2", "model.co_dim=0", "trainer.max_epochs=1",
-             f"output.lfads_save_dir={tmp_path / 'run'}", "trainer.device=cpu:0"]  # fmt: skip
+             f"output.lfads_save_dir={tmp_path / 'run'}", "trainer.device=cpu:0",
+             "recipe=original"]  # fmt: skip
     assert call(*words).code == 0
     path.unlink()
     result = call(f"resume={tmp_path / 'run'}", "trainer.max_epochs=2")
@@ -442,7 +443,7 @@ def test_program_refuses_a_folder_in_use(call, tmp_path):
 
 def test_fit_refuses_a_folder_in_use(counts, tmp_path):
     with run_lock(tmp_path / "run"), pytest.raises(LFADSError, match="is in use by process"):
-        lfads.fit(counts, lfads_save_dir=str(tmp_path / "run"), device="cpu:0")
+        lfads.fit(counts, lfads_save_dir=str(tmp_path / "run"), device="cpu:0", recipe="original")
 
 
 # --- whole files ---

@@ -69,6 +69,7 @@ def start(known, folder, names="c", **parameters):
     settings = {
         "batch_size": 12,
         "device": "cpu:0",
+        "recipe": "original",
         "do_train_io_only": True,
         "start_from": str(known[0] / "run"),
     } | parameters
@@ -138,6 +139,7 @@ def test_command_line_and_resume(known, call, tmp_path):
         f"optim.start_from={run}",
         "optim.do_train_io_only=true",
         "trainer.device=cpu:0",
+        "recipe=original",
         "data.batch_size=12",
         f"output.lfads_save_dir={new}",
     ]
@@ -183,6 +185,7 @@ def test_a_session_that_was_read_out_by_the_identity(counts, tmp_path):
         {"b": counts[:, :, :4]},
         start_from=str(tmp_path / "a"),
         device="cpu:0",
+        recipe="original",
         max_epochs=2,
         do_train_io_only=True,
         lfads_save_dir=str(tmp_path / "b"),
@@ -229,7 +232,13 @@ def test_forward_bins_come_along_and_held_out_neurons_must_match(counts, tmp_pat
     run = str(tmp_path / "run")
     settings = TINY | {"forward_steps": 2, "held_out_neurons": [1]}
     lfads.fit({"a": counts, "b": counts}, **settings, max_epochs=1, lfads_save_dir=run)
-    new = {"do_train_io_only": True, "device": "cpu:0", "max_epochs": 1, "start_from": run}
+    new = {
+        "do_train_io_only": True,
+        "device": "cpu:0",
+        "recipe": "original",
+        "max_epochs": 1,
+        "start_from": run,
+    }
     after = lfads.fit({"c": counts}, **new, lfads_save_dir=str(tmp_path / "c"))
     assert after.sessions["c"].forward_steps == 2
     assert after.sessions["c"].held_out == ()
@@ -246,6 +255,7 @@ def test_mistakes(known, counts, tmp_path):
     new = {
         "do_train_io_only": True,
         "device": "cpu:0",
+        "recipe": "original",
         "max_epochs": 1,
         "batch_size": 12,
         "lfads_save_dir": str(tmp_path / "new"),

@@ -708,6 +708,7 @@ def test_scores_are_the_numbers_of_the_table(counts, tmp_path, monkeypatch, elig
         valid_data=counts[:5],
         lfads_save_dir=str(tmp_path / "run"),
         device="cpu:0",
+        recipe="original",
         gen_dim=6,
         factors_dim=3,
         ic_dim=4,

@@ -1,0 +1,94 @@
+"""Structures that are tried before a training: which goes on, and that nothing else changes."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+import lfads_lightning as lfads
+from lfads_lightning.config import LFADSError
+from lfads_lightning.data.recipe import CANDIDATES
+from lfads_lightning.runs.run import Run
+from lfads_lightning.search import candidates
+
+COUNTS = np.random.default_rng(4).poisson(0.8, (25, 9, 6))
+SMALL = {
+    "ic_dim": 3, "factors_dim": 3, "ic_enc_dim": 4, "gen_dim": 5, "ci_enc_dim": 4, "con_dim": 4,
+    "device": "cpu:0", "recipe": "original", "report": False, "batch_size": 5,
+    "plot_every_n_epochs": 0, "num_score_samples": 0, "optimizer": "adamw", "schedule": "cosine",
+    "criterion": "hidden_recon", "max_steps": 40, "learning_rate_init": 0.02,
+}  # fmt: skip
+NAMES = ["no_inputs", "fast_inputs"]
+
+
+def fit(folder, **more):
+    return lfads.fit(COUNTS, lfads_save_dir=folder, **SMALL | {"candidates": NAMES} | more)
+
+
+def test_the_lowest_goes_on_as_if_it_had_been_alone(tmp_path, capfd):
+    trained = fit(tmp_path / "run")
+    run = Run(tmp_path / "run")
+    rows = candidates.read_tried(run.folder)
+    assert [r["name"] for r in rows] == NAMES
+    best = min(rows, key=lambda r: r["criterion"])
+    assert [r["name"] for r in rows if r["is_chosen"]] == [best["name"]]
+    assert all(r["updates"] == 8 for r in rows)  # an epoch is 4; 15 % of 40 are 6
+    assert trained.config.model.co_dim == best["settings"]["co_dim"]
+    assert run.read_config().model.co_dim == best["settings"]["co_dim"]
+    assert f"Candidates, by hidden_recon: {best['name']}" in capfd.readouterr().err
+    for name in NAMES:  # each left its curve
+        assert run.candidate(name).metrics.read_text().count("\n") == 3
+    steps = [line.split(",")[1] for line in run.metrics.read_text().split()[1:]]
+    assert steps == [str(n) for n in range(4, 41, 4)]
+    alone = fit(tmp_path / "alone", candidates=None, **best["settings"])
+    last = [r.folder / "checkpoints/lfads_vae-00000040.ckpt" for r in (run, Run(alone.folder))]
+    weights, same = (torch.load(path, weights_only=True)["state_dict"] for path in last)
+    assert all(torch.equal(value, same[name]) for name, value in weights.items())
+
+
+def test_what_was_cut_off_goes_on_and_what_was_done_is_not_done_again(tmp_path, monkeypatch):
+    train, done = candidates.training.fit, []
+
+    def cut_off(config, sessions, folder, *rest):
+        if len(done) == 1:
+            done.append("cut off")
+            raise KeyboardInterrupt
+        done.append(folder.name)
+        return train(config, sessions, folder, *rest)
+
+    monkeypatch.setattr(candidates.training, "fit", cut_off)
+    with pytest.raises(KeyboardInterrupt):
+        fit(tmp_path / "run")
+    trained = fit(tmp_path / "run")
+    assert done == ["no_inputs", "cut off", "fast_inputs", "run"]
+    again = fit(tmp_path / "run", max_steps=44)
+    assert done[4:] == ["run"]  # nothing is tried a second time
+    assert again.config.model.co_dim == trained.config.model.co_dim
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"criterion": "total"}, "set trainer.criterion=hidden_recon"),
+        ({"max_steps": None, "max_epochs": 2, "schedule": "original"}, "give trainer.max_steps or"),
+        ({"num_devices": 2}, "candidates train on one device"),
+        ({"candidates": ["no_such"]}, "expected a list of one_input"),
+        ({"candidates": ["one_input"] * 2}, "expected a list of one_input"),
+    ],
+    ids=str,
+)
+def test_mistakes(tmp_path, change, message):
+    with pytest.raises(LFADSError, match=message):
+        fit(tmp_path / "run", **change)
+
+
+def test_every_candidate_sets_what_any_sets():
+    (names,) = {frozenset(settings) for settings in CANDIDATES.values()}
+    assert "co_dim" in names
+
+
+def test_a_record_that_is_damaged_is_none(tmp_path):
+    for text in ("{", "3", '[{"name": "a"}]', json.dumps([1])):
+        Run(tmp_path).candidates_record.write_text(text)
+        assert candidates.read_tried(tmp_path) == []
