@@ -966,8 +966,8 @@ def test_encoder_bin_size_is_how_many_bins_the_code_is_read_from_at_once(new_con
 
 
 @effect_of("candidates")
-def test_candidates_are_tried_and_the_best_one_trains(tiny, counts, tmp_path):
-    settings = tiny | {"criterion": "hidden_recon", "max_steps": 14, "num_score_samples": 0}
+def test_candidates_are_tried_and_the_best_one_trains(counts, tmp_path):
+    settings = TINY | {"criterion": "hidden_recon", "max_steps": 14, "num_score_samples": 0}
     for name in ("no_inputs", "fast_inputs"):  # one alone is nothing to choose from
         alone = {"candidates": [name], "lfads_save_dir": tmp_path / name}
         assert lfads.fit(counts, **settings | alone).config.model.co_dim == 2

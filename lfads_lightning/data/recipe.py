@@ -22,6 +22,17 @@ CANDIDATES: dict[str, dict[str, Any]] = {
     "no_inputs": {"co_dim": 0, "prior_ar_atau": 10.0},
     "fast_inputs": {"co_dim": 4, "prior_ar_atau": 2.0},
 }
+SIZES = {
+    "ic_dim": 64, "ic_enc_dim": 100, "gen_dim": 100, "ci_enc_dim": 100, "con_dim": 64,
+    "learning_rate_init": 0.004,
+}  # fmt: skip
+# In little time, more updates of a smaller network: on the canonical Lorenz set 800 of either came
+# to .92 bits per spike, in 60 and in 100 seconds.
+SMALLER = {
+    "ic_dim": 32, "ic_enc_dim": 64, "gen_dim": 64, "ci_enc_dim": 64, "con_dim": 32,
+    "learning_rate_init": 0.006,
+}  # fmt: skip
+FEW_MINUTES = 3
 UPDATES = 1200  # of a recording of up to MANY_TRIALS trials
 MANY_TRIALS, MOST_UPDATES = 500, 6000
 RAMP = 400
@@ -82,13 +93,10 @@ def settings_for(facts: Facts) -> dict[str, Any]:
         "batch_size": batch_size(facts),
         "coordinated_dropout_rate": 0.3,
         "output_dist": "poisson" if facts.is_counts else "gaussian",
-        "ic_dim": 64,
         # half as many as neurons at most, so that they cannot pass every neuron on
         "factors_dim": facts.aligned_factors or max(min(16, facts.neurons // 2), 1),
-        "ic_enc_dim": 100,
-        "gen_dim": 100,
-        "ci_enc_dim": 100,
-        "con_dim": 64,
+        **(SMALLER if facts.minutes is not None and facts.minutes <= FEW_MINUTES else SIZES),
+        "encoder_bin_size": min(max(facts.bins // 10, 1), 5),
         "co_dim": 1,
         "keep_prob": 0.9,
         "kl_ic_weight": 0.3,
@@ -98,7 +106,6 @@ def settings_for(facts: Facts) -> dict[str, Any]:
         "l2_increase_steps": ramp,
         "optimizer": "adamw",
         "schedule": "cosine",
-        "learning_rate_init": 0.004,
         "warmup_steps": min(30, updates // 10),
         "max_steps": updates,
     }
