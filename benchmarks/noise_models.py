@@ -147,8 +147,8 @@ def _continuous(dist: str, params: list[np.ndarray]) -> tuple[Any, Any]:
     return q, stats.gamma(shape, scale=mean / q / shape)
 
 
-def compare(name: str, recording: Recording, seed: int) -> list[dict[str, Any]]:
-    """Train every model on a recording, and return their rows."""
+def compare(name: str, recording: Recording, seed: int, **settings: Any) -> list[dict[str, Any]]:
+    """Train every model on a recording, with settings beside the recipe's; return their rows."""
     rows = []
     data, is_valid = recording.data, recording.is_valid
     test = data[is_valid]
@@ -163,6 +163,7 @@ def compare(name: str, recording: Recording, seed: int) -> list[dict[str, Any]]:
                 device="cpu:0",
                 report=False,
                 lfads_save_dir=folder,
+                **settings,
             )
         params = hidden_params(trained, test)
         row = {
@@ -192,7 +193,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--calcium", type=Path, help="songbird_hvc_calcium.mat")
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--steps", type=int, help="updates; by default the recipe's")
     given = parser.parse_args()
+    settings = {} if given.steps is None else {"max_steps": given.steps}
     warnings.filterwarnings("ignore")
     rows = []
     for name in given.only or [*SIMULATED, *(["songbird"] if given.calcium else [])]:
@@ -203,7 +206,7 @@ def main() -> None:
                 recording = songbird(given.calcium)
             else:
                 recording = simulated(name, seed)
-            rows += compare(name, recording, seed)
+            rows += compare(name, recording, seed, **settings)
             if given.json is not None:
                 given.json.write_text(json.dumps(rows, indent=1))
     print(f"{len(rows)} runs", file=sys.stderr)
