@@ -86,16 +86,35 @@ class OutputDist(Enum):
     poisson = "poisson", "counts"
     gaussian = "gaussian", "real values"
     negative_binomial = "negative_binomial", "counts"
+    gamma = "gamma", "values above 0"
+    zero_inflated_gamma = "zero_inflated_gamma", "values of 0 or more"
 
     @property
     def is_counts(self) -> bool:
         """Data are counts per bin."""
         return self.value[1] == "counts"
 
+    @property
+    def takes_negative(self) -> bool:
+        """Data may be below 0."""
+        return self.value[1] == "real values"
+
+    @property
+    def takes_zero(self) -> bool:
+        """Data may be 0."""
+        return self.value[1] != "values above 0"
+
     @classmethod
     def names(cls) -> list[str]:
         """Return all names."""
         return list(cls.__members__)
+
+
+class Spread(Enum):
+    """What has a spread of its own, in noise models of values that are no counts."""
+
+    bin = "bin"
+    neuron = "neuron"
 
 
 class Feedback(Enum):
@@ -270,8 +289,14 @@ class ModelConfig:
 
     output_dist: OutputDist = _p(
         OutputDist.poisson,
-        "Noise model: of counts (poisson; negative_binomial, which scatter more), or of real "
-        "values (gaussian).",
+        "Noise model: of counts (poisson; negative_binomial, which scatter more), of real values "
+        "(gaussian), of values above 0 (gamma), or of such with zeros (zero_inflated_gamma).",
+    )
+    spread_per: Spread = _p(
+        Spread.bin,
+        "What is trained beside the mean of values that are no counts (variance, shape, size of "
+        "events): read out of the factors for every bin, or one number of each neuron.",
+        ours=True,
     )
     ic_dim: int = _p(64, "Initial-condition code; 0: one learned start state, no KL.", ge=0)
     factors_dim: int = _p(50, "Factors.", ge=1)
@@ -327,8 +352,8 @@ class ModelConfig:
     )
     do_start_at_mean_rates: bool = _p(
         False,
-        "Read-outs start at the mean rates (of real values: the means) of the training trials, "
-        "whatever the noise model and the alignment.",
+        "Read-outs start at the mean rates of the training trials (of values that are no counts: "
+        "at the means, variances, shapes), whatever the noise model and the alignment.",
         ours=True,
     )
     do_standardise_input: bool = _p(

@@ -377,6 +377,11 @@ def check(config: Config) -> list[str]:
             f"model.do_log_readout_bias=true has no effect with model.output_dist={noise.name}",
         ),
         (
+            model.spread_per is not default.spread_per and noise.is_counts,
+            f"model.spread_per={model.spread_per.name} has no effect with "
+            f"model.output_dist={noise.name}, of counts",
+        ),
+        (
             loss.co_mean_corr_scale > 0 and model.co_dim < 2,
             f"loss.co_mean_corr_scale={loss.co_mean_corr_scale} has no effect with "
             f"model.co_dim={model.co_dim}: it needs two inferred inputs",

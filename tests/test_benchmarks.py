@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import crash, endurance, stitching_aplysia
+from benchmarks import crash, endurance, noise_models, stitching_aplysia
 
 ROOT = Path(__file__).parent.parent
 
@@ -129,3 +129,15 @@ def test_sampling_beats_the_loop_of_forward_passes(tmp_path):
     ratios = {r["work"]: r["ratio_to_loop"] for r in made}
     assert ratios["loop"] == 1
     assert ratios["native"] > 1.5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("name", noise_models.SIMULATED)
+def test_the_right_noise_model_beats_the_wrong_ones(name, seed):
+    """On hidden entries, by the probability of the data and by the true rates."""
+    recording = noise_models.simulated(name, seed)
+    right, *wrong = noise_models.compare(name, recording, seed, max_steps=400)
+    assert right["model"] == name
+    for score in ("nats", "rate_r2"):
+        assert right[score] > max(row[score] for row in wrong), (right, wrong)

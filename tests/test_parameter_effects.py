@@ -28,7 +28,7 @@ from lfads_lightning import api
 from lfads_lightning.cli.kinds import run_kind
 from lfads_lightning.cli.settings import settings_text
 from lfads_lightning.cli.train import main as train_main
-from lfads_lightning.config import Kind, LFADSError, LossConfig
+from lfads_lightning.config import Kind, LFADSError, LossConfig, OutputDist
 from lfads_lightning.data import datamodule
 from lfads_lightning.data.datamodule import LFADSDataModule, load_data
 from lfads_lightning.data.sessions import sessions_from_arrays
@@ -889,9 +889,10 @@ def test_do_log_readout_bias_starts_at_the_mean_rates(new_model):
 
 
 @effect_of("do_start_at_mean_rates")
-@pytest.mark.parametrize("dist", ["poisson", "negative_binomial", "gaussian"])
+@pytest.mark.parametrize("dist", OutputDist.names())
 @pytest.mark.parametrize("is_aligned", [False, True])
 def test_do_start_at_mean_rates_starts_read_outs_at_the_means(new_config, counts, dist, is_aligned):
+    counts = counts + (0 if OutputDist[dist].takes_zero else 0.5)
     data = {"a": counts, "b": 2 * counts[:, :, :4]}
     matrices = {k: np.ones((v.shape[2], 3)) for k, v in data.items()}
     arrays = {"alignment_matrix_cxf": matrices} if is_aligned else {}
@@ -911,8 +912,24 @@ def test_do_start_at_mean_rates_starts_read_outs_at_the_means(new_config, counts
                 np.testing.assert_allclose(
                     means[0, 0].detach(), array.mean((0, 1)), rtol=1e-5, atol=1e-3
                 )
-    names = {"readout.session_a.bias", "readout.session_b.bias"}
-    assert changed(*starts) == names
+                if dist == "gaussian":
+                    torch.testing.assert_close(
+                        extras[0][0, 0].exp().detach(),
+                        torch.as_tensor(array.var((0, 1)), dtype=torch.float32),
+                    )
+    extras = [] if OutputDist[dist].is_counts else model.extra_readouts
+    layers = ["readout", *(f"readout_{extra}" for extra in extras)]
+    assert changed(*starts) == {f"{layer}.session_{s}.bias" for layer in layers for s in "ab"}
+
+
+@effect_of("spread_per")
+def test_spread_per_is_of_bins_or_of_neurons(new_model, spikes):
+    for spread, varies in (("bin", True), ("neuron", False)):
+        model = new_model(output_dist="gaussian", spread_per=spread)
+        variances = model(spikes, "a").output_dist_params[..., 5:]
+        assert bool((variances.std((0, 1)) > 1e-6).all()) is varies
+    (message,) = check(from_flat({"spread_per": "neuron"}))
+    assert "spread_per=neuron has no effect with model.output_dist=poisson" in message
 
 
 def test_do_start_at_mean_rates_without_a_read_out_is_said(new_config, counts):
@@ -966,8 +983,10 @@ def test_encoder_bin_size_is_how_many_bins_the_code_is_read_from_at_once(new_con
 
 
 @effect_of("candidates")
-def test_candidates_are_tried_and_the_best_one_trains(counts, tmp_path):
-    settings = TINY | {"criterion": "hidden_recon", "max_steps": 14, "num_score_samples": 0}
+def test_candidates_are_tried_and_the_best_one_trains(new_config, counts, tmp_path):
+    tiny = {k: v for k, v in vars(new_config().model).items() if k.endswith("_dim")}
+    tiny |= {"device": "cpu:0", "recipe": "original", "report": False, "batch_size": 12}
+    settings = tiny | {"criterion": "hidden_recon", "max_steps": 14, "num_score_samples": 0}
     for name in ("no_inputs", "fast_inputs"):  # one alone is nothing to choose from
         alone = {"candidates": [name], "lfads_save_dir": tmp_path / name}
         assert lfads.fit(counts, **settings | alone).config.model.co_dim == 2

@@ -114,6 +114,8 @@ def _print(path: str | Path, found: "Finding") -> None:
         print(f"  fails: {fault}")
     for caution in found.cautions:
         print(f"  note: {caution}")
+    if found.noise is not None:
+        print(f"  noise model: {found.noise.output_dist.name}, for {found.noise.why}")
     if not found.faults:
         from lfads_lightning.runs.remote import beside
 

@@ -8,7 +8,7 @@ from typing import NamedTuple, NoReturn
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lfads_lightning.config import LFADSError
+from lfads_lightning.config import LFADSError, OutputDist
 from lfads_lightning.data.values import mark_of_missing, step_between
 
 MAX_COUNT = 2**32 - 1
@@ -161,6 +161,26 @@ def as_counts(array: np.ndarray) -> np.ndarray | None:
     # row by row: no mask as large as the array is needed
     same = all(np.array_equal(a, b) for a, b in zip(counts, array, strict=True))
     return counts if same else None
+
+
+def check_range(where: str, array: np.ndarray, output_dist: OutputDist) -> None:
+    """Refuse values of 0 or less that a noise model gives no density to.
+
+    Raises:
+        LFADSError: there are such; names one, and the noise model that takes them.
+    """
+    low = array.min()
+    if low < 0 and not output_dist.takes_negative:
+        expected = f"model.output_dist={output_dist.name} takes {output_dist.value[1]}; for values "
+        refuse_value(where, array, array < 0, f"{expected}below 0 set model.output_dist=gaussian")
+    if low == 0 and not output_dist.takes_zero:
+        refuse_value(
+            where,
+            array,
+            array == 0,
+            f"model.output_dist={output_dist.name} takes {output_dist.value[1]}; for values with "
+            "zeros set model.output_dist=zero_inflated_gamma",
+        )
 
 
 def refuse_value(where: str, array: np.ndarray, bad: np.ndarray, expected: str) -> NoReturn:

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 
 from lfads_lightning.commands import listed, nearest
 from lfads_lightning.config import LFADSError, OutputDist
-from lfads_lightning.data.arrays import as_array, sizes, to_counts, to_float
+from lfads_lightning.data.arrays import as_array, check_range, sizes, to_counts, to_float
 from lfads_lightning.data.fields import KEYS, OF_SESSION, OF_SPLIT, SPLIT_KEYS
 from lfads_lightning.data.fields import Session as Session
 from lfads_lightning.data.fields import Split as Split
@@ -148,7 +148,7 @@ def check_session(
 
     Args:
         session: A session as read.
-        output_dist: Name of the noise model: data must be counts, or are any finite values.
+        output_dist: Name of the noise model: data must be counts, or finite values in its range.
         ext_input_dim: I, the columns that external inputs must have; 0 drops them.
         factors_dim: F, the columns that an alignment matrix must have.
         warn: Warn of what can be trained on but is seldom meant.
@@ -177,6 +177,7 @@ def check_session(
             for what, field in OF_SPLIT.items()
             if field.kind in (DATA, REAL) and getattr(split, what) is not None
         }
+        check_range(f"{session.source}: {name}_data", held["data"], OutputDist[output_dist])
         splits[name] = split._replace(**held)
     # one type for both splits, so that their batches are alike
     dtype = np.result_type(*(split.data.dtype for split in splits.values()))

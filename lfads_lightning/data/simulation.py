@@ -202,3 +202,27 @@ def align_as_original(
     smooth = [filtfilt(boxcar, 1, m.reshape(-1, m.shape[2]), axis=0) for m in means]
     found = components_regression(smooth, n_components)
     return list(zip(found.matrices, found.biases, strict=True))
+
+
+def draw_negative_binomial(
+    rng: np.random.Generator, mean: np.ndarray, dispersion: float
+) -> np.ndarray:
+    """Draw counts of mean m = ``mean``, any shape, and of variance m + dispersion m^2."""
+    return rng.poisson(rng.gamma(1 / dispersion, dispersion * mean))
+
+
+def draw_gamma(rng: np.random.Generator, mean: np.ndarray, shape: float) -> np.ndarray:
+    """Draw values above 0 of mean m = ``mean``, any shape, and of variance m^2 / shape; float32."""
+    values = rng.gamma(shape, mean / shape).astype(np.float32)
+    return np.maximum(values, np.finfo(np.float32).tiny)  # a small shape gives less
+
+
+def draw_zero_inflated_gamma(
+    rng: np.random.Generator, mean: np.ndarray, size: float, shape: float
+) -> np.ndarray:
+    """Draw values of mean m = ``mean``, any shape; float32.
+
+    They are above 0 with probability m / (m + size), and then gamma of mean m + size.
+    """
+    events = rng.random(mean.shape) < mean / (mean + size)
+    return np.where(events, draw_gamma(rng, mean + size, shape), np.float32(0))

@@ -1,5 +1,6 @@
 """A trained model beside simple methods, in one table of the field's numbers."""
 
+import warnings
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import NamedTuple
 
@@ -12,6 +13,7 @@ from lfads_lightning.data.kinds import has_condition
 from lfads_lightning.data.scored import fewer
 from lfads_lightning.data.sessions import Session
 from lfads_lightning.evaluation.baselines import Given, Guess, at_hidden, baselines
+from lfads_lightning.evaluation.densities import log_density
 from lfads_lightning.evaluation.table import (
     BEST_SMOOTHING,
     LFADS,
@@ -48,6 +50,7 @@ _NEEDS = {
     "bits_per_spike": f"counts (model.output_dist={_OF_COUNTS})",
     "hidden_bits_per_spike": f"counts (model.output_dist={_OF_COUNTS})",
     "hidden_r2": f"real values (model.output_dist={_OF_REALS})",
+    "hidden_nats": f"real values (model.output_dist={_OF_REALS})",
 }
 
 
@@ -143,7 +146,8 @@ class _Scorer:
         self.train, self.test = fewer(session.train, most), session.splits[split]
         spec = trained.sessions[session.name]
         self.held_out, self.forward = list(spec.held_out), spec.forward_steps
-        self.is_counts = trained.model.noise_model.is_counts
+        self.noise = trained.model.noise_model
+        self.is_counts = self.noise.is_counts
         self.n_seen = session.n_bins - self.forward
         self.held_in = held_in(spec)
         self.n_few = min(FEW_TRIALS, max(len(self.train.data) // 2, 1))
@@ -154,6 +158,7 @@ class _Scorer:
             "fp_bps": (self.is_counts and self.forward > 0, self._fp_bps),
             "hidden_bits_per_spike": (self.is_counts, self._hidden),
             "hidden_r2": (not self.is_counts, self._hidden),
+            "hidden_nats": (not self.is_counts, self._hidden_nats),
             "bits_per_spike": (self.is_counts, self._bits),
             "behaviour_r2": (self._has_behaviour(), self._behaviour),
             "behaviour_r2_factors": (self._has_behaviour(), self._behaviour_of_factors),
@@ -215,9 +220,9 @@ class _Scorer:
     def _lfads(self) -> Guess:
         run, name = self.trained.evaluation(), self.session.name
         self.posterior = judged(run, name, self.test.data, self.test.ext_input)
-        hidden, self.gains = None, None
+        hidden, self.gains, self.nats = None, None, None
         if self.parts:
-            hidden, self.gains = predict_hidden(run, name, self.test, self.parts)
+            hidden, self.gains, self.nats = predict_hidden(run, name, self.test, self.parts)
         # only read-outs are learned from its training trials
         needed = self.held_out or self._has_behaviour()
         same = self.train is self.test
@@ -253,6 +258,8 @@ class _Scorer:
             data["n_spikes"] = int(counts[:, :n][..., self.held_in].sum(dtype=np.int64))
             hidden = (self._seen(counts[: len(p)])[self._seen(p)].sum() for p in self.parts)
             data["n_hidden_spikes"] = int(sum(hidden))
+        elif self.parts:
+            data["n_hidden_values"] = int(sum(self._seen(p).sum() for p in self.parts))
         if self.held_out:
             data["n_held_out_neurons"] = len(self.held_out)
             data["few_shot_trials"] = self.n_few
@@ -275,10 +282,28 @@ class _Scorer:
     def _hidden(self, guess: Guess) -> float | None:
         if guess.hidden is None:
             return None
-        n = len(guess.hidden)
-        guessed, data = self._seen(guess.hidden), self._seen(self.test.data[:n])
-        data = np.where(np.isnan(guessed), np.nan, data)
+        guessed, data = self._hidden_values(guess.hidden)
         return (metrics.bits_per_spike if self.is_counts else metrics.mean_r2)(guessed, data)
+
+    def _hidden_nats(self, guess: Guess) -> float | None:
+        if guess.hidden is None:
+            return None
+        guessed, data = self._hidden_values(guess.hidden)
+        if guess.name == LFADS:
+            # what a constant says of these very values, as for bits per spike
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", RuntimeWarning)  # held-out neurons have none
+                mean = np.nanmean(data, (0, 1))
+            constant = np.broadcast_to(mean, data.shape)
+            self.null_nats = log_density(self.noise, constant, data)
+            assert self.nats is not None
+            return self.nats - self.null_nats
+        return log_density(self.noise, guessed, data) - self.null_nats
+
+    def _hidden_values(self, hidden: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the rates of hidden entries, and the data there; NaN elsewhere."""
+        guessed, data = self._seen(hidden), self._seen(self.test.data[: len(hidden)])
+        return guessed, np.where(np.isnan(guessed), np.nan, data)
 
     def _co_bps(self, guess: Guess) -> float:
         return metrics.co_bps(guess.test, self.test.data, self.held_out, self.forward)

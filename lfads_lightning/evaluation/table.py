@@ -24,6 +24,8 @@ NOTES = {
     "hidden_bits_per_spike": "bits/spike of entries that were hidden, a fifth at a time; "
     "null: each neuron's mean over these entries",
     "hidden_r2": "R2 of values that were hidden, a fifth at a time, mean over neurons",
+    "hidden_nats": "their log-density, nats per value, above that of each neuron's mean; methods "
+    "without a spread of their own get the noise model's, fitted to these very values",
     "bits_per_spike": "bits/spike of what is seen, against each neuron's mean over the scored "
     "trials. Copying a spike counts as explaining it: not for comparing methods",
     "few_shot_co_bps": "co-bps of a new read-out from the factors, fitted on a few trials",
@@ -238,6 +240,7 @@ _WEIGHTS = {
     "bits_per_spike": "n_spikes",
     "hidden_bits_per_spike": "n_hidden_spikes",
     "hidden_r2": "n_neurons",
+    "hidden_nats": "n_hidden_values",
     "rate_r2": "n_neurons",
     "rate_r2_pooled": "n_neurons",
     "co_bps": "n_held_out_spikes",
@@ -256,6 +259,7 @@ def _scored(part: Part) -> str:
         ("n_forward_bins", "forward bins"),
         ("n_forward_spikes", "spikes there"),
         ("n_hidden_spikes", "spikes among the hidden entries"),
+        ("n_hidden_values", "hidden values"),
         ("n_train_trials", "training trials"),
         ("few_shot_trials", "of them for few-shot read-outs"),
         ("lag_bins", "bins of lag to the behaviour"),

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+import torch
 
 from lfads_lightning.data.sessions import Split
 from lfads_lightning.inference.posterior import Evaluation, judged_rates
@@ -59,9 +60,24 @@ def shown(hidden: np.ndarray) -> np.ndarray:
     return (~hidden).astype(np.float32) / np.float32(1 - HIDDEN_SHARE)
 
 
+class Hidden(NamedTuple):
+    """What a model says of hidden entries.
+
+    Attributes:
+        rates: (E, T, D) of the hidden entries, NaN elsewhere.
+        gains: what they gain, of counts; else None.
+        nats: of values that are no counts, their mean log-density, nats per entry; else None.
+            Channels that never change do not count.
+    """
+
+    rates: np.ndarray
+    gains: Gains | None
+    nats: float | None
+
+
 def predict_hidden(
     run: Evaluation, session: str, split: Split, parts: Sequence[np.ndarray]
-) -> tuple[np.ndarray, Gains | None]:
+) -> Hidden:
     """Hide parts of the entries from a model, and predict them from the rest.
 
     Args:
@@ -70,26 +86,33 @@ def predict_hidden(
         split: whose first trials are used, as many as ``parts`` have.
         parts: (E, T, D) bool each; entries that no encoder sees are scored neither as seen nor as
             hidden.
-
-    Returns:
-        Rates (E, T, D) of the hidden entries, NaN elsewhere; what they gain, of counts.
     """
     counts = split.data[: len(parts[0])]
     ext = None if split.ext_input is None else split.ext_input[: len(counts)]
     never = run.model.encoded.unseen(session, counts.shape[1])
     encoded = np.ones(counts.shape[1:], bool) if never is None else ~never.numpy()
     found = np.full(counts.shape, np.nan, np.float32)
+    noise = run.model.noise_model
     sums = {"seen": _Sum(counts), "hidden": _Sum(counts)}
+    nats, n = 0.0, 0
+    moves = encoded & (counts.max((0, 1)) > counts.min((0, 1)))
     for part in parts:
-        rates = judged_rates(run, session, counts, ext, shown(part)).rates
+        given = judged_rates(run, session, counts, ext, shown(part))
         part = part & encoded
-        found[part] = rates[part]
-        sums["hidden"].add(rates, part)
-        sums["seen"].add(rates, ~part & encoded)
-    if not run.model.noise_model.is_counts:
-        return found, None
+        found[part] = given.rates[part]
+        if noise.is_counts:
+            sums["hidden"].add(given.rates, part)
+            sums["seen"].add(given.rates, ~part & encoded)
+        else:
+            params, y = (torch.as_tensor(x) for x in (given.output_dist_params, counts))
+            scored = part & moves
+            nats -= float(noise.nll_of_params(params, y, torch.as_tensor(scored)).sum())
+            n += int(scored.sum())
+    if not noise.is_counts:
+        return Hidden(found, None, nats / n if n else math.nan)
     seen, hidden = sums["seen"], sums["hidden"]
-    return found, Gains(seen.gain(), hidden.gain(), seen.spikes, hidden.spikes)
+    gains = Gains(seen.gain(), hidden.gain(), seen.spikes, hidden.spikes)
+    return Hidden(found, gains, None)
 
 
 class _Sum:

@@ -62,6 +62,7 @@ class Averages(NamedTuple):
 
     rates: np.ndarray  # (E, T, D), counts per bin
     factors: np.ndarray  # (E, T, F)
+    output_dist_params: np.ndarray  # (E, T, P D), of which rates are a part
 
 
 class Prior(NamedTuple):
@@ -330,11 +331,11 @@ def judged_rates(
     ext_input: np.ndarray | None,
     shown: np.ndarray | None = None,
 ) -> Averages:
-    """Return rates and factors of :func:`judged`, the same numbers, sooner."""
+    """Return rates, factors and parameters of :func:`judged`, the same numbers, sooner."""
     if run.num_samples == 0 or not run.is_random:
         means = push_mean(run, session, data, ext_input, shown)
-        return Averages(means.rates, means.factors)
-    rates, factors = [], []
+        return Averages(means.rates, means.factors, means.output_dist_params)
+    all_params, factors = [], []
     for batch in _encoded(run, session, data, ext_input, shown):
         means_of_both = _Moments(), _Moments()
         for output, _ in batch.samples(run.num_samples):
@@ -342,9 +343,10 @@ def judged_rates(
             for held, values in zip(means_of_both, both, strict=True):
                 held.add(values, len(batch.data), spread=False)
         params, mean_factors = (held.average().cpu().numpy() for held in means_of_both)
-        rates.append(_rates(params, run.model))
+        all_params.append(params)
         factors.append(mean_factors)
-    return Averages(np.concatenate(rates), np.concatenate(factors))
+    joint = np.concatenate(all_params)
+    return Averages(_rates(joint, run.model), np.concatenate(factors), joint)
 
 
 @torch.no_grad()

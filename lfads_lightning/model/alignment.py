@@ -5,8 +5,9 @@ import warnings
 import torch
 from torch import Tensor
 
-from lfads_lightning.model.layers import session_layer
+from lfads_lightning.model.layers import session_key, session_layer
 from lfads_lightning.model.lfads import LFADS
+from lfads_lightning.model.observations.noise_model import Moments
 from lfads_lightning.model.visibility import held_in
 
 
@@ -45,17 +46,21 @@ def align(model: LFADS, session: str, matrix: Tensor | None, bias: Tensor | None
 
 
 @torch.no_grad()
-def start_at_means(model: LFADS, session: str, means: Tensor) -> None:
-    """Start a session's read-out where it gives these means, at factors of 0.
+def start_at_moments(model: LFADS, session: str, moments: Moments) -> None:
+    """Start a session's read-outs where they give these means, and the rest, at factors of 0.
 
     Args:
         model: with fresh weights; whether they are aligned makes no difference.
         session: one of its sessions.
-        means: (D,) of the data, per channel.
+        moments: of the data.
     """
+    noise = model.noise_model
+    starts = noise.start_extras(moments)
+    for layers, start in zip(model.extra_readouts.values(), starts, strict=bool(starts)):
+        layers[session_key(session)].bias.copy_(start)  # type: ignore[operator]
     readout = session_layer(model.readout, session)
     if readout is not None:
-        readout.bias.copy_(model.noise_model.start_bias(means, do_log=True))
+        readout.bias.copy_(noise.start_bias(moments.mean, do_log=True))
     else:
         warnings.warn(
             f"session {session!r}: model.do_start_at_mean_rates=true has no effect: with one "

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from lfads_lightning.config import Feedback, LFADSError, ModelConfig, SessionSpec
+from lfads_lightning.config import Feedback, LFADSError, ModelConfig, SessionSpec, Spread
 from lfads_lightning.model.cells import GRU, ControllerInputs, DecoderStates, Readout
 from lfads_lightning.model.distributions import AutoregressivePrior, InitialConditionPrior
 from lfads_lightning.model.forecast import foresee
@@ -87,9 +87,11 @@ class LFADS(nn.Module):
         self.readout = nn.ModuleDict(
             {} if identity else {session_key(s.name): Affine(factors, s.data_dim) for s in specs}
         )
+        per_bin = cfg.spread_per is Spread.bin
         for extra in noise.extras:
             made = {
-                session_key(s.name): noise.new_readout(extra, factors, s.data_dim) for s in specs
+                session_key(s.name): noise.new_readout(extra, factors, s.data_dim, per_bin)
+                for s in specs
             }
             self.add_module(f"readout_{extra}", nn.ModuleDict(made))
 

@@ -9,13 +9,14 @@ from pathlib import Path
 import numpy as np
 
 from lfads_lightning.commands import listed
-from lfads_lightning.config import LFADSError
+from lfads_lightning.config import LFADSError, OutputDist
 from lfads_lightning.data.arrays import as_counts
 from lfads_lightning.data.fields import arrays_of
 from lfads_lightning.data.oddities import axes_note, notes_on
 from lfads_lightning.data.recipe import facts_of, line, settings_for
 from lfads_lightning.data.session_files import read_sessions
 from lfads_lightning.data.sessions import Session, check_session, check_together
+from lfads_lightning.data.suggested import Suggestion, statistics_of, suggested
 from lfads_lightning.data.values import could_be_real
 
 # Channels that share spikes (cross-talk, one neuron sorted twice) are correlated within a bin and
@@ -45,6 +46,7 @@ class Finding:
         faults: what training would refuse.
         cautions: what it would not, but is seldom meant.
         settings: parameters that suit this size, by their dotted names.
+        noise: the noise model that the values suggest, and why.
         recipe: what recipe=auto would choose for this session alone, in a line.
     """
 
@@ -63,6 +65,7 @@ class Finding:
     faults: list[str] = field(default_factory=list)
     cautions: list[str] = field(default_factory=list)
     settings: dict[str, object] = field(default_factory=dict)
+    noise: Suggestion | None = None
     recipe: str = ""
 
 
@@ -109,6 +112,7 @@ def _look_at(session: Session) -> Finding:
             (i, j, r) for i, j, r in shared_spikes(train) if (i, j) not in found.duplicated
         ]
     _cautions(session, found)
+    found.noise = suggested(statistics_of(data))
     found.settings = suited(session, found)
     facts = facts_of([arrays_of(session)])
     if facts is not None:
@@ -254,8 +258,8 @@ def suited(session: Session, found: Finding) -> dict[str, object]:
         settings["data.ext_input_dim"] = session.train.ext_input.shape[2]
     if found.is_counts:
         settings["data.coordinated_dropout_rate"] = 0.3
-    else:
-        settings["model.output_dist"] = "gaussian"
+    if found.noise is not None and found.noise.output_dist is not OutputDist.poisson:
+        settings["model.output_dist"] = found.noise.output_dist.name
     ramp = int(np.clip(100 * -(-n // batch), 200, 2000))
     if ramp != 2000:
         settings["loss.kl_increase_steps"] = settings["loss.l2_increase_steps"] = ramp

@@ -378,7 +378,7 @@ def _summary(cut: Cut, splits: Mapping[str, np.ndarray], neurons: np.ndarray, se
     mean = seen.totals[neurons].sum() / (len(cut.numbers) * cut.n_bins * len(neurons))
     width = "" if cut.bin_width_s is None else f" of {1000 * cut.bin_width_s:g} ms"
     if seen.dtype.kind == "f":
-        rate = "real values: train with model.output_dist=gaussian"
+        rate = "real values: lfads check says which model.output_dist suits them"
     else:
         rate = f"{mean:.3g} spikes per bin"
         if cut.bin_width_s is not None:

@@ -16,7 +16,8 @@ from lfads_lightning.runs.names import CONFIG
 # Part of the weights' shape, or of what their numbers mean: refused where it makes a difference.
 FIXED = frozenset({
     "ext_input_dim", "held_out_neurons", "held_out_seed", "forward_steps",
-    "output_dist", "ic_dim", "factors_dim", "ic_enc_dim", "gen_dim", "ci_enc_dim", "con_dim",
+    "output_dist", "spread_per",
+    "ic_dim", "factors_dim", "ic_enc_dim", "gen_dim", "ci_enc_dim", "con_dim",
     "co_dim", "inject_ext_input_to_gen", "do_causal_controller", "do_feed_factors_to_controller",
     "ic_prior_var_min", "ic_prior_var_max", "do_legacy_ic_prior_var",
     "start_from", "algorithm", "space", "population",

@@ -21,9 +21,10 @@ from lfads_lightning.data.datamodule import LFADSDataModule
 from lfads_lightning.data.held_out import session_spec
 from lfads_lightning.data.identity import Identity, check_bin_width, check_order, read_identity
 from lfads_lightning.data.sessions import Session
-from lfads_lightning.model.alignment import align, start_at_means
+from lfads_lightning.model.alignment import align, start_at_moments
 from lfads_lightning.model.layers import Standardise, session_key
 from lfads_lightning.model.lfads import LFADS
+from lfads_lightning.model.observations.noise_model import Moments
 from lfads_lightning.model.recurrences import choose
 from lfads_lightning.model.visibility import held_in
 from lfads_lightning.runs import signals
@@ -142,7 +143,7 @@ def train(
 def new_model(config: Config, sessions: Sequence[Session], own: Path | None = None) -> LFADS:
     """Build a model with fresh weights, aligned where sessions carry matrices.
 
-    With ``do_start_at_mean_rates`` read-outs start at the training trials' means.
+    With ``do_start_at_mean_rates`` read-outs start at the training trials' statistics.
 
     Args:
         config: all parameters.
@@ -164,8 +165,7 @@ def new_model(config: Config, sessions: Sequence[Session], own: Path | None = No
         if own is not None:  # what follows is in the checkpoint
             continue
         if config.model.do_start_at_mean_rates:
-            means = s.train.data.mean((0, 1), dtype=np.float64)
-            start_at_means(model, s.name, torch.as_tensor(means, dtype=torch.float32))
+            start_at_moments(model, s.name, _moments(s.train.data))
         if config.model.do_standardise_input:
             shown = s.train.data[:, : s.n_bins - model.encoded.forward_steps]
             shown = shown[..., held_in(model.sessions[s.name])]
@@ -176,6 +176,19 @@ def new_model(config: Config, sessions: Sequence[Session], own: Path | None = No
                 torch.from_numpy(shown.var((0, 1), dtype=np.float64)),
             )
     return model.double() if config.trainer.precision is Precision.float64 else model
+
+
+def _moments(data: np.ndarray) -> Moments:
+    """Return the moments of each channel of data (E, T, D), trial by trial: no copy is made."""
+    mean = data.mean((0, 1), dtype=np.float64)
+    square, filled = np.zeros((2, data.shape[2]))
+    for trial in data:
+        square += np.square(trial - mean).sum(0)
+        filled += (trial != 0).sum(0)
+    n = data.shape[0] * data.shape[1]
+    return Moments(
+        *(torch.as_tensor(x, dtype=torch.float32) for x in (mean, square / n, filled / n))
+    )
 
 
 def start_checkpoint(config: Config) -> Path:

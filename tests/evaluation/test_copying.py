@@ -106,7 +106,7 @@ def judged(monkeypatch):
         )
         parts = copying.parts_to_hide(counts.shape)
         run = SimpleNamespace(model=model)
-        rates, gains = copying.predict_hidden(run, "a", Split(counts), parts)
+        rates, gains, _ = copying.predict_hidden(run, "a", Split(counts), parts)
         whole = bits_per_spike(rates, counts)  # every entry is hidden once
         assert copying.bits_of_hidden_entries([gains])[1] == pytest.approx(whole, rel=1e-4)
         return gains

@@ -230,7 +230,7 @@ def test_figures_and_the_meter_of_copying_use_samples(apart, monkeypatch):
         drawn[0].posterior.rates.mean((0, 1)), sampled.mean((0, 1)), rtol=0.2
     )
     parts = parts_to_hide(apart.counts.shape)
-    rates, _ = predict_hidden(trained.evaluation(), "a", session.splits["valid"], parts)
+    rates = predict_hidden(trained.evaluation(), "a", session.splits["valid"], parts).rates
     seen = [0, 2, 3]  # every entry of these was hidden once
     np.testing.assert_allclose(
         rates[..., seen].mean((0, 1)), sampled[..., seen].mean((0, 1)), rtol=0.2

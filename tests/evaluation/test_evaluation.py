@@ -282,6 +282,10 @@ def test_gaussian_data_have_no_bits_per_spike(tmp_path):
     assert rows["smoothing"]["behaviour_r2"] > 0.5
     assert rows["smoothing"]["hidden_r2"] > 0.3 > 0.05 > rows["constant rate"]["hidden_r2"]
     assert "hidden_r2" in rows[LFADS]
+    # of a Gaussian of one variance the log-density is that of the residuals
+    assert abs(rows["constant rate"]["hidden_nats"]) < 0.02
+    assert rows["smoothing"]["hidden_nats"] > 0.15
+    assert np.isfinite(rows[LFADS]["hidden_nats"])
     assert not any("bps" in name or "bits" in name for row in rows.values() for name in row)
     assert trained.scores["valid/behaviour_r2"] == rows[LFADS]["behaviour_r2"]
 

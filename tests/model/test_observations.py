@@ -12,9 +12,11 @@ import lfads_lightning as lfads
 from lfads_lightning.cli.kinds import run_kind
 from lfads_lightning.config import Kind, LFADSError, OutputDist
 from lfads_lightning.data.session_files import write_session
+from lfads_lightning.data.simulation import draw_gamma, draw_zero_inflated_gamma
 from lfads_lightning.inference.trained import load
 from lfads_lightning.model.observations import from_name
 from lfads_lightning.model.observations.negative_binomial import START, log_likelihood
+from lfads_lightning.model.observations.noise_model import Moments
 from lfads_lightning.model.recurrences import REFERENCE
 from lfads_lightning.params import check, from_flat
 from lfads_lightning.runs.run import Run
@@ -39,9 +41,8 @@ def test_every_noise_model_says_what_is_asked(name, new_model, spikes):
         torch.testing.assert_close(mean, output.log_rates.exp())
     # the read-out can start at any mean
     start = noise.start_bias(torch.tensor([0.0, 0.2, 3.0]), do_log=True)
-    torch.testing.assert_close(
-        noise.rates(start, 80.0), torch.tensor([1e-3 if noise.is_counts else 0.0, 0.2, 3.0])
-    )
+    least = 0.0 if noise.variable == "means" else 1e-3 if noise.is_counts else 3e-3
+    torch.testing.assert_close(noise.rates(start, 80.0), torch.tensor([least, 0.2, 3.0]))
     # weights of entries: a sum over each, and every part of a trial counts
     nll = REFERENCE.nll(noise)
     given = output.log_rates, output.extras, spikes, output.clip
@@ -54,8 +55,113 @@ def test_every_noise_model_says_what_is_asked(name, new_model, spikes):
 
 
 def test_unknown_noise_model_is_told():
-    with pytest.raises(LFADSError, match="output_dist is 'gamma'; expected one of poisson"):
-        from_name("gamma")
+    with pytest.raises(LFADSError, match="output_dist is 'student'; expected one of poisson"):
+        from_name("student")
+
+
+def channels(*values):
+    """Return (1, 1, D) in double precision."""
+    return torch.tensor(values, dtype=torch.float64)[None, None]
+
+
+SHAPES, SIZES = (0.05, 0.7, 3.0, 9.99, 10.01, 400.0), (0.01, 0.3, 1.0, 2.0, 9.0, 1e-4)
+MEANS = (1e-3, 0.2, 1.0, 5.0, 40.0, 1e3)
+
+
+def test_gamma_equals_torch():
+    """Values from far below to far above the means; both precisions, and both forms."""
+    noise, clip = from_name("gamma"), 80.0
+    x, log_k, y = channels(*MEANS).log(), channels(*SHAPES).log(), channels(*MEANS)
+    y = y * torch.tensor([1e-3, 0.3, 1.0, 1.7, 6.0], dtype=torch.float64)[:, None, None]
+    made = torch.distributions.Gamma(log_k.exp(), (log_k - x).exp())
+    theirs = -made.log_prob(y).sum((1, 2))
+    torch.testing.assert_close(noise.nll(x, (log_k,), y, clip), theirs, rtol=1e-6, atol=1e-6)
+    params = noise.params(x, (log_k,), clip)
+    of_params = noise.nll_of_params(params.expand(5, 1, -1), y)
+    torch.testing.assert_close(of_params, theirs, rtol=1e-6, atol=1e-6)
+    single = noise.nll(x.float(), (log_k.float(),), y.float(), clip)
+    torch.testing.assert_close(single.double(), theirs, rtol=1e-5, atol=1e-4)
+
+
+def test_zero_inflated_gamma_equals_torch():
+    noise, clip = from_name("zero_inflated_gamma"), 80.0
+    x, log_s, log_k = (channels(*v).log() for v in (MEANS, SIZES, SHAPES))
+    m, s = x.exp(), log_s.exp()
+    y = (m + s) * torch.tensor([0.0, 1e-3, 0.3, 1.0, 6.0], dtype=torch.float64)[:, None, None]
+    event = torch.distributions.Bernoulli(logits=x - log_s)
+    size = torch.distributions.Gamma(log_k.exp(), log_k.exp() / (m + s))
+    above = event.log_prob(torch.ones(())) + size.log_prob(torch.where(y > 0, y, 1.0))
+    theirs = -torch.where(y > 0, above, event.log_prob(torch.zeros(()))).sum((1, 2))
+    extras = log_s, log_k
+    torch.testing.assert_close(noise.nll(x, extras, y, clip), theirs, rtol=1e-6, atol=1e-6)
+    params = noise.params(x, extras, clip).expand(5, 1, -1)
+    torch.testing.assert_close(noise.nll_of_params(params, y), theirs, rtol=1e-6, atol=1e-6)
+    single = noise.nll(x.float(), tuple(e.float() for e in extras), y.float(), clip)
+    torch.testing.assert_close(single.double(), theirs, rtol=1e-5, atol=1e-3)
+
+
+@pytest.mark.parametrize("dist", ["gamma", "zero_inflated_gamma"])
+def test_gradients_are_finite_far_away(dist):
+    """Shapes on both sides of Stirling's series, zeros, values and read-outs out of all bounds."""
+    noise = from_name(dist)
+    for value in (0.0, 1e-30, 1.0, 1e30):
+        x = torch.tensor([-200.0, -20.0, 0.0, 20.0, 200.0])[None, None].requires_grad_()
+        extras = [x.detach().clone().requires_grad_() for _ in noise.extras]
+        noise.nll(x, tuple(extras), torch.full((1, 1, 5), value), 80.0).sum().backward()
+        assert all(torch.isfinite(v.grad).all() for v in (x, *extras)), value
+
+
+@pytest.mark.parametrize("dist", ["gaussian", "gamma", "zero_inflated_gamma"])
+def test_draws_have_the_mean_and_moments_give_the_parameters_back(dist):
+    rng, (m, s, k) = np.random.default_rng(0), (np.array([0.2, 1.0, 5.0]), 0.5, 3.0)
+    m = np.broadcast_to(m, (200_000, 3))
+    drawn, truth = {
+        "gaussian": lambda: (rng.normal(m, 2.0), [np.log(4.0)]),
+        "gamma": lambda: (draw_gamma(rng, m, k), [np.log(k)]),
+        "zero_inflated_gamma": lambda: (
+            draw_zero_inflated_gamma(rng, m, s, k), [np.log(s), np.log(k)]
+        ),
+    }[dist]()  # fmt: skip
+    y, noise = torch.as_tensor(drawn, dtype=torch.float64), from_name(dist)
+    moments = Moments(y.mean(0), y.var(0), (y != 0).double().mean(0))
+    starts = noise.start_extras(moments)
+    for start, true in zip(starts, truth, strict=True):
+        torch.testing.assert_close(start, torch.full_like(start, true), rtol=0, atol=0.05)
+    x = noise.start_bias(moments.mean, do_log=True)
+    params = noise.params(x[None, None], starts, 80.0)
+    torch.testing.assert_close(
+        noise.mean(params)[0, 0], torch.as_tensor(m[0].copy()), rtol=0.02, atol=0.01
+    )
+    # the right parameters are the likeliest: the slope is 0 there
+    x = x[None, None].requires_grad_()
+    (slope,) = torch.autograd.grad(noise.nll(x, starts, y[None], 80.0).sum() / len(y), x)
+    assert slope.abs().max() < 0.02
+
+
+@pytest.mark.parametrize("dist", ["gaussian", "gamma", "zero_inflated_gamma"])
+def test_a_spread_per_neuron_is_one_number_of_each(new_model, spikes, dist):
+    model = new_model(output_dist=dist, spread_per="neuron")
+    output = model(spikes, "a")
+    for layers in model.extra_readouts.values():
+        assert [tuple(p.shape) for p in layers.parameters()] == [(D,)]
+    n = len(model.noise_model.parameters)
+    last = output.output_dist_params.unflatten(2, (n, D))[:, :, -1]  # variances or shapes
+    assert torch.equal(last, last[:1, :1].expand_as(last))
+
+
+@pytest.mark.parametrize(
+    ("dist", "value", "told"),
+    [
+        ("gamma", 0.0, "is 0.0; .*takes values above 0.*output_dist=zero_inflated_gamma"),
+        ("gamma", -0.5, "is -0.5; .*takes values above 0.*below 0 set model.output_dist=gaussian"),
+        ("zero_inflated_gamma", -0.5, "is -0.5; .*takes values of 0 or more.*=gaussian"),
+    ],
+)
+def test_values_out_of_range_are_refused_at_the_door(tmp_path, dist, value, told):
+    data = np.ones((6, 5, 4))
+    data[2, 1, 3] = value
+    with pytest.raises(LFADSError, match=rf"train_data\[2, 1, 3\] {told}"):
+        lfads.fit(data, valid_fraction=0, output_dist=dist, lfads_save_dir=str(tmp_path), **TINY)
 
 
 # --- negative binomial ---

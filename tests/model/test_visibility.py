@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lfads_lightning.config import LossConfig
+from lfads_lightning.config import LossConfig, OutputDist
 from lfads_lightning.model.loss import compute_loss, reconstruction
 from lfads_lightning.model.recurrences import NATIVE, REFERENCE
 from lfads_lightning.model.visibility import (
@@ -15,7 +15,7 @@ from lfads_lightning.model.visibility import (
 )
 
 B, T, D = 4, 8, 5
-DISTS = ["poisson", "gaussian", "negative_binomial"]
+DISTS = OutputDist.names()
 BODIES = {"reference": REFERENCE, "native": NATIVE}
 
 

@@ -4,8 +4,12 @@ import torch
 from torch import Tensor, nn
 
 from lfads_lightning.model.distributions import gaussian_log_density
-from lfads_lightning.model.layers import Affine
-from lfads_lightning.model.observations.noise_model import NoiseModel, total
+from lfads_lightning.model.observations.noise_model import (
+    Moments,
+    NoiseModel,
+    total,
+)
+from lfads_lightning.model.observations.spread import new_spread
 
 
 class Gaussian(NoiseModel):
@@ -17,12 +21,17 @@ class Gaussian(NoiseModel):
     variable = "means"
     extras = ("logvar",)
 
-    def new_readout(self, extra: str, factors_dim: int, data_dim: int) -> nn.Module:
+    def new_readout(
+        self, extra: str, factors_dim: int, data_dim: int, per_bin: bool = True
+    ) -> nn.Module:
         """Return the read-out of the log-variance, which starts at 1 everywhere."""
-        layer = Affine(factors_dim, data_dim)
-        nn.init.zeros_(layer.weight)
-        nn.init.ones_(layer.bias)
-        return layer
+        return new_spread(factors_dim, data_dim, 1.0, per_bin)
+
+    def start_extras(self, moments: Moments) -> tuple[Tensor, ...]:
+        """Start at the variances; at the least of the others' where a channel is constant."""
+        varies = moments.variance > 0
+        least = moments.variance[varies].min() if varies.any() else torch.ones(())
+        return (moments.variance.clamp(min=least).log(),)
 
     def start_bias(self, means: Tensor, do_log: bool) -> Tensor:
         """Start at the means."""
@@ -34,7 +43,7 @@ class Gaussian(NoiseModel):
 
     def params(self, x: Tensor, extras: tuple[Tensor, ...], clip: float) -> Tensor:
         """Return means and variances (B, T, 2 D)."""
-        return torch.cat([x, extras[0].clamp(-clip, clip).exp()], dim=2)
+        return torch.cat([x, extras[0].clamp(-clip, clip).exp().expand_as(x)], dim=2)
 
     def nll(
         self,

@@ -35,7 +35,9 @@ class NegativeBinomial(NoiseModel):
     )
     extras = ("log_dispersion",)
 
-    def new_readout(self, extra: str, factors_dim: int, data_dim: int) -> nn.Module:
+    def new_readout(
+        self, extra: str, factors_dim: int, data_dim: int, per_bin: bool = True
+    ) -> nn.Module:
         """Return the log-dispersions, one for each neuron."""
         return PerChannel(data_dim, math.log(START))
 

@@ -1,7 +1,7 @@
 """What every noise model says of itself."""
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +10,14 @@ from lfads_lightning.config import OutputDist
 
 SMALLEST_RATE = 1e-9  # counts per bin, where a rate that was computed is taken the logarithm of
 LEAST_RATE = 0.001  # counts per bin, where a neuron's mean is taken the logarithm of
+
+
+class Moments(NamedTuple):
+    """What a noise model may start from: statistics of the training data, (D,) each."""
+
+    mean: Tensor
+    variance: Tensor
+    filled: Tensor  # share of entries that are not 0
 
 
 class NoiseModel(ABC):
@@ -44,9 +52,22 @@ class NoiseModel(ABC):
         """Data are counts: kept as such, jittered, scored in bits per spike; rates are per bin."""
         return OutputDist[self.name].is_counts
 
-    def new_readout(self, extra: str, factors_dim: int, data_dim: int) -> nn.Module:
-        """Return what maps factors (B, T, F) to an extra (B, T, D), at its start."""
+    def new_readout(
+        self, extra: str, factors_dim: int, data_dim: int, per_bin: bool = True
+    ) -> nn.Module:
+        """Return what maps factors (B, T, F) to an extra (B, T, D), at its start.
+
+        Args:
+            extra: its name.
+            factors_dim: F.
+            data_dim: D.
+            per_bin: the extra is read out of the factors; else it is a number per channel.
+        """
         raise NotImplementedError(extra)
+
+    def start_extras(self, moments: Moments) -> tuple[Tensor, ...]:
+        """Return where the extras start, (D,) each, by the data's moments; (): as they are."""
+        return ()
 
     def start_bias(self, means: Tensor, do_log: bool) -> Tensor:
         """Return where the bias of the rate's read-out starts.
@@ -55,7 +76,9 @@ class NoiseModel(ABC):
             means: (D,) of the data, per channel.
             do_log: ``model.do_log_readout_bias``.
         """
-        return means.clamp(min=LEAST_RATE).log()
+        # of other values a mean of 0 has no scale but that of the other channels
+        least = LEAST_RATE if self.is_counts else LEAST_RATE * float(means.abs().max())
+        return means.clamp(min=least or LEAST_RATE).log()
 
     def rates(self, x: Tensor, clip: float) -> Tensor:
         """Return the rates: means of the data, if nothing else changes them.

@@ -1,0 +1,106 @@
+"""Which noise model the values of a recording suggest."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from lfads_lightning.config import OutputDist
+from lfads_lightning.data.arrays import as_counts
+from lfads_lightning.data.values import could_be_real
+
+# Variance over mean between neighbouring bins, where rates hardly differ; Poisson has 1.
+OVERDISPERSED = 1.5
+FEW_ZEROS = 0.02  # a share below that is of values that were cut off or rounded, not of no event
+SKEWED = 1.0  # of values above 0; a Gaussian has 0, an exponential distribution 2
+FAR_FROM_ZERO = 3.0  # standard deviations of the mean: nothing is cut off at 0
+MOST_TRIALS = 200  # looked at
+
+
+class ValueStatistics(NamedTuple):
+    """What the noise model is chosen by.
+
+    Attributes:
+        is_counts: all values are whole numbers of 0 or more, or counts that went wrong.
+        lowest: the least value.
+        zeros: share of entries that are 0, of channels that are not silent.
+        fano: of counts, the middle channel's variance over mean between neighbouring bins: half the
+            mean square of their difference, over the mean.
+        skew: of values above 0, the middle channel's.
+        mean_in_sds: the middle channel's mean over its standard deviation.
+    """
+
+    is_counts: bool
+    lowest: float
+    zeros: float
+    fano: float = 1.0
+    skew: float = 0.0
+    mean_in_sds: float = 0.0
+
+
+class Suggestion(NamedTuple):
+    """A noise model, and why."""
+
+    output_dist: OutputDist
+    why: str
+
+
+def suggested(values: ValueStatistics) -> Suggestion:
+    """Return the noise model that values suggest.
+
+    >>> suggested(ValueStatistics(is_counts=False, lowest=0.0, zeros=0.9, skew=2.0))[0].name
+    'zero_inflated_gamma'
+    """
+    if values.is_counts:
+        if values.fano > OVERDISPERSED:
+            why = f"counts whose variance is {values.fano:.2g} times their mean from bin to bin"
+            return Suggestion(OutputDist.negative_binomial, why)
+        return Suggestion(OutputDist.poisson, "counts")
+    if values.lowest < 0:
+        return Suggestion(OutputDist.gaussian, "values below 0")
+    if values.zeros > FEW_ZEROS:
+        why = f"no values below 0, and {100 * values.zeros:.0f} % zeros"
+        return Suggestion(OutputDist.zero_inflated_gamma, why)
+    if values.skew < SKEWED or values.mean_in_sds > FAR_FROM_ZERO:
+        return Suggestion(OutputDist.gaussian, "values that are not skewed, or far from 0")
+    why = f"values of 0 or more, skewed ({values.skew:.2g})"
+    if values.zeros or values.lowest == 0:
+        return Suggestion(OutputDist.zero_inflated_gamma, why + ", with a few zeros")
+    return Suggestion(OutputDist.gamma, why.replace("of 0 or more", "above 0"))
+
+
+def statistics_of(data: Mapping[str, np.ndarray]) -> ValueStatistics:
+    """Return the statistics of the splits of a session, (E, T, D) each, by any name.
+
+    Channels that never change are left out. Of long splits evenly spaced trials are looked at, but
+    for the lowest value and the zeros.
+    """
+    is_counts = all(as_counts(a) is not None for a in data.values()) or not could_be_real(data)
+    lowest = min(float(a.min()) for a in data.values())
+    some = np.concatenate([a[:: -(-len(a) // MOST_TRIALS)] for a in data.values()])
+    flat = some.reshape(-1, some.shape[2]).astype(np.float64)
+    moving = np.ptp(flat, axis=0) > 0
+    if not moving.any():
+        return ValueStatistics(is_counts, lowest, 0.0)
+    flat, some = flat[:, moving], some[..., moving]
+    mean, sd = flat.mean(0), flat.std(0)
+    zeros = float(np.mean([(a[..., moving] == 0).mean() for a in data.values()]))
+    if is_counts:
+        steps = np.square(np.diff(some.astype(np.float64), axis=1)).mean((0, 1)) / 2
+        fano = float(np.median(steps / mean)) if some.shape[1] > 1 else 1.0
+        return ValueStatistics(is_counts, lowest, zeros, fano)
+    skews = [_skew(column[column > 0]) for column in flat.T]
+    return ValueStatistics(
+        is_counts,
+        lowest,
+        zeros,
+        skew=float(np.median(skews)),
+        mean_in_sds=float(np.median(mean / sd)),
+    )
+
+
+def _skew(values: np.ndarray) -> float:
+    """Return the third standardised moment; 0 of values that are all alike, or few."""
+    if len(values) < 3 or not values.std():
+        return 0.0
+    return float((((values - values.mean()) / values.std()) ** 3).mean())

@@ -1,0 +1,67 @@
+"""How probable values are under rates: a simple method's, given a noise model around them."""
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lfads_lightning.model.observations import NoiseModel
+from lfads_lightning.model.observations.noise_model import Moments
+
+MOST_FITTED = 2**19  # entries that a spread is fitted to
+STEPS = 40  # of L-BFGS; a few channels' parameters, each by itself
+PRIOR_SD = 2.0  # of what is fitted, around where it starts: a channel of one event has no shape
+_CLIP = 80.0
+
+
+def log_density(noise: NoiseModel, rates: np.ndarray, data: np.ndarray) -> float:
+    """Return the mean log-density of values in nats per entry, the noise model's around rates.
+
+    All else that the noise model has (variances, shapes, sizes of events) is one number of each
+    channel, fitted to these very values: so a method that has rates alone is not held back by them.
+
+    Args:
+        noise: the noise model.
+        rates: (E, T, D), means.
+        data: (E, T, D); NaN entries, and channels that never change, do not count.
+    """
+    channels = moving(data)
+    if not channels.any():
+        return math.nan
+    y, given = (torch.as_tensor(a[..., channels], dtype=torch.float64) for a in (data, rates))
+    known = ~y.isnan()
+    # whatever stands there has no weight
+    y, given = y.where(known, torch.ones(())), given.where(known, torch.ones(()))
+    x, weight = noise.start_bias(given, do_log=True), known.double()
+    every = math.ceil(y.numel() / MOST_FITTED)
+    extras = _fitted(noise, x[::every], y[::every], weight[::every])
+    return -float(noise.nll(x, extras, y, _CLIP, weight).sum() / weight.sum())
+
+
+def moving(data: np.ndarray) -> np.ndarray:
+    """Return which channels (D,) of data (E, T, D) have two values that differ, NaN apart."""
+    known = ~np.isnan(data)
+    low = np.where(known, data, np.inf).min((0, 1))
+    return low < np.where(known, data, -np.inf).max((0, 1))
+
+
+def _fitted(noise: NoiseModel, x: Tensor, y: Tensor, weight: Tensor) -> tuple[Tensor, ...]:
+    """Return the extras (1, 1, D) that suit values best."""
+    n = weight.sum((0, 1)).clamp(min=1)
+    mean = (y * weight).sum((0, 1)) / n
+    variance = ((y - mean).square() * weight).sum((0, 1)) / n
+    start = noise.start_extras(Moments(mean, variance, ((y != 0) * weight).sum((0, 1)) / n))
+    extras = [s[None, None].clone().requires_grad_() for s in start]
+    optimizer = torch.optim.LBFGS(extras, max_iter=STEPS, line_search_fn="strong_wolfe")
+
+    def cost() -> Tensor:
+        optimizer.zero_grad()
+        pull = sum(((e - s) / PRIOR_SD).square().sum() for e, s in zip(extras, start, strict=True))
+        value = noise.nll(x, tuple(extras), y, _CLIP, weight).sum() + 0.5 * pull
+        value.backward()
+        return value
+
+    with torch.enable_grad():
+        optimizer.step(cost)
+    return tuple(e.detach() for e in extras)
