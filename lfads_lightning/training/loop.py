@@ -21,6 +21,7 @@ from lfads_lightning.data.datamodule import LFADSDataModule
 from lfads_lightning.data.held_out import session_spec
 from lfads_lightning.data.identity import Identity, check_bin_width, check_order, read_identity
 from lfads_lightning.data.sessions import Session
+from lfads_lightning.metrics import mean_of
 from lfads_lightning.model.alignment import align, start_at_means
 from lfads_lightning.model.lfads import LFADS
 from lfads_lightning.model.recurrences import choose
@@ -100,7 +101,9 @@ def train(
         )
         model = new_model(config, sessions, start)
         model.passes = choose(config.trainer.recurrence, device.type)
-        module = LFADSModule(model, config, sessions[0].n_bins, nulls=nulls(sessions, model))
+        module = LFADSModule(
+            model, config, max(s.n_bins for s in sessions), nulls=nulls(sessions, model)
+        )
         if start is None and config.optim.start_from is not None:
             module.start_step, module.identity = _start_from(model, config, sessions)
             warn_of_kept([s.name for s in sessions], model, config)
@@ -157,7 +160,7 @@ def new_model(config: Config, sessions: Sequence[Session], own: Path | None = No
         if matrix is not None or bias is not None:
             align(model, s.name, matrix, bias)
         if config.model.do_start_at_mean_rates and own is None:
-            means = s.train.data.mean((0, 1), dtype=np.float64)
+            means = mean_of(s.train.known, (0, 1), np.float64)
             start_at_means(model, s.name, torch.as_tensor(means, dtype=torch.float32))
     return model.double() if config.trainer.precision is Precision.float64 else model
 
