@@ -186,8 +186,9 @@ def smoothing(given: Given) -> tuple[Guess, float]:
     if given.held_out and given.is_counts:
         counts = given.shown(given.held_out)[0]
         width, alpha = _best_readout(train, counts, n, given.effort)
-        x = _within(smooth(train, width), train)
-        readout = Design(x, counts.shape[-1], given.effort).fit(counts, alpha)
+        x = smooth(train, width)
+        design = Design(_within(x, train), counts.shape[-1], given.effort)
+        readout = design.fit(counts, alpha)
         for rates, seen in zip(guess, (x, smooth(test, width)), strict=True):
             rates[np.ix_(range(len(rates)), range(n), given.held_out)] = readout.rates(seen)
         about += f"; held-out neurons: sd {width:g} bins, penalty {alpha:g}"
@@ -242,7 +243,8 @@ def factor_analysis(given: Given, sd: float) -> Guess:
         rows = np.sqrt(np.maximum(smoothed, 0)).reshape(-1, len(channels))
         return model.transform(rows).reshape(*smoothed.shape[:2], -1)
 
-    latents = [_within(factors(smooth(a, sd)), a) for a in seen]
+    everywhere = [factors(smooth(a, sd)) for a in seen]
+    latents = [_within(z, a) for z, a in zip(everywhere, seen, strict=True)]
     counts = given.shown(list(range(given.train.shape[2])))[0]
     alpha = _best_penalty(latents[0], counts[..., _tried(counts)], given.effort)
     readout = Design(latents[0], counts.shape[-1], given.effort).fit(counts, alpha)
@@ -258,7 +260,7 @@ def factor_analysis(given: Given, sd: float) -> Guess:
 
     about = f"{n_factors} factors, sd {sd:g} bins, penalty {alpha:g}"
     hidden = at_hidden(given.parts, from_the_rest)
-    guesses = [rates(z) for z in latents]
+    guesses = [rates(z) for z in everywhere]
     return Guess("factor analysis", guesses[0], guesses[1], hidden, latents[0], latents[1], about)
 
 
