@@ -20,6 +20,7 @@ from lfads_lightning.config import SMOOTHING_BINS, LFADSError
 from lfads_lightning.data.arrays import sizes
 from lfads_lightning.data.kinds import has_condition
 from lfads_lightning.data.sessions import Session
+from lfads_lightning.metrics import has_missing, mean_of
 
 RIDGES = (0.0, *np.geomspace(1e-4, 1e3, 8))  # what ridge="cv" chooses from
 N_FOLDS = 5
@@ -142,7 +143,7 @@ def align_same_neurons(
                 f"{s.source}: has {found}, {first.source} has {first.data_dim}; sessions of the "
                 "same neurons must have them all, in the same order"
             )
-    smooth = [_smoothed(s.train.data, smoothing_bins).reshape(-1, s.data_dim) for s in sessions]
+    smooth = [_smoothed(_filled(s), smoothing_bins).reshape(-1, s.data_dim) for s in sessions]
     biases = [x.mean(0) for x in smooth]
     stacked = np.concatenate([x - b for x, b in zip(smooth, biases, strict=True)])
     if factors_dim > min(stacked.shape):
@@ -299,9 +300,17 @@ def _natural(label: str) -> tuple[float, str]:
 
 def _averages(session: Session, conditions: Sequence[str], smoothing_bins: float) -> np.ndarray:
     """Return smoothed condition averages (C, T, D)."""
-    labels, data = _labels(session), session.train.data
-    means = np.stack([data[labels == c].mean(0, dtype=np.float64) for c in conditions])
+    labels, data = _labels(session), session.train.known
+    means = np.stack([mean_of(data[labels == c], 0, np.float64, np.nan) for c in conditions])
+    if has_missing(means):  # bins that no trial of a condition has
+        means = np.where(np.isnan(means), mean_of(data, (0, 1)), means)
     return _smoothed(means, smoothing_bins)
+
+
+def _filled(session: Session) -> np.ndarray:
+    """Return training data (E, T, D), the neuron's mean where entries are missing."""
+    data = session.train.known
+    return np.where(np.isnan(data), mean_of(data, (0, 1)), data) if has_missing(data) else data
 
 
 def _smoothed(data: np.ndarray, sd: float) -> np.ndarray:

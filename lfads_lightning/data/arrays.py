@@ -65,6 +65,13 @@ def as_array(source: str, key: str, value: ArrayLike | Blocks) -> np.ndarray:
                 f"{lengths[0]} to {lengths[-1]} bins); expected E×T×D; cut them alike: "
                 f"[x[:{lengths[0]}] for x in trials]"
             ) from error
+        widths = _widths(value)
+        if len(widths) > 1:
+            raise LFADSError(
+                f"{where} is no array of numbers: its trials have from {widths[0]} to {widths[-1]} "
+                "columns; expected bins × neurons in each; of neurons × bins give [x.T for x in "
+                "trials]"
+            ) from error
         if hasattr(value, "detach"):
             raise LFADSError(
                 f"{where} is a tensor that NumPy cannot view; give x.detach().cpu().numpy()"
@@ -77,6 +84,12 @@ def _lengths(value: object) -> list[int]:
     if not isinstance(value, list | tuple):
         return []
     return sorted({len(item) for item in value if hasattr(item, "__len__")})
+
+
+def _widths(value: object) -> list[int]:
+    """Return the numbers of columns of the items of a list of matrices, rising."""
+    items = value if isinstance(value, list | tuple) else []
+    return sorted({x.shape[1] for x in items if len(getattr(x, "shape", ())) == 2})
 
 
 def _axes_of(value: object) -> list[str] | None:
@@ -139,7 +152,7 @@ def to_counts(where: str, array: np.ndarray) -> np.ndarray:
     )
     if np.isfinite([array.min(), array.max()]).all():
         if (mark := mark_of_missing(array)) is not None:
-            raise LFADSError(f"{where} holds {mark}; leave such trials out, or crop all trials")
+            raise LFADSError(f"{where} holds {mark}; write NaN there, or crop all trials")
         if (step := step_between(array)) is not None:
             raise LFADSError(
                 f"{where}: all values are multiples of {step:.6g}, as spikes per second are; "
@@ -164,12 +177,12 @@ def as_counts(array: np.ndarray) -> np.ndarray | None:
 
 
 def check_range(where: str, array: np.ndarray, output_dist: OutputDist) -> None:
-    """Refuse values of 0 or less that a noise model gives no density to.
+    """Refuse values of 0 or less that a noise model gives no density to; NaN passes.
 
     Raises:
         LFADSError: there are such; names one, and the noise model that takes them.
     """
-    low = array.min()
+    low = np.nanmin(array)
     if low < 0 and not output_dist.takes_negative:
         expected = f"model.output_dist={output_dist.name} takes {output_dist.value[1]}; for values "
         refuse_value(where, array, array < 0, f"{expected}below 0 set model.output_dist=gaussian")

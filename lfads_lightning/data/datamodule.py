@@ -1,7 +1,7 @@
 """Serving trials: batches of one session each, shuffled over sessions, with spike jitter."""
 
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import lightning.pytorch as pl
@@ -16,9 +16,14 @@ from lfads_lightning.data.session_files import iterate_sessions, load_sessions
 from lfads_lightning.data.sessions import Given, checked
 from lfads_lightning.data.synthetic import SYNTHETIC, generate
 
+ABOUT_AS_LONG = 0.9, 1.1  # how far lengths are moved before trials are sorted by them
+
 
 class Batch(NamedTuple):
-    """Trials of one session; of several devices, each has its part of them."""
+    """Trials of one session; of several devices, each has its part of them.
+
+    T is the length of the longest trial of the batch, on all devices together.
+    """
 
     session: str
     data: Tensor  # (B, T, D), counts in their storage type, or float
@@ -27,6 +32,8 @@ class Batch(NamedTuple):
     number: int = 0  # of the batch, within its epoch
     first: int = 0  # trials of this batch that lie on devices before this one
     n_trials: int | None = None  # on all devices together; None: as many as here
+    present: Tensor | None = None  # (B, T, D) bool, where entries are missing; None: all there
+    lengths: Tensor | None = None  # (B,) bins of each trial; None: all T
 
 
 class TrialIndex(NamedTuple):
@@ -37,6 +44,7 @@ class TrialIndex(NamedTuple):
     number: int
     first: int
     n_trials: int
+    n_bins: int | None = None  # of the longest trial on all devices; None: all
 
 
 class Trials(Dataset):
@@ -50,33 +58,54 @@ class Trials(Dataset):
     def __init__(
         self, splits: dict[str, Split], never_shown: dict[str, np.ndarray] | None = None
     ) -> None:
-        self.splits, self.never_shown = splits, never_shown or {}
+        # truth, behaviour and labels are no part of a batch
+        self.splits = {
+            name: Split(s.data, s.ext_input, lengths=s.lengths, mask=s.mask)
+            for name, s in splits.items()
+        }
+        self.never_shown = never_shown or {}
 
     def __getitem__(self, index: TrialIndex) -> Batch:
         """Gather a batch."""
         split, bits = self.splits[index.session], self.never_shown.get(index.session)
-        ext, hidden = split.ext_input, None
+        whole = split.rows(index.trials)
+        if index.n_bins is not None:
+            whole = whole.trimmed(index.n_bins)
+        ext, hidden, present = whole.ext_input, None, whole.present
+        n_bins = whole.data.shape[1]
         if bits is not None:
-            mask = np.unpackbits(bits[index.trials], axis=2, count=split.data.shape[2])
+            packed = bits[index.trials][:, :n_bins]
+            mask = np.unpackbits(packed, axis=2, count=split.data.shape[2])
             hidden = _by_bin(mask.view(bool))
+        lengths = whole.lengths
+        if lengths is not None and (lengths == n_bins).all():
+            lengths = None
         return Batch(
             index.session,
-            _by_bin(_signed(split.data[index.trials])),
-            None if ext is None else torch.from_numpy(ext[index.trials]),
+            _by_bin(_signed(whole.data)),
+            None if ext is None else torch.from_numpy(np.ascontiguousarray(ext)),
             hidden,
             index.number,
             index.first,
             index.n_trials,
+            None if present is None or present.all() else _by_bin(present),
+            None if lengths is None else torch.from_numpy(lengths),
         )
 
 
 def _by_bin(array: np.ndarray) -> Tensor:
     # (B, T, D), but bin by bin in memory, as the model lays it: now, while it is small
+    array = np.ascontiguousarray(array)
     return torch.from_numpy(array).transpose(0, 1).contiguous().transpose(0, 1)
 
 
 def entries_never_shown(
-    shape: tuple[int, int, int], rate: float, seed: int, session: str, split: str
+    shape: tuple[int, int, int],
+    rate: float,
+    seed: int,
+    session: str,
+    split: str,
+    lengths: np.ndarray | None = None,
 ) -> np.ndarray:
     """Draw which entries are kept for sample validation, from a generator of their own.
 
@@ -86,15 +115,16 @@ def entries_never_shown(
         seed: of the generator, together with the two names.
         session: name of the session.
         split: train or valid.
+        lengths: (E,) bins of each trial; what is beyond them is not drawn.
 
     Returns:
         (E, T, ceil(D / 8)) bytes, eight neurons to the byte as of ``numpy.packbits``.
     """
     n_trials, n_bins, n_neurons = shape
     rng = np.random.default_rng([seed, zlib.crc32(session.encode()), zlib.crc32(split.encode())])
-    bits = np.empty((n_trials, n_bins, -(-n_neurons // 8)), np.uint8)
-    for i in range(n_trials):  # eight bytes a draw
-        bits[i] = np.packbits(rng.random((n_bins, n_neurons)) < rate, axis=1)
+    bits = np.zeros((n_trials, n_bins, -(-n_neurons // 8)), np.uint8)
+    for i, n in enumerate([n_bins] * n_trials if lengths is None else lengths):
+        bits[i, :n] = np.packbits(rng.random((n, n_neurons)) < rate, axis=1)  # eight bytes a draw
     return bits
 
 
@@ -110,7 +140,7 @@ class TrainingBatches(Sampler):
     Per session and epoch: the trials are filled up to a multiple of the batch size with trials
     drawn at random, without repetition, from the same session; all are permuted and cut into
     batches. The batches of all sessions are pooled and shuffled. Order depends on seed and epoch
-    only.
+    only. Where trials are of unequal length, a batch gets trials of similar length.
 
     Args:
         n_trials: trials of each session.
@@ -118,6 +148,7 @@ class TrainingBatches(Sampler):
         seed: of the order.
         part: (i, n): serve the i-th of n parts of each batch, each device its own.
         first_batch: where the first epoch begins, when a run is continued in the middle of it.
+        lengths: (E,) bins of each trial, of the sessions whose trials are of unequal length.
     """
 
     def __init__(
@@ -127,9 +158,10 @@ class TrainingBatches(Sampler):
         seed: int,
         part: tuple[int, int] = (0, 1),
         first_batch: int = 0,
+        lengths: Mapping[str, np.ndarray] | None = None,
     ) -> None:
         self.n_trials, self.batch_size, self.seed, self.epoch = n_trials, batch_size, seed, 0
-        self.part, self.first_batch = part, first_batch
+        self.part, self.first_batch, self.lengths = part, first_batch, lengths or {}
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch's order; Lightning calls it."""
@@ -152,6 +184,10 @@ class TrainingBatches(Sampler):
             size = min(n, self.batch_size)
             padding = rng.choice(n, size=-n % size, replace=False)
             order = rng.permutation(np.concatenate([np.arange(n), padding]))
+            if name in self.lengths and np.ptp(self.lengths[name]) > 0:
+                # by length, but not the same neighbours in every epoch
+                about = self.lengths[name][order] * rng.uniform(*ABOUT_AS_LONG, len(order))
+                order = order[np.argsort(about, kind="stable")]
             batches += [(name, trials) for trials in order.reshape(-1, size)]
         i, n = self.part
         for number, k in enumerate(rng.permutation(len(batches))):
@@ -159,27 +195,42 @@ class TrainingBatches(Sampler):
                 continue
             name, trials = batches[k]
             first, end = i * len(trials) // n, (i + 1) * len(trials) // n
-            yield TrialIndex(name, trials[first:end], number, first, len(trials))
+            n_bins = _longest(self.lengths, name, trials)
+            yield TrialIndex(name, trials[first:end], number, first, len(trials), n_bins)
+
+
+def _longest(lengths: Mapping[str, np.ndarray], session: str, trials: np.ndarray) -> int | None:
+    return int(lengths[session][trials].max()) if session in lengths else None
 
 
 class OrderedBatches(Sampler):
-    """Every trial once, in file order, session by session.
+    """Every trial once, in file order, session by session; of unequal length, the shortest first.
 
     Args:
         n_trials: trials of each session.
         batch_size: trials per batch.
         part: (i, n): serve every n-th batch from the i-th on, each device its own.
+        lengths: as of :class:`TrainingBatches`.
     """
 
     def __init__(
-        self, n_trials: dict[str, int], batch_size: int, part: tuple[int, int] = (0, 1)
+        self,
+        n_trials: dict[str, int],
+        batch_size: int,
+        part: tuple[int, int] = (0, 1),
+        lengths: Mapping[str, np.ndarray] | None = None,
     ) -> None:
+        lengths = lengths or {}
+        order = {name: np.argsort(each, kind="stable") for name, each in lengths.items()}
         starts = [(name, k) for name, n in n_trials.items() for k in range(0, n, batch_size)]
         self.batches = []
         for number, (name, start) in enumerate(starts):
             trials = np.arange(start, min(start + batch_size, n_trials[name]))
+            if name in order:
+                trials = order[name][trials]
             if number % part[1] == part[0]:
-                self.batches.append(TrialIndex(name, trials, number, 0, len(trials)))
+                n_bins = _longest(lengths, name, trials)
+                self.batches.append(TrialIndex(name, trials, number, 0, len(trials), n_bins))
 
     def __len__(self) -> int:
         """Return the number of batches."""
@@ -190,7 +241,13 @@ class OrderedBatches(Sampler):
         return iter(self.batches)
 
 
-def jitter_spikes(counts: Tensor, width: int, rng: torch.Generator | None = None) -> Tensor:
+def jitter_spikes(
+    counts: Tensor,
+    width: int,
+    rng: torch.Generator | None = None,
+    present: Tensor | None = None,
+    lengths: Tensor | None = None,
+) -> Tensor:
     """Move every single spike in time, at random.
 
     A count of k is k spikes; each moves by an integer uniform on [-width, width-1], as in the
@@ -201,6 +258,8 @@ def jitter_spikes(counts: Tensor, width: int, rng: torch.Generator | None = None
         counts: (B, T, D), any integer or floating type.
         width: bins; 0 returns the input. At most T - 1 is used, where one reflection is enough.
         rng: of the moves; None: torch's own.
+        present: (B, T, D) bool, None: all; a spike that would leave for a missing entry stays.
+        lengths: (B,) bins of each trial; None: all T.
 
     Returns:
         (B, T, D) float32.
@@ -212,8 +271,14 @@ def jitter_spikes(counts: Tensor, width: int, rng: torch.Generator | None = None
     where = counts.nonzero()
     copies = counts[tuple(where.T)].long()
     trial, t, channel = where.repeat_interleave(copies, dim=0).T
-    t = (t + torch.randint(-width, width, t.shape, device=t.device, generator=rng)).abs()
-    t = torch.where(t > n_bins - 1, 2 * (n_bins - 1) - t, t)
+    moved = (t + torch.randint(-width, width, t.shape, device=t.device, generator=rng)).abs()
+    last = n_bins - 1 if lengths is None else lengths[trial] - 1
+    moved = torch.where(moved > last, 2 * last - moved, moved)
+    if present is None:
+        t = moved
+    else:  # so does one that a short trial reflects twice
+        moved = torch.where(moved < 0, t, moved)
+        t = torch.where(present[trial, moved, channel], moved, t)
     jittered = torch.zeros_like(counts, dtype=torch.float32)
     one = torch.ones((), device=counts.device)
     return jittered.index_put_((trial, t, channel), one, accumulate=True)
@@ -251,7 +316,12 @@ class LFADSDataModule(pl.LightningDataModule):
         """Return the training batches."""
         splits = {s.name: s.train for s in self.sessions}
         sampler = TrainingBatches(
-            _n_trials(splits), self.batch_size, self.seed, self._part(), self.first_batch
+            _n_trials(splits),
+            self.batch_size,
+            self.seed,
+            self._part(),
+            self.first_batch,
+            lengths_of(splits),
         )
         self.first_batch = 0
         return self._loader(splits, sampler, "train")
@@ -261,7 +331,9 @@ class LFADSDataModule(pl.LightningDataModule):
         splits = {s.name: s.valid for s in self.sessions if s.valid is not None}
         if not splits:
             return []
-        sampler = OrderedBatches(_n_trials(splits), self.batch_size, self._part())
+        sampler = OrderedBatches(
+            _n_trials(splits), self.batch_size, self._part(), lengths_of(splits)
+        )
         return self._loader(splits, sampler, "valid")
 
     def first_validation_trials(self, n_trials: int) -> list[Batch]:
@@ -274,7 +346,11 @@ class LFADSDataModule(pl.LightningDataModule):
         trials = Trials(splits, self._never_shown(splits, "valid"))
         n = max(n_trials // max(len(splits), 1), 1)
         sizes = {name: min(len(split.data), n) for name, split in splits.items()}
-        return [trials[TrialIndex(s, np.arange(k), 0, 0, k)] for s, k in sizes.items()]
+        lengths = lengths_of(splits)
+        return [
+            trials[TrialIndex(s, np.arange(k), 0, 0, k, _longest(lengths, s, np.arange(k)))]
+            for s, k in sizes.items()
+        ]
 
     def _part(self) -> tuple[int, int]:
         return (
@@ -292,7 +368,7 @@ class LFADSDataModule(pl.LightningDataModule):
         if rate == 0:
             return {}
         return {
-            name: entries_never_shown(held.data.shape, rate, seed, name, split)
+            name: entries_never_shown(held.data.shape, rate, seed, name, split, held.lengths)
             for name, held in splits.items()
         }
 
@@ -306,9 +382,11 @@ class LFADSDataModule(pl.LightningDataModule):
             ).generate_state(1, np.uint32)
             rng = torch.Generator(data.device).manual_seed(int(mixed[0]))
             if hidden is None:
-                data = jitter_spikes(data, self.jitter_width, rng)
+                data = jitter_spikes(data, self.jitter_width, rng, batch.present, batch.lengths)
             else:  # no spike moves out of the entries that are never shown
-                moved = jitter_spikes(data * ~hidden, self.jitter_width, rng)
+                moved = jitter_spikes(
+                    data * ~hidden, self.jitter_width, rng, batch.present, batch.lengths
+                )
                 data = torch.where(hidden, data, moved)
             batch = batch._replace(data=data)
         return batch
@@ -316,6 +394,11 @@ class LFADSDataModule(pl.LightningDataModule):
 
 def _n_trials(splits: dict[str, Split]) -> dict[str, int]:
     return {name: len(split.data) for name, split in splits.items()}
+
+
+def lengths_of(splits: Mapping[str, Split]) -> dict[str, np.ndarray]:
+    """Return the bins of each trial, of the sessions whose trials are of unequal length."""
+    return {name: s.lengths for name, s in splits.items() if s.lengths is not None}
 
 
 def n_trials_of(sessions: Sequence[Session]) -> dict[str, list[int]]:

@@ -10,7 +10,7 @@ axis of any length (K variables, H channels), and a digit is an axis of that len
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, NamedTuple, get_type_hints
 
 import numpy as np
@@ -25,8 +25,10 @@ from lfads_lightning.data.kinds import (
     REAL,
     SECONDS,
     WHOLE_NUMBERS,
+    ZERO_OR_ONE,
     Kind,
 )
+from lfads_lightning.data.missing import inside, of_one_length, settled, unpacked
 
 PER = {"E": "trial", "T": "bin", "D": "neuron"}
 
@@ -127,11 +129,58 @@ class Split(NamedTuple):
         np.ndarray | None,
         Field("E", SECONDS, "the event that each trial is aligned to, on the recording's clock"),
     ] = None
+    lengths: Annotated[
+        np.ndarray | None,
+        Field("E", WHOLE_NUMBERS, "bins of each trial, where trials are of unequal length"),
+    ] = None
+    mask: Annotated[
+        np.ndarray | None,
+        Field("ETD", ZERO_OR_ONE, "1 where an entry of the data is there, 0 where it is missing"),
+    ] = None
+
+    def rows(self, which: np.ndarray | slice) -> "Split":
+        """Return some of the trials.
+
+        >>> Split(np.arange(6).reshape(3, 2, 1)).rows(slice(1, 2)).data.ravel().tolist()
+        [2, 3]
+        """
+        held = {name: array for name, array in self._asdict().items() if array is not None}
+        return self._replace(**{name: array[which] for name, array in held.items()})
+
+    @property
+    def inside(self) -> np.ndarray | None:
+        """Which bins lie within each trial, (E, T) bool; None where trials are equally long."""
+        return None if self.lengths is None else inside(self.lengths, self.data.shape[1])
+
+    @property
+    def present(self) -> np.ndarray | None:
+        """Which entries are there, (E, T, D) bool; None where all are."""
+        if self.mask is not None or self.lengths is None:
+            return self.mask
+        return np.broadcast_to(inside(self.lengths, self.data.shape[1])[..., None], self.data.shape)
+
+    @property
+    def known(self) -> np.ndarray:
+        """The data (E, T, D); where entries are missing, real numbers with NaN for these."""
+        there = self.present
+        if there is None:
+            return self.data
+        return np.where(there, self.data, np.float32(np.nan))
+
+    def trimmed(self, n_bins: int) -> "Split":
+        """Return the first bins of all trials; what is beyond them must be none's."""
+        if n_bins == self.data.shape[1]:
+            return self
+        held = {name: array for name, array in self._asdict().items() if np.ndim(array) == 3}
+        cut = self._replace(**{name: array[:, :n_bins] for name, array in held.items()})
+        if cut.lengths is not None and cut.mask is None and (cut.lengths == n_bins).all():
+            cut = cut._replace(lengths=None)
+        return cut
 
 
 @dataclass(frozen=True, eq=False)
 class Session:
-    """One recording: trials of one length from one set of neurons.
+    """One recording: trials from one set of neurons.
 
     `read_session` makes one of a file; `lfads_lightning.fit` and the methods of a trained model
     take one as their data. When it is made, its values are put in the types to be held, and are
@@ -215,19 +264,30 @@ class Session:
         """Check it; a session without a source is called by its name in errors."""
         if not self.source:
             object.__setattr__(self, "source", f"session '{self.name}'")
-        splits = {
-            name: _tidy(self.source, split, f"{name}_") for name, split in self.splits.items()
+        by_key = {
+            f"{name}_{what}": value
+            for name, split in self.splits.items()
+            for what, value in split._asdict().items()
+            if value is not None
         }
-        for name, split in splits.items():
-            object.__setattr__(self, name, self.splits[name]._replace(**split))
+        by_key = unpacked(self.source, by_key)
+        of_one_length(by_key)
+        for name in self.splits:
+            held = {what: by_key.get(f"{name}_{what}") for what in OF_SPLIT}
+            split = Split(**held)  # type: ignore[arg-type]
+            split = split._replace(**_tidy(self.source, split, f"{name}_"))
+            object.__setattr__(self, name, split)
         for key, value in _tidy(self.source, self, "").items():
             object.__setattr__(self, key, value)
         _check_data(self)
-        _check_fields(self)
+        _check_shapes(self)
+        for name, split in self.splits.items():
+            object.__setattr__(self, name, settled(self.source, split, f"{name}_"))
+        _check_values(self)
 
     @property
     def n_bins(self) -> int:
-        """T, the time bins of each trial."""
+        """T, the time bins of the arrays: of each trial, or of the longest or more."""
         return self.train.data.shape[1]
 
     @property
@@ -239,6 +299,25 @@ class Session:
     def splits(self) -> dict[str, Split]:
         """The splits that are there, under 'train' and 'valid'."""
         return {"train": self.train} | ({} if self.valid is None else {"valid": self.valid})
+
+    @property
+    def shortest(self) -> int:
+        """The bins of the shortest trial."""
+        ends = [s.lengths.min() for s in self.splits.values() if s.lengths is not None]
+        return int(min(ends, default=self.n_bins))
+
+    @property
+    def equal_trials(self) -> bool:
+        """Whether all trials are equally long, and nothing of them is missing."""
+        return all(s.lengths is None and s.mask is None for s in self.splits.values())
+
+    def trimmed(self) -> "Session":
+        """Return it with no bins beyond its longest trial."""
+        ends = [s.lengths.max() for s in self.splits.values() if s.lengths is not None]
+        if len(ends) < len(self.splits) or max(ends) == self.n_bins:
+            return self
+        cut = {name: split.trimmed(int(max(ends))) for name, split in self.splits.items()}
+        return replace(self, train=cut["train"], valid=cut.get("valid"))
 
 
 # --- what follows from it -------------------------------------------------------------------------
@@ -322,12 +401,22 @@ def _check_data(session: Session) -> None:
             )
 
 
-def _check_fields(session: Session) -> None:
-    """Check every key's values and shape; both splits must agree on axes of any length."""
+def _check_values(session: Session) -> None:
+    """Check what is given bin by bin, as far as each trial goes."""
+    for key, field, value, lengths in _held(session):
+        if field.check is None or field.axes[:2] != "ET":
+            continue
+        if (within := session.splits[key.split("_")[0]].inside) is not None:
+            value = np.where(within[..., None], value, 0)
+        field.check(f"{session.source}: {key}", value, lengths)
+
+
+def _check_shapes(session: Session) -> None:
+    """Check every key's shape, and values; both splits must agree on axes of any length."""
     free: dict[str, tuple[str, int]] = {}
     for key, field, value, lengths in _held(session):
         where = f"{session.source}: {key}"
-        if field.check is not None:
+        if field.check is not None and field.axes[:2] != "ET":
             field.check(where, value, lengths)
         if not field.axes or field.fits_model:
             continue

@@ -12,8 +12,8 @@ from numpy.typing import ArrayLike
 
 from lfads_lightning.commands import listed, nearest
 from lfads_lightning.config import LFADSError
-from lfads_lightning.data.arrays import as_array
 from lfads_lightning.data.fields import KEYS, OF_SPLIT, Session, Split, arrays_of
+from lfads_lightning.data.missing import joined_masks, of_one_length, unpacked
 from lfads_lightning.data.session_files import read_session, read_sessions
 from lfads_lightning.data.sessions import Given
 
@@ -105,12 +105,16 @@ def add_keys(given: list[Given], keys: Mapping[str, Any], where: str) -> None:
                     f"{key}: session '{name}' has no train_data{nearest(str(name), by_name)}"
                 )
             one = by_name[name]
+            added = unpacked(one.source, {key: array})
+            if key.endswith("_mask") and key in one.arrays:  # of NaN; both count
+                one.arrays[key] = joined_masks(one.source, key, one.arrays[key], added[key])
+                continue
             if key in one.arrays:
                 raise LFADSError(
                     f"{one.source}: {key} is given, and the session holds it already; leave it "
                     "out, or change it in the session"
                 )
-            one.arrays[key] = as_array(one.source, key, array)
+            one.arrays.update(added)
 
 
 def hold_out(given: Iterable[Given], fraction: float, where: str) -> None:
@@ -146,6 +150,13 @@ def hold_out(given: Iterable[Given], fraction: float, where: str) -> None:
 def join_splits(given: Iterable[Given]) -> None:
     """Make one split of each session's trials: those of training, then those of validation."""
     for _, _, arrays in given:
+        of_one_length(arrays)
+        whole = {s: arrays[f"{s}_data"] for s in ("train", "valid") if f"{s}_data" in arrays}
+        for split, data in whole.items() if len(whole) == 2 else ():
+            if any(f"{s}_lengths" in arrays for s in whole):
+                arrays.setdefault(f"{split}_lengths", np.full(len(data), data.shape[1]))
+            if any(f"{s}_mask" in arrays for s in whole):
+                arrays.setdefault(f"{split}_mask", np.ones(data.shape, bool))
         for name in OF_SPLIT:
             valid = arrays.pop(f"valid_{name}", None)
             train = arrays.get(f"train_{name}")

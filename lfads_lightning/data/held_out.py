@@ -16,10 +16,10 @@ def session_spec(session: Session, config: DataConfig) -> SessionSpec:
         LFADSError: no neuron or no bin is left to see, or a neuron is not there.
     """
     ext = session.train.ext_input
-    if config.forward_steps >= session.n_bins:
+    if config.forward_steps >= session.shortest:
         raise LFADSError(
-            f"{session.source}: data.forward_steps={config.forward_steps} of {session.n_bins} bins "
-            "leaves none to the encoders; take fewer, or longer trials"
+            f"{session.source}: data.forward_steps={config.forward_steps} of {session.shortest} "
+            "bins leaves none to the encoders; take fewer, or longer trials"
         )
     return SessionSpec(
         session.name,

@@ -52,6 +52,16 @@ def _whole_numbers(where: str, array: np.ndarray, hint: str) -> np.ndarray:
     return array.astype(np.int64)
 
 
+def _zero_or_one(where: str, array: np.ndarray, hint: str) -> np.ndarray:
+    check_dtype(where, array.dtype)
+    if array.dtype.kind == "b":
+        return array
+    bad = (array != 0) & (array != 1)
+    if bad.any():
+        refuse_value(where, array, bad, "expected 1 where an entry is there, 0 where it is missing")
+    return array.astype(bool)
+
+
 def _names(where: str, array: np.ndarray, hint: str) -> np.ndarray:
     """Return numbers as int64, texts as such."""
     if array.dtype.kind == "O" and all(isinstance(x, str) or x is None for x in array.flat):
@@ -100,6 +110,7 @@ def _expected(what: str, hint: str) -> str:
 DATA = Kind("counts or real numbers", _as_stored)
 REAL = Kind("real numbers", _as_stored)
 WHOLE_NUMBERS = Kind("whole numbers", _whole_numbers)
+ZERO_OR_ONE = Kind("0 or 1", _zero_or_one)
 NAMES = Kind("whole numbers or texts", _names, may_be_text=True)
 SECONDS = Kind("seconds", _seconds)
 ONE_TEXT = Kind("one text", _one_text, "str", may_be_text=True)

@@ -46,7 +46,7 @@ def notes_on(
         return []
     notes = []
     if (mark := mark_of_missing(data)) is not None:
-        notes.append(f"the data hold {mark}; leave such trials out, or crop all")
+        notes.append(f"the data hold {mark}; write NaN there, or crop all trials")
     step = step_between(data, bin_width_s)
     if step is not None:
         notes.append(

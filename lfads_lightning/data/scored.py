@@ -19,7 +19,7 @@ def scored_sessions(sessions: Sequence[Session]) -> list[Session]:
     spaced trials are kept, and a warning says so.
     """
     cut = []
-    for session in sessions:
+    for session in (s.trimmed() for s in sessions):
         splits = {name: fewer(split, MOST_ENTRIES) for name, split in session.splits.items()}
         n = {name: len(split.data) for name, split in splits.items()}
         were = {name: len(split.data) for name, split in session.splits.items()}
@@ -43,5 +43,4 @@ def fewer(split: Split, most_entries: int) -> Split:
     if most >= n_trials:
         return split
     rows = np.linspace(0, n_trials - 1, most).round().astype(int)
-    given = {key: array for key, array in split._asdict().items() if array is not None}
-    return split._replace(**{key: array[rows] for key, array in given.items()})
+    return split.rows(rows)

@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from lfads_lightning.config import LFADSError
-from lfads_lightning.data.arrays import Blocks, as_array, as_counts, check_finite
+from lfads_lightning.data.arrays import Blocks, as_counts, check_finite
 from lfads_lightning.data.fields import KEYS
 from lfads_lightning.data.keywords import takes_keys
+from lfads_lightning.data.missing import of_one_length, unpacked
 from lfads_lightning.data.oddities import axes_note, notes_on
 from lfads_lightning.data.sessions import assemble, check_alignment, check_ext_input
 from lfads_lightning.runs.files import whole_hdf5
@@ -67,9 +68,8 @@ def write_session(
 
 
 def _write(path: Path, given: Mapping[str, Any], extra: Mapping[str, Any]) -> None:
-    arrays: dict[str, Any] = {
-        k: as_array(str(path), k, v) for k, v in given.items() if v is not None
-    }
+    arrays = unpacked(str(path), {k: v for k, v in given.items() if v is not None})
+    of_one_length(arrays)
     _check_before_writing(path, arrays)
     for key in extra:
         if key.lower() in KEYS:
@@ -84,15 +84,19 @@ def _write(path: Path, given: Mapping[str, Any], extra: Mapping[str, Any]) -> No
             _write_array(file, key, value, f"{path}: {key}")
 
 
-def _check_before_writing(path: Path, arrays: Mapping[str, Any]) -> None:
-    """Refuse what no configuration could read."""
+def _check_before_writing(path: Path, arrays: dict[str, Any]) -> None:
+    """Refuse what no configuration could read; where something is missing, put 0 there."""
     session = assemble(path.stem, str(path), arrays)
+    for name, split in session.splits.items():
+        if split.lengths is not None or split.mask is not None:
+            held = {f"{name}_{what}": a for what, a in split._asdict().items()}
+            arrays |= {key: array for key, array in held.items() if array is not None}
     check_alignment(session)
     ext_inputs = [s.ext_input for s in session.splits.values() if s.ext_input is not None]
     if ext_inputs:
         check_ext_input(session, (ext_inputs[0].shape or (0,))[-1])
     train = session.train.data
-    if not isinstance(train, Blocks):
+    if not isinstance(train, Blocks) and session.equal_trials:
         is_counts = as_counts(train) is not None
         for note in axes_note("train_data", train) + notes_on(
             train, session.bin_width_s, is_counts, session.neuron_ids

@@ -16,11 +16,12 @@ from numpy.typing import ArrayLike
 
 from lfads_lightning.commands import listed, nearest
 from lfads_lightning.config import LFADSError, OutputDist
-from lfads_lightning.data.arrays import as_array, check_range, sizes, to_counts, to_float
+from lfads_lightning.data.arrays import check_range, sizes, to_counts, to_float
 from lfads_lightning.data.fields import KEYS, OF_SESSION, OF_SPLIT, SPLIT_KEYS
 from lfads_lightning.data.fields import Session as Session
 from lfads_lightning.data.fields import Split as Split
 from lfads_lightning.data.kinds import DATA, REAL
+from lfads_lightning.data.missing import unpacked
 from lfads_lightning.data.oddities import axes_note, notes_on
 from lfads_lightning.runs.files import check_name
 
@@ -45,7 +46,7 @@ class Given(NamedTuple):
     def of_arrays(cls, name: str, arrays: Mapping[str, Any]) -> Given:
         """Return what a caller gives as arrays in memory, by key."""
         source = f"session '{name}'"
-        return cls(name, source, {k: as_array(source, k, a) for k, a in arrays.items()})
+        return cls(name, source, unpacked(source, arrays))
 
 
 def sessions_from_arrays(
@@ -177,8 +178,9 @@ def check_session(
             for what, field in OF_SPLIT.items()
             if field.kind in (DATA, REAL) and getattr(split, what) is not None
         }
-        check_range(f"{session.source}: {name}_data", held["data"], OutputDist[output_dist])
         splits[name] = split._replace(**held)
+        known = splits[name].known
+        check_range(f"{session.source}: {name}_data", known, OutputDist[output_dist])
     # one type for both splits, so that their batches are alike
     dtype = np.result_type(*(split.data.dtype for split in splits.values()))
     splits = {k: v._replace(data=v.data.astype(dtype, copy=False)) for k, v in splits.items()}
@@ -200,8 +202,12 @@ def _truth_per_count(session: Session) -> float:
 
     Rates in Hz lie a factor of (bins per second) above the counts.
     """
-    truth, mean_count = session.train.truth, session.train.data.mean()
-    if truth is None or mean_count == 0 or 2 / 3 < (ratio := truth.mean() / mean_count) < 1.5:
+    truth, there = session.train.truth, session.train.present
+    if truth is None:
+        return 1.0
+    mean_count = session.train.data.mean() if there is None else session.train.data[there].mean()
+    mean = truth.mean() if there is None else truth[there].mean()
+    if mean_count == 0 or 2 / 3 < (ratio := mean / mean_count) < 1.5:
         return 1.0
     if ratio <= 0:
         return 1.0
@@ -238,10 +244,11 @@ def check_together(sessions: list[Session]) -> list[Session]:
     first = sessions[0]
     names: dict[str, Session] = {}
     for session in sessions:
-        if session.n_bins != first.n_bins:
+        if session.n_bins != first.n_bins and session.equal_trials and first.equal_trials:
             raise LFADSError(
                 f"{session.source}: trials have {session.n_bins} bins, those of {first.source} "
-                f"have {first.n_bins}; all sessions must have one T; cut or pad the trials"
+                f"have {first.n_bins}; all sessions must have one T; cut the trials, or give their "
+                "lengths (train_lengths)"
             )
         other = names.setdefault(session.name, session)
         if other is not session:
@@ -297,9 +304,17 @@ def _warn_of_oddities(session: Session) -> None:
             "valid_data is missing; there will be no validation cost and no "
             "lowest-validation-error checkpoint"
         )
-    data = session.train.data
-    oddities += axes_note("train_data", data)
-    oddities += notes_on(data, session.bin_width_s, data.dtype.kind == "u", session.neuron_ids)
+    data, is_counts = session.train.data, session.train.data.dtype.kind == "u"
+    for name, split in session.splits.items():
+        if split.mask is not None:
+            within = split.data.shape[2] * int(split.lengths.sum())  # type: ignore[union-attr]
+            oddities.append(
+                f"{within - int(split.mask.sum())} of {within} entries of {name}_data are missing; "
+                "they are neither encoded nor scored"
+            )
+    if session.equal_trials:  # where something is missing, what 0 stands for is known
+        oddities += axes_note("train_data", data)
+        oddities += notes_on(data, session.bin_width_s, is_counts, session.neuron_ids)
     silent = np.flatnonzero(~data.any(axis=(0, 1))).tolist()
     if silent:
         oddities.append(

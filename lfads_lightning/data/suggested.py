@@ -72,22 +72,27 @@ def suggested(values: ValueStatistics) -> Suggestion:
 def statistics_of(data: Mapping[str, np.ndarray]) -> ValueStatistics:
     """Return the statistics of the splits of a session, (E, T, D) each, by any name.
 
-    Channels that never change are left out. Of long splits evenly spaced trials are looked at, but
+    Channels that never change are left out, and so are entries that are NaN. Of long splits evenly spaced trials are looked at, but
     for the lowest value and the zeros.
     """
-    is_counts = all(as_counts(a) is not None for a in data.values()) or not could_be_real(data)
-    lowest = min(float(a.min()) for a in data.values())
+    data = {name: a for name, a in data.items() if not np.isnan(a).all()}
+    there = {name: np.nan_to_num(a, nan=0.0) for name, a in data.items()}
+    is_counts = all(as_counts(a) is not None for a in there.values()) or not could_be_real(there)
+    lowest = min((float(np.nanmin(a)) for a in data.values()), default=0.0)
     some = np.concatenate([a[:: -(-len(a) // MOST_TRIALS)] for a in data.values()])
     flat = some.reshape(-1, some.shape[2]).astype(np.float64)
-    moving = np.ptp(flat, axis=0) > 0
+    seen = ~np.isnan(flat)
+    highest = np.where(seen, flat, -np.inf).max(0)
+    moving = highest > np.where(seen, flat, np.inf).min(0)
     if not moving.any():
         return ValueStatistics(is_counts, lowest, 0.0)
     flat, some = flat[:, moving], some[..., moving]
-    mean, sd = flat.mean(0), flat.std(0)
-    zeros = float(np.mean([(a[..., moving] == 0).mean() for a in data.values()]))
+    mean, sd = np.nanmean(flat, 0), np.nanstd(flat, 0)
+    n_zeros = sum(int((a[..., moving] == 0).sum()) for a in data.values())
+    zeros = n_zeros / sum(int((~np.isnan(a[..., moving])).sum()) for a in data.values())
     if is_counts:
-        steps = np.square(np.diff(some.astype(np.float64), axis=1)).mean((0, 1)) / 2
-        fano = float(np.median(steps / mean)) if some.shape[1] > 1 else 1.0
+        steps = np.square(np.diff(some.astype(np.float64), axis=1)) / 2
+        fano = float(np.median(np.nanmean(steps, (0, 1)) / mean)) if some.shape[1] > 1 else 1.0
         return ValueStatistics(is_counts, lowest, zeros, fano)
     skews = [_skew(column[column > 0]) for column in flat.T]
     return ValueStatistics(

@@ -14,8 +14,19 @@ import numpy as np
 
 from lfads_lightning.data.kinds import has_condition
 from lfads_lightning.evaluation.table import CONSTANT
-from lfads_lightning.metrics import SMALLEST_RATE, Design, kernel, smooth, widths
+from lfads_lightning.metrics import (
+    SMALLEST_RATE,
+    Design,
+    complete_rows,
+    has_missing,
+    kernel,
+    mean_of,
+    smooth,
+    smooth_shown,
+    widths,
+)
 from lfads_lightning.metrics.readout import every_nth
+from lfads_lightning.metrics.smoothing import LEAST_WEIGHT
 
 SHARES = (0.5, 0.7, 0.85, 0.95, 0.99)  # of a local mean; the rest is the neuron's overall mean
 ALPHAS = (1e-3, 1e-2, 0.1, 1.0)  # penalties of the read-outs; few trials want strong ones
@@ -30,7 +41,7 @@ Cost = Callable[[np.ndarray, np.ndarray], float]
 class Given(NamedTuple):
     """What a method is given of a session."""
 
-    train: np.ndarray  # (E, T, D), training trials
+    train: np.ndarray  # (E, T, D), training trials; NaN where entries are missing
     test: np.ndarray  # (E', T, D), of which it sees the seen part
     held_out: list[int]  # columns that it must predict
     forward_steps: int  # last bins, the same
@@ -42,11 +53,18 @@ class Given(NamedTuple):
     # one part after the other, and predicted
     parts: Sequence[np.ndarray] = ()
     effort: float = 1.0  # share of the bounds above: of many sessions each gets its part
+    # both, NaN in the forward bins of each trial, where trials are of unequal length
+    seen: tuple[np.ndarray, np.ndarray] | None = None
 
     @property
     def held_in(self) -> list[int]:
         """The columns that are seen."""
         return np.setdiff1d(np.arange(self.train.shape[2]), self.held_out).tolist()
+
+    def shown(self, channels: list[int]) -> list[np.ndarray]:
+        """Return what is seen of channels: training trials, then test trials."""
+        whole = (self.train, self.test) if self.seen is None else self.seen
+        return [x[:, : self.n_seen][..., channels] for x in whole]
 
     @property
     def n_seen(self) -> int:
@@ -78,7 +96,7 @@ def baselines(given: Given) -> Iterator[Guess]:
 
 def constant_rate(given: Given) -> Guess:
     """Predict each neuron's mean over the training trials."""
-    mean = given.train.mean((0, 1))
+    mean = mean_of(given.train, (0, 1))
     train, test = (np.broadcast_to(mean, x.shape) for x in (given.train, given.test))
     return Guess(CONSTANT, train, test, hidden=at_hidden(given.parts, test))
 
@@ -108,24 +126,33 @@ def psth_rates(given: Given) -> Guess:
     Without conditions the mean of all trials; for a trial of none the constant rate. Width, and
     the share of the overall mean, are those that predict each training trial best from the others.
     """
-    train, mean, cost = given.train, given.train.mean((0, 1)), _cost(given)
+    train, mean, cost = given.train, mean_of(given.train, (0, 1)), _cost(given)
     known = given.train_condition is not None and given.test_condition is not None
     labels = given.train_condition if known else np.zeros(len(train), int)
     test_labels = given.test_condition if known else np.zeros(len(given.test), int)
     assert labels is not None
     assert test_labels is not None
     there = np.unique(labels[has_condition(labels)])
-    sums = {k: train[labels == k].sum(0, dtype=np.float64) for k in there}
-    n = {k: int((labels == k).sum()) for k in sums}
+    sums = {k: np.nansum(train[labels == k], 0, dtype=np.float64) for k in there}
+    n: dict[Any, Any] = {k: int((labels == k).sum()) for k in sums}
+    if gaps := has_missing(train):
+        n = {k: (~np.isnan(train[labels == k])).sum(0) for k in sums}
     some = _some(train, given.effort)
-    # of the trial itself nothing; of a condition with one trial nothing at all
-    others = np.stack([
-        (sums[k] - x) / (n[k] - 1) if n.get(k, 0) > 1 else np.broadcast_to(mean, x.shape)
-        for x, k in zip(train[some], labels[some], strict=True)
-    ])  # fmt: skip
+
+    def of_others(x: np.ndarray, k: Any) -> np.ndarray:
+        # of the trial itself nothing; of a condition with one trial nothing at all
+        if gaps and k in n:
+            left = n[k] - ~np.isnan(x)
+            return np.where(left > 0, (sums[k] - np.nan_to_num(x)) / np.maximum(left, 1), mean)
+        if np.max(n.get(k, 0)) > 1:
+            return (sums[k] - x) / (n[k] - 1)
+        return np.broadcast_to(mean, x.shape)
+
+    others = np.stack([of_others(x, k) for x, k in zip(train[some], labels[some], strict=True)])
     tried = widths(train.shape[1])
     sd, share = _best(lambda sd: smooth(others, sd), train[some], mean, tried, cost)
-    means = {k: share * smooth((sums[k] / n[k])[None], sd)[0] + (1 - share) * mean for k in sums}
+    local = {k: np.where(n[k] > 0, sums[k] / np.maximum(n[k], 1), mean) for k in sums}
+    means = {k: share * smooth(local[k][None], sd)[0] + (1 - share) * mean for k in sums}
     overall = np.broadcast_to(mean, train.shape[1:])
     guess, test = (
         np.stack([means.get(k, overall) for k in each], dtype=np.float32)
@@ -142,8 +169,8 @@ def smoothing(given: Given) -> tuple[Guess, float]:
         The guess, and its width (sd, bins). Forward bins are left open.
     """
     held_in, n = given.held_in, given.n_seen
-    train, test = (x[:, :n][..., held_in] for x in (given.train, given.test))
-    mean = train.mean((0, 1))
+    train, test = given.shown(held_in)
+    mean = mean_of(train, (0, 1))
     some = train[_some(train, given.effort)]
     sd, share = _best(lambda sd: _without_own(some, sd), some, mean, widths(n), _cost(given))
 
@@ -153,14 +180,15 @@ def smoothing(given: Given) -> tuple[Guess, float]:
         return rates
 
     def from_the_rest(hidden: np.ndarray) -> np.ndarray:
-        return whole(smooth_shown(test[: len(hidden)], hidden[:, :n][..., held_in], sd, mean))
+        return whole(smooth_rest(test[: len(hidden)], hidden[:, :n][..., held_in], sd, mean))
 
     guess, about = [whole(smooth(x, sd)) for x in (train, test)], f"sd {sd:g} bins"
     if given.held_out and given.is_counts:
-        counts = given.train[:, :n][..., given.held_out]
+        counts = given.shown(given.held_out)[0]
         width, alpha = _best_readout(train, counts, n, given.effort)
         x = smooth(train, width)
-        readout = Design(x, counts.shape[-1], given.effort).fit(counts, alpha)
+        design = Design(_within(x, train), counts.shape[-1], given.effort)
+        readout = design.fit(counts, alpha)
         for rates, seen in zip(guess, (x, smooth(test, width)), strict=True):
             rates[np.ix_(range(len(rates)), range(n), given.held_out)] = readout.rates(seen)
         about += f"; held-out neurons: sd {width:g} bins, penalty {alpha:g}"
@@ -168,11 +196,20 @@ def smoothing(given: Given) -> tuple[Guess, float]:
     return Guess("smoothing", guess[0], guess[1], hidden=hidden, about=about), sd
 
 
-def smooth_shown(x: np.ndarray, hidden: np.ndarray, sd: float, mean: np.ndarray) -> np.ndarray:
-    """Smooth what is shown of x (E, T, D) over time; where nothing near is shown, the mean (D,)."""
-    shown = (~hidden).astype(np.float64)
-    weight = smooth(shown, sd)
-    return np.where(weight > 1e-6, smooth(x * shown, sd) / np.maximum(weight, 1e-6), mean)
+def smooth_rest(x: np.ndarray, hidden: np.ndarray, sd: float, mean: np.ndarray) -> np.ndarray:
+    """Smooth what is not hidden of x (E, T, D) over time; where nothing near is, the mean (D,)."""
+    shown = ~hidden
+    if has_missing(x):
+        shown &= ~np.isnan(x)
+        x = np.nan_to_num(x)
+    return smooth_shown(x, shown, sd, mean)
+
+
+def _within(latents: np.ndarray, data: np.ndarray) -> np.ndarray:
+    """Return latents (E, T, n), NaN in bins in which nothing of the data (E, T, D) is known."""
+    if not has_missing(data):
+        return latents
+    return np.where(np.isnan(data).all(2, keepdims=True), np.nan, latents)
 
 
 def factor_analysis(given: Given, sd: float) -> Guess:
@@ -189,8 +226,8 @@ def factor_analysis(given: Given, sd: float) -> Guess:
     from sklearn.exceptions import ConvergenceWarning
 
     n, channels = given.n_seen, _moving(given)
-    seen = [a[:, :n][..., channels] for a in (given.train, given.test)]
-    x = np.sqrt(smooth(seen[0], sd))
+    seen = given.shown(channels)
+    (x,) = complete_rows(_within(np.sqrt(smooth(seen[0], sd)), seen[0]))
     rows = x.reshape(-1, x.shape[-1])
     n_factors = min(given.n_factors, len(channels) - 1)
     model = FactorAnalysis(n_factors, **_how_to_decompose(len(channels)))
@@ -206,8 +243,9 @@ def factor_analysis(given: Given, sd: float) -> Guess:
         rows = np.sqrt(np.maximum(smoothed, 0)).reshape(-1, len(channels))
         return model.transform(rows).reshape(*smoothed.shape[:2], -1)
 
-    latents = [factors(smooth(a, sd)) for a in seen]
-    counts = given.train[:, :n]
+    everywhere = [factors(smooth(a, sd)) for a in seen]
+    latents = [_within(z, a) for z, a in zip(everywhere, seen, strict=True)]
+    counts = given.shown(list(range(given.train.shape[2])))[0]
     alpha = _best_penalty(latents[0], counts[..., _tried(counts)], given.effort)
     readout = Design(latents[0], counts.shape[-1], given.effort).fit(counts, alpha)
 
@@ -217,12 +255,12 @@ def factor_analysis(given: Given, sd: float) -> Guess:
         return whole
 
     def from_the_rest(hidden: np.ndarray) -> np.ndarray:
-        few, mean = seen[1][: len(hidden)], seen[0].mean((0, 1))
-        return rates(factors(smooth_shown(few, hidden[:, :n][..., channels], sd, mean)))
+        few, mean = seen[1][: len(hidden)], mean_of(seen[0], (0, 1))
+        return rates(factors(smooth_rest(few, hidden[:, :n][..., channels], sd, mean)))
 
     about = f"{n_factors} factors, sd {sd:g} bins, penalty {alpha:g}"
     hidden = at_hidden(given.parts, from_the_rest)
-    guesses = [rates(z) for z in latents]
+    guesses = [rates(z) for z in everywhere]
     return Guess("factor analysis", guesses[0], guesses[1], hidden, latents[0], latents[1], about)
 
 
@@ -251,20 +289,26 @@ def _how_to_decompose(n_neurons: int) -> dict[str, Any]:
 
 def _moving(given: Given) -> list[int]:
     """Return the columns that are seen and change."""
-    seen = given.train[:, : given.n_seen]
-    return [c for c in given.held_in if np.ptp(seen[..., c]) > 0]
+    (seen, _) = given.shown(given.held_in)
+    spread = np.nanmax(seen, (0, 1)) - np.nanmin(seen, (0, 1))
+    return [c for c, moves in zip(given.held_in, spread > 0, strict=True) if moves]
 
 
 def _cost(given: Given) -> Cost:
     if given.is_counts:
         return _poisson_cost
-    return lambda guess, data: float(np.square(data - guess).sum())
+    return lambda guess, data: _sum(np.square(data - guess))
 
 
 def _poisson_cost(rates: np.ndarray, counts: np.ndarray) -> float:
     # without log n!, which is the same for all
     rates = np.maximum(rates, SMALLEST_RATE)
-    return float((rates - counts * np.log(rates)).sum())
+    return _sum(rates - counts * np.log(rates))
+
+
+def _sum(each: np.ndarray) -> float:
+    """Return the sum of what is known."""
+    return float(np.nansum(each) if has_missing(each) else each.sum())
 
 
 def _some(x: np.ndarray, effort: float) -> np.ndarray:
@@ -277,6 +321,12 @@ def _some(x: np.ndarray, effort: float) -> np.ndarray:
 def _without_own(x: np.ndarray, sd: float) -> np.ndarray:
     """Smooth x (E, T, D) over time, each bin from the others alone."""
     own = np.diag(kernel(x.shape[1], sd))[:, None]  # the weight that a bin has in its own mean
+    if has_missing(x):
+        known = (~np.isnan(x)).astype(np.float64)
+        x, mean = np.nan_to_num(x), mean_of(x, (0, 1))
+        others = smooth(known, sd) - own * known
+        local = (smooth(x, sd) - own * x) / np.maximum(others, LEAST_WEIGHT)
+        return np.where(others > LEAST_WEIGHT, local, mean)
     return (smooth(x, sd) - own * x) / np.maximum(1 - own, 1e-9)
 
 
@@ -298,7 +348,7 @@ def _best(
 
 def _tried(counts: np.ndarray) -> np.ndarray:
     """Return a few lively neurons of (E, T, N)."""
-    return np.sort(np.argsort(-counts.sum((0, 1)), kind="stable")[:N_TRIED])
+    return np.sort(np.argsort(-np.nansum(counts, (0, 1)), kind="stable")[:N_TRIED])
 
 
 class _Tried:
@@ -332,6 +382,9 @@ def _best_readout(
     """
     counts, some = counts[..., _tried(counts)], _some(seen, effort)
     seen, counts = seen[some], counts[some]
-    tried = {float(sd): _Tried(smooth(seen, float(sd)), counts, 1.0) for sd in widths(n_bins)[::3]}
+    tried = {
+        float(sd): _Tried(_within(smooth(seen, float(sd)), seen), counts, 1.0)
+        for sd in widths(n_bins)[::3]
+    }
     sd = min(tried, key=lambda sd: tried[sd].cost(ALPHAS[2]))
     return sd, min(ALPHAS, key=tried[sd].cost)

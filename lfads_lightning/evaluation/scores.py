@@ -10,8 +10,9 @@ from lfads_lightning import metrics
 from lfads_lightning.commands import listed, nearest
 from lfads_lightning.config import LFADSError, OutputDist
 from lfads_lightning.data.kinds import has_condition
+from lfads_lightning.data.missing import inside
 from lfads_lightning.data.scored import fewer
-from lfads_lightning.data.sessions import Session
+from lfads_lightning.data.sessions import Session, Split
 from lfads_lightning.evaluation.baselines import Given, Guess, at_hidden, baselines
 from lfads_lightning.evaluation.densities import log_density
 from lfads_lightning.evaluation.table import (
@@ -98,7 +99,7 @@ def evaluate(
                 f"{listed(NOTES, len(NOTES))}"
             )
     parts = []
-    for session in trained.fitting(list(sessions)):
+    for session in (s.trimmed() for s in trained.fitting(list(sessions))):
         name = split or ("train" if session.valid is None else "valid")
         if name not in session.splits:
             raise LFADSError(f"{session.source}: has no {name}_data to score; it has "
@@ -149,6 +150,9 @@ class _Scorer:
         self.noise = trained.model.noise_model
         self.is_counts = self.noise.is_counts
         self.n_seen = session.n_bins - self.forward
+        # (E, T, D), NaN where entries are missing, and in each trial's forward bins, where trials
+        # are of unequal length
+        self.train_seen, self.test_seen = (self._shown(s) for s in (self.train, self.test))
         self.held_in = held_in(spec)
         self.n_few = min(FEW_TRIALS, max(len(self.train.data) // 2, 1))
         has_labels = self.train.condition is not None and self.test.condition is not None
@@ -167,6 +171,17 @@ class _Scorer:
             "rate_r2_pooled": (self.test.truth is not None, lambda g: self._rate_r2(g)[1]),
             "effective_dim": (True, self._dimension),
         }
+
+    def _shown(self, split: Split) -> np.ndarray:
+        if split.lengths is None:
+            return split.known
+        return np.where(self._bins(split)[..., None], split.known, np.float32(np.nan))
+
+    def _bins(self, split: Split) -> np.ndarray:
+        """Return the bins (E, T) that are seen of each trial."""
+        lengths = np.full(len(split.data), self.session.n_bins)
+        lengths = lengths if split.lengths is None else split.lengths
+        return inside(lengths - self.forward, self.session.n_bins)
 
     def _has_behaviour(self) -> bool:
         return self.train.behaviour is not None and self.test.behaviour is not None
@@ -196,8 +211,8 @@ class _Scorer:
 
     def _guesses(self) -> Iterator[Guess]:
         given = Given(
-            self.train.data,
-            self.test.data,
+            self.train.known,
+            self.test.known,
             self.held_out,
             self.forward,
             self.train.condition,
@@ -206,11 +221,12 @@ class _Scorer:
             self.is_counts,
             self.parts,
             self.effort,
+            None if self.session.equal_trials else (self.train_seen, self.test_seen),
         )
         yield self._lfads()  # one at a time: each holds rates of all entries
         run = self.trained.evaluation()
         if run.num_samples and run.is_random:
-            means = push_mean(run, self.session.name, self.test.data, self.test.ext_input)
+            means = push_mean(run, self.session.name, self.test)
             yield Guess(MEANS, means.rates, means.rates, about="posterior means, one pass")
         yield from baselines(given)
         if self.test.truth is not None:
@@ -219,7 +235,7 @@ class _Scorer:
 
     def _lfads(self) -> Guess:
         run, name = self.trained.evaluation(), self.session.name
-        self.posterior = judged(run, name, self.test.data, self.test.ext_input)
+        self.posterior = judged(run, name, self.test)
         hidden, self.gains, self.nats = None, None, None
         if self.parts:
             hidden, self.gains, self.nats = predict_hidden(run, name, self.test, self.parts)
@@ -229,7 +245,7 @@ class _Scorer:
         train: Posterior | Averages = self.posterior
         if needed and not same:
             run = self.trained.evaluation()  # its random numbers start anew
-            train = judged_rates(run, name, self.train.data, self.train.ext_input)
+            train = judged_rates(run, name, self.train)
         n, k = self.n_seen, run.num_samples
         how = f"mean of {k} posterior samples" if k and run.is_random else "posterior means"
         return Guess(
@@ -243,30 +259,29 @@ class _Scorer:
         )
 
     def _best_smoothing(self, asked: Collection[str]) -> tuple[dict[str, float], str]:
-        assert self.test.truth is not None
-        counts, truth = (x[:, : self.n_seen] for x in (self.test.data, self.test.truth))
+        counts, truth = (x[:, : self.n_seen] for x in (self.test_seen, self._truth()))
         mean, pooled, sd = metrics.best_smoothing(counts, truth / self.session.conversion_factor)
         found = {"rate_r2": mean, "rate_r2_pooled": pooled}
         about = f"sd {sd:g} bins, the best for these very trials; it sees held-out neurons too"
         return {name: value for name, value in found.items() if name in asked}, about
 
     def _data(self) -> dict[str, float]:
-        counts, n = self.test.data, self.n_seen
+        counts, n = self.test_seen, self.n_seen
         shape = {"n_trials": len(counts), "n_bins": counts.shape[1], "n_neurons": counts.shape[2]}
         data: dict[str, float] = shape | {"n_train_trials": len(self.train.data)}
         if self.is_counts:
-            data["n_spikes"] = int(counts[:, :n][..., self.held_in].sum(dtype=np.int64))
-            hidden = (self._seen(counts[: len(p)])[self._seen(p)].sum() for p in self.parts)
+            data["n_spikes"] = _spikes(counts[:, :n][..., self.held_in])
+            hidden = (_spikes(self._seen(counts[: len(p)])[self._seen(p)]) for p in self.parts)
             data["n_hidden_spikes"] = int(sum(hidden))
         elif self.parts:
             data["n_hidden_values"] = int(sum(self._seen(p).sum() for p in self.parts))
         if self.held_out:
             data["n_held_out_neurons"] = len(self.held_out)
             data["few_shot_trials"] = self.n_few
-            data["n_held_out_spikes"] = int(counts[:, :n][..., self.held_out].sum(dtype=np.int64))
+            data["n_held_out_spikes"] = _spikes(counts[:, :n][..., self.held_out])
         if self.forward:
             data["n_forward_bins"] = self.forward
-            data["n_forward_spikes"] = int(counts[:, n:].sum(dtype=np.int64))
+            data["n_forward_spikes"] = _spikes(self.test.data) - _spikes(counts[:, :n])
         if self._has_behaviour():
             data["lag_bins"] = self.lag_bins
         if self.session.bin_width_s is not None:
@@ -277,7 +292,7 @@ class _Scorer:
         return array[:, : self.n_seen][..., self.held_in]
 
     def _bits(self, guess: Guess) -> float:
-        return metrics.bits_per_spike(self._seen(guess.test), self._seen(self.test.data))
+        return metrics.bits_per_spike(self._seen(guess.test), self._seen(self.test_seen))
 
     def _hidden(self, guess: Guess) -> float | None:
         if guess.hidden is None:
@@ -306,33 +321,49 @@ class _Scorer:
         return guessed, np.where(np.isnan(guessed), np.nan, data)
 
     def _co_bps(self, guess: Guess) -> float:
-        return metrics.co_bps(guess.test, self.test.data, self.held_out, self.forward)
+        return metrics.co_bps(guess.test, self.test_seen, self.held_out, self.forward)
 
     def _few_shot(self, guess: Guess) -> float | None:
         if guess.train_latents is None or guess.test_latents is None:
             return None
         n = self.n_seen
-        train, test = (s.data[:, :n][..., self.held_out] for s in (self.train, self.test))
+        train, test = (x[:, :n][..., self.held_out] for x in (self.train_seen, self.test_seen))
         return metrics.few_shot_co_bps(
             guess.train_latents, train, guess.test_latents, test, self.n_few
         )
 
     def _fp_bps(self, guess: Guess) -> float | None:
+        if self.test.inside is not None:
+            later = self.test.inside & ~self._bins(self.test)
+            counts = np.where(later[..., None], self.test.known, np.float32(np.nan))
+            silent = bool(np.isnan(guess.test[later]).any())
+            return None if silent else metrics.bits_per_spike(guess.test, counts)
         if np.isnan(guess.test[:, self.n_seen :]).any():
             return None
-        return metrics.fp_bps(guess.test, self.test.data, self.forward)
+        return metrics.fp_bps(guess.test, self.test.known, self.forward)
 
     def _decoded(self, train: np.ndarray, test: np.ndarray) -> float:
         n = self.n_seen
         behaviour, true = self.train.behaviour, self.test.behaviour
         assert behaviour is not None
         assert true is not None
+        if not self.session.equal_trials:
+            behaviour, true = (
+                np.where(self._bins(s)[..., None], x, np.nan)
+                for s, x in ((self.train, behaviour), (self.test, true))
+            )
         return metrics.velocity_r2(train, behaviour[:, :n], test, true[:, :n], self.lag_bins).r2
 
     def _behaviour(self, guess: Guess) -> float:
         train, test = (x[:, : self.n_seen] for x in (guess.train, guess.test))
-        known = ~np.isnan(test).any((0, 1))
+        known = self._told(test)
         return self._decoded(train[..., known], test[..., known])
+
+    def _told(self, rates: np.ndarray) -> np.ndarray:
+        """Return the columns (D,) of rates (E, T, D) of which a method says something."""
+        if self.test.lengths is None:
+            return np.asarray(~np.isnan(rates).any((0, 1)))
+        return np.asarray(~np.isnan(rates[self._bins(self.test)[:, : rates.shape[1]]]).any(0))
 
     def _behaviour_of_factors(self, guess: Guess) -> float | None:
         if guess.train_latents is None or guess.test_latents is None:
@@ -343,9 +374,12 @@ class _Scorer:
         n, sd = self.n_seen, metrics.psth_sd(self.session.bin_width_s, self.session.n_bins)
         splits = [s for s in self.session.splits.values() if s.condition is not None]
         labels = np.concatenate([s.condition for s in splits if s.condition is not None])
-        counts = np.concatenate([s.data for s in splits])[:, :n]
-        has_one, known = has_condition(labels), ~np.isnan(guess.test[:, :n]).any((0, 1))
-        target = metrics.psth(metrics.smooth(counts, sd)[has_one][..., known], labels[has_one])
+        counts = np.concatenate([self._shown(s) for s in splits])[:, :n]
+        has_one, known = has_condition(labels), self._told(guess.test[:, :n])
+        smoothed = metrics.smooth(counts, sd)
+        if metrics.has_missing(counts):
+            smoothed = np.where(np.isnan(counts), np.nan, smoothed)
+        target = metrics.psth(smoothed[has_one][..., known], labels[has_one])
         assert self.test.condition is not None
         mine = has_condition(self.test.condition)
         if not mine.any():
@@ -354,13 +388,25 @@ class _Scorer:
         return metrics.psth_r2(rates, self.test.condition[mine], target)
 
     def _rate_r2(self, guess: Guess) -> tuple[float, float]:
-        assert self.test.truth is not None
         rates, n = guess.test[:, : self.n_seen], self.n_seen
-        known = ~np.isnan(rates).any((0, 1))
-        truth = self.test.truth[:, :n] / self.session.conversion_factor
+        known = self._told(rates)
+        truth = self._truth()[:, :n] / self.session.conversion_factor
         return metrics.rate_r2(rates[..., known], truth[..., known])
+
+    def _truth(self) -> np.ndarray:
+        """Return the truth (E, T, D), NaN in bins of short trials that are not seen."""
+        assert self.test.truth is not None
+        if self.test.lengths is None:
+            return self.test.truth
+        return np.where(self._bins(self.test)[..., None], self.test.truth, np.nan)
 
     def _dimension(self, guess: Guess) -> float | None:
         if guess.test_latents is None:
             return None
         return metrics.effective_dimensionality(guess.test_latents)
+
+
+def _spikes(counts: np.ndarray) -> int:
+    """Return the number of spikes that are known."""
+    return int(np.nansum(counts, dtype=np.float64) if counts.dtype.kind == "f" else
+               counts.sum(dtype=np.int64))  # fmt: skip

@@ -15,7 +15,7 @@ import torch
 
 from lfads_lightning.data.sessions import Split
 from lfads_lightning.inference.posterior import Evaluation, judged_rates
-from lfads_lightning.metrics import SMALLEST_RATE, bits, null_nll, poisson_nll
+from lfads_lightning.metrics import SMALLEST_RATE, bits, has_missing, null_nll, poisson_nll
 from lfads_lightning.training.watch import LEAST_SHARE, REMEDY
 
 N_PARTS = 5  # of the entries; one of them is hidden at a time
@@ -87,17 +87,20 @@ def predict_hidden(
         parts: (E, T, D) bool each; entries that no encoder sees are scored neither as seen nor as
             hidden.
     """
-    counts = split.data[: len(parts[0])]
-    ext = None if split.ext_input is None else split.ext_input[: len(counts)]
-    never = run.model.encoded.unseen(session, counts.shape[1])
-    encoded = np.ones(counts.shape[1:], bool) if never is None else ~never.numpy()
+    split = split.rows(slice(len(parts[0])))
+    counts, there = split.data, split.present
+    lengths = None if split.lengths is None else torch.from_numpy(split.lengths)
+    never = run.model.encoded.unseen(session, counts.shape[1], None, lengths)
+    encoded = np.ones(counts.shape[1:], bool) if never is None else ~never.cpu().numpy()
+    if there is not None:
+        encoded = encoded & there
     found = np.full(counts.shape, np.nan, np.float32)
     noise = run.model.noise_model
     sums = {"seen": _Sum(counts), "hidden": _Sum(counts)}
     nats, n = 0.0, 0
     moves = encoded & (counts.max((0, 1)) > counts.min((0, 1)))
     for part in parts:
-        given = judged_rates(run, session, counts, ext, shown(part))
+        given = judged_rates(run, session, split, shown(part))
         part = part & encoded
         found[part] = given.rates[part]
         if noise.is_counts:
@@ -125,6 +128,8 @@ class _Sum:
     def add(self, rates: np.ndarray, part: np.ndarray) -> None:
         """Add rates (E, T, D) on a part of the entries."""
         each = self.counts * np.log(np.maximum(rates, SMALLEST_RATE)) - rates
+        if has_missing(each):  # beyond the ends of trials
+            each = np.where(part, each, 0)
         self.nats += (each * part).sum((1, 2), dtype=np.float64)
         self.n_spikes += (self.counts * part).sum(1)
         self.n_bins += part.sum(1)
@@ -186,7 +191,7 @@ def better_than_truth_message(
     Args:
         rates: (E, T, D), expected counts per bin.
         truth: the same, true.
-        counts: (E, T, D).
+        counts: (E, T, D); NaN entries do not count.
     """
     true = np.array([poisson_nll(r, n) for r, n in zip(truth, counts, strict=True)])
     better = true - [poisson_nll(r, n) for r, n in zip(rates, counts, strict=True)]

@@ -39,6 +39,7 @@ LABELS = {
     "condition": "label of the trial; negative or empty: none",
     "trial_starts_s": "seconds on the recording's clock, where bin 0 begins",
     "neuron_ids": "names of the neurons, in the order of the rates",
+    "lengths": "bins of the trial; arrays are NaN beyond",
     "bin_width_s": "seconds",
 }
 
@@ -81,6 +82,7 @@ def labels_of(session: Session, split: Split, n: int) -> dict[str, np.ndarray]:
         "trial_ids": split.inds,
         "condition": split.condition,
         "trial_starts_s": starts,
+        "lengths": split.lengths,
     }
     found = {name: array[:n] for name, array in labels.items() if array is not None}
     if session.neuron_ids is not None:
@@ -94,13 +96,12 @@ def _posterior(
     trained: Trained, session: Session, split: Split, config: Config
 ) -> tuple[Posterior, int]:
     n = min(config.sampling.ps_nexamples_to_process, len(split.data))
-    data = split.data[:n]
-    ext = None if split.ext_input is None else split.ext_input[:n]
+    trials = split.rows(slice(n))
     run = trained.evaluation()
     if config.kind is Kind.posterior_push_mean:
-        return push_mean(run, session.name, data, ext), 0
+        return push_mean(run, session.name, trials), 0
     samples = config.sampling.num_posterior_samples or config.data.batch_size
-    return sample_and_average(run, session.name, data, ext, samples), samples
+    return sample_and_average(run, session.name, trials, samples), samples
 
 
 def write_prior(trained: Trained, sessions: list[Session], config: Config, folder: Path) -> Path:

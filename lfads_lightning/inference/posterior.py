@@ -10,11 +10,13 @@ from torch import Tensor
 from tqdm import tqdm
 
 from lfads_lightning.config import LFADSError, LossConfig
+from lfads_lightning.data.fields import Split
 from lfads_lightning.inference import frames
-from lfads_lightning.model.distributions import gaussian_log_density
+from lfads_lightning.model.distributions import gaussian_log_density, over_bins
+from lfads_lightning.model.layers import inside
 from lfads_lightning.model.layout import time_major
 from lfads_lightning.model.lfads import LFADS
-from lfads_lightning.model.loss import LossTerms, trial_terms
+from lfads_lightning.model.loss import LossTerms, encoded_bins, trial_terms
 from lfads_lightning.model.records import NO_DROPOUT, Encoding, LFADSOutput, Noise
 from lfads_lightning.model.visibility import WHOLE, Visibility
 
@@ -107,8 +109,7 @@ class Evaluation(NamedTuple):
 def push_mean(
     run: Evaluation,
     session: str,
-    data: np.ndarray,
-    ext_input: np.ndarray | None,
+    trials: Split,
     shown: np.ndarray | None = None,
 ) -> Posterior:
     """Pass posterior means through the generator: one deterministic pass per trial.
@@ -118,21 +119,23 @@ def push_mean(
     Args:
         run: model and constants.
         session: whose read-in and read-out to use.
-        data: (E, T, D).
-        ext_input: (E, T, I) or None.
+        trials: data (E, T, D), and external inputs (E, T, I) or None; of trials of unequal length,
+            results are NaN beyond each one's end.
         shown: (E, T, D), multiplies what the encoders see of the data; None for all of it.
     """
     parts: list[dict[str, np.ndarray | None]] = []
-    size = _rows_at_once(run, data.shape[1:])
-    for batch, ext, visibility in _chunks(data, ext_input, shown, size, run.model):
+    n_bins = trials.data.shape[1]
+    size = _rows_at_once(run, trials.data.shape[1:])
+    for batch, ext, seen in _chunks(run.model, session, trials, shown, size):
         noise = run.model.draw_noise(len(batch), batch.shape[1], run.rng)
-        output = run.model(batch, session, ext, noise, NO_DROPOUT, visibility, use_means=True)
-        terms = _terms(run, output, batch)
+        given = batch, session, ext, noise, NO_DROPOUT, seen.encoded
+        output = run.model(*given, use_means=True)
+        terms = _terms(run, output, batch, seen.scored)
         nan = torch.full_like(terms.total, math.nan)
         result = _posterior(run, output, terms, nan, nan, output.states.co_means)
         if output.states.co_logvars is not None:
             result["controller_outputs_sd"] = (0.5 * output.states.co_logvars).exp()
-        parts.append(_arrays(result))
+        parts.append(_arrays(result, n_bins, seen.ends))
     return _joined(parts, run.model)
 
 
@@ -140,8 +143,7 @@ def push_mean(
 def sample_and_average(
     run: Evaluation,
     session: str,
-    data: np.ndarray,
-    ext_input: np.ndarray | None,
+    trials: Split,
     num_samples: int,
     shown: np.ndarray | None = None,
 ) -> Posterior:
@@ -152,13 +154,15 @@ def sample_and_average(
     Args:
         run: model and constants.
         session: whose read-in and read-out to use.
-        data: (E, T, D).
-        ext_input: (E, T, I) or None.
+        trials: data (E, T, D), and external inputs (E, T, I) or None; of trials of unequal length,
+            results are NaN beyond each one's end.
         num_samples: per trial.
         shown: (E, T, D), multiplies what the encoders see of the data; None for all of it.
     """
-    batches = _encoded(run, session, data, ext_input, shown)
-    return _joined([_arrays(_averaged(batch, num_samples)) for batch in batches], run.model)
+    batches = _encoded(run, session, trials, shown)
+    n_bins = trials.data.shape[1]
+    averages = ((_averaged(b, num_samples), b.ends) for b in batches)
+    return _joined([_arrays(found, n_bins, ends) for found, ends in averages], run.model)
 
 
 class _Encoded(NamedTuple):
@@ -169,6 +173,8 @@ class _Encoded(NamedTuple):
     data: Tensor  # (n, T, D)
     encoding: Encoding
     samples_at_once: int
+    scored: Visibility  # weights of the entries
+    ends: Tensor | None  # (n,) where results end; None: nowhere before T
 
     @torch.no_grad()
     def samples(self, n: int) -> Iterator[tuple[LFADSOutput, Noise]]:
@@ -184,16 +190,15 @@ class _Encoded(NamedTuple):
 def _encoded(
     run: Evaluation,
     session: str,
-    data: np.ndarray,
-    ext_input: np.ndarray | None,
+    trials: Split,
     shown: np.ndarray | None,
 ) -> Iterator[_Encoded]:
     """Encode trials, some at a time."""
-    rows = _rows_at_once(run, data.shape[1:])
+    rows = _rows_at_once(run, trials.data.shape[1:])
     size = min(rows, TRIALS_AT_ONCE)
-    for batch, ext, visibility in _chunks(data, ext_input, shown, size, run.model):
-        encoding = run.model.encode(batch, session, ext, NO_DROPOUT, visibility)
-        yield _Encoded(run, session, batch, encoding, max(rows // len(batch), 1))
+    for batch, ext, seen in _chunks(run.model, session, trials, shown, size):
+        encoding = run.model.encode(batch, session, ext, NO_DROPOUT, seen.encoded)
+        yield _Encoded(run, session, batch, encoding, max(rows // len(batch), 1), *seen[1:])
 
 
 def _rows_at_once(run: Evaluation, shape: tuple[int, ...]) -> int:
@@ -255,7 +260,9 @@ def _averaged(trials: _Encoded, n: int) -> dict[str, Tensor | None]:
     for output, noise in trials.samples(n):
         k = len(noise.co) // n_trials
         output = output._replace(encoding=_repeated(trials.encoding, k))
-        terms = _terms(run, output, _repeat(batch, k))
+        weight = trials.scored.weight
+        scored = Visibility(weight=None if weight is None else _repeat(weight, k))
+        terms = _terms(run, output, _repeat(batch, k), scored)
         bound = terms.recon + terms.kl_ic + terms.kl_co
         legacy.append(-bound.view(k, n_trials))
         true.append(_log_weights(run.model, output, noise, terms).view(k, n_trials))
@@ -279,8 +286,9 @@ def _repeat(x: Tensor, k: int) -> Tensor:
 
 
 def _repeated(encoding: Encoding, k: int) -> Encoding:
-    """Return the posterior over z, once for each sample, and nothing else."""
-    nothing = Encoding(*[None] * len(Encoding._fields))
+    """Return the posterior over z and the lengths, once for each sample, and nothing else."""
+    lengths = None if encoding.lengths is None else encoding.lengths.repeat(k)
+    nothing = Encoding(*[None] * len(Encoding._fields))._replace(lengths=lengths)
     if encoding.ic_mean is None or encoding.ic_logvar is None:
         return nothing
     mean, logvar = (x.repeat(k, 1) for x in (encoding.ic_mean, encoding.ic_logvar))
@@ -300,16 +308,16 @@ def _log_weights(model: LFADS, output: LFADSOutput, noise: Noise, terms: LossTer
         u, mean, logvar = map(
             model.encoded.bins, (states.co_samples, states.co_means, states.co_logvars)
         )
-        log_q = gaussian_log_density(u, mean, logvar).sum((1, 2))
-        log_weight = log_weight + model.co_prior.log_density(u) - log_q
+        within = encoded_bins(output, u.shape[1])
+        log_q = over_bins(gaussian_log_density(u, mean, logvar), within)
+        log_weight = log_weight + model.co_prior.log_density(u, within) - log_q
     return log_weight
 
 
 def judged(
     run: Evaluation,
     session: str,
-    data: np.ndarray,
-    ext_input: np.ndarray | None,
+    trials: Split,
     shown: np.ndarray | None = None,
 ) -> Posterior:
     """Infer trials as scores and figures show them: averages over posterior samples.
@@ -319,30 +327,31 @@ def judged(
     samples is that of ``run``, 0 for posterior means.
     """
     if run.num_samples == 0 or not run.is_random:
-        return push_mean(run, session, data, ext_input, shown)
-    return sample_and_average(run, session, data, ext_input, run.num_samples, shown)
+        return push_mean(run, session, trials, shown)
+    return sample_and_average(run, session, trials, run.num_samples, shown)
 
 
 @torch.no_grad()
 def judged_rates(
     run: Evaluation,
     session: str,
-    data: np.ndarray,
-    ext_input: np.ndarray | None,
+    trials: Split,
     shown: np.ndarray | None = None,
 ) -> Averages:
     """Return rates, factors and parameters of :func:`judged`, the same numbers, sooner."""
     if run.num_samples == 0 or not run.is_random:
-        means = push_mean(run, session, data, ext_input, shown)
+        means = push_mean(run, session, trials, shown)
         return Averages(means.rates, means.factors, means.output_dist_params)
-    all_params, factors = [], []
-    for batch in _encoded(run, session, data, ext_input, shown):
+    all_params, factors, n_bins = [], [], trials.data.shape[1]
+    for batch in _encoded(run, session, trials, shown):
         means_of_both = _Moments(), _Moments()
         for output, _ in batch.samples(run.num_samples):
             both = output.output_dist_params, output.states.factors
             for held, values in zip(means_of_both, both, strict=True):
                 held.add(values, len(batch.data), spread=False)
-        params, mean_factors = (held.average().cpu().numpy() for held in means_of_both)
+        params, mean_factors = (
+            _with_ends(held.average(), n_bins, batch.ends).cpu().numpy() for held in means_of_both
+        )
         all_params.append(params)
         factors.append(mean_factors)
     joint = np.concatenate(all_params)
@@ -353,8 +362,7 @@ def judged_rates(
 def sampled_rates(
     run: Evaluation,
     session: str,
-    data: np.ndarray,
-    ext_input: np.ndarray | None,
+    trials: Split,
     num_samples: int,
     shown: np.ndarray | None = None,
 ) -> Iterator[np.ndarray]:
@@ -362,10 +370,15 @@ def sampled_rates(
 
     Arguments as in :func:`sample_and_average`; all trials' encodings are held, so give few.
     """
-    encoded = _encoded(run, session, data, ext_input, shown)
-    batches = [batch._replace(samples_at_once=1) for batch in encoded]
+    encoded = _encoded(run, session, trials, shown)
+    batches, n_bins = [b._replace(samples_at_once=1) for b in encoded], trials.data.shape[1]
     for drawn in zip(*(batch.samples(num_samples) for batch in batches), strict=True):
-        params = np.concatenate([output.output_dist_params.cpu().numpy() for output, _ in drawn])
+        params = np.concatenate(
+            [
+                _with_ends(output.output_dist_params, n_bins, batch.ends).cpu().numpy()
+                for batch, (output, _) in zip(batches, drawn, strict=True)
+            ]
+        )
         yield _rates(params, run.model)
 
 
@@ -424,35 +437,76 @@ def _prior_ext_input(
     return torch.as_tensor(np.asarray(ext_input)).to(model.factor_weight)
 
 
+class _Seen(NamedTuple):
+    """How trials are looked at."""
+
+    encoded: Visibility
+    scored: Visibility  # costs are of all entries that are there, whatever is hidden
+    ends: Tensor | None  # (B,) where results end; None: nowhere before T
+
+
 def _chunks(
-    data: np.ndarray,
-    ext_input: np.ndarray | None,
-    shown: np.ndarray | None,
-    size: int,
-    model: LFADS,
-) -> Iterator[tuple[Tensor, Tensor | None, Visibility]]:
-    """Yield data, external inputs, and what hides a part of the data, ``size`` trials at a time."""
-    like = model.factor_weight
-    starts = range(0, len(data), size)
+    model: LFADS, session: str, trials: Split, shown: np.ndarray | None, size: int
+) -> Iterator[tuple[Tensor, Tensor | None, _Seen]]:
+    """Yield data, external inputs, and how they are looked at, ``size`` trials at a time.
+
+    A part has no bins beyond its longest trial.
+    """
+    like, n_trials = model.factor_weight, len(trials.data)
+    starts = range(0, n_trials, size)
     # a bar only where someone looks, and only for work worth one
     for i in tqdm(starts, unit="chunk", leave=False, disable=None if len(starts) > 1 else True):
-        counts = data[i : i + size]
+        some = Split(
+            trials.data[i : i + size],
+            None if trials.ext_input is None else trials.ext_input[i : i + size],
+            lengths=None if trials.lengths is None else trials.lengths[i : i + size],
+            mask=None if trials.mask is None else trials.mask[i : i + size],
+        )
+        n_bins = some.data.shape[1]
+        if some.lengths is not None:
+            n_bins = int(some.lengths.max())
+            some = some.trimmed(n_bins)
+        counts, there = some.data, some.present
         if counts.dtype != np.uint8:
             counts = counts.astype(np.float32)
         batch = time_major(torch.from_numpy(counts).to(like.device))
-        ext = None if ext_input is None else torch.as_tensor(ext_input[i : i + size]).to(like)
-        visibility = WHOLE
+        ext = None if some.ext_input is None else torch.as_tensor(some.ext_input).to(like)
+        encoded = scored = WHOLE
+        lengths = None if some.lengths is None else torch.as_tensor(some.lengths).to(like.device)
+        ends = lengths
+        if n_bins < trials.data.shape[1] and ends is None:
+            ends = torch.full((len(counts),), n_bins, device=like.device)
+        if lengths is not None and bool((lengths == n_bins).all()):
+            lengths = None
+        if there is not None:
+            present = time_major(torch.tensor(there, device=like.device))
+            scored = model.encoded.missing(session, present, lengths, like)
         if shown is not None:
-            visibility = Visibility(time_major(torch.as_tensor(shown[i : i + size]).to(like)))
-        yield batch, ext, visibility
+            part = torch.as_tensor(shown[i : i + size, :n_bins]).to(like)
+            encoded = Visibility(time_major(part))
+        yield batch, ext, _Seen(encoded.also(scored), scored, ends)
 
 
-def _arrays(part: dict[str, Tensor | None]) -> dict[str, np.ndarray | None]:
-    return {name: None if value is None else value.cpu().numpy() for name, value in part.items()}
+def _arrays(
+    part: dict[str, Tensor | None], n_bins: int, lengths: Tensor | None
+) -> dict[str, np.ndarray | None]:
+    """Return arrays of T bins, NaN beyond the ends of trials."""
+    return {
+        name: None if value is None else _with_ends(value, n_bins, lengths).cpu().numpy()
+        for name, value in part.items()
+    }
 
 
-def _terms(run: Evaluation, output: LFADSOutput, data: Tensor) -> LossTerms:
-    return trial_terms(run.model, output, data, run.loss, *run.ramps)
+def _with_ends(x: Tensor, n_bins: int, lengths: Tensor | None) -> Tensor:
+    if lengths is None or x.ndim < 3:
+        return x
+    gone = ~inside(lengths, x.shape[1])[..., None]
+    more = (*x.shape[:1], n_bins - x.shape[1], *x.shape[2:])
+    return torch.cat([x.masked_fill(gone, math.nan), x.new_full(more, math.nan)], dim=1)
+
+
+def _terms(run: Evaluation, output: LFADSOutput, data: Tensor, scored: Visibility) -> LossTerms:
+    return trial_terms(run.model, output, data, run.loss, *run.ramps, scored)
 
 
 def _posterior(

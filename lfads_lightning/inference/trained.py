@@ -47,7 +47,9 @@ from lfads_lightning.training.resume import describe
 
 Arrays = ArrayLike | Mapping[str, ArrayLike] | None
 USED_KEYS = {
-    f"{split}_{name}" for split in ("train", "valid") for name in ("data", "ext_input")
+    f"{split}_{name}"
+    for split in ("train", "valid")
+    for name in ("data", "ext_input", "lengths", "mask")
 } | {"neuron_ids", "bin_width_s"}
 Result = TypeVar("Result")
 
@@ -60,7 +62,9 @@ class Trained:
     {session: any of these}, and results come out in the same form: by session where the data name
     sessions in a mapping, or are a file of several. Of a session, all trials are taken, those of
     training first, then those of validation; ``session.valid`` alone takes these. External inputs
-    come with it. Results are named tuples of numpy arrays, their names and shapes at
+    come with it. Trials may be of unequal length, and entries missing: NaN, masked arrays, a list
+    of arrays, or what a session says; results are NaN beyond a trial's end. They are named tuples
+    of numpy arrays, their names and shapes at
     :class:`~lfads_lightning.inference.posterior.Posterior`.
 
     Attributes:
@@ -126,8 +130,7 @@ class Trained:
         given = self._given(data, ext_input, neuron_ids, bin_width_s)
         names = [one.name for one in given]
         results = [
-            sample_and_average(self.evaluation(), s.name, s.train.data, s.train.ext_input, n)
-            for s in self._sessions(given)
+            sample_and_average(self.evaluation(), s.name, s.train, n) for s in self._sessions(given)
         ]
         return _as_given(data, names, results)
 
@@ -152,10 +155,7 @@ class Trained:
         """
         given = self._given(data, ext_input, neuron_ids, bin_width_s)
         names = [one.name for one in given]
-        results = [
-            push_mean(self.evaluation(), s.name, s.train.data, s.train.ext_input)
-            for s in self._sessions(given)
-        ]
+        results = [push_mean(self.evaluation(), s.name, s.train) for s in self._sessions(given)]
         return _as_given(data, names, results)
 
     def prior_sample(
@@ -264,9 +264,9 @@ class Trained:
                         else ""
                     )  # fmt: skip
                 )
-            if spec.forward_steps >= s.n_bins:
+            if spec.forward_steps >= (shortest := s.shortest):
                 raise LFADSError(
-                    f"{s.source}: trials have {s.n_bins} bins; the model predicts the last "
+                    f"{s.source}: trials have {shortest} bins; the model predicts the last "
                     f"{spec.forward_steps} from those before, so give longer trials"
                 )
             ext = s.train.ext_input
@@ -276,7 +276,7 @@ class Trained:
                     f"{s.source}: data.ext_input_dim={n_inputs}, the model takes "
                     f"{spec.ext_input_dim} external inputs"
                 )
-            if self.n_bins not in (None, s.n_bins):
+            if self.n_bins not in (None, s.n_bins) and s.equal_trials:
                 warnings.warn(
                     f"{s.source}: trials have {s.n_bins} bins, the model was trained on "
                     f"{self.n_bins}; it runs on, but what it infers may be worse",

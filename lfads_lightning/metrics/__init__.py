@@ -14,6 +14,9 @@ from lfads_lightning.metrics.likelihood import co_bps as co_bps
 from lfads_lightning.metrics.likelihood import fp_bps as fp_bps
 from lfads_lightning.metrics.likelihood import null_nll as null_nll
 from lfads_lightning.metrics.likelihood import poisson_nll as poisson_nll
+from lfads_lightning.metrics.missing import complete_rows as complete_rows
+from lfads_lightning.metrics.missing import has_missing as has_missing
+from lfads_lightning.metrics.missing import mean_of as mean_of
 from lfads_lightning.metrics.psth import Psth as Psth
 from lfads_lightning.metrics.psth import psth as psth
 from lfads_lightning.metrics.psth import psth_r2 as psth_r2
@@ -29,6 +32,7 @@ from lfads_lightning.metrics.regression import velocity_r2 as velocity_r2
 from lfads_lightning.metrics.smoothing import best_smoothing as best_smoothing
 from lfads_lightning.metrics.smoothing import kernel as kernel
 from lfads_lightning.metrics.smoothing import smooth as smooth
+from lfads_lightning.metrics.smoothing import smooth_shown as smooth_shown
 from lfads_lightning.metrics.smoothing import widths as widths
 from lfads_lightning.metrics.truth import PulseTiming as PulseTiming
 from lfads_lightning.metrics.truth import StateR2 as StateR2

@@ -4,6 +4,8 @@ import math
 
 import numpy as np
 
+from lfads_lightning.metrics.missing import complete_rows
+
 
 def effective_dimensionality(activity: np.ndarray) -> float:
     """Return the participation ratio (sum l)^2 / sum l^2 of the covariance's eigenvalues l.
@@ -11,8 +13,9 @@ def effective_dimensionality(activity: np.ndarray) -> float:
     Between 1 and n (Gao et al. 2017; Abbott et al. 2011); NaN for activity that does not move.
 
     Args:
-        activity: (E, T, n), factors or rates.
+        activity: (E, T, n), factors or rates; bins with NaN are left out.
     """
+    (activity,) = complete_rows(activity)
     rows = np.asarray(activity, dtype=np.float64).reshape(-1, activity.shape[-1])
     centred = rows - rows.mean(0)
     covariance = centred.T @ centred

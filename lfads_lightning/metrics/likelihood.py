@@ -5,6 +5,8 @@ import math
 import numpy as np
 from scipy.special import gammaln
 
+from lfads_lightning.metrics.missing import mean_of
+
 BLOCK_ENTRIES = 2**17
 SMALLEST_RATE = 1e-9  # counts per bin; as the Neural Latents Benchmark (2021)
 
@@ -34,9 +36,9 @@ def null_nll(counts: np.ndarray) -> float:
     """Return the summed -log p(counts) of each neuron's mean rate over these very counts.
 
     Args:
-        counts: (E, T, D), none missing.
+        counts: (E, T, D); NaN entries do not count.
     """
-    return poisson_nll(np.broadcast_to(counts.mean((0, 1)), counts.shape), counts)
+    return poisson_nll(np.broadcast_to(mean_of(counts, (0, 1)), counts.shape), counts)
 
 
 def bits(nats: float, spikes: float) -> float:
@@ -76,12 +78,12 @@ def bits_of_neurons(rates: np.ndarray, counts: np.ndarray) -> np.ndarray:
 
     Args:
         rates: (E, T, D), expected counts per bin.
-        counts: (E, T, D), none missing.
+        counts: (E, T, D); NaN entries do not count.
     """
-    mean = np.maximum(counts.mean((0, 1)), SMALLEST_RATE)
+    mean = np.maximum(mean_of(counts, (0, 1)), SMALLEST_RATE)
     rates = np.maximum(rates.astype(np.float64), SMALLEST_RATE)
-    nats = (counts * np.log(rates / mean) - rates + mean).sum((0, 1))
-    spikes = counts.sum((0, 1))
+    nats = np.nansum(counts * np.log(rates / mean) - rates + mean, (0, 1))
+    spikes = np.nansum(counts, (0, 1))
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(spikes > 0, nats / spikes / np.log(2), np.nan)
 

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from lfads_lightning.metrics.missing import mean_of
 from lfads_lightning.metrics.regression import r2
 
 
@@ -31,11 +32,14 @@ def psth(activity: np.ndarray, condition: np.ndarray) -> Psth:
     """Average trials by condition.
 
     Args:
-        activity: (E, T, D), smoothed counts or rates.
+        activity: (E, T, D), smoothed counts or rates; NaN entries do not count.
         condition: (E,) labels.
     """
     labels = np.unique(condition)
-    return Psth(labels, np.stack([activity[condition == label].mean(0) for label in labels]))
+    return Psth(
+        labels,
+        np.stack([mean_of(activity[condition == label], 0, empty=np.nan) for label in labels]),
+    )
 
 
 def psth_r2(rates: np.ndarray, condition: np.ndarray, target: Psth) -> float:
@@ -55,5 +59,6 @@ def psth_r2(rates: np.ndarray, condition: np.ndarray, target: Psth) -> float:
         if trials.any():
             known = ~np.isnan(mean[:, 0])
             truth.append(mean[known])
-            guess.append(rates[trials].mean(0)[known])
-    return float(r2(np.concatenate(truth), np.concatenate(guess)).mean())
+            guess.append(mean_of(rates[trials], 0, empty=np.nan)[known])
+    each = r2(np.concatenate(truth), np.concatenate(guess))
+    return float(mean_of(each, 0))

@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from lfads_lightning.metrics.missing import has_missing
+
 MOST_ROWS = 20_000  # bins that a regression is fitted on; more change little
 MOST_ENTRIES = 2**23  # bins x neurons of a fit: with thousands of neurons, fewer bins
 FEWEST_ROWS = 2000  # in any case
@@ -54,13 +56,15 @@ class Design:
     diagonal preconditioner solve Newton's equations in a few directions.
 
     Args:
-        x: (E, T, n) latents.
+        x: (E, T, n) latents; bins in which they are NaN are left out.
         n_neurons: that will be fitted together.
         effort: see :func:`every_nth`.
     """
 
     def __init__(self, x: np.ndarray, n_neurons: int, effort: float = 1.0) -> None:
         rows = np.asarray(x, np.float64).reshape(-1, x.shape[-1])
+        self.known = ~np.isnan(rows).any(1) if has_missing(rows) else slice(None)
+        rows = rows[self.known]
         self.step = every_nth(len(rows), n_neurons, effort, 4 * x.shape[-1])
         rows = rows[:: self.step]
         self.mean, self.sd = rows.mean(0), rows.std(0)
@@ -75,32 +79,46 @@ class Design:
         """Fit a read-out to counts (E, T, N), with the penalty ``alpha`` on the weights.
 
         Of each neuron, mean of (r - y log r) + alpha / 2 |w|^2 is minimised (scikit-learn's
-        PoissonRegressor). A neuron that never fires gets half a spike in all.
+        PoissonRegressor). A neuron that never fires gets half a spike in all. Counts that are NaN
+        do not enter.
         """
-        y = counts.reshape(-1, counts.shape[-1])[:: self.step]
+        y = counts.reshape(-1, counts.shape[-1])[self.known][:: self.step]
+        there = None
+        if has_missing(y):
+            there = ~np.isnan(y)
+            y = np.where(there, y, 0)
         weights = np.zeros((self.rows.shape[1] + 1, y.shape[1]))
         weights[0] = np.log(0.5 / len(y))
         fires = np.flatnonzero(y.any(0))
         n = max(BLOCK_ENTRIES // len(y), 1)
         for block in (fires[i : i + n] for i in range(0, len(fires), n)):
-            weights[:, block] = _newton(self.rows, self.variances, y[:, block], alpha)
+            there_too = None if there is None else there[:, block].astype(np.float64)
+            weights[:, block] = _newton(self.rows, self.variances, y[:, block], alpha, there_too)
         w = (self.axes @ weights[1:]) / self.sd[:, None]
         most = np.log(np.maximum(2 * y.max(0).astype(np.float64), 1))
         return Readout(w, weights[0] - self.mean @ w, most)
 
 
-def _newton(x: np.ndarray, variances: np.ndarray, y: np.ndarray, alpha: float) -> np.ndarray:
+def _newton(
+    x: np.ndarray,
+    variances: np.ndarray,
+    y: np.ndarray,
+    alpha: float,
+    there: np.ndarray | None = None,
+) -> np.ndarray:
     """Return intercepts and weights (1 + n, N) of uncorrelated latents x (rows, n).
 
-    Newton's method; each neuron's step is halved until its cost falls.
+    Newton's method; each neuron's step is halved until its cost falls. Entries that are not
+    ``there``, (rows, N) of 0 and 1, have no rate, so that neither gradient nor curvature has them.
     """
     y = y.astype(np.float64)
     penalty = np.r_[0.0, np.full(x.shape[1], alpha)][:, None]
     spread = np.r_[1.0, variances][:, None]
     weights = np.zeros((x.shape[1] + 1, y.shape[1]))
-    weights[0] = np.log(y.mean(0))
+    share = 1.0 if there is None else np.maximum(there.mean(0), 1 / len(y))
+    weights[0] = np.log(y.mean(0) / share)
     log_rates = np.broadcast_to(weights[0], y.shape)
-    costs, rates = _cost(log_rates, weights, y, penalty)
+    costs, rates = _cost(log_rates, weights, y, penalty, there)
     active = np.arange(y.shape[1])
     for _ in range(MOST_STEPS):
         gradient = _back(x, rates - y[:, active]) + penalty * weights[:, active]
@@ -114,7 +132,8 @@ def _newton(x: np.ndarray, variances: np.ndarray, y: np.ndarray, alpha: float) -
         old, old_costs = weights[:, active], costs[active]
         while True:
             new, new_log_rates = old - size * step, log_rates - size * change
-            new_costs, rates = _cost(new_log_rates, new, y[:, active], penalty)
+            part = None if there is None else there[:, active]
+            new_costs, rates = _cost(new_log_rates, new, y[:, active], penalty, part)
             # near the optimum a step changes the cost by less than its last digit
             worse = new_costs > old_costs + 1e-12 * np.abs(old_costs)
             if not worse.any() or size.min() < 1e-6:
@@ -163,10 +182,16 @@ def _back(x: np.ndarray, values: np.ndarray) -> np.ndarray:
 
 
 def _cost(
-    log_rates: np.ndarray, weights: np.ndarray, y: np.ndarray, penalty: np.ndarray
+    log_rates: np.ndarray,
+    weights: np.ndarray,
+    y: np.ndarray,
+    penalty: np.ndarray,
+    there: np.ndarray | None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return each neuron's cost, infinite where a rate would be, and the rates."""
     rates = np.exp(np.minimum(log_rates, LARGEST_LOG_RATE))
+    if there is not None:
+        rates *= there
     explained = np.einsum("rn,rn->n", y, log_rates) / len(y)
     cost = rates.mean(0) - explained + 0.5 * (penalty * np.square(weights)).sum(0)
     return np.where(log_rates.max(0) > LARGEST_LOG_RATE, np.inf, cost), rates

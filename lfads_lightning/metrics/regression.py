@@ -63,7 +63,8 @@ def velocity_r2(
     """Decode behaviour, hand velocity say, from activity, and score it on other trials.
 
     Ridge regression min |y - x w - b|^2 + alpha |w|^2; alpha by five-fold cross-validation on the
-    training bins, in order (Pei et al. 2021, section 4). Bins whose behaviour is NaN are left out.
+    training bins, in order (Pei et al. 2021, section 4). Bins whose behaviour or activity is NaN
+    are left out.
 
     Args:
         train_rates: (E, T, n) rates, factors or any other predictor.
@@ -113,7 +114,7 @@ def _lagged(x: np.ndarray, y: np.ndarray, lag: int) -> tuple[np.ndarray, np.ndar
     n_bins = x.shape[1]
     first, last = max(lag, 0), n_bins + min(lag, 0)
     x, y = _rows(x[:, first - lag : last - lag]), _rows(y[:, first:last])
-    known = ~np.isnan(y).any(1)
+    known = ~np.isnan(y).any(1) & ~np.isnan(x).any(1)
     return x[known], y[known]
 
 

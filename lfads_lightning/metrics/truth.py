@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from lfads_lightning.metrics.missing import complete_rows
 from lfads_lightning.metrics.regression import affine_r2
 
 
@@ -32,8 +33,9 @@ def rate_r2(rates: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
 
     Args:
         rates: (E, T, D).
-        truth: (E, T, D), in the same units.
+        truth: (E, T, D), in the same units; bins in which either has NaN are left out.
     """
+    rates, truth = complete_rows(np.asarray(rates), np.asarray(truth))
     truth = np.asarray(truth, dtype=np.float64)
     residual = np.square(truth - rates)
     spread = np.square(truth - truth.mean((0, 1))).sum((0, 1))

@@ -22,6 +22,11 @@ def gaussian_kl(mean_q: Tensor, logvar_q: Tensor, mean_p: Tensor, logvar_p: Tens
     return 0.5 * (logvar_p - logvar_q + scaled - 1)
 
 
+def over_bins(x: Tensor, within: Tensor | None) -> Tensor:
+    """Sum x (B, T, n) over bins and dimensions, (B,); of bins within (B, T) alone, if given."""
+    return (x if within is None else x.masked_fill(~within[..., None], 0)).sum((1, 2))
+
+
 class InitialConditionPrior(nn.Module):
     """Diagonal Gaussian over the initial-condition code z (Z,), with a trained mean.
 
@@ -94,13 +99,18 @@ class AutoregressivePrior(nn.Module):
         phi = self.phi()
         return self.log_innovation_var - torch.log1p(-phi) - torch.log1p(phi)
 
-    def log_density(self, u: Tensor) -> Tensor:
-        """Return log p(u), summed over bins and inputs: (B, T, U) -> (B,)."""
+    def log_density(self, u: Tensor, within: Tensor | None = None) -> Tensor:
+        """Return log p(u), summed over bins and inputs: (B, T, U) -> (B,).
+
+        Of trials of unequal length over the bins ``within`` them, (B, T) bool, the first in all.
+        """
         first = gaussian_log_density(u[:, 0], torch.zeros_like(u[:, 0]), self.process_logvar())
         rest = gaussian_log_density(u[:, 1:], self.phi() * u[:, :-1], self.log_innovation_var)
-        return first.sum(1) + rest.sum((1, 2))
+        return first.sum(1) + over_bins(rest, None if within is None else within[:, 1:])
 
-    def expected_log_density(self, mean: Tensor, logvar: Tensor) -> Tensor:
+    def expected_log_density(
+        self, mean: Tensor, logvar: Tensor, within: Tensor | None = None
+    ) -> Tensor:
         """Return E_q log p(u) for q = N(mean, exp logvar), independent over bins.
 
         The expectation of each quadratic form adds its variance: that of u_t - phi u_{t-1} is
@@ -109,15 +119,17 @@ class AutoregressivePrior(nn.Module):
         Args:
             mean: (B, T, U).
             logvar: (B, T, U).
+            within: as of :meth:`log_density`.
 
         Returns:
             (B,).
         """
         var, phi = logvar.exp(), self.phi()
-        at_mean = self.log_density(mean)
+        at_mean = self.log_density(mean, within)
         first = var[:, 0] * (-self.process_logvar()).exp()
         rest = (var[:, 1:] + phi.square() * var[:, :-1]) * (-self.log_innovation_var).exp()
-        return at_mean - 0.5 * (first.sum(1) + rest.sum((1, 2)))
+        within = None if within is None else within[:, 1:]
+        return at_mean - 0.5 * (first.sum(1) + over_bins(rest, within))
 
     def sample(self, noise: Tensor) -> Tensor:
         """Turn standard normal noise (B, T, U) into paths of the process (B, T, U)."""

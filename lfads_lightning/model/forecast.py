@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lfads_lightning.model.cells import ControllerInputs, DecoderStates
 from lfads_lightning.model.distributions import AutoregressivePrior
+from lfads_lightning.model.layers import at_bin
 from lfads_lightning.model.layout import time_major
 
 
@@ -22,6 +23,7 @@ def foresee(
     ext: Tensor | None,
     mask: Tensor | None,
     n_later: int,
+    lengths: Tensor | None = None,
 ) -> DecoderStates:
     """Run the bins that are encoded, then the generator on by itself: inputs by their prior.
 
@@ -34,17 +36,39 @@ def foresee(
         ext: (B, T, I) injected into the generator, or None.
         mask: (B, T, G) dropout, or None.
         n_later: forward bins, at least one.
+        lengths: (B,) bins of each trial that are encoded, its forward bins follow; None: all alike.
+            What comes after a trial's forward bins means nothing.
     """
     n = noise.shape[1] - n_later
     before = (None if x is None else x[:, :n] for x in (ext, mask))
-    states = run(gen_ics, controller, n, *before)
-    ext, mask = (None if x is None else x[:, n:] for x in (ext, mask))
-    means, logvars, samples = forecast(prior, states, noise[:, n:])
+    states = whole = run(gen_ics, controller, n, *before)
+    if lengths is None:
+        noise = noise[:, n:]
+        ext, mask = (None if x is None else x[:, n:] for x in (ext, mask))
+    else:
+        t = lengths[:, None] + torch.arange(n_later, device=lengths.device)
+        noise = at_bin(noise, t)
+        ext, mask = (None if x is None else time_major(at_bin(x, t)) for x in (ext, mask))
+        last = (None if x is None else at_bin(x, lengths[:, None] - 1) for x in states)
+        states = DecoderStates(*last)  # type: ignore[arg-type]
+    means, logvars, samples = forecast(prior, states, noise)
     u = means if controller.drive_with_means else samples
     inputs = u if ext is None else time_major(torch.cat([u, ext], dim=2))
     later = run(states.gen_states[:, -1], None, n_later, inputs, mask)
     later = later._replace(co_means=means, co_logvars=logvars, co_samples=samples)
-    return joined(states, later)
+    together = joined(whole, later)
+    if lengths is None:
+        return together
+    t = torch.arange(n + n_later, device=lengths.device)
+    later_bin = n + (t - lengths[:, None]).clamp(0, n_later - 1)
+    source = torch.where(t < lengths[:, None], t, later_bin)
+    # the controller has no states in forward bins
+    moved = {
+        name: time_major(at_bin(x, source))
+        for name, x in together._asdict().items()
+        if x is not None and x.shape[1] == n + n_later
+    }
+    return together._replace(**moved)
 
 
 def forecast(

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from lfads_lightning.model.cells import GRU
-from lfads_lightning.model.layout import product
+from lfads_lightning.model.layout import product, time_major
 from lfads_lightning.model.recurrences import Passes
 
 
@@ -34,17 +34,33 @@ class Bidirectional(nn.Module):
         self.rev = GRU.encoder(input_dim, hidden_dim, gate_scale) if rev else None
         self.rev_start = nn.Parameter(torch.zeros(hidden_dim)) if rev else None
 
-    def forward(self, x: Tensor, passes: Passes) -> tuple[Tensor, Tensor | None, Tensor]:
+    def forward(
+        self, x: Tensor, passes: Passes, lengths: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None, Tensor]:
         """Map (B, T, m) to states, by the body ``passes``.
+
+        Args:
+            x: (B, T, m).
+            passes: what runs the recurrences.
+            lengths: (B,) bins of each trial; the backward GRU starts at its own last bin. States
+                beyond it mean nothing, those of the backward GRU are 0. None: all have T.
 
         Returns:
             Forward and backward states (B, T, n), and the last of each side by side (B, 2n or n).
         """
         run = passes.encoder_pass
         fwd, fwd_last = run(x, self.fwd_start, self.fwd.weights, self.clip)
+        if lengths is not None:
+            fwd_last = at_bin(fwd, lengths - 1)
         if self.rev is None or self.rev_start is None:
             return fwd, None, fwd_last
-        rev, rev_last = run(x, self.rev_start, self.rev.weights, self.clip, reverse=True)
+        if lengths is None:
+            rev, rev_last = run(x, self.rev_start, self.rev.weights, self.clip, reverse=True)
+        else:
+            turned = time_major(flipped(x, lengths))
+            states, _ = run(turned, self.rev_start, self.rev.weights, self.clip)
+            rev_last, rev = at_bin(states, lengths - 1), flipped(states, lengths)
+            rev = time_major(rev * inside(lengths, rev.shape[1])[..., None])
         return fwd, rev, torch.cat([fwd_last, rev_last], dim=1)
 
 
@@ -79,6 +95,28 @@ def coarser(x: Tensor, n_bins: int) -> Tensor:
     x = x.transpose(0, 1)  # (T, B, n)
     x = nn.functional.pad(x, (0, 0, 0, 0, 0, -len(x) % n_bins))
     return (x.unflatten(0, (-1, n_bins)).sum(1) / math.sqrt(n_bins)).transpose(0, 1)
+
+
+def inside(lengths: Tensor, n_bins: int) -> Tensor:
+    """Return which bins (B, T) lie within trials of these lengths (B,)."""
+    return torch.arange(n_bins, device=lengths.device) < lengths[:, None]
+
+
+def at_bin(x: Tensor, t: Tensor) -> Tensor:
+    """Return x (B, T, n) at a bin of each trial's own, or at several: t (B,) or (B, k)."""
+    index = t if t.ndim == 2 else t[:, None]
+    found = x.gather(1, index[..., None].expand(-1, -1, x.shape[2]))
+    return found if t.ndim == 2 else found[:, 0]
+
+
+def flipped(x: Tensor, lengths: Tensor) -> Tensor:
+    """Turn time around within each trial of x (B, T, n); what is beyond its end stays there.
+
+    >>> flipped(torch.tensor([[[1], [2], [3]]]), torch.tensor([2])).ravel().tolist()
+    [2, 1, 3]
+    """
+    t = torch.arange(x.shape[1], device=x.device)
+    return at_bin(x, torch.where(t < lengths[:, None], lengths[:, None] - 1 - t, t))
 
 
 def session_layer(layers: nn.ModuleDict, session: str) -> Affine | None:

@@ -217,7 +217,8 @@ class LFADS(nn.Module):
             ext_input: (B, T, I) where the model has external inputs.
             noise: standard normals; drawn when None.
             masks: dropout; none by default.
-            visibility: what the encoders are shown of the data; all by default.
+            visibility: what the encoders are shown of the data, and how long each trial is; all by
+                default.
             use_means: drive the generator with posterior means (posterior_push_mean).
         """
         if noise is None:
@@ -234,7 +235,7 @@ class LFADS(nn.Module):
         visibility: Visibility = WHOLE,
     ) -> Encoding:
         """Run read-in and encoders; arguments as in :meth:`forward`."""
-        cfg = self.config
+        cfg, lengths = self.config, self.encoded.lengths(visibility.lengths)
         x = time_major(data).to(self.factor_weight.dtype)
         # (B, T, D) -> the bins and channels that are encoded
         if self.standardise:
@@ -252,17 +253,21 @@ class LFADS(nn.Module):
                 x = time_major(torch.cat([x, self.encoded.bins(ext)], dim=2))
         ic_mean = ic_logvar = ic_fwd = ic_rev = con_input = ci_fwd = ci_rev = None
         if cfg.ic_dim > 0:
-            window = coarser(x[:, : cfg.num_steps_for_gen_ic], cfg.encoder_bin_size)
-            ic_fwd, ic_rev, ends = self.ic_encoder(window, self.passes)
+            window, size = x[:, : cfg.num_steps_for_gen_ic], cfg.encoder_bin_size
+            within = None
+            if lengths is not None:
+                within = -(-lengths.clamp(max=window.shape[1]) // size)
+            ic_fwd, ic_rev, ends = self.ic_encoder(coarser(window, size), self.passes, within)
             ic_encoding = masked(ends, masks.ic_encoding)  # (B, 2E)
             ic_mean, ic_logvar = self.ic_mean(ic_encoding), self.ic_logvar(ic_encoding)
             if cfg.ic_post_var_min > 0:
                 ic_logvar = (ic_logvar.exp() + cfg.ic_post_var_min).log()
         if cfg.co_dim > 0:
-            ci_fwd, ci_rev, _ = self.ci_encoder(x, self.passes)
+            ci_fwd, ci_rev, _ = self.ci_encoder(x, self.passes, lengths)
             con_input = lagged(ci_fwd, ci_rev, cfg.controller_input_lag)
             con_input = masked(con_input, self.encoded.bins(masks.con_input))
-        return Encoding(ic_mean, ic_logvar, con_input, ext, ic_fwd, ic_rev, ci_fwd, ci_rev)
+        states = ic_fwd, ic_rev, ci_fwd, ci_rev
+        return Encoding(ic_mean, ic_logvar, con_input, ext, *states, lengths)
 
     def decode(
         self,
@@ -300,8 +305,10 @@ class LFADS(nn.Module):
         if controller is None or self.encoded.forward_steps == 0:
             states = self._run(gen_ics, controller, n_bins, ext, masks.generator)
         else:
+            lengths = encoding.lengths
+            lengths = lengths if lengths is None or samples == 1 else lengths.repeat(samples)
             given = (controller, noise.co, ext, masks.generator, self.encoded.forward_steps)
-            states = foresee(self._run, self.co_prior, gen_ics, *given)
+            states = foresee(self._run, self.co_prior, gen_ics, *given, lengths)
         log_rates, extras = self.read_out(states.factors, session)
         how = (self.noise_model, self.config._clip_value)
         return LFADSOutput(gen_ics, states, log_rates, extras, encoding, *how)

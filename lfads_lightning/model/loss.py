@@ -15,7 +15,9 @@ from lfads_lightning.config import LossConfig
 from lfads_lightning.model.distributions import (
     gaussian_kl,
     gaussian_log_density,
+    over_bins,
 )
+from lfads_lightning.model.layers import inside
 from lfads_lightning.model.lfads import LFADS
 from lfads_lightning.model.records import LFADSOutput
 from lfads_lightning.model.visibility import WHOLE, Visibility
@@ -114,11 +116,19 @@ def inferred_input_kl(model: LFADS, output: LFADSOutput, analytic: bool, like: T
     )
     if mean is None or logvar is None or u is None:
         return torch.zeros_like(like)
+    within = encoded_bins(output, mean.shape[1])
     if analytic:
         # E_q log q(u) = -1/2 (log 2 pi + logvar + 1): the density at the mean, less one half
-        log_q = (gaussian_log_density(mean, mean, logvar) - 0.5).sum((1, 2))
-        return log_q - model.co_prior.expected_log_density(mean, logvar)
-    return gaussian_log_density(u, mean, logvar).sum((1, 2)) - model.co_prior.log_density(u)
+        log_q = over_bins(gaussian_log_density(mean, mean, logvar) - 0.5, within)
+        return log_q - model.co_prior.expected_log_density(mean, logvar, within)
+    log_q = over_bins(gaussian_log_density(u, mean, logvar), within)
+    return log_q - model.co_prior.log_density(u, within)
+
+
+def encoded_bins(output: LFADSOutput, n_bins: int) -> Tensor | None:
+    """Return which of the first bins (B, T) are encoded; None where trials are equally long."""
+    lengths = output.encoding.lengths
+    return None if lengths is None else inside(lengths, n_bins)
 
 
 def input_correlation(model: LFADS, output: LFADSOutput, like: Tensor) -> Tensor:
@@ -130,6 +140,9 @@ def input_correlation(model: LFADS, output: LFADSOutput, like: Tensor) -> Tensor
     mean = model.encoded.bins(output.states.co_means)
     if mean is None or mean.shape[2] < 2:
         return torch.zeros_like(like)
+    within = encoded_bins(output, mean.shape[1])
+    if within is not None:
+        mean = mean.masked_fill(~within[..., None], 0)
     products = mean.transpose(1, 2) @ mean  # (B, U, U)
     i, j = torch.triu_indices(mean.shape[2], mean.shape[2], offset=1, device=mean.device)
     return 0.5 * products[:, i, j].square().mean(1)

@@ -45,6 +45,7 @@ class Encoding(NamedTuple):
     ic_enc_rev: Tensor | None  # (B, N_ic, E)
     ci_enc_fwd: Tensor | None  # (B, T, C)
     ci_enc_rev: Tensor | None  # (B, T, C)
+    lengths: Tensor | None = None  # (B,) bins of each trial that are encoded; None: all
 
 
 class LFADSOutput(NamedTuple):

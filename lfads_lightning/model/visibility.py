@@ -8,7 +8,7 @@ Four things decide it:
 - Coordinated dropout (Keshtkaran & Pandarinath 2019) shows each entry or scores it, never both: a
   model that sees a spike and is scored on it lowers its loss by passing the spike on.
 - Sample validation (the same) keeps a fixed share of entries from both, as a meter.
-- Missing entries are neither shown nor scored.
+- Missing entries are neither shown nor scored, nor are bins beyond a trial's end.
 
 The last three are a :class:`Visibility` each; :meth:`Visibility.also` joins them.
 """
@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from lfads_lightning.config import SessionSpec
-from lfads_lightning.model.layers import session_key
+from lfads_lightning.model.layers import inside, session_key
 
 
 class Visibility(NamedTuple):
@@ -29,11 +29,13 @@ class Visibility(NamedTuple):
     shown: Tensor | None = None  # (B, T, D), multiplies what the encoders see; 0 hides
     weight: Tensor | None = None  # (B, T, D) of each entry in the loss; 0: not scored
     scale: float = 1.0  # of all weights, so that costs are per whole trial
+    lengths: Tensor | None = None  # (B,) bins of each trial; all T
 
     def also(self, other: "Visibility") -> "Visibility":
         """Narrow by another one: shown is what both show, scored what both score."""
         shown, weight = _product(self.shown, other.shown), _product(self.weight, other.weight)
-        return Visibility(shown, weight, self.scale * other.scale)
+        lengths = other.lengths if self.lengths is None else self.lengths
+        return Visibility(shown, weight, self.scale * other.scale, lengths)
 
     def dropped_out(self, mask: Tensor | None) -> "Visibility":
         """Show (B, T, D) through a dropout mask; what is scored stays."""
@@ -82,19 +84,32 @@ def sample_validation(
     return Visibility(shown, others, 1 / (1 - rate)), never
 
 
-def missing(entries: Tensor, like: Tensor) -> Visibility:
+MOST_MADE_UP = 5.0  # entries that stand for one that is there
+
+
+def missing(
+    present: Tensor, like: Tensor, lengths: Tensor | None = None, held_in: Tensor | None = None
+) -> Visibility:
     """Neither show nor score entries that were not recorded; costs are those of the others.
 
-    >>> gone = torch.tensor([[[True, False], [False, False]]])
-    >>> missing(gone, torch.zeros(())).weight.tolist()
-    [[[0.0, 1.0], [1.0, 1.0]]]
+    What is shown of a bin is weighed up by the share of its neurons that are there, up to
+    fivefold.
+
+    >>> there = torch.tensor([[[True, False], [True, True]]])
+    >>> seen = missing(there, torch.zeros(()))
+    >>> seen.shown.tolist(), seen.weight.tolist()
+    ([[[2.0, 0.0], [1.0, 1.0]]], [[[1.0, 0.0], [1.0, 1.0]]])
 
     Args:
-        entries: (B, T, D) bool; the data may hold any finite number there.
+        present: (B, T, D) bool; the data may hold any finite number elsewhere.
         like: of the type and device of the model.
+        lengths: (B,) bins of each trial, or None: all T.
+        held_in: channels that are encoded, or None: all.
     """
-    there = (~entries).to(like.dtype)
-    return Visibility(there, there)
+    there = present.to(like.dtype)
+    encoded = there if held_in is None else there[..., held_in]
+    share = encoded.mean(2, keepdim=True)
+    return Visibility(there / share.clamp(min=1 / MOST_MADE_UP), there, lengths=lengths)
 
 
 class Encoded(nn.Module):
@@ -125,15 +140,48 @@ class Encoded(nn.Module):
             return x
         return x.transpose(0, 1).index_select(2, channels).transpose(0, 1)
 
+    def lengths(self, lengths: Tensor | None) -> Tensor | None:
+        """Return the bins of each trial (B,) that are encoded, of all its bins."""
+        return None if lengths is None else lengths - self.forward_steps
+
+    def missing(
+        self, session: str, present: Tensor | None, lengths: Tensor | None, like: Tensor
+    ) -> Visibility:
+        """Return the visibility of trials of a session; see :func:`missing`."""
+        if present is None:
+            return WHOLE
+        return missing(present, like, lengths, getattr(self, session_key(session)))
+
     def unseen(
-        self, session: str, n_bins: int, device: torch.device | None = None
+        self,
+        session: str,
+        n_bins: int,
+        device: torch.device | None = None,
+        lengths: Tensor | None = None,
     ) -> Tensor | None:
-        """Return which entries are never encoded, (T, D) bool; None where all are."""
+        """Return which entries are never encoded; None where all are.
+
+        Args:
+            session: whose held-out neurons.
+            n_bins: T.
+            device: of the result.
+            lengths: (B,) bins of each trial, whose last ones are the forward bins; None: all T.
+
+        Returns:
+            (T, D) bool; of trials of unequal length with forward bins (B, T, D).
+        """
         channels = getattr(self, session_key(session))
         if channels is None and self.forward_steps == 0:
             return None
+        channels = slice(None) if channels is None else channels
+        if lengths is not None and self.forward_steps:
+            seen_bins = inside(lengths - self.forward_steps, n_bins).to(device)
+            unseen = torch.ones(*seen_bins.shape, self.data_dims[session], dtype=torch.bool)
+            unseen = unseen.to(device)
+            unseen[..., channels] = ~seen_bins[..., None]
+            return unseen
         unseen = torch.ones(n_bins, self.data_dims[session], dtype=torch.bool, device=device)
-        unseen[: n_bins - self.forward_steps, slice(None) if channels is None else channels] = False
+        unseen[: n_bins - self.forward_steps, channels] = False
         return unseen
 
 

@@ -112,7 +112,8 @@ def _look_at(session: Session) -> Finding:
             (i, j, r) for i, j, r in shared_spikes(train) if (i, j) not in found.duplicated
         ]
     _cautions(session, found)
-    found.noise = suggested(statistics_of(data))
+    known = {name: split.known for name, split in session.splits.items()}
+    found.noise = suggested(statistics_of(known))
     found.settings = suited(session, found)
     facts = facts_of([arrays_of(session)])
     if facts is not None:

@@ -94,7 +94,8 @@ def data_table(sessions: Sequence[Session], is_counts: bool) -> Table:
     rows = []
     for s in sessions:
         data = s.train.data
-        mean = float(data.mean(dtype=np.float64))
+        known = s.train.present
+        mean = float((data if known is None else data[known]).mean(dtype=np.float64))
         unit = 1 if s.bin_width_s is None else 1 / s.bin_width_s
         n_valid = 0 if s.valid is None else len(s.valid.data)
         row = [s.name, f"{len(data)}", f"{n_valid}", f"{s.n_bins}", f"{s.data_dim}"]

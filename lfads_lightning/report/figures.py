@@ -32,8 +32,9 @@ def one_trial(trials: Trials) -> Drawing:
 
     Below, a few lively neurons as lines.
     """
-    trial, posterior = trials.median_trial, trials.posterior
-    number = trials.numbers[trial]
+    trial = trials.median_trial
+    trials = trials.up_to_end(trial)
+    number, posterior = trials.numbers[trial], trials.posterior
     rates = posterior.rates[trial].T * trials.per_unit  # (D, T)
     truth = None if trials.truth is None else trials.truth[trial].T * trials.per_unit
     order = np.argsort(rates.argmax(1), kind="stable")  # neurons by the time of their peak

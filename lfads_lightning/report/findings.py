@@ -471,7 +471,7 @@ def bits_of_training(
         return math.nan
     n_trials = sum(len(s.data) for s in splits)
     spikes = sum(float(s.data.sum(dtype=np.float64)) for s in splits)
-    null = sum(null_nll(s.data) for s in splits)
+    null = sum(null_nll(s.known) for s in splits)
     return bits(null / n_trials - recon, spikes / n_trials)
 
 

@@ -137,7 +137,7 @@ def _scored(trained: Trained, sessions: list[Session], split: str) -> _Scoring:
 
 
 def _better_than_truth(session: Session, split: str, posterior: Posterior) -> str | None:
-    truth, counts = session.splits[split].truth, session.splits[split].data
+    truth, counts = session.splits[split].truth, session.splits[split].known
     if truth is None:
         return None
     return better_than_truth_message(posterior.rates, truth / session.conversion_factor, counts)
@@ -195,9 +195,7 @@ def _report(
     record = about.Record(about.this_machine(trained.model.factor_weight.device), found)
     run = trained.evaluation()
     inferred = {
-        s.name: posteriors[s.name]
-        if s.name in posteriors
-        else judged(run, s.name, s.splits[split].data, s.splits[split].ext_input)
+        s.name: posteriors[s.name] if s.name in posteriors else judged(run, s.name, s.splits[split])
         for s in scored
     }
     try:

@@ -3,6 +3,7 @@
 import numpy as np
 from matplotlib.axes import Axes
 
+from lfads_lightning.metrics import has_missing, mean_of
 from lfads_lightning.report.style import (
     FAINT,
     OURS,
@@ -34,7 +35,7 @@ def inferred_inputs(trials: Trials) -> Drawing | None:
         order = np.argsort(trials.condition, kind="stable")
     figure = new_figure(10, 0.4 + 2.1 * len(strongest))
     axes = figure.subplots(len(strongest), 3, squeeze=False, width_ratios=[1.2, 1.4, 1])
-    limit = max(np.percentile(np.abs(inputs[..., strongest]), 99.5), 1e-6)
+    limit = max(np.nanpercentile(np.abs(inputs[..., strongest]), 99.5), 1e-6)
     extent = (*trials.ends, len(order) - 0.5, -0.5)
     for row, u in zip(axes, strongest, strict=True):
         image = row[0].imshow(
@@ -70,7 +71,8 @@ def inferred_inputs(trials: Trials) -> Drawing | None:
 
 
 def _strongest(inputs: np.ndarray) -> np.ndarray:
-    return np.argsort(-inputs.std((0, 1)), kind="stable")[:N_INPUTS]
+    sd = np.nanstd(inputs, (0, 1)) if has_missing(inputs) else inputs.std((0, 1))
+    return np.argsort(-sd, kind="stable")[:N_INPUTS]
 
 
 def _with_spread(ax: Axes, trials: Trials, inputs: np.ndarray, spread: np.ndarray, u: int) -> None:
@@ -79,7 +81,14 @@ def _with_spread(ax: Axes, trials: Trials, inputs: np.ndarray, spread: np.ndarra
         colour = PALETTE[i]
         ax.fill_between(trials.time, mean - 2 * sd, mean + 2 * sd, color=colour, alpha=0.2, lw=0)
         ax.plot(trials.time, mean, color=colour, lw=1.2)
-    ax.plot(trials.time, inputs[..., u].mean(0), color=TRUE, lw=1, ls="--", label="mean")
+    ax.plot(
+        trials.time,
+        mean_of(inputs[..., u], 0, empty=np.nan),
+        color=TRUE,
+        lw=1,
+        ls="--",
+        label="mean",
+    )
     ax.axhline(0, color=FAINT, lw=0.8, zorder=0)
     ax.margins(x=0)
     ax.legend(loc="upper right")
@@ -88,10 +97,10 @@ def _with_spread(ax: Axes, trials: Trials, inputs: np.ndarray, spread: np.ndarra
 def _correlation(ax: Axes, values: np.ndarray, tau: float) -> None:
     """Draw the autocorrelation of (E, T) beside that of the AR(1) prior."""
     n_lags = min(values.shape[1], max(int(3 * min(tau, 1e6)), 10), 60)
-    centred = values - values.mean()
-    variance = max(np.square(centred).mean(), 1e-300)
+    centred = values - mean_of(values, (0, 1))
+    variance = max(mean_of(np.square(centred), (0, 1)), 1e-300)
     found = [
-        (centred[:, lag:] * centred[:, : values.shape[1] - lag]).mean() / variance
+        float(mean_of(centred[:, lag:] * centred[:, : values.shape[1] - lag], (0, 1)) / variance)
         for lag in range(n_lags)
     ]
     lags = np.arange(n_lags)
@@ -127,7 +136,7 @@ def inputs_at_event(trials: Trials) -> Drawing | None:
         over_trials = np.sqrt(within_variance(inputs[..., u], groups))
         right.plot(trials.time, over_trials, color=OURS, lw=1.5, label="over trials")
         if sd is not None:
-            posterior = np.sqrt(np.square(sd[..., u]).mean(0))
+            posterior = np.sqrt(mean_of(np.square(sd[..., u]), 0, empty=np.nan))
             right.plot(trials.time, posterior, color=SMOOTHED, ls="--", label="of the posterior")
         right.set_ylim(0, 1.3 * max(right.get_ylim()[1], 1e-6))  # room for the legend
         for ax in (left, right):
@@ -166,10 +175,13 @@ def _mean_with_error(
     ax: Axes, time: np.ndarray, values: np.ndarray, colour: str, label: str
 ) -> None:
     """Draw the mean of (E, T) with a band of two standard errors, which one trial has not."""
-    mean = values.mean(0)
+    mean = mean_of(values, 0, empty=np.nan)
     ax.plot(time, mean, color=colour, lw=1.6, label=label)
     if len(values) > 1:
-        error = 2 * values.std(0, ddof=1) / np.sqrt(len(values))
+        n = (~np.isnan(values)).sum(0)
+        squares = mean_of(np.square(values - mean), 0, empty=np.nan) * n
+        with np.errstate(divide="ignore", invalid="ignore"):  # bins that one trial has
+            error = 2 * np.sqrt(squares / (n - 1) / n)
         ax.fill_between(time, mean - error, mean + error, color=colour, alpha=0.18, lw=0)
 
 
@@ -179,6 +191,9 @@ def within_variance(values: np.ndarray, groups: np.ndarray) -> np.ndarray:
     NaN where every group has one trial.
     """
     names, at = np.unique(groups, return_inverse=True)
-    means = np.stack([values[at == i].mean(0) for i in range(len(names))])
-    free = len(values) - len(names)
-    return np.square(values - means[at]).sum(0) / (free if free > 0 else np.nan)
+    means = np.stack([mean_of(values[at == i], 0, empty=np.nan) for i in range(len(names))])
+    there = ~np.isnan(values)
+    groups_there = sum(there[at == i].any(0).astype(int) for i in range(len(names)))
+    free = np.asarray(there.sum(0) - groups_there, float)
+    free[free < 1] = np.nan
+    return np.nansum(np.square(values - means[at]), 0) / free

@@ -9,6 +9,8 @@ from matplotlib.ticker import MaxNLocator
 from lfads_lightning.metrics import (
     bits_of_neurons,
     effective_dimensionality,
+    has_missing,
+    mean_of,
     psth_sd,
     smooth,
 )
@@ -35,19 +37,19 @@ N_NEURONS, N_CONDITIONS, N_LINES = 4, 3, 12
 def averages(trials: Trials) -> Drawing:
     """Draw single-trial rates of a few neurons over the average of their spikes (PSTH)."""
     rates = trials.posterior.rates
-    which = lively(rates.mean(0), N_NEURONS, trials.held_out)
+    which = lively(mean_of(rates, 0), N_NEURONS, trials.held_out)
     rows = _conditions(trials)
     sd = psth_sd(trials.bin_width_s, trials.counts.shape[1])
     figure = new_figure(10, 0.5 + 1.75 * len(rows))
     axes = figure.subplots(len(rows), len(which), squeeze=False, sharex=True, sharey="col")
     for row, (label, members) in zip(axes, rows, strict=True):
-        psth = smooth(trials.counts[members].mean(0, keepdims=True), sd)[0]
+        psth = smooth(mean_of(trials.counts[members], 0, empty=np.nan)[None], sd)[0]
         for ax, n in zip(row, which, strict=True):
             for i, k in enumerate(members[:N_LINES]):
                 name = "LFADS, single trials" if i == 0 else None
                 line = trials.per_unit * rates[k, :, n]
                 ax.plot(trials.time, line, color=OURS, lw=0.7, alpha=0.5, label=name)
-            mean = trials.per_unit * rates[members, :, n].mean(0)
+            mean = trials.per_unit * mean_of(rates[members, :, n], 0, empty=np.nan)
             ax.plot(trials.time, mean, color=OURS, lw=2, label="LFADS, mean")
             ax.plot(
                 trials.time,
@@ -93,11 +95,13 @@ def _conditions(trials: Trials) -> list[tuple[str, np.ndarray]]:
 def components(states: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the first n principal components of (..., N): scores (..., n), axes, variance shares.
 
-    Fewer than n where there are fewer dimensions; the shares are of all components.
+    Fewer than n where there are fewer dimensions; the shares are of all components. Rows with NaN
+    have no part in them, and NaN for scores.
     """
     flat = states.reshape(-1, states.shape[-1]).astype(np.float64)
-    centred = flat - flat.mean(0)
-    values, axes = np.linalg.eigh(centred.T @ centred)
+    known = flat[~np.isnan(flat).any(1)] if has_missing(flat) else flat
+    centred, rows = flat - known.mean(0), known - known.mean(0)
+    values, axes = np.linalg.eigh(rows.T @ rows)
     values, axes = np.maximum(values[::-1], 0), axes[:, ::-1]
     shares = values / max(values.sum(), 1e-300)
     scores = (centred @ axes[:, :n]).reshape(*states.shape[:-1], -1)
@@ -129,7 +133,7 @@ def trajectories(trials: Trials) -> Drawing | None:
         ax.plot(*scores[k].T, color=colours[group[k]], lw=0.5, alpha=0.35)
     if trials.condition is not None:
         for name, colour in colours.items():
-            mean = scores[group == name].mean(0)
+            mean = mean_of(scores[group == name], 0, empty=np.nan)
             ax.plot(*mean.T, color=colour, lw=2)
     dots = [colours[g] for g in group]
     ax.scatter(*scores[:, 0].T, s=8, c=dots, edgecolors="none")
@@ -232,7 +236,8 @@ def generator_states(trials: Trials) -> Drawing:
     """Draw the generator's units in one trial, and its principal components over time."""
     states, trial = trials.posterior.gen_states, trials.median_trial
     number = trials.numbers[trial]
-    one = states[trial].T  # (G, T)
+    own = trials.up_to_end(trial)
+    one = own.posterior.gen_states[trial].T  # (G, T)
     order = np.argsort(one.argmax(1), kind="stable")
     limit = max(np.abs(one).max(), 1e-6)
     scores, _, shares = components(states, 3)
@@ -246,7 +251,7 @@ def generator_states(trials: Trials) -> Drawing:
         cmap="PuOr",
         vmin=-limit,
         vmax=limit,
-        extent=(*trials.ends, len(order) - 0.5, -0.5),
+        extent=(*own.ends, len(order) - 0.5, -0.5),
     )
     figure.colorbar(image, ax=axes[0], shrink=0.8)
     axes[0].set(title=f"all units, trial {number}", ylabel="unit, by time of peak")
@@ -278,7 +283,7 @@ def neurons(trials: Trials) -> Drawing | None:
     gain = bits_of_neurons(rates, counts)
     figure = new_figure(10, 3.2)
     left, right = figure.subplots(1, 2)
-    mean = trials.per_unit * counts.mean((0, 1))
+    mean = trials.per_unit * mean_of(counts, (0, 1))
     left.axhline(0, color=FAINT, lw=1, zorder=0)
     apart = np.isin(np.arange(len(gain)), trials.held_out)
     left.plot(mean[~apart], gain[~apart], "o", ms=4, color=SMOOTHED, alpha=0.8, label="seen")
@@ -300,7 +305,7 @@ def neurons(trials: Trials) -> Drawing | None:
 
 
 def _mean_rates(ax: Axes, trials: Trials, mean: np.ndarray) -> None:
-    inferred = trials.per_unit * trials.posterior.rates.mean((0, 1))
+    inferred = trials.per_unit * mean_of(trials.posterior.rates, (0, 1))
     top = 1.05 * max(mean.max(), inferred.max(), 1e-9)
     ax.plot([0, top], [0, top], color=FAINT, lw=1, zorder=0)
     ax.plot(mean, inferred, "o", ms=4, color=OURS, alpha=0.8)

@@ -162,7 +162,7 @@ def _alignment(sessions: Sequence[Session]) -> Drawing | None:
 def _pictures(trials: Trials, inferred: Inferred) -> list[Picture]:
     name = next(iter(inferred.posteriors))
     split = next(s for s in inferred.sessions if s.name == name).splits[inferred.split]
-    whole = trials._replace(counts=split.data, posterior=inferred.posteriors[name])
+    whole = trials._replace(counts=split.known, posterior=inferred.posteriors[name])
     return [
         picture
         for draw in EVERY_FIGURE

@@ -35,14 +35,13 @@ def samples_drawing(
         None where there is neither truth nor a spike to score.
     """
     few = trials.numbers[:MOST_TRIALS]
-    encoded, ext = session.splits[split].data[few], session.splits[split].ext_input
-    ext = None if ext is None else ext[few]
+    seen, hidden = session.splits[split].rows(few), None
     if trials.truth is not None:
         name, truth = "R² of rates, mean over neurons", trials.truth[: len(few)]
     elif not trials.is_counts:
         return None
     else:
-        name, encoded, scored = _unseen(encoded, run.model.sessions[session.name].held_out)
+        name, hidden, scored = _unseen(seen.known, run.model.sessions[session.name].held_out)
         if not np.nansum(scored):
             return None
 
@@ -51,12 +50,12 @@ def samples_drawing(
             return rate_r2(rates, truth)[0]
         return bits_per_spike(rates, scored)
 
-    samples = sampled_rates(run, session.name, encoded, ext, NUMBERS[-1])
+    samples = sampled_rates(run, session.name, seen, NUMBERS[-1], hidden)
     found = _scores_of_averages(samples, score)
     figure = new_figure(6, 3.2)
     ax = figure.subplots()
     ax.plot(NUMBERS, found, "o-", ms=4, color=OURS, label="average of samples")
-    mean = score(push_mean(run, session.name, encoded, ext).rates)
+    mean = score(push_mean(run, session.name, seen, hidden).rates)
     ax.axhline(mean, color=SMOOTHED, ls="--", label="posterior means, one pass")
     ax.set_xscale("log", base=2)
     ax.set_xticks(NUMBERS)
@@ -96,12 +95,14 @@ def _scores_of_averages(
     return [float(np.mean(each)) for each in scores]
 
 
-def _unseen(counts: np.ndarray, held_out: tuple[int, ...]) -> tuple[str, np.ndarray, np.ndarray]:
-    """Return the name of the score, what is encoded, and what is scored: the rest is NaN."""
+def _unseen(
+    counts: np.ndarray, held_out: tuple[int, ...]
+) -> tuple[str, np.ndarray | None, np.ndarray]:
+    """Return the name of the score, what hides a part if need be, and what is scored, else NaN."""
     scored = np.full(counts.shape, np.nan, np.float32)
     if held_out:
         scored[..., held_out] = counts[..., held_out]
-        return "bits / spike of held-out neurons", counts, scored
+        return "bits / spike of held-out neurons", None, scored
     hidden = parts_to_hide(counts.shape)[0]
     scored[hidden] = counts[hidden]
-    return "bits / spike of hidden entries", counts * shown(hidden), scored
+    return "bits / spike of hidden entries", shown(hidden), scored

@@ -17,7 +17,7 @@ class Trials(NamedTuple):
 
     Attributes:
         title: session and split.
-        counts: (E, T, D) data.
+        counts: (E, T, D) data; NaN where entries are missing. All else is NaN beyond a trial's end.
         posterior: of these trials, averages over posterior samples.
         truth: (E, T, D) true rates in the units of ``posterior.rates``, or None.
         condition: (E,) labels, or None.
@@ -123,6 +123,19 @@ class Trials(NamedTuple):
             return "mean (units of the data)"
         return "spikes / bin" if self.bin_width_s is None else "spikes / s"
 
+    def up_to_end(self, trial: int) -> "Trials":
+        """Return them with no bins beyond a trial's end."""
+        n = int((~np.isnan(self.posterior.factors[trial, :, 0])).sum())
+        if n == self.counts.shape[1]:
+            return self
+
+        def cut(array: Any) -> Any:
+            return array[:, :n] if np.ndim(array) == 3 else array
+
+        inferred = Posterior(*map(cut, self.posterior))
+        rest = {name: cut(getattr(self, name)) for name in ("counts", "truth", "spread")}
+        return self._replace(posterior=inferred, **rest)
+
     @property
     def median_trial(self) -> int:
         """The trial of median cost: neither the best nor the worst."""
@@ -163,10 +176,9 @@ def shown_trials(
     """
     split = session.splits[split_name]
     which = chosen(split, most)
-    data = split.data[which]
-    ext = None if split.ext_input is None else split.ext_input[which]
+    shown = split.rows(which)
     if posterior is None:
-        posterior = judged(run, session.name, data, ext)
+        posterior = judged(run, session.name, shown)
     else:
         parts: dict[str, Any] = {
             k: None if a is None else a[which] for k, a in posterior._asdict().items()
@@ -175,12 +187,14 @@ def shown_trials(
     sd, tau = posterior.controller_outputs_sd, None
     if run.model.config.co_dim > 0:
         tau = run.model.co_prior.log_tau.detach().exp().cpu().numpy()
-    truth = None if split.truth is None else split.truth[which] / session.conversion_factor
+    truth = None if shown.truth is None else shown.truth / session.conversion_factor
+    if truth is not None and (within := shown.inside) is not None:
+        truth = np.where(within[..., None], truth, np.nan)
     labelled = split.condition is not None and has_condition(split.condition).any()
     spec = run.model.sessions[session.name]
     return Trials(
         f"{session.name}, {split_name}",
-        data,
+        shown.known,
         posterior,
         truth,
         split.condition[which] if split.condition is not None and labelled else None,

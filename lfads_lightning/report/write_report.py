@@ -100,9 +100,7 @@ def _inferred(trained: "Trained") -> "Inferred | str":
         return f"The data could not be read, so that figures of them are left out ({error})."
     split = "valid" if any(s.valid is not None for s in sessions) else "train"
     posteriors = {
-        s.name: judged(
-            trained.evaluation(), s.name, s.splits[split].data, s.splits[split].ext_input
-        )
+        s.name: judged(trained.evaluation(), s.name, s.splits[split])
         for s in sessions
         if split in s.splits
     }

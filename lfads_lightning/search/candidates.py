@@ -75,8 +75,8 @@ def with_best_candidate(config: Config, sessions: Sequence[Session], folder: Pat
     """
     run, names = Run(folder), config.search.candidates or []
     if run.checkpoints.is_dir():
-        chosen = [row["settings"] for row in read_tried(folder) if row["is_chosen"]]
-        return from_flat(chosen[0], base=config) if chosen else config
+        was_chosen = [row["settings"] for row in read_tried(folder) if row["is_chosen"]]
+        return from_flat(was_chosen[0], base=config) if was_chosen else config
     if len(names) < 2:
         return config
     _check(config)

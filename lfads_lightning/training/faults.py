@@ -151,7 +151,9 @@ def described(module: Training, batch: Batch, terms: Mapping[str, float]) -> str
 def _trials_of(module: Training, batch: Batch, epoch: int) -> str:
     """Return the numbers of a batch's trials in train_data, in file order."""
     sampler = module.trainer.train_dataloader.sampler
-    whole = TrainingBatches(sampler.n_trials, sampler.batch_size, sampler.seed)
+    whole = TrainingBatches(
+        sampler.n_trials, sampler.batch_size, sampler.seed, lengths=sampler.lengths
+    )
     whole.set_epoch(epoch)
     numbers = next(sorted(int(t) for t in b.trials) for b in whole if b.number == batch.number)
     more = f" and {len(numbers) - _TRIALS_SHOWN} more" if len(numbers) > _TRIALS_SHOWN else ""

@@ -94,12 +94,16 @@ class HiddenEntries:
         seen = Visibility((1 - weight) * (N_PARTS / (N_PARTS - 1)), weight)
         never = None if batch.never_shown is None else batch.never_shown[trials]
         seen = seen.also(sample_validation(never, self.rate, weight)[0])
+        present, lengths = (
+            None if x is None else x[trials] for x in (batch.present, batch.lengths)
+        )
+        seen = seen.also(model.encoded.missing(name, present, lengths, weight))
         encoding = model.encode(data, name, ext, visibility=seen)
         output = model.decode(encoding, n_bins, name, model.draw_noise(N_SAMPLES * n, n_bins, rng))
         samples = output.output_dist_params
         if len(samples) > n:  # a model without code and inputs has one row for each trial
             samples = samples.unflatten(0, (len(samples) // n, n)).mean(0)
-        unseen, scored = model.encoded.unseen(name, n_bins, weight.device), seen.weight
+        unseen, scored = model.encoded.unseen(name, n_bins, weight.device, lengths), seen.weight
         if unseen is not None and scored is not None:
             scored = scored.masked_fill(unseen, 0)
         return model.noise_model.nll_of_params(samples, data, scored).sum()

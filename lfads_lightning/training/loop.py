@@ -21,6 +21,7 @@ from lfads_lightning.data.datamodule import LFADSDataModule
 from lfads_lightning.data.held_out import session_spec
 from lfads_lightning.data.identity import Identity, check_bin_width, check_order, read_identity
 from lfads_lightning.data.sessions import Session
+from lfads_lightning.metrics import mean_of
 from lfads_lightning.model.alignment import align, start_at_moments
 from lfads_lightning.model.layers import Standardise, session_key
 from lfads_lightning.model.lfads import LFADS
@@ -103,7 +104,9 @@ def train(
         )
         model = new_model(config, sessions, start)
         model.passes = choose(config.trainer.recurrence, device.type)
-        module = LFADSModule(model, config, sessions[0].n_bins, nulls=nulls(sessions, model))
+        module = LFADSModule(
+            model, config, max(s.n_bins for s in sessions), nulls=nulls(sessions, model)
+        )
         if start is None and config.optim.start_from is not None:
             module.start_step, module.identity = _start_from(model, config, sessions)
             warn_of_kept([s.name for s in sessions], model, config)
@@ -165,27 +168,33 @@ def new_model(config: Config, sessions: Sequence[Session], own: Path | None = No
         if own is not None:  # what follows is in the checkpoint
             continue
         if config.model.do_start_at_mean_rates:
-            start_at_moments(model, s.name, _moments(s.train.data))
+            start_at_moments(model, s.name, _moments(s.train.known))
         if config.model.do_standardise_input:
-            shown = s.train.data[:, : s.n_bins - model.encoded.forward_steps]
+            shown = s.train.known[:, : s.n_bins - model.encoded.forward_steps]
             shown = shown[..., held_in(model.sessions[s.name])]
             standardise = model.standardise[session_key(s.name)]
             assert isinstance(standardise, Standardise)
+            means = mean_of(shown, (0, 1), np.float64)
             standardise.set(
-                torch.from_numpy(shown.mean((0, 1), dtype=np.float64)),
-                torch.from_numpy(shown.var((0, 1), dtype=np.float64)),
+                torch.from_numpy(means),
+                torch.from_numpy(mean_of(np.square(shown - means), (0, 1), np.float64)),
             )
     return model.double() if config.trainer.precision is Precision.float64 else model
 
 
 def _moments(data: np.ndarray) -> Moments:
-    """Return the moments of each channel of data (E, T, D), trial by trial: no copy is made."""
-    mean = data.mean((0, 1), dtype=np.float64)
-    square, filled = np.zeros((2, data.shape[2]))
+    """Return the moments of each channel of data (E, T, D), trial by trial: no copy is made.
+
+    Entries that are NaN do not count.
+    """
+    mean = mean_of(data, (0, 1), np.float64)
+    square, filled, n = np.zeros((3, data.shape[2]))
     for trial in data:
-        square += np.square(trial - mean).sum(0)
-        filled += (trial != 0).sum(0)
-    n = data.shape[0] * data.shape[1]
+        there = trial == trial  # not NaN
+        square += np.where(there, np.square(trial - mean), 0).sum(0)
+        filled += (there & (trial != 0)).sum(0)
+        n += there.sum(0)
+    n = np.maximum(n, 1)
     return Moments(
         *(torch.as_tensor(x, dtype=torch.float32) for x in (mean, square / n, filled / n))
     )

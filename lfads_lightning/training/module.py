@@ -135,7 +135,7 @@ class LFADSModule(pl.LightningModule):
             dropout, kept = _rows(dropout, mine), _rows(kept, mine)
         visibility, never = self._visibilities(batch)
         if kept is not None:
-            unseen = model.encoded.unseen(batch.session, n_bins, kept.device)
+            unseen = model.encoded.unseen(batch.session, n_bins, kept.device, batch.lengths)
             visibility = visibility.also(coordinated(kept, rate, unseen))
         given = batch.data, batch.session, batch.ext_input, noise
         output = model(*given, masks, visibility.dropped_out(dropout))
@@ -163,7 +163,7 @@ class LFADSModule(pl.LightningModule):
             )
             if self._nulls:
                 self._predicted_sum = self._predicted_sum + log_likelihoods(
-                    self.model, output, batch.data, batch.session, list(self._nulls)
+                    self.model, output, batch, list(self._nulls)
                 ) * (n_trials / k)
         self._n_valid += n_trials
 
@@ -173,8 +173,10 @@ class LFADSModule(pl.LightningModule):
         return torch.Generator(self.device).manual_seed(int(mixed[0]) << 31 | int(mixed[1]) >> 1)
 
     def _visibilities(self, batch: Batch) -> tuple[Visibility, Visibility]:
-        rate = self.config.data.sample_validation_rate
-        return sample_validation(batch.never_shown, rate, self.model.factor_weight)
+        rate, like = self.config.data.sample_validation_rate, self.model.factor_weight
+        there = self.model.encoded.missing(batch.session, batch.present, batch.lengths, like)
+        others, never = sample_validation(batch.never_shown, rate, like)
+        return others.also(there), never.also(there)
 
     @torch.no_grad()
     def _with_sample(
@@ -216,7 +218,7 @@ class LFADSModule(pl.LightningModule):
             b._replace(
                 **{
                     name: held.to(self.device)
-                    for name in ("data", "ext_input", "never_shown")
+                    for name in ("data", "ext_input", "never_shown", "present", "lengths")
                     if (held := getattr(b, name)) is not None
                 }
             )

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lfads_lightning.data.datamodule import Batch
 from lfads_lightning.data.sessions import Session
 from lfads_lightning.model.lfads import LFADS
 from lfads_lightning.model.records import LFADSOutput
@@ -27,18 +28,24 @@ def nulls(sessions: Sequence[Session], model: LFADS) -> dict[str, Null]:
     Each neuron's mean over the scored entries (Pei et al. 2021, section 4); empty for data that are
     no counts.
     """
-    splits = {s.name: s.valid.data for s in sessions if s.valid is not None}
-    n_trials, found = sum(map(len, splits.values())), {}
+    splits = {s.name: s.valid for s in sessions if s.valid is not None}
+    n_trials, found = sum(len(split.data) for split in splits.values()), {}
     if not n_trials or not model.noise_model.is_counts:
         return {}
     for name in (BPS, CO_BPS, FP_BPS):
         log_likelihood = spikes = 0.0
-        for session, counts in splits.items():
-            mask = scored(model, session, counts.shape[1]).get(name)
+        for session, split in splits.items():
+            counts, there = split.data, split.present
+            lengths = None if split.lengths is None else torch.from_numpy(split.lengths)
+            mask = scored(model, session, counts.shape[1], lengths).get(name)
             if mask is None:
                 continue
-            n_bins = mask.sum(0).numpy() * len(counts)  # of each neuron; 0 for those left out
-            total = (counts.sum(0, dtype=np.float64) * mask.numpy()).sum(0)
+            if there is None:
+                n_bins = mask.sum(0).numpy() * len(counts)  # of each neuron; 0 for those left out
+                total = (counts.sum(0, dtype=np.float64) * mask.numpy()).sum(0)
+            else:
+                entries = there & mask.numpy()
+                n_bins, total = entries.sum((0, 1)), (counts * entries).sum((0, 1), dtype=float)
             active = total > 0
             rates = total[active] / n_bins[active]
             log_likelihood += float((total[active] * np.log(rates) - total[active]).sum())
@@ -48,39 +55,46 @@ def nulls(sessions: Sequence[Session], model: LFADS) -> dict[str, Null]:
     return found
 
 
-def scored(model: LFADS, session: str, n_bins: int) -> dict[str, Tensor]:
-    """Return the entries (T, D) that each score is of.
+def scored(
+    model: LFADS, session: str, n_bins: int, lengths: Tensor | None = None
+) -> dict[str, Tensor]:
+    """Return the entries (T, D) that each score is of; of trials of these lengths, (B, T, D).
 
     Bits per spike: all. Where there are such, co-bps: held-out neurons in the bins that are seen of
     the others; fp-bps: all neurons in the forward bins.
     """
     whole = torch.ones(n_bins, model.sessions[session].data_dim, dtype=torch.bool)
-    never = model.encoded.unseen(session, n_bins)
+    never = model.encoded.unseen(session, n_bins, None, lengths)
     if never is None:
         return {BPS: whole}
-    first = n_bins - model.encoded.forward_steps
-    forward = (torch.arange(n_bins) >= first)[:, None].expand_as(never)
+    ends = torch.tensor(n_bins) if lengths is None else lengths[:, None].cpu()
+    forward = (torch.arange(n_bins) >= ends - model.encoded.forward_steps)[..., None]
+    never, forward = never.cpu(), forward.expand(*forward.shape[:-1], never.shape[-1])
+    if lengths is not None and never.ndim == 2:
+        never = never.expand_as(forward)
     masks = {BPS: whole, CO_BPS: never & ~forward, FP_BPS: forward}
     return {name: mask for name, mask in masks.items() if mask.any()}
 
 
 def log_likelihoods(
-    model: LFADS, output: LFADSOutput, data: Tensor, session: str, names: Sequence[str]
+    model: LFADS, output: LFADSOutput, batch: Batch, names: Sequence[str]
 ) -> Tensor:
     """Return the mean log-likelihood over trials of the entries that each of ``names`` scores.
 
     Args:
         model: of counts, whatever their noise: bits per spike are by the Poisson likelihood.
         output: its pass over the batch.
-        data: (B, T, D).
-        session: of the data.
+        batch: what is scored.
         names: of :func:`scored`.
 
     Returns:
         Nats per trial, without log n!, one number per name.
     """
-    log_rates, masks = output.log_rates, scored(model, session, data.shape[1])
+    log_rates, data = output.log_rates, batch.data
+    masks = scored(model, batch.session, data.shape[1], batch.lengths)
     each = data * log_rates - log_rates.clamp(max=output.clip).exp()  # (B, T, D)
+    if batch.present is not None:
+        each = each * batch.present
     means = [(each * masks[n].to(each)).sum((1, 2)).mean() if n in masks else each.new_zeros(())
              for n in names]  # fmt: skip
     return torch.stack(means)

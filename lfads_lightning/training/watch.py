@@ -36,7 +36,7 @@ class CopyingWatch(pl.Callback):
         n_trials = sum(len(split.data) for split, _ in splits)
         null = truth = 0.0
         for split, factor in splits:
-            counts = split.data
+            counts = split.known
             this_null = null_nll(counts)
             null += this_null
             this_truth = math.inf

@@ -300,7 +300,11 @@ def _with(**changes):
             "factors_dim=20 is more than the 19 that 1 conditions × 20 bins leave",
         ),
         ({"data": {"c": np.ones((C * R, 7, 3))}}, {}, "session 'c': trials have 7 bins, those of"),
-        ({"data": {"c": np.full((C * R, T, 3), np.nan)}}, {}, "session 'c': train_data.* is nan"),
+        (
+            {"data": {"c": np.full((C * R, T, 3), np.nan)}},
+            {},
+            "session 'c': all entries of trial 0",
+        ),
         ({}, {"factors_dim": 0}, "factors_dim=0; expected 1 or more"),
         ({}, {"smoothing_bins": -1}, "smoothing_bins=-1; expected bins, 0 or more"),
         ({}, {"ridge": -1}, "ridge=-1; expected a number of 0 or more, or 'cv'"),

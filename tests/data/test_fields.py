@@ -272,7 +272,7 @@ SESSION = lfads.Session(
             ["neuron_ids: session 'dai1' has no train_data; did you mean day1?"],
         ),
         ("no_such_file.h5", {}, ["no_such_file.h5: no such file; expected the HDF5 file"]),
-        ([np.ones((3, 2)), np.ones((4, 2))], {}, ["its trials are of unequal length"]),
+        ([np.ones((3, 2)), np.ones((4, 3))], {}, ["its trials are of unequal length"]),
     ],
 )
 def test_contradictions_are_refused(fitted, data, given, message):

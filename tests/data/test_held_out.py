@@ -11,6 +11,7 @@ from conftest import TINY
 
 import lfads_lightning as lfads
 from lfads_lightning.config import DataConfig, LFADSError, LossConfig, SessionSpec
+from lfads_lightning.data.datamodule import Batch
 from lfads_lightning.data.held_out import held_out_columns, session_spec
 from lfads_lightning.data.sessions import Session, Split
 from lfads_lightning.inference.posterior import push_mean, sample_and_average
@@ -269,7 +270,9 @@ def test_bits_per_spike_while_training_are_those_of_the_rates(new, counts, new_c
         spikes = torch.tensor(x)
         with torch.no_grad():
             output = model(spikes, name)
-        total += len(x) * predictions.log_likelihoods(model, output, spikes, name, list(nulls))
+        total += len(x) * predictions.log_likelihoods(
+            model, output, Batch(name, spikes), list(nulls)
+        )
         rates = output.output_dist_params.numpy()
         parts = [np.s_[:], np.s_[:, : T - FORWARD, list(OUT)], np.s_[:, -FORWARD:, :]]
         gains += [bits_per_spike(rates[p], x[p]) * x[p].sum() for p in parts]
@@ -383,8 +386,8 @@ def test_importance_weights_leave_forward_bins_out(new, counts, new_config):
     """With one sample the bound is recon + KL, sample by sample, whatever the prior's part."""
     model = new()
     trained = Trained(model, new_config(), T, 0)
-    one = sample_and_average(trained.evaluation(), "a", counts, None, 1)
-    mean = push_mean(trained.evaluation(), "a", counts, None)
+    one = sample_and_average(trained.evaluation(), "a", Split(counts), 1)
+    mean = push_mean(trained.evaluation(), "a", Split(counts))
     assert one.nll_bound_iwaes == pytest.approx(one.nll_bound_vaes, rel=1e-6)
     phi = model.co_prior.phi().detach().numpy()
     u = mean.controller_outputs

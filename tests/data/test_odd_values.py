@@ -146,11 +146,13 @@ def named():
 @pytest.mark.parametrize(
     ("make", "text"),
     [
-        (masked, "is a masked array, with .* entries masked"),
         (sparse, r"is a sparse matrix; give x.toarray\(\)"),
         (tensor, r"give x.detach\(\).cpu\(\).numpy\(\)"),
         (named, r"has axes trial × unit × time.*give x.transpose\('trial', 'time', 'unit'\)"),
-        (lambda: [np.ones((50 + k % 3, 8), int) for k in range(20)], "from 50 to 52 bins"),
+        (
+            lambda: [np.ones((8, 50 + k % 3), int) for k in range(20)],
+            "from 50 to 52 columns; .*give .x.T for x in trials",
+        ),
     ],
 )
 def test_arrays_that_would_lose_something(tmp_path, make, text, trained):
@@ -165,6 +167,16 @@ def test_arrays_that_would_lose_something(tmp_path, make, text, trained):
     for method in (trained.posterior_push_mean, trained.posterior_sample_and_average):
         with pytest.raises(LFADSError, match=text):
             method(make())
+
+
+def test_what_prepare_would_lose(tmp_path):
+    """A recording is cut into trials by events; it has no mask, and bins end where they end."""
+    for make, text in (
+        (masked, "is a masked array, with .* entries masked"),
+        (lambda: [np.ones((50 + k % 3, 8), int) for k in range(20)], "from 50 to 52 bins"),
+    ):
+        with pytest.raises(LFADSError, match=text):
+            lfads.prepare({"counts": make()}, tmp_path, name="a")
 
 
 def test_a_mask_that_hides_nothing_is_no_loss(tmp_path):

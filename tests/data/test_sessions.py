@@ -184,11 +184,6 @@ TO_GAUSSIAN = "set model.output_dist=gaussian"
             ["train_data[1, 2, 3] is -1.0; counts per bin cannot be negative", TO_GAUSSIAN],
         ),
         ({"valid_data": -np.ones((3, T, D), int)}, POISSON, ["valid_data[0, 0, 0] is -1; counts"]),
-        (
-            {"train_data": changed(COUNTS, (1, 2, 3), np.nan)},
-            POISSON,
-            ["train_data[1, 2, 3] is nan; counts must be finite"],
-        ),
         ({"train_data": changed(COUNTS, (0, 1, 0), np.inf)}, POISSON, ["[0, 1, 0] is inf; counts"]),
         (
             {"train_data": changed(COUNTS, (1, 2, 3), 0.5)},
@@ -199,11 +194,6 @@ TO_GAUSSIAN = "set model.output_dist=gaussian"
             {"train_data": changed(COUNTS, (1, 2, 3), 2**32)},
             POISSON,
             ["train_data[1, 2, 3] is 4294967296.0; counts go up to 4294967295"],
-        ),
-        (
-            {"train_data": changed(COUNTS, (1, 2, 3), np.nan)},
-            GAUSSIAN,
-            ["train_data[1, 2, 3] is nan; all values must be finite in float32"],
         ),
         ({"valid_data": changed(np.ones((3, T, D)), (0, 0, 1), 1e300)}, GAUSSIAN, ["is inf"]),
         ({"train_ext_input": None}, WITH_INPUTS, ["train_ext_input is missing", "6×5×2"]),
@@ -374,8 +364,8 @@ def test_warnings_can_be_left_out(output_dist: str) -> None:
         warnings.simplefilter("error")
         (session,) = sessions_from_arrays({"a": silent}, **config)
     assert session.valid is None
-    with refused("train_data[0, 0, 0] is nan"):
-        sessions_from_arrays({"a": changed(COUNTS, (0, 0, 0), np.nan)}, **config)
+    with refused("train_data[0, 0, 0] is inf"):
+        sessions_from_arrays({"a": changed(COUNTS, (0, 0, 0), np.inf)}, **config)
 
 
 @pytest.mark.parametrize("name", ["a\\b", "a\nb", "x" * 151, b"\xff", "a\0b"])

@@ -97,8 +97,9 @@ def judged(monkeypatch):
     """Judge made-up rates, by what the model is shown of the counts."""
 
     def judge(counts, rates_of):
-        def infer(run, session, data, ext_input, shown):
-            return Posterior(*[None] * len(Posterior._fields))._replace(rates=rates_of(data, shown))
+        def infer(run, session, split, shown):
+            nothing = Posterior(*[None] * len(Posterior._fields))
+            return nothing._replace(rates=rates_of(split.data, shown))
 
         monkeypatch.setattr(copying, "judged_rates", infer)
         model = SimpleNamespace(

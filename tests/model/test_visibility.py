@@ -36,7 +36,7 @@ def test_missing_entries_have_no_part_in_the_loss(new_model, spikes, dist, body)
     found = []
     for data in (spikes, torch.where(gone, spikes + 7, spikes)):
         model.zero_grad()
-        visibility = missing(gone, model.factor_weight)
+        visibility = missing(~gone, model.factor_weight)
         output = model(data, "a", None, noise_of(model), visibility=visibility)
         output.log_rates.retain_grad()
         loss = compute_loss(model, output, data, LossConfig(), 1.0, 1.0, visibility)
@@ -55,7 +55,7 @@ def test_costs_of_what_is_there_and_of_what_is_missing_are_the_whole(new_model, 
     model, gone = new_model(output_dist=dist), some(0.3)
     output = model(spikes, "a", None, noise_of(model))
     parts = [
-        reconstruction(model, output, spikes, missing(which, model.factor_weight))
+        reconstruction(model, output, spikes, missing(~which, model.factor_weight))
         for which in (gone, ~gone)
     ]
     torch.testing.assert_close(sum(parts), reconstruction(model, output, spikes))
@@ -68,13 +68,15 @@ def test_missing_joins_with_the_others():
     unseen = torch.zeros(T, D, dtype=torch.bool)
     unseen[:, 1] = True
     others, only_never = sample_validation(never, 0.2, like)
-    view = missing(gone, like).also(others).also(coordinated(kept, 0.5, unseen))
+    view = missing(~gone, like).also(others).also(coordinated(kept, 0.5, unseen))
     assert (view.shown[gone | never | (kept == 0)] == 0).all()
-    assert (view.shown[~gone & ~never & (kept > 0)] == 1 / 0.5 / 0.8).all()
+    share = (~gone).float().mean(2, keepdim=True).expand(B, T, D)
+    is_shown = ~gone & ~never & (kept > 0)
+    torch.testing.assert_close(view.shown[is_shown], (1 / 0.5 / 0.8 / share)[is_shown])
     scored = ~gone & ~never & ((kept == 0) | unseen)
     weight = torch.where(unseen, 1 / 0.8, 1 / 0.8 / 0.5) * scored
     torch.testing.assert_close(view.scale * view.weight, weight)
-    meter = missing(gone, like).also(only_never)
+    meter = missing(~gone, like).also(only_never)
     torch.testing.assert_close(meter.scale * meter.weight, (never & ~gone) / 0.2)
     for same in (WHOLE.also(view), view.also(WHOLE)):
         assert torch.equal(same.shown, view.shown)

@@ -96,7 +96,8 @@ def plain(path, **arrays):
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        ({"train_data": np.full((4, 5, 2), np.nan)}, "train_data[0, 0, 0] is nan; counts must be"),
+        ({"train_data": np.full((4, 5, 2), np.nan)},
+         "all entries of trial 0 of train_data are missing"),
         ({"train_data": np.array([[[1.0, -1], [2, 3]]])}, "counts per bin cannot be negative"),
         ({"train_data": np.ones((4, 5))}, "train_data has 2 dimensions (4×5); expected 3"),
         ({"valid_data": np.ones((4, 5, 2))}, "train_data is missing; found valid_data"),

@@ -1,0 +1,37 @@
+"""Arithmetic of arrays in which NaN marks what is missing; without NaN it is NumPy's."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+
+def has_missing(x: np.ndarray) -> bool:
+    """Return whether entries are NaN."""
+    # the minimum carries it: no mask as large as the array is needed
+    return x.dtype.kind == "f" and x.size > 0 and bool(np.isnan(x.min()))
+
+
+def mean_of(
+    x: np.ndarray, axis: int | tuple[int, ...], dtype: Any = None, empty: float = 0.0
+) -> np.ndarray:
+    """Return the mean over axes of what is not missing; ``empty`` where all is.
+
+    >>> mean_of(np.array([[1.0, np.nan], [3.0, np.nan]]), 0).tolist()
+    [2.0, 0.0]
+    """
+    if not has_missing(x):
+        return np.asarray(x.mean(axis, dtype=dtype))
+    n = (~np.isnan(x)).sum(axis)
+    return np.where(n > 0, np.nansum(x, axis, dtype=np.float64) / np.maximum(n, 1), empty)
+
+
+def complete_rows(*arrays: np.ndarray) -> Sequence[np.ndarray]:
+    """Return arrays (E, T, n) without the bins in which one of them has NaN, as (1, rows, n).
+
+    Where nothing is missing they come back as they are.
+    """
+    if not any(map(has_missing, arrays)):
+        return arrays
+    known = ~np.logical_or.reduce([np.isnan(a).any(2) for a in arrays])
+    return [a[known][None] for a in arrays]
