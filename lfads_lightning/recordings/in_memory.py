@@ -10,7 +10,7 @@ from lfads_lightning.recordings import names
 from lfads_lightning.recordings.named_arrays import Cells, recording_from_arrays
 from lfads_lightning.recordings.records import Recording
 from lfads_lightning.recordings.settings import Settings
-from lfads_lightning.recordings.spike_rows import spikes_from_rows
+from lfads_lightning.recordings.table_rows import recording_from_table
 from lfads_lightning.recordings.tables import columns_of_frame
 
 
@@ -26,7 +26,7 @@ def read_memory(recording: Any, source: str, settings: Settings) -> Recording:
         LFADSError: something in it is not as it must be.
     """
     if hasattr(recording, "columns"):
-        return spikes_from_rows(columns_of_frame(recording, source), source, settings)
+        return recording_from_table(columns_of_frame(recording, source), source, settings)
     arrays = {str(key): _read(source, str(key), value) for key, value in recording.items()}
     return recording_from_arrays(arrays, source, settings)
 
