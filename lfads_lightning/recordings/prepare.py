@@ -1,6 +1,7 @@
 """From a recording to a session file: read, cut into trials, choose, split, write."""
 
 import dataclasses
+import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -20,7 +21,12 @@ from lfads_lightning.data.session_writer import Blocks, write_session
 from lfads_lightning.data.values import half_counts, mark_of_missing, step_between
 from lfads_lightning.recordings import names
 from lfads_lightning.recordings.binning import block_size
-from lfads_lightning.recordings.in_memory import is_in_memory, read_memory
+from lfads_lightning.recordings.in_memory import (
+    add_trials,
+    is_in_memory,
+    read_memory,
+    table_in_memory,
+)
 from lfads_lightning.recordings.readers import read_file
 from lfads_lightning.recordings.records import Counts, Cut, Recording
 from lfads_lightning.recordings.settings import Settings, session_name, settings_from
@@ -44,13 +50,15 @@ def prepare(
     """Make a session file of a recording.
 
     Args:
-        recording: NWB, .mat, .npz, CSV or parquet file; a folder of Kilosort or Phy; or {name:
-            array} as in a .npz file; or a data frame with one row per spike. Files may lie in a
-            store (``s3://…``).
+        recording: A file or a folder that `lfads prepare` reads, which may lie in a store
+            (``s3://…``); or, in memory: an array, trials in a list, {name: array} as in a .npz
+            file, a data frame with one row per spike, a pynapple ``TsGroup``, a list of Neo spike
+            trains, an ``NWBFile``, an xarray, whose axes are found by their names.
         out: folder that receives ``NAME.h5``, or the address of one in a store.
         name: of the session; by default the file's, without its extension, or the folder's.
         **options: those of `lfads prepare`, with underscores (``bin_width_s=0.02``), see
-            :class:`lfads_lightning.recordings.settings.Settings`.
+            :class:`lfads_lightning.recordings.settings.Settings`. ``trials`` may also be a pynapple
+            ``IntervalSet``, a data frame, or {column: values}.
 
     Returns:
         The session file.
@@ -58,11 +66,17 @@ def prepare(
     Raises:
         LFADSError: something in the recording or the options is not as it must be.
     """
-    return prepare_recording(recording, out, name, settings_from(options)).path
+    trials = options.get("trials")
+    if trials is None or isinstance(trials, str | os.PathLike):
+        if trials is not None:
+            options["trials"] = str(trials)
+        return prepare_recording(recording, out, name, settings_from(options)).path
+    settings = settings_from(options | {"trials": None})
+    return prepare_recording(recording, out, name, settings, trials).path
 
 
 def prepare_recording(
-    recording: Any, out: str | Path, name: str | None, settings: Settings
+    recording: Any, out: str | Path, name: str | None, settings: Settings, trials: Any = None
 ) -> Prepared:
     """Make a session file, and say what is in it; see :func:`prepare`."""
     if name is None and is_in_memory(recording):
@@ -82,9 +96,17 @@ def prepare_recording(
             read = partial(read_memory, recording, source, settings)
         else:
             read = partial(read_file, copies.get(recording), settings)
+        if trials is not None:
+            read = partial(_with_trials, read, trials, source)
         made = _prepare(read, copies.output(target), name, settings, about)
         copies.send()
     return made._replace(path=target, summary=f"{target}: {made.summary}")
+
+
+def _with_trials(read: Callable[[], Recording], trials: Any, source: str) -> Recording:
+    recording = read()
+    add_trials(recording, table_in_memory(trials, source))
+    return recording
 
 
 def _prepare(
