@@ -24,8 +24,8 @@ test-ray: .venv/installed-dev    ## those of the Ray engine
 	$(BIN)/python -m pytest -q -m ray
 
 fuzz: .venv/installed-dev        ## eleven minutes of fuzzing the readers, each for its share
-	for target in session params config space checkpoint npz mat5 mat73 nwb; do \
-	  $(BIN)/python tests/fuzz/fuzz.py $$target 67 || exit 1; \
+	for target in session params config space checkpoint npy csv npz mat5 mat73 nwb; do \
+	  $(BIN)/python tests/fuzz/fuzz.py $$target 55 || exit 1; \
 	done
 
 test-crash: .venv/installed-dev  ## kill 52 runs, continue them, compare: four to ten minutes

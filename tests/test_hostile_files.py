@@ -33,14 +33,20 @@ FUZZ = Path(__file__).parent / "fuzz"
 needs_limits = pytest.mark.skipif(
     not Path("/proc/self/statm").exists(), reason="the system limits no process's memory"
 )
-TARGETS = ("session", "params", "config", "space", "checkpoint", "npz", "mat5", "mat73", "nwb")
+TARGETS = (
+    "session", "params", "config", "space", "checkpoint",
+    "npy", "csv", "npz", "mat5", "mat73", "nwb",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("target", "n"),
     # what is tried in a process of its own takes longer
-    [(t, {"mat5": 8, "nwb": 12, "checkpoint": 120}.get(t, 250)) for t in TARGETS]
-    + slowly(("mat5", 250), ("nwb", 250)),
+    [
+        (t, {"mat5": 8, "nwb": 12, "checkpoint": 120, "npy": 60, "csv": 60}.get(t, 250))
+        for t in TARGETS
+    ]
+    + slowly(("mat5", 250), ("nwb", 250), ("npy", 250), ("csv", 250)),
 )
 def test_damaged_files_are_read_or_refused(target, n):
     """No other exception, no file takes long or 1 GB: `hunt.py` says so, and keeps the file.

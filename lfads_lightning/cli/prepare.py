@@ -18,10 +18,10 @@ from lfads_lightning.config import LFADSError
 from lfads_lightning.recordings.settings import Settings, session_name
 
 DESCRIPTION = """\
-Make session files of recordings: NWB, MATLAB (v5, v7.3), .npz, spike times in CSV or parquet
-tables, or folders of Kilosort and Phy. Each recording becomes NAME.h5 in the folder OUT. All times
-are in seconds. Files and OUT may lie in a bucket (s3://bucket/folder; in file names * and ? are
-filled in)."""
+Make session files of recordings: NWB, MATLAB (v5, v7.3), .npz, .npy, CSV or parquet tables, folders
+of Kilosort, Phy and IBL (ALF), and what neo reads of Blackrock, Plexon, Neuralynx, TDT and others.
+Each recording becomes NAME.h5 in the folder OUT. All times are in seconds. Files and OUT may lie in
+a bucket (s3://bucket/folder; in file names * and ? are filled in)."""
 EPILOGUE = """\
 examples:
   %(prog)s day1.nwb --out data --bin-width-s 0.01 --align-to go_cue_time --window-s -0.2 0.5
@@ -29,6 +29,7 @@ examples:
   %(prog)s spikes.csv --out data --bin-width-s 0.01 --chop-bins 100 --overlap-bins 20
   %(prog)s sorted/ --trials trials.csv --out data --bin-width-s 0.01 --window-s -0.2 0.5 \\
     --align-to go_cue_time --unit-quality good,mua
+  %(prog)s day1.nwb --out data --bin-width-s 0.01 --where "success and rt < 600" --units "id != 3"
 exit status: 0 all were written, 1 a recording is not as it must be (the others are written),
 2 wrong usage"""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -37,7 +37,7 @@ def as_array(source: str, key: str, value: ArrayLike | Blocks) -> np.ndarray:
     """View anything array-like as an array.
 
     Raises:
-        LFADSError: it would lose something (a mask, the order of named axes), or is no array.
+        LFADSError: it would lose something (a mask), or is no array.
     """
     if isinstance(value, Blocks):
         return value  # type: ignore[return-value]  # has what is asked of one: shape, ndim, dtype
@@ -48,13 +48,7 @@ def as_array(source: str, key: str, value: ArrayLike | Blocks) -> np.ndarray:
             f"{where} is a masked array, with {n} of {value.size} entries masked; a mask is not "
             "kept; leave these trials or neurons out, or give x.filled(0) if 0 is meant"
         )
-    if hasattr(value, "tocoo") or hasattr(value, "todense"):
-        raise LFADSError(f"{where} is a sparse matrix; give x.toarray(), trial by trial")
-    if (axes := _axes_of(value)) is not None:
-        raise LFADSError(
-            f"{where} has axes {' × '.join(map(str, value.dims))}; expected trials × bins × "  # type: ignore[union-attr]
-            f"neurons; give x.transpose({', '.join(map(repr, axes))})"
-        )
+    value = _plain(value)
     try:
         return np.asarray(value)
     except (TypeError, ValueError, RuntimeError) as error:
@@ -79,6 +73,18 @@ def as_array(source: str, key: str, value: ArrayLike | Blocks) -> np.ndarray:
         raise LFADSError(f"{where} is no array of numbers ({error})") from error
 
 
+def _plain(value: Any) -> Any:
+    """Fill in a sparse matrix, put named axes in our order, take a tensor off its graph."""
+    for fill_in in ("toarray", "todense"):
+        if hasattr(value, fill_in):
+            return getattr(value, fill_in)()
+    if (axes := _axes_of(value)) is not None:
+        return value.transpose(*axes)
+    if hasattr(value, "detach") and hasattr(value, "cpu"):
+        return value.detach().cpu()
+    return value
+
+
 def _lengths(value: object) -> list[int]:
     """Return the lengths of the items of a list, rising; of what is no list of arrays, none."""
     if not isinstance(value, list | tuple):
@@ -95,10 +101,12 @@ def _widths(value: object) -> list[int]:
 def _axes_of(value: object) -> list[str] | None:
     """Return the names of an array's axes in our order, if it names all and has another order."""
     dims = getattr(value, "dims", None)
-    if not isinstance(dims, tuple) or len(dims) != 3:
+    if not isinstance(dims, tuple) or len(dims) not in (2, 3) or not hasattr(value, "transpose"):
         return None
     ours = (("trial",), ("time", "bin"), ("neuron", "unit", "channel", "cell", "electrode"))
-    found = [[d for d in dims if str(d).lower().startswith(words)] for words in ours]
+    found = [
+        [d for d in dims if str(d).lower().startswith(words)] for words in ours[3 - len(dims) :]
+    ]
     if not all(len(names) == 1 for names in found):
         return None
     wanted = [str(names[0]) for names in found]

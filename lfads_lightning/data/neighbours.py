@@ -12,13 +12,6 @@ def _py(text: str | Path) -> str:
     return json.dumps(str(text), ensure_ascii=False)
 
 
-def one_array(path: Path, key: str = "counts") -> str:
-    """Return the command that makes a .npz file of a .npy file."""
-    target = path.with_suffix(".npz").name
-    words = f"import numpy as np; np.savez({_py(target)}, {key}=np.load({_py(path)}))"
-    return f"write it as .npz: python -c {shlex.quote(words)}"
-
-
 def other_layout(shapes: Mapping[str, Any], path: str) -> str | None:
     """Say how to make a session of an HDF5 file with the keys of another program.
 

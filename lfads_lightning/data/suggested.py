@@ -77,7 +77,8 @@ def statistics_of(data: Mapping[str, np.ndarray]) -> ValueStatistics:
     """
     data = {name: a for name, a in data.items() if not np.isnan(a).all()}
     there = {name: np.nan_to_num(a, nan=0.0) for name, a in data.items()}
-    is_counts = all(as_counts(a) is not None for a in there.values()) or not could_be_real(there)
+    are_counts = all(as_counts(a) is not None for a in there.values())
+    is_counts = are_counts or not could_be_real(there)
     lowest = min((float(np.nanmin(a)) for a in data.values()), default=0.0)
     some = np.concatenate([a[:: -(-len(a) // MOST_TRIALS)] for a in data.values()])
     flat = some.reshape(-1, some.shape[2]).astype(np.float64)

@@ -164,19 +164,27 @@ def check_events(
         )
 
 
-def check_overlap(source: str, event: str, starts: np.ndarray, length: float, width: float) -> None:
+def check_overlap(
+    source: str, event: str, starts: np.ndarray, lengths: np.ndarray, width: float
+) -> None:
     """Refuse trials that are one and the same stretch; warn of those that overlap."""
-    ordered = np.sort(starts)
+    order = np.argsort(starts, kind="stable")
+    ordered, lengths = starts[order], lengths[order]
     n_same = int((np.diff(ordered) < width / 2).sum())
-    if len(starts) > 2 and (n_same >= len(starts) / 2 or ordered[-1] - ordered[0] < length / 2):
+    if len(starts) > 2 and (
+        n_same >= len(starts) / 2 or ordered[-1] - ordered[0] < lengths.max() / 2
+    ):
         raise LFADSError(
             f"{source}: {n_same + 1} of {len(starts)} trials have their {event} at one time or "
             f"nearly so (all from {ordered[0]:.6g} to {ordered[-1]:.6g} s, where windows begin); "
             "expected events on the recording's clock; if times are counted from the start of each "
             "trial, spikes need a trial as well: a column trial, or neurons × trials cells"
         )
-    gap = np.diff(ordered).min(initial=np.inf)
-    if gap < length * (1 - TOLERANCE):
+    gaps = np.diff(ordered)
+    overlap = np.flatnonzero(gaps < lengths[:-1] * (1 - TOLERANCE))
+    if len(overlap):
+        first = overlap[np.argmin(gaps[overlap])]
+        gap, length = gaps[first], lengths[first]
         warnings.warn(
             f"{source}: trials of {length:g} s begin {gap:.4g} s after each other, so that spikes "
             "of validation trials are in training trials too; take a shorter window_s",

@@ -22,13 +22,13 @@ def extent(spikes: Timeline, settings: Settings, width: float) -> tuple[float, f
 
 
 def recorded(
-    spikes: Timeline, settings: Settings, starts: np.ndarray, length: float
+    spikes: Timeline, settings: Settings, starts: np.ndarray, lengths: np.ndarray
 ) -> dict[str, np.ndarray]:
     """Tell which windows were recorded throughout, from every neuron: (E,), by what is else."""
-    stops, hair = starts + length, TOLERANCE * length
+    stops, hair = starts + lengths, TOLERANCE * lengths
     found = {}
     if spikes.zeros_s is None:
-        begin, end = extent(spikes, settings, length)
+        begin, end = extent(spikes, settings, float(lengths.max()))
         inside = (starts >= begin - hair) & (stops <= end + hair)
         found[f"outside the recording ({begin:.6g} to {end:.6g} s)"] = inside
     if spikes.observed_s is not None:
@@ -45,7 +45,7 @@ def recorded(
 
 
 def _within(
-    starts: np.ndarray, stops: np.ndarray, intervals: np.ndarray, hair: float
+    starts: np.ndarray, stops: np.ndarray, intervals: np.ndarray, hair: np.ndarray
 ) -> np.ndarray:
     if len(intervals) == 0:
         return np.zeros(len(starts), bool)

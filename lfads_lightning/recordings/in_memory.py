@@ -1,45 +1,191 @@
-"""Recordings that are in memory: a data frame of spikes, or arrays by name."""
+"""Recordings that are in memory: arrays by name, data frames, and objects of other libraries.
 
+These are known by what they have, and nothing is imported for them: groups of spike times
+(pynapple ``TsGroup``), Neo ``SpikeTrain`` lists and segments, ``NWBFile``, xarray with named axes.
+"""
+
+import os
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from lfads_lightning.config import LFADSError
 from lfads_lightning.data.arrays import as_array
 from lfads_lightning.recordings import names
 from lfads_lightning.recordings.named_arrays import Cells, recording_from_arrays
-from lfads_lightning.recordings.records import Recording
+from lfads_lightning.recordings.records import Recording, Spikes, Units
 from lfads_lightning.recordings.settings import Settings
-from lfads_lightning.recordings.spike_rows import spikes_from_rows
+from lfads_lightning.recordings.table_rows import recording_from_table
 from lfads_lightning.recordings.tables import columns_of_frame
+from lfads_lightning.recordings.timeline import standard_columns
+
+Columns = dict[str, np.ndarray]
 
 
 def is_in_memory(recording: Any) -> bool:
     """Tell a recording in memory from a path."""
-    return hasattr(recording, "columns") or isinstance(recording, Mapping)
+    return not isinstance(recording, str | os.PathLike)
 
 
 def read_memory(recording: Any, source: str, settings: Settings) -> Recording:
-    """Make a recording of a data frame (pandas, polars), or of {name: array}.
+    """Make a recording of an array, of {name: array}, or of an object of another library.
 
     Raises:
-        LFADSError: something in it is not as it must be.
+        LFADSError: it is nothing of the kind, or something in it is not as it must be.
     """
+    if hasattr(recording, "time_support"):
+        return _of_pynapple(recording, source, settings)
+    if hasattr(recording, "units") and hasattr(recording, "session_start_time"):
+        from lfads_lightning.recordings.readers.nwb import recording_of
+
+        return recording_of(recording, source, settings)
+    trains = getattr(recording, "spiketrains", recording)
+    if _are_spike_trains(trains):
+        return _of_spike_trains(list(trains), source)
+    if hasattr(recording, "dims") and hasattr(recording, "coords") and hasattr(recording, "values"):
+        return _of_named_axes(recording, source, settings)
     if hasattr(recording, "columns"):
-        return spikes_from_rows(columns_of_frame(recording, source), source, settings)
-    arrays = {str(key): _read(source, str(key), value) for key, value in recording.items()}
+        return recording_from_table(columns_of_frame(recording, source), source, settings)
+    if isinstance(recording, Mapping):
+        arrays = {str(key): _read(source, str(key), value) for key, value in recording.items()}
+        return recording_from_arrays(arrays, source, settings)
+    if (
+        isinstance(recording, list | tuple)
+        or _is_array_like(recording)
+        or hasattr(recording, "__array__")
+    ):
+        key = settings.counts_key or "counts"
+        return recording_from_arrays({key: _read(source, key, recording)}, source, settings)
+    raise LFADSError(
+        f"{source} is a {type(recording).__name__}; expected a path, an array, {{name: array}}, a "
+        "data frame, a TsGroup, Neo spike trains, an NWBFile or an array of xarray"
+    )
+
+
+def table_in_memory(trials: Any, source: str) -> Columns:
+    """Return the columns of trials that are given as an object: intervals, a frame, {name: array}.
+
+    Raises:
+        LFADSError: it is nothing of the kind.
+    """
+    if hasattr(trials, "as_dataframe"):  # pynapple's IntervalSet
+        columns = columns_of_frame(trials.as_dataframe(), f"{source}: trials")
+        return standard_columns(columns | _metadata(trials, source, len(trials)))
+    if hasattr(trials, "columns"):
+        return standard_columns(columns_of_frame(trials, f"{source}: trials"))
+    if isinstance(trials, Mapping):
+        arrays = {str(key): as_array(source, f"trials.{key}", v) for key, v in trials.items()}
+        lengths = {key: a.shape for key, a in arrays.items()}
+        if len(set(lengths.values())) == 1 and all(a.ndim == 1 for a in arrays.values()):
+            return standard_columns(arrays)
+        raise LFADSError(f"{source}: trials has columns of shapes {lengths}; expected one length")
+    raise LFADSError(
+        f"{source}: trials is a {type(trials).__name__}; expected a path, an IntervalSet, a data "
+        "frame or {column: values}"
+    )
+
+
+def add_trials(recording: Recording, columns: Columns) -> None:
+    """Give a recording trials that were given beside it."""
+    if isinstance(recording.activity, Spikes) and recording.activity.trials is None:
+        recording.trials, recording.trial_ids, recording.beside = columns, None, {}
+    elif isinstance(recording.activity, Spikes):
+        recording.beside |= columns
+    else:
+        n = len(recording.activity.values)
+        odd = next((name for name, column in columns.items() if len(column) != n), None)
+        if odd is not None:
+            raise LFADSError(
+                f"{recording.source}: trials has {len(columns[odd])} rows, the counts have {n} "
+                "trials; expected a row for each"
+            )
+        recording.trials = (recording.trials or {}) | columns
+
+
+def _metadata(holder: Any, source: str, n: int) -> Columns:
+    """Return the columns that describe the units of a TsGroup, or the rows of an IntervalSet."""
+    table = getattr(holder, "metadata", None)
+    if table is None or not hasattr(table, "columns"):
+        return {}
+    columns = columns_of_frame(table, f"{source}: metadata")
+    return {name: column for name, column in columns.items() if len(column) == n}
+
+
+def _of_pynapple(recording: Any, source: str, settings: Settings) -> Recording:
+    if isinstance(recording, Mapping):  # a TsGroup
+        ids = np.array([*recording.keys()])
+        support: Any = getattr(recording, "time_support", None)
+        trains = [np.asarray(recording[key].t, np.float64) for key in ids.tolist()]
+        bounds = np.stack([np.asarray(support.start), np.asarray(support.end)], axis=1)
+        spikes = Spikes(trains, seconds_per_unit=1.0, observed=[bounds] * len(ids))
+        return Recording(source, Units(ids, _metadata(recording, source, len(ids))), spikes)
+    values, times = getattr(recording, "values", None), getattr(recording, "t", None)
+    if values is None or times is None or np.ndim(values) != 2 or len(times) < 2:
+        raise LFADSError(
+            f"{source} is a {type(recording).__name__}; expected a TsGroup of spike times, or a "
+            "TsdFrame of counts, bins × neurons"
+        )
+    width = float(f"{float(np.median(np.diff(np.asarray(times)))):.6g}")
+    arrays = {
+        "counts": np.asarray(values),
+        "bin_width_s": np.array(width),
+        "neuron_ids": np.array(list(getattr(recording, "columns", range(np.shape(values)[1])))),
+    }
+    return recording_from_arrays(arrays, source, settings)
+
+
+def _are_spike_trains(value: Any) -> bool:
+    """Tell a list of Neo spike trains."""
+    if isinstance(value, Mapping) or not hasattr(value, "__len__") or hasattr(value, "dtype"):
+        return False
+    return len(value) > 0 and all(hasattr(v, "rescale") and hasattr(v, "t_start") for v in value)
+
+
+def _of_spike_trains(trains: list[Any], source: str) -> Recording:
+    times = [np.asarray(train.rescale("s").magnitude, np.float64).ravel() for train in trains]
+    named = [getattr(train, "name", None) for train in trains]
+    has_names = all(named) and len(set(named)) == len(named)
+    ids = np.array(named if has_names else range(len(trains)))
+    bounds = [np.array([[float(t.t_start.rescale("s")), float(t.t_stop.rescale("s"))]])
+              for t in trains]  # fmt: skip
+    return Recording(source, Units(ids), Spikes(times, seconds_per_unit=1.0, observed=bounds))
+
+
+def _of_named_axes(recording: Any, source: str, settings: Settings) -> Recording:
+    """Read an array of xarray; its coordinates are ids of neurons, columns of trials."""
+    values = as_array(source, "counts", recording)  # in our order, where the names tell it
+    arrays: dict[str, Any] = {settings.counts_key or "counts": values}
+    for key, coordinate in recording.coords.items():
+        array = np.asarray(coordinate.values)
+        if array.ndim != 1 or array.dtype.kind not in "biufU":
+            continue
+        along = str(coordinate.dims[0]).lower()
+        is_index = str(key) == str(coordinate.dims[0])
+        if along.startswith(("neuron", "unit", "channel", "cell", "electrode")):
+            arrays["neuron_ids" if is_index else str(key)] = array
+        elif along.startswith("trial"):
+            arrays["trial" if is_index else str(key)] = array
     return recording_from_arrays(arrays, source, settings)
 
 
 def _read(source: str, key: str, value: Any) -> Any:
     """Return an array; of a list of lists, such as spike times by neuron, cells."""
     items = list(value) if isinstance(value, list | tuple) or _is_objects(value) else []
+    items = [as_array(source, key, i) if _is_array_like(i) else i for i in items]
     lengths = {_shape(item) if isinstance(item, list | tuple | np.ndarray) else None
                for item in items}  # fmt: skip
     is_times = key.lower() in names.TIMES[:-1]
     if lengths and None not in lengths and (len(lengths) > 1 or _is_objects(value) or is_times):
         return Cells((len(items),), [as_array(source, key, item) for item in items])
-    return as_array(source, key, value)
+    return as_array(source, key, items if items else value)
+
+
+def _is_array_like(item: Any) -> bool:
+    """Tell what is no list, and gives an array: sparse matrices, tensors, arrays with names."""
+    return not isinstance(item, list | tuple | np.ndarray | str) and (
+        hasattr(item, "toarray") or (hasattr(item, "__array__") and np.ndim(item) > 0)
+    )
 
 
 def _shape(item: Any) -> tuple[int, ...]:

@@ -1,6 +1,7 @@
 """Arrays by name, as .npz and .mat files hold them: counts, or spike times, and what is beside."""
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
@@ -9,6 +10,7 @@ from lfads_lightning.commands import listed
 from lfads_lightning.config import LFADSError
 from lfads_lightning.data.arrays import check_dtype, sizes
 from lfads_lightning.data.orientation import AXES, likely_axes, question
+from lfads_lightning.data.session_files import check_declared
 from lfads_lightning.recordings import names
 from lfads_lightning.recordings.records import Counts, Recording, Signal, Spikes, Units
 from lfads_lightning.recordings.settings import Settings
@@ -25,6 +27,7 @@ ORDERS = (
     ("neurons", "trials", "bins"),
     ("neurons", "bins"),
 )
+MOST_DEPTH = 8  # structures in structures
 Arrays = Mapping[str, Any]
 
 
@@ -41,12 +44,27 @@ class Unreadable(NamedTuple):
     what: str
 
 
+class Trials(NamedTuple):
+    """Counts as they came, with trials first where they came one by one.
+
+    Attributes:
+        values: 2 or 3 axes.
+        axes: their order, where the trials' shapes told; None: as ``axes`` says, or the usual.
+        lengths: (E,), bins of each trial, where these are unequal.
+    """
+
+    values: np.ndarray
+    axes: tuple[str, ...] | None = None
+    lengths: np.ndarray | None = None
+
+
 def recording_from_arrays(arrays: Arrays, source: str, settings: Settings) -> Recording:
     """Tell what arrays hold, and make a recording of it.
 
     Raises:
         LFADSError: neither counts nor spike times, or something in them is not as it must be.
     """
+    arrays = _without_structures(arrays)
     if settings.counts_key is None:
         cells = _cells_of_times(arrays, settings)
         if cells is not None:
@@ -55,9 +73,59 @@ def recording_from_arrays(arrays: Arrays, source: str, settings: Settings) -> Re
         units = settings.unit_column or names.find(arrays, names.UNITS)
         if times is not None and units is not None:
             return _from_rows(arrays, source, settings)
-        if names.find(arrays, names.COUNTS) is None and (times or units):
+        if _fields(arrays, names.COUNTS, _is_counts) == [] and (times or units):
             _refuse_rows(arrays, times, units, source)
     return _counts(arrays, source, settings)
+
+
+def _without_structures(arrays: Arrays) -> dict[str, Any]:
+    """Take apart cells of structures, as ``R(3).unit(2).spikeTimes`` is stored.
+
+    The field of a structure in each trial becomes cells, ``R.unit.spikeTimes``: one for each trial;
+    units × trials, where each trial has a row of such structures.
+    """
+    found, waiting = {}, [(key, value, 0) for key, value in reversed(list(arrays.items()))]
+    while waiting:
+        key, value, depth = waiting.pop()
+        items = value.items if isinstance(value, Cells) else []
+        if not items or not all(isinstance(item, dict) for item in items):
+            if not any(isinstance(item, dict) for item in items):
+                found[key] = value
+            continue
+        if depth < MOST_DEPTH:
+            shared = [n for n in items[0] if all(n in item for item in items)]
+            for name in reversed(shared):
+                inner = _turned([item[name] for item in items])
+                waiting.append((f"{key}.{name}", inner, depth + 1))
+    return found
+
+
+def _turned(items: list[Any]) -> Any:
+    """Return the cells of one field: one of each trial, or units × trials."""
+    if not all(isinstance(item, Cells) for item in items):
+        return Cells((len(items),), items)
+    n = {len(item.items) for item in items}
+    if len(n) > 1:
+        return Unreadable(f"of another number of units in each trial (from {min(n)} to {max(n)})")
+    n_units = n.pop()
+    return Cells((n_units, len(items)), [c.items[k] for k in range(n_units) for c in items])
+
+
+def _fields(arrays: Arrays, usual: Collection[str], is_such: Callable[[Any], bool]) -> list[str]:
+    """Return the key of a usual name; else the fields of structures that have one and fit."""
+    if (key := names.find(arrays, usual)) is not None:
+        return [key]
+    inner = [k for k in arrays if "." in k and k.rpartition(".")[2].lower() in usual]
+    return [key for key in inner if is_such(arrays[key])]
+
+
+def _is_counts(value: Any) -> bool:
+    """Tell whether a value can be counts: an array, or cells of arrays, with two axes or more."""
+    items = value.items if isinstance(value, Cells) else [value]
+    return bool(items) and all(
+        isinstance(i, np.ndarray) and i.dtype.kind in "biuf" and i.ndim > 1 and min(i.shape) > 0
+        for i in items
+    )  # fmt: skip
 
 
 def _refuse_rows(arrays: Arrays, times: str | None, units: str | None, source: str) -> NoReturn:
@@ -75,14 +143,20 @@ def _refuse_rows(arrays: Arrays, times: str | None, units: str | None, source: s
 
 
 def _counts(arrays: Arrays, source: str, settings: Settings) -> Recording:
+    fields = [] if settings.counts_key else _fields(arrays, names.COUNTS, _is_counts)
+    if len(fields) > 1:
+        raise LFADSError(
+            f"{source}: {listed(fields, 20)} may hold the counts; expected one; name it with "
+            f"counts_key={fields[0]}"
+        )
     key = names.require(
-        arrays, settings.counts_key, names.COUNTS, source, "counts_key",
+        arrays, settings.counts_key or next(iter(fields), None), names.COUNTS, source, "counts_key",
         "counts (trials × bins × neurons) or spike times with their units",
     )  # fmt: skip
     where = f"{source}: {key}"
-    values = _as_trials(arrays[key], where)
+    values, told, lengths = _as_trials(arrays[key], where, settings, is_field="." in key)
     check_dtype(where, values.dtype)
-    axes = settings.axes or (AXES if values.ndim == 3 else AXES[1:])
+    axes = told or settings.axes or (AXES if values.ndim == 3 else AXES[1:])
     if values.ndim not in (2, 3) or sorted(axes) != sorted(AXES[3 - values.ndim :]):
         raise LFADSError(
             f"{where} is {sizes(values.shape)}; expected "
@@ -91,7 +165,7 @@ def _counts(arrays: Arrays, source: str, settings: Settings) -> Recording:
         )
     if 0 in values.shape:
         raise LFADSError(f"{where} is empty ({sizes(values.shape)}); expected counts")
-    if settings.axes is None:
+    if settings.axes is None and told is None:
         _check_orientation(arrays, key, values, where)
     values = values.transpose([axes.index(a) for a in AXES if a in axes])
     is_continuous = values.ndim == 2
@@ -117,36 +191,108 @@ def _counts(arrays: Arrays, source: str, settings: Settings) -> Recording:
             )
         width = widths.item() * names.BIN_WIDTHS[width_key.lower()]
     taken = {key, ids_key, width_key}
+    columns = {n: c for n, c in _of_units(arrays, len(ids)).items() if n not in taken}
+    quality = names.find(columns, names.QUALITIES)
+    is_text = quality is not None and columns[quality].dtype.kind == "U"
+    trials = _per_trial(arrays, taken, values.shape, lengths)
+    prefix = key.rpartition(".")[0] + "."  # fields beside the counts go by their own names
     return Recording(
         source,
-        Units(ids, held_out=_held_out(arrays, ids, source, settings)),
-        Counts(key, values, width, is_continuous),
-        trials=_per_trial(arrays, taken, values.shape),
+        Units(
+            ids,
+            columns,
+            columns[quality] if quality is not None and is_text else None,
+            held_out=_held_out(arrays, ids, source, settings),
+        ),
+        Counts(key, values, width, is_continuous, lengths),
+        trials={name.removeprefix(prefix): column for name, column in trials.items()},
     )
 
 
-def _as_trials(value: Any, where: str) -> np.ndarray:
-    """Return counts as an array; a cell (or list) of trials is stacked."""
+def _as_trials(value: Any, where: str, settings: Settings, is_field: bool) -> Trials:
+    """Return counts as an array; a cell (or list) of trials is stacked, the shorter ones filled.
+
+    Args:
+        value: what goes by the name of the counts.
+        where: names it in errors.
+        settings: the order of the axes, where it is given.
+        is_field: it is a field of a structure array. GPFA, DataHigh and R-structs keep neurons ×
+            bins there, which is believed unless the values say otherwise.
+    """
     if isinstance(value, Unreadable):
         raise LFADSError(f"{where} is {value.what}")
-    if isinstance(value, Cells):
-        shapes = {item.shape if isinstance(item, np.ndarray) else None for item in value.items}
-        if not shapes or None in shapes or not all(len(s) == 2 for s in shapes if s is not None):
-            raise LFADSError(
-                f"{where} is a cell array of other things than bins × neurons; expected counts"
-            )
-        if len(shapes) > 1:
-            # what all trials share is the neurons
-            alike = [len({s[k] for s in shapes if s is not None}) == 1 for k in (0, 1)]
-            axis = 1 if alike == [True, False] else 0
-            lengths = sorted({item.shape[axis] for item in value.items})
-            raise LFADSError(
-                f"{where} has trials of unequal length (from {lengths[0]} to {lengths[-1]} bins); "
-                f"expected one length; cut each to {lengths[0]} bins, or give spike times with an "
-                "event"
-            )
-        return np.stack(value.items)
-    return np.asarray(value)
+    if not isinstance(value, Cells):
+        return Trials(np.asarray(value))
+    items = value.items
+    if not items or not all(isinstance(i, np.ndarray) and i.ndim == 2 for i in items):
+        raise LFADSError(
+            f"{where} is a cell array of other things than bins × neurons; expected counts"
+        )
+    for item in items:
+        check_dtype(where, item.dtype)
+    shapes = np.array([item.shape for item in items])
+    alike = (shapes == shapes[0]).all(0)
+    if alike.all():
+        values = np.stack(items)
+        if settings.axes is not None or not is_field:
+            return Trials(values)
+        return Trials(values, _axes_of_field(values, where))
+    given = settings.axes[1:] if settings.axes and settings.axes[0] == "trials" else settings.axes
+    if given is not None and sorted(given) != ["bins", "neurons"]:
+        raise LFADSError(
+            f"{where} comes trial by trial; expected axes={AXES}, or the last two in turn"
+        )
+    of_time = given.index("bins") if given is not None else 1 if alike[0] else 0
+    if not alike[1 - of_time]:
+        n = np.unique(shapes[:, 1 - of_time])
+        raise LFADSError(
+            f"{where}: its trials have from {n[0]} to {n[-1]} neurons (the first is "
+            f"{sizes(items[0].shape)}); expected bins × neurons, or neurons × bins, of the same "
+            "neurons in each trial"
+        )
+    lengths = shapes[:, of_time].astype(np.int64)
+    if not lengths.all():
+        raise LFADSError(
+            f"{where}: trial {int(np.argmin(lengths))} has no bins; expected some; leave it out"
+        )
+    turned = [item if of_time == 0 else item.T for item in items]
+    return Trials(_filled(turned, where), AXES, lengths)
+
+
+def _filled(items: list[np.ndarray], where: str) -> np.ndarray:
+    """Join trials of (T, K), with 0 behind the end of shorter ones: (E, T, K)."""
+    shape = (len(items), max(map(len, items)), items[0].shape[1])
+    dtype = np.result_type(*items)
+    check_declared(where, shape, dtype.itemsize)
+    values = np.zeros(shape, dtype)
+    for trial, item in zip(values, items, strict=True):
+        trial[: len(item)] = item
+    return values
+
+
+def _axes_of_field(values: np.ndarray, where: str) -> tuple[str, ...]:
+    """Tell neurons × bins from bins × neurons; what can be either is the former."""
+    usual = ("trials", "neurons", "bins")
+    if likely_axes(values) == usual:
+        return usual
+    if likely_axes(values.transpose(0, 2, 1)) == usual:
+        return AXES
+    _, n_neurons, n_bins = values.shape
+    warnings.warn(
+        f"{where} is read as neurons × bins ({n_neurons} × {n_bins}) in each trial, as structures "
+        f"of trials mostly are; if it is bins × neurons, give axes={AXES}",
+        stacklevel=2,
+    )
+    return usual
+
+
+def _of_units(arrays: Arrays, n: int) -> dict[str, np.ndarray]:
+    """Return what has one number or text for each of ``n`` neurons."""
+    return {
+        key: as_vector(value, key)
+        for key, value in arrays.items()
+        if not isinstance(value, Unreadable) and _length(value) == n and _is_vector(value)
+    }
 
 
 def _check_orientation(arrays: Arrays, key: str, values: np.ndarray, where: str) -> None:
@@ -206,7 +352,10 @@ def _length(value: Any) -> int | None:
 
 
 def _per_trial(
-    arrays: Arrays, taken: set[str | None], shape: tuple[int, ...]
+    arrays: Arrays,
+    taken: set[str | None],
+    shape: tuple[int, ...],
+    lengths: np.ndarray | None,
 ) -> dict[str, np.ndarray]:
     """Collect what has one row per trial; for a continuous recording, one per bin."""
     found = {}
@@ -214,16 +363,31 @@ def _per_trial(
         if key in taken or isinstance(value, Unreadable):
             continue
         if _length(value) == shape[0] > 1:
-            if not isinstance(value, Cells) or all(
-                isinstance(i, np.ndarray) and i.dtype.kind == "U" for i in value.items
-            ):
+            if _is_vector(value):
                 found[key] = as_vector(value, key)
+            elif isinstance(value, Cells):
+                bins = np.full(shape[0], shape[1]) if lengths is None else lengths
+                if (sampled := _bin_by_bin(value, bins, key)) is not None:
+                    found[key] = sampled
         elif isinstance(value, np.ndarray) and value.dtype.kind in "biuf" and value.ndim >= 1:
             if shape[0] > 1 and value.shape[0] == shape[0]:
                 found[key] = value
             elif shape[0] == 1 and value.shape[0] == shape[1]:
                 found[key] = value.reshape(1, shape[1], -1)
     return found
+
+
+def _bin_by_bin(cells: Cells, lengths: np.ndarray, where: str) -> np.ndarray | None:
+    """Return what has a number in each bin of each trial, (E, T, K); None if it has not."""
+    items = cells.items
+    if not all(isinstance(i, np.ndarray) and i.dtype.kind in "biuf" and i.ndim == 2 for i in items):
+        return None
+    shapes = np.array([item.shape for item in items])
+    for of_time in (1, 0):  # as structures of trials have it, first
+        others = shapes[:, 1 - of_time]
+        if (shapes[:, of_time] == lengths).all() and (others == others[0]).all():
+            return _filled([item if of_time == 0 else item.T for item in items], where)
+    return None
 
 
 def _held_out(
@@ -257,12 +421,15 @@ def _cells_of_times(arrays: Arrays, settings: Settings) -> str | None:
     """Find spike times kept as one cell (or list) per neuron."""
     if settings.unit_column is not None:
         return None
-    key = settings.time_column or names.find(arrays, names.TIMES)
-    value = arrays.get(key) if key else None
-    if not isinstance(value, Cells):
-        return None
-    is_times = all(_length(item) is not None or _is_empty(item) for item in value.items)
-    return key if is_times else None
+    fields = _fields(arrays, names.TIMES, _are_times)
+    key = settings.time_column or (fields[0] if len(fields) == 1 else None)
+    return key if key is not None and _are_times(arrays.get(key)) else None
+
+
+def _are_times(value: Any) -> bool:
+    return isinstance(value, Cells) and all(
+        _length(item) is not None or _is_empty(item) for item in value.items
+    )
 
 
 def _is_empty(item: Any) -> bool:
@@ -326,7 +493,13 @@ def _with_what_is_beside(
 ) -> Recording:
     """Add what may describe trials, behaviour and held-out neurons that lie beside the spikes."""
     source = recording.source
-    recording.units.held_out = _held_out(arrays, recording.units.ids, source, settings)
+    units = recording.units
+    units.held_out = _held_out(arrays, units.ids, source, settings)
+    of_units = _of_units(arrays, len(units.ids))
+    units.columns |= {key: column for key, column in of_units.items() if key not in taken}
+    quality = names.find(units.columns, names.QUALITIES)
+    if quality is not None and units.columns[quality].dtype.kind == "U":
+        units.quality = units.columns[quality]
     recording.beside = {
         key: as_vector(value, f"{source}: {key}")
         for key, value in arrays.items()
@@ -338,7 +511,22 @@ def _with_what_is_beside(
 
 
 def _is_vector(value: Any) -> bool:
-    return not isinstance(value, Cells) or all(map(_is_text, value.items))
+    return not isinstance(value, Cells) or _one_each(value) is not None
+
+
+def _one_each(cells: Cells) -> np.ndarray | None:
+    """Return cells of one number or one text each as a row; an empty one is NaN, or no text."""
+    items = [item if isinstance(item, np.ndarray) else np.zeros(2) for item in cells.items]
+    kinds = {item.dtype.kind for item in items if item.size}
+    if not items or not kinds or any(item.size > 1 for item in items):
+        return None
+    if kinds == {"U"}:
+        return np.array([item.ravel()[0] if item.size else "" for item in items])
+    if kinds <= set("biuf"):
+        if all(item.size for item in items):
+            return np.array([item.ravel()[0] for item in items])
+        return np.array([float(item.ravel()[0]) if item.size else np.nan for item in items])
+    return None
 
 
 def _signal(arrays: Arrays, key: str, source: str) -> Signal:
@@ -374,15 +562,10 @@ def as_vector(value: Any, where: str) -> np.ndarray:
     if isinstance(value, Unreadable):
         raise LFADSError(f"{where} is {value.what}")
     if isinstance(value, Cells):
-        texts = [i.ravel()[0] for i in value.items if _is_text(i)]
-        if len(texts) == len(value.items) and texts:
-            return np.array(texts)
+        if (row := _one_each(value)) is not None:
+            return row
         raise LFADSError(f"{where} is a cell array; expected a row of numbers or of texts")
     if not isinstance(value, np.ndarray) or value.size != max(value.shape, default=1):
         found = sizes(value.shape) if isinstance(value, np.ndarray) else type(value).__name__
         raise LFADSError(f"{where} is {found}; expected a row of numbers")
     return value.ravel()
-
-
-def _is_text(item: Any) -> bool:
-    return isinstance(item, np.ndarray) and item.dtype.kind == "U" and item.size == 1

@@ -6,17 +6,35 @@ from typing import Any
 from lfads_lightning.commands import listed, nearest
 from lfads_lightning.config import LFADSError
 
-COUNTS = ("counts", "spike_counts", "binned_spikes", "spikes", "data")
+COUNTS = (
+    "counts",
+    "spike_counts",
+    "binned_spikes",
+    "spikes",
+    "data",
+    "spikeraster",
+    "spike_raster",
+)
 UNITS = ("unit", "neuron", "units", "neurons", "unit_id", "neuron_id", "spike_units",
          "spike_neurons", "cluster", "clusters", "cluster_id", "spike_clusters")  # fmt: skip
-TIMES = ("time", "spike_times", "times", "spike_time", "time_s", "spike_times_s", "t", "spikes")
+TIMES = (
+    "time",
+    "spike_times",
+    "times",
+    "spike_time",
+    "time_s",
+    "spike_times_s",
+    "t",
+    "spiketimes",
+    "spikes",
+)
 TRIALS = ("trial", "trials", "trial_id", "spike_trials", "trial_index", "trial_number")
 STARTS = ("start_time", "start", "start_s", "trial_start", "trial_starts", "start_times")
 STOPS = ("stop_time", "stop", "stop_s", "end", "end_time", "trial_stop", "trial_end", "stop_times")
 CONDITIONS = ("condition", "conditions", "condition_id", "condition_labels")
 NEURON_IDS = ("neuron_ids", "unit_ids", "channel_ids")
 HELD_OUT = ("held_out", "heldout")
-QUALITIES = ("quality", "group", "kslabel", "ks_label")
+QUALITIES = ("quality", "group", "kslabel", "ks_label", "ks2_label")
 BIN_WIDTHS = {"bin_width_s": 1, "bin_s": 1, "bin_size_s": 1, "bin_width_ms": 1e-3, "bin_ms": 1e-3}
 BEHAVIOUR = ("behaviour", "behavior")
 

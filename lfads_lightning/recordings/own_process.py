@@ -36,7 +36,7 @@ def run_apart(
 
     Args:
         function: ``module:name``, takes the path and the words.
-        path: the file.
+        path: the file, or the folder.
         *words: more arguments.
         library: what reads the file, for the message.
         seconds_per_gb: of computing, by the size of the file.
@@ -46,7 +46,8 @@ def run_apart(
         LFADSError: the function raises it.
         ValueError: it hangs, crashes, or raises anything else; the message says so.
     """
-    size = path.stat().st_size
+    files = path.rglob("*") if path.is_dir() else [path]
+    size = sum(file.stat().st_size for file in files if file.is_file())
     limits = (
         round(CPU_SECONDS + seconds_per_gb * size / 1e9),
         FREE_BYTES + bytes_per_byte * size,

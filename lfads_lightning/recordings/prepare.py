@@ -1,6 +1,7 @@
 """From a recording to a session file: read, cut into trials, choose, split, write."""
 
 import dataclasses
+import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -20,13 +21,18 @@ from lfads_lightning.data.session_writer import Blocks, write_session
 from lfads_lightning.data.values import half_counts, mark_of_missing, step_between
 from lfads_lightning.recordings import names
 from lfads_lightning.recordings.binning import block_size
-from lfads_lightning.recordings.in_memory import is_in_memory, read_memory
+from lfads_lightning.recordings.in_memory import (
+    add_trials,
+    is_in_memory,
+    read_memory,
+    table_in_memory,
+)
 from lfads_lightning.recordings.readers import read_file
 from lfads_lightning.recordings.records import Counts, Cut, Recording
 from lfads_lightning.recordings.settings import Settings, session_name, settings_from
-from lfads_lightning.recordings.splitting import split_trials
+from lfads_lightning.recordings.splitting import split_by_column, split_trials
 from lfads_lightning.recordings.trials import cut_trials
-from lfads_lightning.recordings.units import choose_by_quality
+from lfads_lightning.recordings.units import choose_units, selected, unselected
 from lfads_lightning.runs.remote import is_url, local_copies, within
 
 
@@ -44,13 +50,15 @@ def prepare(
     """Make a session file of a recording.
 
     Args:
-        recording: NWB, .mat, .npz, CSV or parquet file; a folder of Kilosort or Phy; or {name:
-            array} as in a .npz file; or a data frame with one row per spike. Files may lie in a
-            store (``s3://…``).
+        recording: A file or a folder that `lfads prepare` reads, which may lie in a store
+            (``s3://…``); or, in memory: an array, trials in a list, {name: array} as in a .npz
+            file, a data frame with one row per spike, a pynapple ``TsGroup``, a list of Neo spike
+            trains, an ``NWBFile``, an xarray, whose axes are found by their names.
         out: folder that receives ``NAME.h5``, or the address of one in a store.
         name: of the session; by default the file's, without its extension, or the folder's.
         **options: those of `lfads prepare`, with underscores (``bin_width_s=0.02``), see
-            :class:`lfads_lightning.recordings.settings.Settings`.
+            :class:`lfads_lightning.recordings.settings.Settings`. ``trials`` may also be a pynapple
+            ``IntervalSet``, a data frame, or {column: values}.
 
     Returns:
         The session file.
@@ -58,11 +66,17 @@ def prepare(
     Raises:
         LFADSError: something in the recording or the options is not as it must be.
     """
-    return prepare_recording(recording, out, name, settings_from(options)).path
+    trials = options.get("trials")
+    if trials is None or isinstance(trials, str | os.PathLike):
+        if trials is not None:
+            options["trials"] = str(trials)
+        return prepare_recording(recording, out, name, settings_from(options)).path
+    settings = settings_from(options | {"trials": None})
+    return prepare_recording(recording, out, name, settings, trials).path
 
 
 def prepare_recording(
-    recording: Any, out: str | Path, name: str | None, settings: Settings
+    recording: Any, out: str | Path, name: str | None, settings: Settings, trials: Any = None
 ) -> Prepared:
     """Make a session file, and say what is in it; see :func:`prepare`."""
     if name is None and is_in_memory(recording):
@@ -82,9 +96,17 @@ def prepare_recording(
             read = partial(read_memory, recording, source, settings)
         else:
             read = partial(read_file, copies.get(recording), settings)
+        if trials is not None:
+            read = partial(_with_trials, read, trials, source)
         made = _prepare(read, copies.output(target), name, settings, about)
         copies.send()
     return made._replace(path=target, summary=f"{target}: {made.summary}")
+
+
+def _with_trials(read: Callable[[], Recording], trials: Any, source: str) -> Recording:
+    recording = read()
+    add_trials(recording, table_in_memory(trials, source))
+    return recording
 
 
 def _prepare(
@@ -96,19 +118,24 @@ def _prepare(
 ) -> Prepared:
     made = read()  # here, so that nobody else holds it
     told = isinstance(made.activity, Counts) and _check_values(made.source, made.activity, settings)
-    made, notes = choose_by_quality(made, settings)
+    made, notes = choose_units(made, settings)
+    keep = selected(made, settings)
     cut = cut_trials(made, settings)
     del made
     cut.notes[:0] = notes
     _take_behaviour(cut, settings)
     seen = _survey(cut, name)
-    neurons = _choose_neurons(cut, seen, settings)
+    neurons = _choose_neurons(cut, seen, keep, settings)
     if not told:
         _warn_of_values(cut, seen, neurons)
     condition = _condition(cut, settings)
     everyone = np.arange(len(cut.numbers)) if cut.usable is None else np.flatnonzero(cut.usable)
-    label = None if condition is None else condition[everyone]
-    splits = split_trials(len(everyone), label, settings, cut)
+    if settings.split_column is None:
+        label = None if condition is None else condition[everyone]
+        splits = split_trials(len(everyone), label, settings, cut)
+    else:
+        labels = _column(cut, settings.split_column, "split_column")
+        splits = split_by_column(labels[everyone], cut, settings.split_column)
     splits = {split: everyone[chosen] for split, chosen in splits.items()}
     stored = _stored(cut, condition, neurons, splits) | about
     for split, chosen in splits.items():
@@ -145,6 +172,7 @@ class Seen(NamedTuple):
     totals: np.ndarray  # (D,)
     squares: np.ndarray  # (D,), their sum
     varies: np.ndarray  # (D,), False where all values are one
+    n_events: np.ndarray  # (D,), bins that are not 0
     per_trial: np.ndarray  # (E,)
     dtype: np.dtype  # that holds them
 
@@ -155,16 +183,19 @@ class Seen(NamedTuple):
 
 
 def _survey(cut: Cut, name: str) -> Seen:
-    totals, squares, lowest, highest = np.zeros((4, len(cut.neuron_ids)))
+    totals, squares, events, lowest, highest = np.zeros((5, len(cut.neuron_ids)))
     lowest[:], highest[:] = np.inf, -np.inf
     per_trial = np.zeros(len(cut.numbers))
     whole, at = True, 0
-    for block in _in_blocks(cut, np.arange(len(cut.numbers)), f"{name}: looking"):
+    every = np.arange(len(cut.numbers))
+    for block in _in_blocks(cut, every, f"{name}: looking"):
         totals += block.sum((0, 1), dtype=np.float64)
         if block.dtype.kind == "f":
             squares += np.square(block, dtype=np.float64).sum((0, 1))
-        lowest = np.minimum(lowest, block.min((0, 1)))
-        highest = np.maximum(highest, block.max((0, 1)))
+        events += np.count_nonzero(block, axis=(0, 1))
+        there = _present(cut, every[at : at + len(block)], block)
+        lowest = np.minimum(lowest, there.min((0, 1)))
+        highest = np.maximum(highest, there.max((0, 1)))
         per_trial[at : at + len(block)] = block.sum((1, 2), dtype=np.float64)
         if block.dtype.kind == "f":
             whole = whole and bool((block == np.floor(block)).all())
@@ -174,12 +205,20 @@ def _survey(cut: Cut, name: str) -> Seen:
         raise LFADSError(f"{cut.source}: counts hold infinity; expected finite values; mend them")
     is_counts = whole and low >= 0 and high <= MAX_COUNT
     dtype = np.min_scalar_type(int(high)) if is_counts else np.dtype(np.float32)
-    return Seen(totals, squares, highest > lowest, per_trial, dtype)
+    return Seen(totals, squares, highest > lowest, events, per_trial, dtype)
+
+
+def _present(cut: Cut, trials: np.ndarray, block: np.ndarray) -> np.ndarray:
+    """Return the counts of these trials, behind whose ends their first bin stands."""
+    if cut.lengths is None:
+        return block
+    is_there = np.arange(cut.n_bins) < cut.lengths[trials, None]
+    return np.where(is_there[:, :, None], block, block[:, :1])
 
 
 def _warn_of_values(cut: Cut, seen: Seen, neurons: np.ndarray) -> None:
     """Say what the chosen neurons' rates or scales give away."""
-    n = len(cut.numbers) * cut.n_bins
+    n = cut.n_entries
     means = seen.totals[neurons] / n
     if seen.is_counts:
         notes = rate_notes(means, cut.bin_width_s)
@@ -211,8 +250,8 @@ def _blocks(
     return Blocks((len(trials), cut.n_bins, len(neurons)), dtype, make)
 
 
-def _choose_neurons(cut: Cut, seen: Seen, settings: Settings) -> np.ndarray:
-    """Return the columns that stay: not named in ``leave_out``, and not below ``min_rate_hz``."""
+def _choose_neurons(cut: Cut, seen: Seen, chosen: np.ndarray, settings: Settings) -> np.ndarray:
+    """Return the columns that stay: ``chosen``, not in ``leave_out``, not below ``min_rate_hz``."""
     ids = [str(i) for i in cut.neuron_ids.tolist()]
     for named in settings.leave_out:
         if str(named) not in ids:
@@ -220,8 +259,10 @@ def _choose_neurons(cut: Cut, seen: Seen, settings: Settings) -> np.ndarray:
                 f"{cut.source}: leave_out={named} is no neuron{nearest(str(named), ids)}; "
                 f"expected one of {listed(ids, 20)}"
             )
-    keep = np.array([i not in {str(n) for n in settings.leave_out} for i in ids])
-    seconds = len(cut.numbers) * cut.n_bins * (cut.bin_width_s or np.nan)
+    keep = np.array([i not in {str(n) for n in settings.leave_out} for i in ids]) & chosen
+    if not chosen.all():
+        cut.notes.append(unselected(chosen, settings))
+    seconds = cut.n_entries * (cut.bin_width_s or np.nan)
     if settings.min_rate_hz is None:
         silent = cut.neuron_ids[keep & ~seen.varies]
         if len(silent) and not seen.is_counts:
@@ -245,6 +286,7 @@ def _choose_neurons(cut: Cut, seen: Seen, settings: Settings) -> np.ndarray:
                 f"{constant.sum()} constant channels: {listed(cut.neuron_ids[constant].tolist())}"
             )
         keep &= ~constant
+        keep &= ~_with_few_events(cut, seen, keep, settings.min_rate_hz)
     elif settings.min_rate_hz > 0:
         if cut.bin_width_s is None:
             raise LFADSError(f"{cut.source}: min_rate_hz needs source_bin_width_s, the width of "
@@ -269,18 +311,59 @@ def _choose_neurons(cut: Cut, seen: Seen, settings: Settings) -> np.ndarray:
     return np.flatnonzero(keep)
 
 
+def _with_few_events(cut: Cut, seen: Seen, keep: np.ndarray, least_hz: float) -> np.ndarray:
+    """Return which traces are 0 but for events, such as those of deconvolved calcium, and rare."""
+    are_zero = cut.n_entries - seen.n_events
+    sparse = keep & (are_zero > 0.1 * cut.n_entries)
+    if not sparse.any():
+        return sparse
+    if cut.bin_width_s is None:
+        raise LFADSError(
+            f"{cut.source}: min_rate_hz counts the events of {sparse.sum()} channels that are 0 "
+            "between these; it needs source_bin_width_s, the width of the bins in the file"
+        )
+    few = sparse & (seen.n_events / (cut.n_entries * cut.bin_width_s) < least_hz)
+    if few.any():
+        cut.notes.append(
+            f"{few.sum()} channels with fewer than {least_hz:g} events per second: "
+            f"{listed(cut.neuron_ids[few].tolist())}"
+        )
+    return few
+
+
 def _condition(cut: Cut, settings: Settings) -> np.ndarray | None:
-    key = settings.condition or names.find(cut.per_trial, names.CONDITIONS)
-    if key is None:
+    usual = names.find(cut.per_trial, names.CONDITIONS)
+    keys = settings.condition or (() if usual is None else (usual,))
+    if not keys:
         return None
+    columns = [_as_labels(_column(cut, key, "condition")) for key in keys]
+    for key in keys:
+        cut.per_trial.pop(key, None)
+    if len(columns) == 1:
+        return columns[0]
+    texts = [np.array([_as_text(v) for v in column.tolist()]) for column in columns]
+    missing = np.any([text == "" for text in texts], axis=0)
+    joined = ["" if m else " ".join(row) for m, *row in zip(missing, *texts, strict=True)]
+    return np.array(joined)
+
+
+def _as_text(label: Any) -> str:
+    """Write a label; none for what is missing."""
+    if isinstance(label, float):
+        return f"{label:.9g}" if np.isfinite(label) else ""
+    return str(label)
+
+
+def _column(cut: Cut, key: str, option: str) -> np.ndarray:
+    """Return a column of the trials, (E,)."""
     labels = cut.per_trial.get(key)
     if labels is None or labels.ndim != 1:
         known = [k for k, v in cut.per_trial.items() if v.ndim == 1]
         raise LFADSError(
-            f"{cut.source}: condition={key} is no label of the trials{nearest(key, known)}; "
+            f"{cut.source}: {option}={key} is no label of the trials{nearest(key, known)}; "
             f"expected one of {listed(known, 20)}"
         )
-    return _as_labels(cut.per_trial.pop(key))
+    return labels
 
 
 def _as_labels(values: np.ndarray) -> np.ndarray:
@@ -357,6 +440,8 @@ def _stored(
     if cut.held_out is not None:
         stored["held_out_neurons"] = np.flatnonzero(cut.held_out[neurons])
     per_trial = cut.per_trial | {"inds": cut.numbers}
+    if cut.lengths is not None:
+        per_trial["lengths"] = cut.lengths
     if "truth" in per_trial:  # a rate for each neuron
         per_trial["truth"] = per_trial["truth"][..., neurons]
     if condition is not None:
@@ -375,7 +460,8 @@ def _plain(settings: Settings) -> dict[str, Any]:
 def _summary(cut: Cut, splits: Mapping[str, np.ndarray], neurons: np.ndarray, seen: Seen) -> str:
     sizes = " + ".join(f"{len(chosen)} {split}" for split, chosen in splits.items())
     trials = np.concatenate(list(splits.values()))
-    mean = seen.totals[neurons].sum() / (len(cut.numbers) * cut.n_bins * len(neurons))
+    mean = seen.totals[neurons].sum() / (cut.n_entries * len(neurons))
+    n_bins = f"{cut.n_bins}" if cut.lengths is None else f"{cut.lengths.min()} to {cut.n_bins}"
     width = "" if cut.bin_width_s is None else f" of {1000 * cut.bin_width_s:g} ms"
     if seen.dtype.kind == "f":
         rate = "real values: lfads check says which model.output_dist suits them"
@@ -386,4 +472,4 @@ def _summary(cut: Cut, splits: Mapping[str, np.ndarray], neurons: np.ndarray, se
         empty = int((seen.per_trial[trials] == 0).sum())
         rate += f"; {empty} trials without any spike" if empty else ""
     pieces = "chops" if "chop_starts" in cut.per_trial else "trials"
-    return f"{sizes} {pieces} x {cut.n_bins} bins{width} x {len(neurons)} neurons ({rate})"
+    return f"{sizes} {pieces} x {n_bins} bins{width} x {len(neurons)} neurons ({rate})"

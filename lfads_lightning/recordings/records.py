@@ -72,12 +72,14 @@ class Counts:
         values: (E, T, D); a continuous recording is one trial.
         bin_width_s: None where the file does not say.
         is_continuous: the values are one recording, to be chopped.
+        lengths: (E,), the bins of each trial; what lies behind them is 0. None: all have T.
     """
 
     key: str
     values: np.ndarray
     bin_width_s: float | None
     is_continuous: bool = False
+    lengths: np.ndarray | None = None
 
 
 @dataclass
@@ -136,11 +138,11 @@ class Timeline(NamedTuple):
 
 @dataclass
 class Cut:
-    """Trials of equal length, whose counts are made a few trials at a time.
+    """Trials, whose counts are made a few at a time.
 
     Attributes:
         source: file that they came from.
-        n_bins: T.
+        n_bins: T, of the longest.
         bin_width_s: None where nobody said.
         neuron_ids: (D,).
         numbers: (E,), trials (or chops) of the source, counted from 0.
@@ -151,6 +153,7 @@ class Cut:
         n_together: neighbouring trials that go into one split: chops share bins.
         notes: what was left out, and why.
         usable: (E,), False for trials to leave out; None: all are used.
+        lengths: (E,), the bins of each trial; counts behind them are 0. None: all have T.
     """
 
     source: str
@@ -165,3 +168,10 @@ class Cut:
     n_together: int = 1
     notes: list[str] = field(default_factory=list)
     usable: np.ndarray | None = None
+    lengths: np.ndarray | None = None
+
+    @property
+    def n_entries(self) -> int:
+        """Bins of all trials together."""
+        every = len(self.numbers) * self.n_bins
+        return every if self.lengths is None else int(self.lengths.sum())

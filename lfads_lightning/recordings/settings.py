@@ -21,12 +21,25 @@ class Settings:
     source_bin_width_s: float | None = option(
         None, "bin width of counts in a file that does not say it"
     )
-    counts_key: str | None = option(None, "which array of a .npz or .mat file holds the counts")
+    counts_key: str | None = option(
+        None,
+        "which array of a .npz or .mat file holds the counts; a field of a structure is named "
+        "with a point, as D.data",
+    )
     axes: tuple[str, ...] | None = option(
         None,
         "order of the axes of the counts in the file (default: trials bins neurons, or bins "
         "neurons for one continuous recording)",
         choices=("trials", "bins", "neurons"),
+    )
+    rows: str | None = option(
+        None,
+        "what a row of a table is: a spike, or a bin with a column for each neuron (default: a "
+        "spike, where there is a column of neurons)",
+        choices=("spikes", "bins"),
+    )
+    columns: tuple[str, ...] = option(
+        (), "names of the columns of a table that has none, in their order, such as unit time"
     )
     unit_column: str | None = option(None, "column (or key) of the neuron of each spike")
     time_column: str | None = option(None, "column (or key) of the time of each spike")
@@ -56,7 +69,8 @@ class Settings:
     overlap_bins: int = option(0, "bins that neighbouring pieces share")
     min_rate_hz: float | None = option(
         None,
-        "leave out neurons below this rate, or constant real values; 0 keeps silent ones "
+        "leave out neurons below this rate; of real values, which are 0 between events, events "
+        "count: bins that are not 0; constant ones are left out, too; 0 keeps silent ones "
         "(default: refuse these)",
     )
     leave_out: tuple[str, ...] = option((), "neurons to leave out, by their ids")
@@ -65,11 +79,23 @@ class Settings:
         "units to take, by what a sorter or a person calls them: good, or good,mua, or all "
         "(default: good of Kilosort and Phy, all of others)",
     )
+    units: str | None = option(
+        None,
+        "units to take, by a condition on their columns, such as \"quality == 'good' and depth < "
+        '500"; id is their number or name',
+    )
+    where: str | None = option(
+        None,
+        'trials to take, by a condition on their columns, such as "success and rt < 600": '
+        "comparisons, and, or, not, in ['a', 'b'], parentheses",
+    )
     held_out: str | None = option(
         None, "column (or key) that marks held-out neurons (default: held_out or heldout, if there)"
     )
-    condition: str | None = option(
-        None, "column (or key) of conditions (default: condition, if there is one)"
+    condition: tuple[str, ...] = option(
+        (),
+        "column (or key) of conditions (default: condition, if there is one); of several columns, "
+        "each combination is a condition",
     )
     behaviour: tuple[str, ...] = option(
         (), "behaviour: NWB time series, or keys, or columns of the behaviour file"
@@ -82,6 +108,11 @@ class Settings:
     )
     valid_fraction: float = option(0.2, "share of the trials of each condition for validation")
     test_fraction: float = option(0.0, "share of the trials of each condition for a test split")
+    split_column: str | None = option(
+        None,
+        "column that says train, val (valid, validation) or test; trials of other labels are left "
+        "out",
+    )
     split: str = option(
         "even",
         "how these are chosen: evenly spaced in time, or at random",
@@ -124,6 +155,11 @@ class Settings:
             raise LFADSError(
                 f"valid_fraction and test_fraction are {fractions[0]} and {fractions[1]}; expected "
                 "shares of 0 or more that leave some trials to train on"
+            )
+        if self.split_column is not None and (self.valid_fraction, self.test_fraction) != (0.2, 0):
+            raise LFADSError(
+                "split_column says which trials train and validate; leave out valid_fraction and "
+                "test_fraction"
             )
         if self.time_unit == "samples" and self.sampling_rate_hz is None:
             raise LFADSError("time_unit=samples needs sampling_rate_hz, the samples per second")

@@ -44,7 +44,21 @@ def spikes_from_rows(
     spikes = Spikes([times[own] for own in rows])
     if trial is not None:
         spikes.trials = [columns[trial][own] for own in rows]
-    return Recording(source, Units(plain_ids(ids)), spikes)
+    about = {n: c for n, c in columns.items() if n not in (unit, time, trial)}
+    of_units = {n: c for n, column in about.items() if (c := _of_units(column, rows)) is not None}
+    quality = names.find(of_units, names.QUALITIES)
+    is_text = quality is not None and of_units[quality].dtype.kind == "U"
+    labels = of_units[quality] if quality is not None and is_text else None
+    return Recording(source, Units(plain_ids(ids), of_units, labels), spikes)
+
+
+def _of_units(column: np.ndarray, rows: list[np.ndarray]) -> np.ndarray | None:
+    """Return what all spikes of a unit share, (D,), such as its region; None if they do not."""
+    if column.dtype.kind not in "biufU" or not all(len(own) for own in rows):
+        return None
+    if not all((column[own] == column[own[0]]).all() for own in rows):
+        return None
+    return np.array([column[own[0]] for own in rows])
 
 
 def by_unit(unit: np.ndarray, n: int) -> list[np.ndarray]:

@@ -2,10 +2,49 @@
 
 import numpy as np
 
+from lfads_lightning.commands import listed
 from lfads_lightning.config import LFADSError
 from lfads_lightning.recordings.keys import SPLITS
 from lfads_lightning.recordings.records import Cut
 from lfads_lightning.recordings.settings import Settings
+
+_LABELS = {
+    "train": "train", "training": "train", "val": "valid", "valid": "valid",
+    "validation": "valid", "test": "test", "testing": "test",
+}  # fmt: skip
+
+
+def split_by_column(labels: np.ndarray, cut: Cut, column: str) -> dict[str, np.ndarray]:
+    """Divide trials as a column of theirs says.
+
+    Args:
+        labels: (E,) of these trials: train, val, test, or others, which are left out.
+        cut: names the source in errors, and takes notes.
+        column: its name.
+
+    Returns:
+        Positions of the trials of each split that has any, rising.
+
+    Raises:
+        LFADSError: the column holds no texts, or no trial is of training.
+    """
+    if labels.dtype.kind != "U":
+        raise LFADSError(
+            f"{cut.source}: split_column={column} holds {labels.dtype}; expected texts: train, "
+            "val, test"
+        )
+    said = [text.strip() for text in labels.tolist()]
+    roles = np.array([_LABELS.get(text.lower(), "") for text in said])
+    if not (roles == "train").any():
+        raise LFADSError(
+            f"{cut.source}: split_column={column} calls no trial train; found "
+            f"{listed(sorted(set(said)), 20)}; expected train, val and test"
+        )
+    left = sorted({text for text, role in zip(said, roles, strict=True) if not role})
+    if left:
+        cut.notes.append(f"{(roles == '').sum()} trials whose {column} is {listed(left)}")
+    splits = {name: np.flatnonzero(roles == name) for name in SPLITS}
+    return {name: trials for name, trials in splits.items() if len(trials)}
 
 
 def split_trials(

@@ -2,6 +2,7 @@
 
 import csv
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,20 +11,26 @@ import numpy as np
 from lfads_lightning.config import LFADSError
 
 
-def read_table(path: Path) -> dict[str, np.ndarray]:
+def read_table(path: Path, columns: Sequence[str] = ()) -> dict[str, np.ndarray]:
     """Read a table's columns: numbers as float64, all else as text.
+
+    Args:
+        path: a CSV or parquet file.
+        columns: their names, of a CSV file whose first row does not say them.
 
     Raises:
         LFADSError: the file is missing, or is no table with a header.
     """
     if not path.is_file():
         raise LFADSError(f"{path}: no such file; expected a table with named columns")
-    if path.suffix.lower() in (".parquet", ".pq"):
+    if path.suffix.lower() in (".parquet", ".pq", ".pqt"):
+        if columns:
+            raise LFADSError(f"{path}: names its columns itself; leave out the option columns")
         return _read_parquet(path)
-    return _read_csv(path)
+    return _read_csv(path, columns)
 
 
-def _read_csv(path: Path) -> dict[str, np.ndarray]:
+def _read_csv(path: Path, named: Sequence[str]) -> dict[str, np.ndarray]:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             first = file.readline()
@@ -31,26 +38,47 @@ def _read_csv(path: Path) -> dict[str, np.ndarray]:
                 raise LFADSError(f"{path}: is empty; expected a header and rows")
             marks = "\t" if path.suffix.lower() == ".tsv" else ",;\t"
             mark = max(marks, key=first.count)
-            names = [
-                name.strip() for name in next(csv.reader([first.strip("\r\n")], delimiter=mark))
-            ]
+            names = [n.strip() for n in next(csv.reader([first.strip("\r\n")], delimiter=mark))]
     except (OSError, UnicodeDecodeError) as error:
         raise LFADSError(f"{path}: cannot be read ({error}); expected a text table") from error
-    if len(set(names)) < len(names) or any(_is_number(name) for name in names):
+    if named:
+        names = _as_named(path, names, named)
+    elif len(set(names)) < len(names) or any(_is_number(name) for name in names):
+        shown = tuple(f"column{k + 1}" for k in range(len(names)))
+        likely = {2: ("unit", "time"), 3: ("trial", "unit", "time")}.get(len(names), shown)
+        found = ", ".join(names) if len(names) <= 20 else ", ".join(names[:20]) + ", ..."
+        example = f"columns={likely[:20]}"
         raise LFADSError(
-            f"{path}: its first row is {', '.join(names)}; expected the names of the columns, each "
-            "once, such as unit,time"
+            f"{path}: its first row is {found}; expected the names of the columns, each once, such "
+            f"as unit,time; if it has none, name them with {example}"
         )
+    skipped = 0 if named else 1
     columns = {}
     for i, name in enumerate(names):
         try:
-            columns[name] = _column(path, mark, i, float)
+            columns[name] = _column(path, mark, i, float, skipped)
         except ValueError:
-            columns[name] = _text_column(path, mark, i, name)
+            columns[name] = _text_column(path, mark, i, name, skipped)
     return columns
 
 
-def _column(path: Path, mark: str, index: int, kind: type) -> np.ndarray:
+def _as_named(path: Path, first: list[str], named: Sequence[str]) -> list[str]:
+    """Return the names that somebody gave to the columns of a table without a header."""
+    words = [word.strip() for text in named for word in text.split(",") if word.strip()]
+    if len(set(words)) < len(words) or len(words) != len(first):
+        raise LFADSError(
+            f"{path}: its rows have {len(first)} columns, the option columns gives {len(words)} "
+            f"names ({', '.join(words)}); expected one for each, each once"
+        )
+    if not any(_is_number(value) for value in first):
+        raise LFADSError(
+            f"{path}: its first row holds no number, but names ({', '.join(first)}); leave out the "
+            "option columns, or take that row out"
+        )
+    return words
+
+
+def _column(path: Path, mark: str, index: int, kind: type, skipped: int) -> np.ndarray:
     # a column at a time, so that texts need not be held for a column of numbers; empty is NaN
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "loadtxt: input contained no data")
@@ -58,7 +86,7 @@ def _column(path: Path, mark: str, index: int, kind: type) -> np.ndarray:
             path,
             dtype=kind,
             delimiter=mark,
-            skiprows=1,
+            skiprows=skipped,
             usecols=index,
             comments=None,
             quotechar='"',
@@ -72,9 +100,9 @@ def _number_or_nan(text: str) -> float:
     return float(text) if text.strip() else np.nan
 
 
-def _text_column(path: Path, mark: str, index: int, name: str) -> np.ndarray:
+def _text_column(path: Path, mark: str, index: int, name: str, skipped: int) -> np.ndarray:
     try:
-        return _column(path, mark, index, str)
+        return _column(path, mark, index, str, skipped)
     except ValueError as error:
         raise LFADSError(
             f"{path}: {name}: cannot be read ({error}); expected rows as long as the header"

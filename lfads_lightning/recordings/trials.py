@@ -1,4 +1,4 @@
-"""Trials of equal length: windows around events, or chops of a continuous recording.
+"""Trials: windows around events, whole trials, or chops of a continuous recording.
 
 Spike times are cut in seconds and counted; counts that came in bins are cut in bins and joined.
 """
@@ -24,6 +24,7 @@ from lfads_lightning.recordings.binning import (
 from lfads_lightning.recordings.chops import Chops, plan_chops
 from lfads_lightning.recordings.clocks import check_events, check_overlap
 from lfads_lightning.recordings.records import Counts, Cut, Recording, Spikes, Timeline
+from lfads_lightning.recordings.selection import chosen
 from lfads_lightning.recordings.settings import Settings
 from lfads_lightning.recordings.timeline import timeline
 from lfads_lightning.recordings.units import held_out
@@ -43,6 +44,7 @@ class Places(NamedTuple):
         constants: what is stored once.
         notes: what was left out, and why.
         n_together: neighbouring trials that go into one split.
+        lengths: (E,), the bins of each trial, before bins are joined; None: all have T.
     """
 
     starts: np.ndarray
@@ -52,15 +54,16 @@ class Places(NamedTuple):
     constants: dict[str, Any]
     notes: list[str]
     n_together: int = 1
+    lengths: np.ndarray | None = None
 
 
 def cut_trials(recording: Recording, settings: Settings) -> Cut:
-    """Cut a recording into trials of equal length.
+    """Cut a recording into trials.
 
     Raises:
         LFADSError: the bin width is missing or fits neither the bins of the file nor a trial, times
-            look wrong, trials are of unequal length, a continuous recording comes without
-            ``chop_bins`` or trials come with it, or no trial is left.
+            look wrong, a continuous recording comes without ``chop_bins`` or trials come with it,
+            or no trial is left.
     """
     activity = recording.activity
     if isinstance(activity, Spikes):
@@ -90,13 +93,21 @@ def _of_spikes(recording: Recording, spikes: Spikes, settings: Settings) -> Cut:
         )
     if line.signals:
         sampled = [average_signal(s.times, s.values, starts, n_bins, width) for s in line.signals]
-        places.per_trial["behaviour"] = np.concatenate(sampled, axis=2)
+        places.per_trial["behaviour"] = _ended(np.concatenate(sampled, axis=2), places.lengths)
         places.per_trial["behaviour_names"] = np.array([n for s in line.signals for n in s.names])
 
     def count(trials: np.ndarray) -> np.ndarray:
-        return count_spikes(line.times_s, starts[trials], n_bins, width)
+        lengths = None if places.lengths is None else places.lengths[trials]
+        return _ended(count_spikes(line.times_s, starts[trials], n_bins, width), lengths)
 
     return _cut(recording, settings, places, n_bins, width, count)
+
+
+def _ended(values: np.ndarray, lengths: np.ndarray | None) -> np.ndarray:
+    """Write 0 behind the end of each trial of (n, T, ...)."""
+    if lengths is not None:
+        values[np.arange(values.shape[1]) >= lengths[:, None]] = 0
+    return values
 
 
 def _cut(
@@ -119,6 +130,7 @@ def _cut(
         held_out(recording, settings),
         places.n_together,
         places.notes,
+        lengths=places.lengths,
     )
 
 
@@ -129,24 +141,32 @@ def _windows_of_spikes(spikes: Timeline, settings: Settings, width: float) -> Pl
             "continuous recording with chop_bins"
         )
     event, events = _events_of_spikes(spikes, settings)
+    columns = spikes.trials
+    if spikes.trial_ids is not None:
+        columns = {"trial": spikes.trial_ids} | columns
+    selected, notes = _selected(columns, len(events), settings, spikes.source)
+    events = np.where(selected, events, np.nan)
     known = np.isfinite(events)
     if not known.any():
         raise LFADSError(
-            f"{spikes.source}: none of its {len(known)} trials has a time of {event}; expected "
+            f"{spikes.source}: none of its {selected.sum()} trials has a time of {event}; expected "
             "seconds, NaN where a trial lacks the event; name another event with align_to"
         )
     if settings.window_s is None:
-        first, last = _whole_trials(spikes, settings, event, known, width)
+        first, lengths = 0.0, _whole_trials(spikes, settings, event, known, width)
+        short = known & (lengths == 0)
+        if short.any():
+            notes.append(f"{short.sum()} trials shorter than a bin")
     else:
         first, last = settings.window_s
-    n_bins = whole_bins(last - first, width, f"{spikes.source}: a window")
-    starts = events + first
-    notes = []
-    if not known.all():
-        notes.append(f"{(~known).sum()} trials without the event {event}")
-    check_events(spikes, settings, event, events, n_bins * width)
-    inside = known.copy()
-    for why, seen in coverage.recorded(spikes, settings, starts, n_bins * width).items():
+        n_bins = whole_bins(last - first, width, f"{spikes.source}: a window")
+        lengths, short = np.full(len(events), n_bins), np.zeros(len(events), bool)
+    starts, longest_s = events + first, lengths.max() * width
+    if not known[selected].all():
+        notes.append(f"{(~known & selected).sum()} trials without the event {event}")
+    check_events(spikes, settings, event, events, longest_s)
+    inside = known & ~short
+    for why, seen in coverage.recorded(spikes, settings, starts, lengths * width).items():
         lost = inside & ~seen
         if lost.any():
             notes.append(f"{lost.sum()} trials {why}")
@@ -161,7 +181,7 @@ def _windows_of_spikes(spikes: Timeline, settings: Settings, width: float) -> Pl
             f"{event}"
         )
     keep = np.flatnonzero(inside)
-    check_overlap(spikes.source, event, starts[keep], n_bins * width, width)
+    check_overlap(spikes.source, event, starts[keep], lengths[keep] * width, width)
     per_trial = {
         name: column[keep]
         for name, column in spikes.trials.items()
@@ -171,8 +191,28 @@ def _windows_of_spikes(spikes: Timeline, settings: Settings, width: float) -> Pl
     per_trial["event_times_s"] = events[keep] - zeros
     if spikes.trial_ids is not None:
         per_trial["trial_ids"] = spikes.trial_ids[keep]
-    constants = {"event": event, "window_s": [first, last]}
-    return Places(starts[keep], n_bins, keep, per_trial, constants, notes)
+    lengths, n_bins = lengths[keep], int(lengths[keep].max())
+    constants: dict[str, Any] = {"event": event, "window_s": [first, first + n_bins * width]}
+    if settings.window_s is not None:
+        constants["window_s"] = list(settings.window_s)
+    unequal = None if (lengths == n_bins).all() else lengths
+    return Places(starts[keep], n_bins, keep, per_trial, constants, notes, lengths=unequal)
+
+
+def _selected(
+    columns: dict[str, np.ndarray], n: int, settings: Settings, source: str
+) -> tuple[np.ndarray, list[str]]:
+    """Return which trials ``where`` selects, (n,) booleans, and a note of the others."""
+    if settings.where is None:
+        return np.ones(n, bool), []
+    labels = {k: v for k, v in columns.items() if v.ndim == 1 and v.dtype.kind in "biufU"}
+    found = chosen(settings.where, labels, n, "where", source)
+    if not found.any():
+        raise LFADSError(
+            f'{source}: where "{settings.where}" is true of none of the {n} trials; expected some; '
+            "look at what these columns hold"
+        )
+    return found, [] if found.all() else [f"{(~found).sum()} trials that are not {settings.where}"]
 
 
 def _events_of_spikes(spikes: Timeline, settings: Settings) -> tuple[str, np.ndarray]:
@@ -195,8 +235,8 @@ def _events_of_spikes(spikes: Timeline, settings: Settings) -> tuple[str, np.nda
 
 def _whole_trials(
     spikes: Timeline, settings: Settings, event: str, known: np.ndarray, width: float
-) -> tuple[float, float]:
-    """Return the window of trials that go from start to stop, if they are of one length."""
+) -> np.ndarray:
+    """Return the bins of trials that go from start to stop, (E,); 0 where there is no event."""
     assert spikes.trials is not None
     columns = spikes.trials
     if event != "start_time" or "start_time" not in columns or "stop_time" not in columns:
@@ -204,22 +244,22 @@ def _whole_trials(
             f"{spikes.source}: trials are aligned to {event}: give window_s, their first and last "
             "moment in seconds from it (only trials with start_time and stop_time go without)"
         )
-    lengths = (columns["stop_time"] - columns["start_time"])[known] * settings.seconds_per_unit
-    shortest, longest = lengths.min(), lengths.max()
+    lengths = (columns["stop_time"] - columns["start_time"]) * settings.seconds_per_unit
+    shortest, longest = lengths[known].min(), lengths[known].max()
     if not 0 < shortest <= longest < MOST_BINS * width:
         raise LFADSError(
             f"{spikes.source}: trials last from {shortest:.6g} to {longest:.6g} s; expected a stop "
             f"after each start, within {MOST_BINS:.0e} bins; mend or leave out such trials"
         )
-    if longest - shortest > width / 2:
-        raise LFADSError(
-            f"{spikes.source}: trials last from {shortest:.6g} to {longest:.6g} s; expected one "
-            f"length; give window_s=(0, {shortest:.6g}), or an event to align to"
-        )
     # trials that are equal but for a part of a bin are cut to the shortest
     if longest - shortest < TOLERANCE * width:
-        return 0.0, whole_bins(shortest, width, f"{spikes.source}: a trial") * width
-    return 0.0, max(int(shortest / width + TOLERANCE), 1) * width
+        n_bins = whole_bins(shortest, width, f"{spikes.source}: a trial")
+    elif longest - shortest <= width / 2:
+        n_bins = max(int(shortest / width + TOLERANCE), 1)
+    else:
+        whole = np.floor(np.where(known, lengths, 0) / width + TOLERANCE)
+        return whole.astype(np.int64)
+    return np.where(known, n_bins, 0)
 
 
 def _chops_of_spikes(spikes: Timeline, settings: Settings, width: float) -> Places:
@@ -228,6 +268,7 @@ def _chops_of_spikes(spikes: Timeline, settings: Settings, width: float) -> Plac
             f"{spikes.source}: its spikes come cut into trials; chop_bins is for a continuous "
             "recording; give window_s instead"
         )
+    _refuse_where(spikes.source, settings)
     stretches = coverage.pieces(spikes, settings, width)
     with np.errstate(over="ignore"):  # infinity is refused like other times that are too long
         lengths = np.diff(stretches, axis=1)[:, 0]
@@ -252,6 +293,14 @@ def _chops_of_spikes(spikes: Timeline, settings: Settings, width: float) -> Plac
     return _chops(starts_s, plan, begins_s, per_trial, settings, [], len(stretches))
 
 
+def _refuse_where(source: str, settings: Settings) -> None:
+    if settings.where is not None:
+        raise LFADSError(
+            f"{source}: where selects trials, and chop_bins makes pieces that have no columns; "
+            "leave one of them out"
+        )
+
+
 # ---- counts
 
 
@@ -273,22 +322,28 @@ def _of_counts(recording: Recording, counts: Counts, settings: Settings) -> Cut:
     values, length = counts.values, counts.values.shape[1]
     trial = np.zeros(len(places.starts), int) if counts.is_continuous else places.numbers
     starts, n_bins = places.starts, places.n_bins
+    if places.lengths is not None:
+        places = places._replace(lengths=places.lengths // n_joined)
 
     def pieces(array: np.ndarray, at: np.ndarray) -> np.ndarray:
         if n_bins == length:
             return array[trial[at]]
+        if places.lengths is not None:  # from their first bins on
+            return array[trial[at], :n_bins]
         return np.stack([array[trial[i], starts[i] : starts[i] + n_bins] for i in at])
 
     every = np.arange(len(starts))
     for name, array in (recording.trials or {}).items():
         if array.ndim >= 2 and array.shape[1] == length:
-            places.per_trial[name] = join_bins(pieces(array, every), n_joined, average=True)
+            joined = join_bins(pieces(array, every), n_joined, average=True)
+            places.per_trial[name] = _ended(joined, places.lengths)
         elif not counts.is_continuous:
             places.per_trial[name] = array[places.numbers]
     average = n_joined > 1 and holds_real_values(values)
 
     def count(at: np.ndarray) -> np.ndarray:
-        return join_bins(pieces(values, at), n_joined, average)
+        lengths = None if places.lengths is None else places.lengths[at]
+        return _ended(join_bins(pieces(values, at), n_joined, average), lengths)
 
     return _cut(recording, settings, places, n_bins // n_joined, width, count)
 
@@ -324,9 +379,12 @@ def _windows_of_counts(
     where: str,
 ) -> Places:
     n_trials, length, _ = counts.values.shape
-    firsts, n_bins, keep = np.zeros(n_trials, int), length, np.arange(n_trials)
+    firsts, keep = np.zeros(n_trials, int), np.arange(n_trials)
+    ends = np.full(n_trials, length) if counts.lengths is None else counts.lengths
     constants: dict = {}
-    notes, per_trial = [], {}
+    columns = {"trial": keep} | (recording.trials or {})
+    selected, notes = _selected(columns, n_trials, settings, recording.source)
+    per_trial, n_bins = {}, int(ends[selected].max())
     if settings.window_s is not None or settings.align_to is not None:
         own = settings.source_bin_width_s or counts.bin_width_s
         events = _events_of_counts(recording, counts, settings)
@@ -337,17 +395,29 @@ def _windows_of_counts(
         n_bins = whole_bins(last - first, own, f"{recording.source}: a window")
         with np.errstate(invalid="ignore"):
             begins = np.round((events + first) / own)
-            keep = np.flatnonzero((begins >= 0) & (begins + n_bins <= length))
+            fits = (begins >= 0) & (begins + n_bins <= ends)
+            keep = np.flatnonzero(selected & fits)
         if len(keep) == 0:
             raise LFADSError(
                 f"{where}: in every trial the window reaches outside of its {length} bins "
                 f"({length * own:.6g} s); move window_s"
             )
-        if len(keep) < n_trials:
-            notes.append(f"{n_trials - len(keep)} trials whose window reaches outside of them")
+        if len(keep) < selected.sum():
+            outside = selected.sum() - len(keep)
+            notes.append(f"{outside} trials whose window reaches outside of them")
         firsts = np.where(np.isin(np.arange(n_trials), keep), begins, 0).astype(int)
         constants = {"event": settings.align_to or "first bin", "window_s": [first, last]}
         per_trial["event_times_s"] = events
+        ends = np.full(n_trials, n_bins)
+    else:
+        keep = keep[selected]
+        if (ends[keep] != n_bins).any():  # of unequal length: each to its last whole bin
+            short = ends[keep] < n_joined
+            if short.any():
+                notes.append(f"{short.sum()} trials shorter than a bin")
+                keep = keep[~short]
+            ends = ends // n_joined * n_joined
+            n_bins = int(ends[keep].max(initial=0))
     if n_bins % n_joined:
         assert width is not None
         shorter = n_bins // n_joined * width
@@ -355,7 +425,7 @@ def _windows_of_counts(
             f"{where}: trials of {n_bins} bins are no whole number of bins of {width:.9g} s; "
             f"crop them, for instance with window_s={(0, float(f'{shorter:.9g}'))}"
         )
-    holed = _with_gaps(counts.values, firsts, n_bins, keep)
+    holed = _with_gaps(counts.values, firsts, firsts + ends, keep)
     if holed.any():
         notes.append(f"{holed.sum()} trials with gaps (NaN counts)")
         keep = keep[~holed]
@@ -364,7 +434,8 @@ def _windows_of_counts(
                          "NaN counts; leave out the neurons that were not recorded, or mend the "
                          "counts")  # fmt: skip
     per_trial = {name: column[keep] for name, column in per_trial.items()}
-    return Places(firsts[keep], n_bins, keep, per_trial, constants, notes)
+    unequal = None if (ends[keep] == n_bins).all() else ends[keep]
+    return Places(firsts[keep], n_bins, keep, per_trial, constants, notes, lengths=unequal)
 
 
 def _events_of_counts(recording: Recording, counts: Counts, settings: Settings) -> np.ndarray:
@@ -382,10 +453,12 @@ def _events_of_counts(recording: Recording, counts: Counts, settings: Settings) 
     return events.astype(np.float64)
 
 
-def _with_gaps(values: np.ndarray, firsts: np.ndarray, n_bins: int, keep: np.ndarray) -> np.ndarray:
+def _with_gaps(
+    values: np.ndarray, firsts: np.ndarray, lasts: np.ndarray, keep: np.ndarray
+) -> np.ndarray:
     if values.dtype.kind != "f":
         return np.zeros(len(keep), bool)
-    return np.array([np.isnan(values[i, firsts[i] : firsts[i] + n_bins]).any() for i in keep])
+    return np.array([np.isnan(values[i, firsts[i] : lasts[i]]).any() for i in keep], bool)
 
 
 def _chops_of_counts(
@@ -396,6 +469,7 @@ def _chops_of_counts(
     width: float | None,
     where: str,
 ) -> Places:
+    _refuse_where(recording.source, settings)
     length = counts.values.shape[1]
     usable = length // n_joined
     notes = [f"the last {length % n_joined} bins of the file"] if length % n_joined else []

@@ -1,4 +1,4 @@
-"""Which neurons of a recording are taken, and which of these are held out."""
+"""Which units of a recording are taken, and which of these are held out."""
 
 from collections import Counter
 from dataclasses import replace
@@ -9,21 +9,62 @@ import numpy as np
 from lfads_lightning.commands import listed
 from lfads_lightning.config import LFADSError
 from lfads_lightning.recordings import names
-from lfads_lightning.recordings.records import Recording, Spikes
+from lfads_lightning.recordings.records import Recording, Spikes, Units
+from lfads_lightning.recordings.selection import chosen, names_in
 from lfads_lightning.recordings.settings import Settings
 
 
-def choose_by_quality(recording: Recording, settings: Settings) -> tuple[Recording, list[str]]:
-    """Take the units of the quality asked for, or of the format's usual one.
+def choose_units(recording: Recording, settings: Settings) -> tuple[Recording, list[str]]:
+    """Take the units of the quality asked for, or of the format's usual one, and by ``units``.
+
+    Counts keep all their units, which :func:`selected` tells: they are not copied.
 
     Returns:
         The recording of these units, and what was left out.
 
     Raises:
-        LFADSError: no unit is of this quality, or the file names none.
+        LFADSError: no unit is of this kind, or the file does not say.
     """
+    recording, notes = _of_quality(recording, settings)
+    if settings.units is not None and isinstance(recording.activity, Spikes):
+        keep = selected(recording, settings)
+        if not keep.all():
+            notes.append(unselected(keep, settings))
+            recording = _only(recording, recording.activity, np.flatnonzero(keep))
+    return recording, notes
+
+
+def selected(recording: Recording, settings: Settings) -> np.ndarray:
+    """Return which units the condition ``units`` selects, (D,) booleans.
+
+    Raises:
+        LFADSError: it is no condition on their columns, or true of none.
+    """
+    units, n = recording.units, len(recording.units.ids)
+    if settings.units is None:
+        return np.ones(n, bool)
+    columns = {"id": units.ids} | units.columns
+    if units.quality is not None:
+        columns.setdefault("quality", units.quality)
+    keep = chosen(settings.units, columns, n, "units", recording.source)
+    if not keep.any():
+        raise LFADSError(
+            f'{recording.source}: units "{settings.units}" is true of none of its {n} units; '
+            "expected some; look at what these columns hold"
+        )
+    return keep
+
+
+def unselected(keep: np.ndarray, settings: Settings) -> str:
+    """Say how many units the condition leaves out."""
+    return f"{(~keep).sum()} units that are not {settings.units}"
+
+
+def _of_quality(recording: Recording, settings: Settings) -> tuple[Recording, list[str]]:
     units, spikes = recording.units, recording.activity
-    asked = settings.qualities or units.usual_quality
+    asked = settings.qualities
+    if not asked and not _speaks_of_quality(units, settings.units):
+        asked = units.usual_quality
     if units.quality is None or not isinstance(spikes, Spikes):
         if settings.qualities:
             raise LFADSError(
@@ -54,6 +95,17 @@ def choose_by_quality(recording: Recording, settings: Settings) -> tuple[Recordi
     return _only(recording, spikes, np.flatnonzero(keep)), [note]
 
 
+def _speaks_of_quality(units: Units, condition: str | None) -> bool:
+    """Tell whether a condition names the quality, so that the usual one does not rule."""
+    if condition is None or units.quality is None:
+        return False
+    named = names_in(condition)
+    return "quality" in named or any(
+        name.lower() in named and column.dtype.kind == "U" and name.lower() in names.QUALITIES
+        for name, column in units.columns.items()
+    )
+
+
 def _only(recording: Recording, spikes: Spikes, keep: np.ndarray) -> Recording:
     """Return a recording of some of its units."""
 
@@ -61,14 +113,13 @@ def _only(recording: Recording, spikes: Spikes, keep: np.ndarray) -> Recording:
         return [of_units[d] for d in keep]
 
     units = recording.units
-    assert units.quality is not None
     return replace(
         recording,
         units=replace(
             units,
             ids=units.ids[keep],
             columns={name: column[keep] for name, column in units.columns.items()},
-            quality=units.quality[keep],
+            quality=None if units.quality is None else units.quality[keep],
             held_out=None if units.held_out is None else units.held_out[keep],
         ),
         activity=replace(

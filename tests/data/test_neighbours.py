@@ -24,14 +24,6 @@ def run_told(text, cwd):
     subprocess.run([sys.executable, "-c", words[2].rstrip(";")], cwd=cwd, check=True)
 
 
-def test_one_array(tmp_path):
-    np.save(tmp_path / "it's.npy", COUNTS)
-    with pytest.raises(LFADSError, match="one array without a name; write it as .npz") as error:
-        lfads.prepare(tmp_path / "it's.npy", tmp_path)
-    run_told(str(error.value), tmp_path)
-    lfads.prepare(tmp_path / "it's.npz", tmp_path)
-
-
 def test_encoded_and_reconstructed_apart(tmp_path, capsys):
     path = tmp_path / "a b.h5"
     with h5py.File(path, "w") as file:

@@ -80,9 +80,6 @@ READERS = {
     "npz": lambda path, array: np.savez(path, counts=array),
     "mat": lambda path, array: savemat(path, {"counts": array}),
     "mat cells": lambda path, array: savemat(path, {"counts": cells(array)}),
-    "mat struct": lambda path, array: savemat(
-        path, {"R": np.array([({"x": 0}, a) for a in array], [("y", "O"), ("spikes", "O")])}
-    ),
 }
 
 
@@ -98,8 +95,7 @@ def test_the_middle_axis_in_every_reader(tmp_path, reader, capsys):
     turned = counts(30, 40).transpose(0, 2, 1).astype(float)
     path = tmp_path / f"a.{reader[:3]}"
     READERS[reader](path, turned)
-    key = ["--counts-key", "R.spikes"] if "struct" in reader else []
-    words = [str(path), "--out", str(tmp_path), *key]
+    words = [str(path), "--out", str(tmp_path)]
     assert prepare_main(words) == 1
     error = capsys.readouterr().err
     assert "30×24×40, and it differs along its second axis as neurons do" in error
@@ -142,9 +138,3 @@ def test_session_files_and_arrays(tmp_path, capsys):
             device="cpu:0",
             recipe="original", gen_dim=4, factors_dim=2, ic_enc_dim=4, ci_enc_dim=4, con_dim=4,
         )  # fmt: skip
-
-
-def test_trials_of_neurons_by_bins_of_unequal_length():
-    with pytest.raises(LFADSError, match="from 40 to 44 bins.*cut each to 40 bins"):
-        trials = [np.ones((12, 40 + k % 5)) for k in range(20)]
-        lfads.prepare({"counts": trials}, "never", name="a")

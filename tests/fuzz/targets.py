@@ -149,10 +149,36 @@ SETTINGS = (
 )
 
 
-def _recording(path: Path) -> None:
+def _recording(path: Path, choices: tuple[Settings, ...] = SETTINGS) -> None:
     """Prepare as lfads prepare does, one of several ways: the content says which."""
-    settings = SETTINGS[zlib.crc32(path.read_bytes()) % len(SETTINGS)]
+    settings = choices[zlib.crc32(path.read_bytes()) % len(choices)]
     prepare_recording(path, path.parent / "prepared", "a", settings)
+
+
+def _array(path: Path) -> None:
+    _recording(path, (Settings(min_rate_hz=0), Settings(chop_bins=5, min_rate_hz=0)))
+
+
+def _table(path: Path) -> None:
+    width = {"source_bin_width_s": WIDTH_S, "bin_width_s": WIDTH_S, "min_rate_hz": 0}
+    _recording(path, (Settings(**width), Settings(**width, chop_bins=5)))
+
+
+def _npy_seeds(folder: Path) -> list[bytes]:
+    np.save(folder / "trials.npy", COUNTS["counts"])
+    np.save(folder / "long.npy", COUNTS["counts"].reshape(-1, 3).astype(np.float32))
+    return [(folder / f"{name}.npy").read_bytes() for name in ("trials", "long")]
+
+
+def _csv_seeds(folder: Path) -> list[bytes]:
+    spikes = zip(ARRAYS["spike_units"], ARRAYS["spike_times"], strict=True)
+    rows = "".join(f"{unit},{time}\n" for unit, time in spikes)
+    bins = "".join(
+        f"{e},{','.join(map(str, row))}\n"
+        for e, trial in enumerate(COUNTS["counts"])
+        for row in trial
+    )
+    return [f"unit,time\n{rows}".encode(), f"trial,a,b,c\n{bins}".encode()]
 
 
 def _npz_seeds(folder: Path) -> list[bytes]:
@@ -173,7 +199,23 @@ def _mat_seeds(folder: Path) -> list[bytes]:
     savemat(folder / "a.mat", ARRAYS | {"s": {"a": 1, "b": "text"}})
     savemat(folder / "b.mat", _cells(), do_compression=True)
     savemat(folder / "c.mat", COUNTS)
-    return [(folder / f"{name}.mat").read_bytes() for name in "abc"]
+    savemat(folder / "d.mat", {"D": _structures()})
+    return [(folder / f"{name}.mat").read_bytes() for name in "abcd"]
+
+
+def _structures() -> np.ndarray:
+    """Trials of unequal length as a structure array, one of them sparse; units with times."""
+    from scipy.sparse import csc_matrix
+
+    rows = np.zeros((1, N_TRIALS), [("spikes", "O"), ("condition", "O"), ("unit", "O")])
+    for k, counts in enumerate(COUNTS["counts"].astype(float)):
+        turned = counts[: 10 - k % 3].T
+        units = np.zeros((1, 2), [("elec", "O"), ("wave", "O")])
+        for d in range(2):
+            units[0, d]["elec"], units[0, d]["wave"] = float(d), np.arange(4.0)
+        rows[0, k]["spikes"] = turned if k else csc_matrix(turned)
+        rows[0, k]["condition"], rows[0, k]["unit"] = "ab"[k % 2], units
+    return rows
 
 
 def _mat73_files(folder: Path) -> list[Path]:
@@ -242,6 +284,8 @@ TARGETS = {
         _checkpoint_seeds,
         recipes.of_copy(recipes.checkpoint, _checkpoint_files),
     ),
+    "npy": Target(".npy", _array, _npy_seeds),
+    "csv": Target(".csv", _table, _csv_seeds),
     "npz": Target(".npz", _recording, _npz_seeds, _of_arrays(recipes.npz)),
     "mat5": Target(".mat", _recording, _mat_seeds, _of_arrays(recipes.mat5)),
     "mat73": Target(

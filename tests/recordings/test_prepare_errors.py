@@ -91,17 +91,6 @@ def test_units_without_spikes(tmp_path):
                       bin_width_s=0.1, chop_bins=3, time_column="spikes")  # fmt: skip
 
 
-def test_trials_of_unequal_length(tmp_path):
-    path = npz(tmp_path / "day.npz", trial_stop=REC.stop + np.linspace(0, 0.3, len(REC.stop)))
-    with refused(f"{path}: trials last from 1 to 1.3 s; expected one length; give window_s=(0, 1)"):
-        lfads.prepare(path, tmp_path, bin_width_s=0.02)
-    ragged = np.empty((1, 2), object)
-    ragged[0, :] = [np.ones((5, 3)), np.ones((7, 3))]
-    path = write_mat73(tmp_path / "a.mat", {"counts": ragged})
-    with refused(f"{path}: counts has trials of unequal length (from 5 to 7 bins)", "event"):
-        lfads.prepare(path, tmp_path)
-
-
 @pytest.mark.parametrize(
     ("times", "parts"),
     [

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lfads_lightning.config import LFADSError
-from lfads_lightning.data.neighbours import one_array
 from lfads_lightning.recordings.records import Recording
 from lfads_lightning.recordings.settings import Settings
 
 Read = Callable[[Path, Settings], Recording]
+TABLES = (".csv", ".tsv", ".txt", ".parquet", ".pq", ".pqt")
 _HINTS = {  # of formats that are not read
     ".h5": "; HDF5 files with train_data need no preparation: lfads check looks at them",
     ".xlsx": "; save the table as CSV",
@@ -72,6 +72,9 @@ def read_file(path: Path, settings: Settings) -> Recording:
     """
     known = readers()
     suffixes = ", ".join(s for each in known for s in each.suffixes)
+    if (settings.columns or settings.rows) and path.suffix.lower() not in TABLES:
+        option = "columns" if settings.columns else "rows"
+        raise LFADSError(f"{path}: is no table; the option {option} is for {', '.join(TABLES)}")
     if path.is_dir():
         for each in known:
             if each.is_folder is not None and each.is_folder(path):
@@ -84,8 +87,6 @@ def read_file(path: Path, settings: Settings) -> Recording:
     for each in known:
         if suffix in each.suffixes:
             return each.read(path, settings)
-    if suffix == ".npy":
-        raise LFADSError(f"{path}: one array without a name; {one_array(path)}")
     raise LFADSError(
         f"{path}: {path.suffix or 'no extension'} is no known format; expected one of {suffixes}"
         f"{_HINTS.get(suffix, '')}"

@@ -5,7 +5,6 @@ tables ``cluster_*.tsv``, and ``sample_rate`` in ``params.py``, which is read as
 """
 
 import re
-import tokenize
 import warnings
 from pathlib import Path
 
@@ -13,8 +12,8 @@ import numpy as np
 
 from lfads_lightning.commands import listed
 from lfads_lightning.config import LFADSError
-from lfads_lightning.data.arrays import sizes
 from lfads_lightning.recordings import names
+from lfads_lightning.recordings.npy_files import map_vector, whole_numbers
 from lfads_lightning.recordings.readers import reader
 from lfads_lightning.recordings.records import Recording, Spikes, Units
 from lfads_lightning.recordings.settings import Settings
@@ -26,11 +25,6 @@ TIMES, CLUSTERS, TEMPLATES = "spike_times.npy", "spike_clusters.npy", "spike_tem
 TABLES = ("cluster_group.tsv", "cluster_groups.csv", "cluster_info.tsv", "cluster_KSLabel.tsv")
 UNSORTED = "unsorted"  # Phy's word for clusters without a label
 MAX_TEXT = 100_000  # characters of params.py that are looked at
-# what the header of an array raises on damage
-_DAMAGE = (
-    OSError, ValueError, EOFError, KeyError, TypeError, SyntaxError, RuntimeError, MemoryError,
-    OverflowError, tokenize.TokenError,
-)  # fmt: skip
 
 
 def is_sorted_folder(folder: Path) -> bool:
@@ -85,34 +79,13 @@ def read(path: Path, settings: Settings) -> Recording:
 
 
 def _whole_numbers(path: Path) -> np.ndarray:
-    """Map a vector of whole numbers; what holds Python objects is refused, not unpickled."""
+    """Map a vector of whole numbers."""
     if not path.is_file():
         raise LFADSError(
             f"{path.parent}: has no {path.name}; expected the time of each spike, in samples; "
             "export the folder again"
         )
-    try:
-        values = np.asarray(np.lib.format.open_memmap(path, mode="r"))
-    except _DAMAGE as error:
-        said = " ".join(str(error).split())[:200]
-        raise LFADSError(
-            f"{path}: cannot be read ({said}); expected a plain array as numpy.save writes it; "
-            "copy or export it again"
-        ) from error
-    if values.size != max(values.shape, default=0):
-        raise LFADSError(f"{path} is {sizes(values.shape)}; expected one value for each spike")
-    values = values.reshape(-1)
-    if values.dtype.kind not in "iuf":
-        raise LFADSError(f"{path} holds values of type {values.dtype}; expected whole numbers")
-    if values.dtype.kind != "f":
-        return values
-    bad = np.flatnonzero(~(np.abs(values) < 2**53) | (values != np.floor(values)))
-    if len(bad):
-        raise LFADSError(
-            f"{path}: entry {bad[0]} is {values[bad[0]]:.9g}; expected whole numbers: samples and "
-            "clusters; times in seconds go into a table or a .npz file"
-        )
-    return values.astype(np.int64)
+    return whole_numbers(map_vector(path, "spike"), path)
 
 
 def _sample_rate(path: Path, settings: Settings) -> float:

@@ -132,7 +132,8 @@ def _unpacked(packed: list[Any], data: np.ndarray) -> Any:
 def _plain(value: Any) -> Any:
     """Turn what scipy made of a variable into numbers, texts, cells and structures."""
     if not isinstance(value, np.ndarray):
-        return Unreadable("a sparse matrix; store it as full(...)")
+        check_declared("a sparse matrix", value.shape, value.dtype.itemsize)
+        return value.toarray()
     if value.dtype.names is not None:
         if type(value).__name__ == "MatlabOpaque":
             return Unreadable("an object of a MATLAB class; store its values as arrays")
@@ -161,6 +162,8 @@ def _object(item: Any, where: str, seen: set[int]) -> Any:
     kind = item.attrs.get("MATLAB_class", b"double")
     kind = kind.decode() if isinstance(kind, bytes) else str(kind)
     if isinstance(item, h5py.Group):
+        if "MATLAB_sparse" in item.attrs:
+            return _full(item, where)
         if kind != "struct":
             return Unreadable(f"a {kind}; store its values as arrays")
         _once(item, where, seen)
@@ -182,6 +185,26 @@ def _object(item: Any, where: str, seen: set[int]) -> Any:
         rows = np.atleast_2d(array)
         return np.array(["".join(map(chr, row)) for row in rows.astype(int)])
     return array
+
+
+def _full(item: h5py.Group, where: str) -> np.ndarray:
+    """Fill in a sparse matrix: its columns' entries, the rows of these, and where columns begin."""
+    n_rows = np.asarray(item.attrs["MATLAB_sparse"])
+    parts = [read_array(item, key, f"{where}.{key}", True) if key in item else np.zeros(0)
+             for key in ("data", "ir", "jc")]  # fmt: skip
+    data, rows, begins = (np.zeros(0) if p is None else np.asarray(p).ravel() for p in parts)
+    if n_rows.size != 1 or any(a.dtype.kind not in "biuf" for a in (n_rows, data, rows, begins)):
+        raise LFADSError(f"{where}: its sparse matrix is damaged; store it again, or as full(...)")
+    shape = (int(n_rows.item()), max(len(begins) - 1, 0))
+    check_declared(where, shape, data.dtype.itemsize)
+    per_column: np.ndarray = np.diff(begins.astype(np.int64))
+    rows = rows.astype(np.int64)
+    fits = (per_column >= 0).all() and per_column.sum() == len(data) == len(rows)
+    if not fits or (len(rows) and not 0 <= rows.min() <= rows.max() < shape[0]):
+        raise LFADSError(f"{where}: its sparse matrix is damaged; store it again, or as full(...)")
+    full = np.zeros(shape, data.dtype)
+    full[rows, np.repeat(np.arange(shape[1]), per_column)] = data
+    return full
 
 
 def _once(item: Any, where: str, seen: set[int]) -> None:

@@ -50,7 +50,7 @@ def read(path: Path, settings: Settings) -> Recording:
         with io:
             with damage_explained(str(path), Exception):
                 nwb = io.read()
-            return _read(path, nwb, settings)
+            return recording_of(nwb, str(path), settings)
 
 
 def check_nwb(path: Path) -> None:
@@ -125,7 +125,8 @@ def _look_at_array(item: h5py.Dataset, here: str, *, is_read_whole: bool) -> Non
     check_filled(here, item)
 
 
-def _read(path: Path, nwb: Any, settings: Settings) -> Recording:
+def recording_of(nwb: Any, path: str, settings: Settings) -> Recording:
+    """Read units, trials and behaviour of an ``NWBFile``; errors name it by ``path``."""
     units = nwb.units
     if units is None or "spike_times" not in units.colnames:
         raise LFADSError(
@@ -148,7 +149,7 @@ def _read(path: Path, nwb: Any, settings: Settings) -> Recording:
     columns = _columns(units)
     quality = names.find(columns, names.QUALITIES)
     recording = Recording(
-        str(path),
+        path,
         Units(ids, columns, None if quality is None else columns[quality].astype(str)),
         spikes,
     )
@@ -160,7 +161,7 @@ def _read(path: Path, nwb: Any, settings: Settings) -> Recording:
 
 
 def _trials(
-    path: Path, nwb: Any, settings: Settings
+    path: str, nwb: Any, settings: Settings
 ) -> tuple[dict[str, np.ndarray] | None, np.ndarray | None]:
     """Read the interval table, and the ids of its rows."""
     tables = dict(nwb.intervals or {})
@@ -199,7 +200,7 @@ def _columns(table: Any) -> dict[str, np.ndarray]:
     return columns
 
 
-def _signal(path: Path, nwb: Any, name: str) -> Signal:
+def _signal(path: str, nwb: Any, name: str) -> Signal:
     """Read a time series, wherever it lies in the file."""
     from pynwb import TimeSeries
 

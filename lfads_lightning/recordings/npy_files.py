@@ -1,0 +1,63 @@
+"""Arrays of .npy files: mapped, not read, and never unpickled."""
+
+import tokenize
+from pathlib import Path
+
+import numpy as np
+
+from lfads_lightning.config import LFADSError
+from lfads_lightning.data.arrays import sizes
+
+# what the header of an array raises on damage
+_DAMAGE = (
+    OSError, ValueError, EOFError, KeyError, TypeError, SyntaxError, RuntimeError, MemoryError,
+    OverflowError, tokenize.TokenError,
+)  # fmt: skip
+
+
+def map_array(path: Path) -> np.ndarray:
+    """Return the array of a file, whose values stay on disk until they are used.
+
+    Raises:
+        LFADSError: the file is damaged, or holds Python objects.
+    """
+    try:
+        return np.asarray(np.lib.format.open_memmap(path, mode="r"))
+    except _DAMAGE as error:
+        said = " ".join(str(error).split())[:200]
+        raise LFADSError(
+            f"{path}: cannot be read ({said}); expected a plain array as numpy.save writes it; "
+            "copy or export it again"
+        ) from error
+
+
+def map_vector(path: Path, what: str) -> np.ndarray:
+    """Return the array of a file as (n,); a row or a column is one, too.
+
+    Raises:
+        LFADSError: the file is damaged, or its array has several axes. ``what`` says of what one
+            value is expected for each.
+    """
+    values = map_array(path)
+    if values.size != max(values.shape, default=0):
+        raise LFADSError(f"{path} is {sizes(values.shape)}; expected one value for each {what}")
+    return values.reshape(-1)
+
+
+def whole_numbers(values: np.ndarray, path: Path) -> np.ndarray:
+    """Return samples, clusters and the like (n,) as integers.
+
+    Raises:
+        LFADSError: some are no whole numbers.
+    """
+    if values.dtype.kind not in "iuf":
+        raise LFADSError(f"{path} holds values of type {values.dtype}; expected whole numbers")
+    if values.dtype.kind != "f":
+        return values
+    bad = np.flatnonzero(~(np.abs(values) < 2**53) | (values != np.floor(values)))
+    if len(bad):
+        raise LFADSError(
+            f"{path}: entry {bad[0]} is {values[bad[0]]:.9g}; expected whole numbers: samples and "
+            "clusters; times in seconds go into a table or a .npz file"
+        )
+    return values.astype(np.int64)

@@ -1,0 +1,176 @@
+"""Trials of unequal length, from every reader: their counts, their lengths, what is behind."""
+
+import numpy as np
+import pytest
+from recordings import REC, npz, write_mat73
+from scipy.io import savemat
+from scipy.sparse import csc_matrix
+
+import lfads_lightning as lfads
+from lfads_lightning.config import LFADSError
+from lfads_lightning.recordings.readers import read_file
+from lfads_lightning.recordings.settings import Settings
+from lfads_lightning.recordings.trials import cut_trials
+
+RNG = np.random.default_rng(0)
+RATES = RNG.uniform(0.3, 3, 12)
+LENGTHS = RNG.integers(10, 20, 15)
+TRIALS = [RNG.poisson(RATES, (n, 12)) for n in LENGTHS]  # bins × neurons
+
+
+def cut(path, **options):
+    settings = Settings(**options)
+    return cut_trials(read_file(path, settings), settings)
+
+
+def check(found, trials=TRIALS):
+    assert found.lengths.tolist() == [len(t) for t in trials]
+    counts = found.counts(np.arange(len(trials)))
+    assert counts.shape == (len(trials), max(map(len, trials)), 12)
+    for own, expected in zip(counts, trials, strict=True):
+        np.testing.assert_array_equal(own[: len(expected)], expected)
+        assert (own[len(expected) :] == 0).all()
+    assert found.n_entries == sum(map(len, trials))
+
+
+def as_structure(trials, name="spikes", sparse=False):
+    """A structure array as GPFA and DataHigh have it: neurons × bins in each trial."""
+    rows = np.zeros(
+        (1, len(trials)), [("trialId", "O"), (name, "O"), ("condition", "O"), ("hand", "O")]
+    )
+    for k, counts in enumerate(trials):
+        turned = counts.T.astype(float)
+        rows[0, k]["trialId"] = k + 1.0
+        rows[0, k][name] = csc_matrix(turned) if sparse else turned
+        rows[0, k]["condition"] = "left" if k % 2 else "right"
+        rows[0, k]["hand"] = np.tile(np.arange(len(counts)), (2, 1)) + 1.0
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("name", "sparse"), [("spikes", False), ("data", False), ("spikeRaster", True)]
+)
+def test_structures_of_trials(tmp_path, name, sparse):
+    savemat(tmp_path / "a.mat", {"D": as_structure(TRIALS, name, sparse)})
+    found = cut(tmp_path / "a.mat", behaviour=("hand",))
+    check(found)
+    assert found.per_trial["condition"][:3].tolist() == ["right", "left", "right"]
+    assert found.per_trial["trialId"].tolist() == list(range(1, 16))
+    hand = found.per_trial["hand"]
+    assert hand.shape == (15, max(LENGTHS), 2)
+    assert hand[0, : LENGTHS[0], 1].tolist() == list(range(1, LENGTHS[0] + 1))
+    assert not hand[0, LENGTHS[0] :].any()
+
+
+def test_structures_of_version_73_and_two_of_a_name(tmp_path):
+    cells, turned = np.empty((1, 15), object), np.empty((1, 15), object)
+    cells[0, :], turned[0, :] = (
+        [t.astype(float) for t in TRIALS],
+        [t.T.astype(float) for t in TRIALS],
+    )
+    check(cut(write_mat73(tmp_path / "a.mat", {"counts": cells})))
+    path = write_mat73(tmp_path / "b.mat", {"D": {"data": turned}, "other": {"data": turned}})
+    check(cut(path, counts_key="D.data"))
+    with pytest.raises(LFADSError, match="D.data, other.data may hold the counts; .*=D.data"):
+        cut(path)
+
+
+def test_structures_of_equal_trials_are_neurons_by_bins(tmp_path):
+    """Also where their shapes cannot tell; by their values, or else as they usually are."""
+    equal = [RNG.poisson(RATES, (40, 12)) for _ in range(15)]
+    savemat(tmp_path / "a.mat", {"D": as_structure(equal)})
+    found = cut(tmp_path / "a.mat")
+    assert found.lengths is None
+    np.testing.assert_array_equal(found.counts(np.arange(15)), np.stack(equal))
+    savemat(tmp_path / "a.mat", {"D": as_structure([t.T for t in equal])})
+    np.testing.assert_array_equal(cut(tmp_path / "a.mat").counts(np.arange(15)), np.stack(equal))
+    alike = [RNG.poisson(1.0, (40, 12)) for _ in range(15)]
+    savemat(tmp_path / "a.mat", {"D": as_structure(alike)})
+    with pytest.warns(UserWarning, match=r"read as neurons × bins \(12 × 40\).*give axes="):
+        found = cut(tmp_path / "a.mat")
+    np.testing.assert_array_equal(found.counts(np.arange(15)), np.stack(alike))
+    found = cut(tmp_path / "a.mat", axes=("trials", "neurons", "bins"))
+    np.testing.assert_array_equal(found.counts(np.arange(15)), np.stack(alike))
+
+
+def test_units_in_trials_of_an_r_struct(tmp_path):
+    """R(trial).unit(k).spikeTimes, in ms from the trial's beginning."""
+    times = [
+        [np.sort(RNG.uniform(0, 500, RNG.integers(0, 9))) for _ in range(3)] for _ in range(14)
+    ]
+    rows = np.zeros((1, 14), [("unit", "O"), ("timeGo", "O")])
+    for k, trial in enumerate(times):
+        units = np.zeros((1, 3), [("spikeTimes", "O"), ("elec", "O")])
+        for d in range(3):
+            units[0, d]["spikeTimes"], units[0, d]["elec"] = trial[d], d + 5.0
+        rows[0, k]["unit"], rows[0, k]["timeGo"] = units, 100.0 + k
+    savemat(tmp_path / "R.mat", {"R": rows})
+    options = {"bin_width_s": 0.05, "time_unit": "ms", "window_s": (0.0, 0.3)}
+    found = cut(tmp_path / "R.mat", align_to="R.timeGo", **options)
+    expected = [
+        [np.histogram(t - 100 - k, np.arange(0, 301, 50))[0] for t in trial]
+        for k, trial in enumerate(times)
+    ]
+    np.testing.assert_array_equal(found.counts(np.arange(14)), np.swapaxes(expected, 1, 2))
+
+
+def test_sparse_matrices(tmp_path):
+    counts = RNG.poisson(0.2, (60, 5))
+    savemat(tmp_path / "a.mat", {"counts": csc_matrix(counts.astype(float))})
+    found = cut(tmp_path / "a.mat", chop_bins=10)
+    np.testing.assert_array_equal(found.counts(np.arange(6)).reshape(60, 5), counts)
+
+
+def test_bins_are_joined_to_each_trial_s_last_whole_one(tmp_path):
+    savemat(tmp_path / "a.mat", {"D": as_structure(TRIALS)})
+    found = cut(tmp_path / "a.mat", source_bin_width_s=0.001, bin_width_s=0.004)
+    check(found, [t[: len(t) // 4 * 4].reshape(-1, 4, 12).sum(1) for t in TRIALS])
+    found = cut(tmp_path / "a.mat", source_bin_width_s=0.001, window_s=(0, 0.015))
+    assert found.lengths is None
+    assert found.numbers.tolist() == np.flatnonzero(LENGTHS >= 15).tolist()
+    assert found.notes == [f"{(LENGTHS < 15).sum()} trials whose window reaches outside of them"]
+
+
+def test_whole_trials_of_spike_times(tmp_path):
+    stop = REC.stop + np.linspace(0, 0.3, len(REC.stop)) + 1e-3
+    found = cut(npz(tmp_path / "a.npz", trial_stop=stop), bin_width_s=0.02, behaviour=("hand_vel",))
+    lengths = np.floor((stop - REC.start) / 0.02 + 1e-6).astype(int)
+    assert found.lengths.tolist() == lengths.tolist()
+    assert found.constants["window_s"] == [0, lengths.max() * 0.02]
+    counts = found.counts(np.arange(len(stop)))
+    for e in (0, 10, 23):
+        edges = REC.start[e] + 0.02 * np.arange(lengths[e] + 1)
+        for d, times in enumerate(REC.times):
+            expected = np.histogram(times, edges)[0]
+            np.testing.assert_array_equal(counts[e, : lengths[e], d], expected)
+        assert not counts[e, lengths[e] :].any()
+        assert found.per_trial["behaviour"][e, : lengths[e]].all()
+        assert not found.per_trial["behaviour"][e, lengths[e] :].any()
+
+
+def test_a_session_file_holds_them_and_a_model_trains_on_them(tmp_path):
+    path = npz(tmp_path / "a.npz", trial_stop=REC.stop + np.linspace(0, 0.3, len(REC.stop)))
+    prepared = lfads.prepare(path, tmp_path, bin_width_s=0.02)
+    with h5py.File(prepared.path) as file:
+        lengths = np.concatenate([file["train_lengths"][()], file["valid_lengths"][()]])
+    assert (lengths.min(), lengths.max()) == (50, 65)
+    trained = lfads.fit(
+        prepared.path, lfads_save_dir=tmp_path / "run", recipe="original", max_epochs=1,
+        gen_dim=6, ic_enc_dim=5, ci_enc_dim=5, con_dim=5, factors_dim=2, ic_dim=3, report=False,
+        device="cpu:0",
+    )  # fmt: skip
+    assert trained.scores["epochs"] == 1
+
+
+@pytest.mark.parametrize(
+    ("trials", "said"),
+    [
+        ([np.ones((5, 3)), np.ones((7, 4))], "its trials have from 3 to 4 neurons"),
+        ([np.ones((5, 3)), np.ones((0, 3))], "trial 1 has no bins"),
+        ([np.ones((5, 3)), np.ones(5)], "cell array of other things than bins × neurons"),
+        ([np.ones((5, 3)), np.array([["a"] * 3])], "counts .*str|counts .*<U1|numbers"),
+    ],
+)
+def test_trials_that_do_not_fit(tmp_path, trials, said):
+    with pytest.raises(LFADSError, match=said):
+        lfads.prepare({"counts": trials}, tmp_path, name="a")
