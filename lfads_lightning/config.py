@@ -165,14 +165,15 @@ def _p(
     ours: bool = False,
     expected: str = "",
     accepts: Callable[[Any], Any] | None = None,
+    takes: str = "",
     **bounds: float,
 ) -> Any:
     """Declare a parameter; ``bounds`` are any of ge, gt, le.
 
-    One of several types says what is ``expected``; ``accepts`` returns a value as it is held, and
-    raises ValueError for what is not expected.
+    One of several types says what is ``expected``, and by ``takes`` its type as Python writes it;
+    ``accepts`` returns a value as it is held, and raises ValueError for what is not expected.
     """
-    metadata = {"doc": doc, "ours": ours, "bounds": bounds}
+    metadata = {"doc": doc, "ours": ours, "bounds": bounds, "takes": takes}
     return field(default=default, metadata=metadata | {"expected": expected, "accepts": accepts})
 
 
@@ -234,6 +235,7 @@ class DataConfig:
         ours=True,
         expected="file, none, a share < 1, or a list of columns",
         accepts=_held_out_neurons,
+        takes="float | Literal['file', 'none'] | ArrayLike",
     )
     held_out_seed: int = _p(
         0,

@@ -24,6 +24,7 @@ from lfads_lightning.runs.remote import is_url, read_text
 # Written by the original into its hyper-parameter file beside the parameters; derived from data.
 _RUN_TIME_FIELDS = {"dataset_names", "dataset_dims", "num_steps", "ndatasets", "allow_gpu_growth"}
 _ROOT = ""
+NOT_SETTINGS = ("kind", "params_file", "lfads_save_dir")  # what is done, and where
 
 
 @cache
@@ -45,6 +46,11 @@ def _fields() -> dict[str, tuple[str, dataclasses.Field]]:
         for f in dataclasses.fields(cls)
         if not dataclasses.is_dataclass(f.type)
     }
+
+
+def fields_by_name() -> dict[str, dataclasses.Field]:
+    """Map each flat parameter name to its field: default, type, meaning."""
+    return {name: f for name, (_, f) in _fields().items()}
 
 
 @cache
@@ -165,6 +171,16 @@ def differing(config: Config) -> set[str]:
     """Return the flat names of the parameters that are not at their defaults."""
     default = Config()
     return {name for name in _fields() if flat_value(config, name) != flat_value(default, name)}
+
+
+def settings_of(config: Config) -> dict[str, Any]:
+    """Return what differs from the defaults by flat name, but for what is done and where."""
+    differ = differing(config)
+    return {
+        name: _plain(flat_value(config, name))
+        for name in _fields()
+        if name in differ and name not in NOT_SETTINGS
+    }
 
 
 def from_flat(

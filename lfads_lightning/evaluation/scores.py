@@ -24,7 +24,7 @@ from lfads_lightning.evaluation.table import (
 )
 from lfads_lightning.inference.copying import MOST_TRIALS, Gains, parts_to_hide, predict_hidden
 from lfads_lightning.inference.posterior import Averages, Posterior, judged, judged_rates, push_mean
-from lfads_lightning.inference.trained import Trained
+from lfads_lightning.inference.trained import TrainedModel
 from lfads_lightning.model.visibility import held_in
 
 MOST_FITTED = 2**22  # entries of the training trials that methods and read-outs learn from
@@ -67,7 +67,7 @@ class Scored(NamedTuple):
 
 
 def evaluate(
-    trained: Trained,
+    trained: TrainedModel,
     sessions: Sequence[Session],
     *,
     split: str | None = None,
@@ -110,7 +110,7 @@ def evaluate(
 
 
 def score(
-    trained: Trained,
+    trained: TrainedModel,
     session: Session,
     split: str,
     lag_bins: int = 0,
@@ -130,7 +130,7 @@ class _Scorer:
 
     def __init__(
         self,
-        trained: Trained,
+        trained: TrainedModel,
         session: Session,
         split: str,
         lag_bins: int,

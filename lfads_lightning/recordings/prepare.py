@@ -1,12 +1,14 @@
 """From a recording to a session file: read, cut into trials, choose, split, write."""
 
+from __future__ import annotations
+
 import dataclasses
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import yaml
@@ -15,19 +17,31 @@ from tqdm import tqdm
 from lfads_lightning.commands import listed, nearest
 from lfads_lightning.config import LFADSError
 from lfads_lightning.data.arrays import MAX_COUNT
+from lfads_lightning.data.keywords import shows
 from lfads_lightning.data.oddities import rate_notes, scale_notes
 from lfads_lightning.data.session_writer import Blocks, write_session
 from lfads_lightning.data.values import half_counts, mark_of_missing, step_between
+from lfads_lightning.interactive import warns_in_short
 from lfads_lightning.recordings import names
 from lfads_lightning.recordings.binning import block_size
 from lfads_lightning.recordings.in_memory import is_in_memory, read_memory
 from lfads_lightning.recordings.readers import read_file
 from lfads_lightning.recordings.records import Counts, Cut, Recording
-from lfads_lightning.recordings.settings import Settings, session_name, settings_from
+from lfads_lightning.recordings.settings import (
+    Settings,
+    option_keywords,
+    session_name,
+    settings_from,
+)
 from lfads_lightning.recordings.splitting import split_trials
 from lfads_lightning.recordings.trials import cut_trials
 from lfads_lightning.recordings.units import choose_by_quality
 from lfads_lightning.runs.remote import is_url, local_copies, within
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from lfads_lightning.typed_keywords import PrepareKeywords
 
 
 class Prepared(NamedTuple):
@@ -38,8 +52,14 @@ class Prepared(NamedTuple):
     notes: list[str]
 
 
+@shows(option_keywords(), "Options", closed=True)
+@warns_in_short
 def prepare(
-    recording: Any, out: str | Path, *, name: str | None = None, **options: Any
+    recording: Any,
+    out: str | Path,
+    *,
+    name: str | None = None,
+    **options: Unpack[PrepareKeywords],
 ) -> str | Path:
     """Make a session file of a recording.
 
@@ -49,8 +69,7 @@ def prepare(
             store (``s3://…``).
         out: folder that receives ``NAME.h5``, or the address of one in a store.
         name: of the session; by default the file's, without its extension, or the folder's.
-        **options: those of `lfads prepare`, with underscores (``bin_width_s=0.02``), see
-            :class:`lfads_lightning.recordings.settings.Settings`.
+        **options: those of `lfads prepare`, with underscores (``bin_width_s=0.02``), as below.
 
     Returns:
         The session file.
@@ -58,7 +77,7 @@ def prepare(
     Raises:
         LFADSError: something in the recording or the options is not as it must be.
     """
-    return prepare_recording(recording, out, name, settings_from(options)).path
+    return prepare_recording(recording, out, name, settings_from(dict(options))).path
 
 
 def prepare_recording(

@@ -23,7 +23,7 @@ from lfads_lightning.inference.copying import (
     hidden_entries_message,
 )
 from lfads_lightning.inference.posterior import Posterior, judged
-from lfads_lightning.inference.trained import Trained
+from lfads_lightning.inference.trained import TrainedModel
 from lfads_lightning.report import about
 from lfads_lightning.report.findings import Finding, copying, not_scored
 from lfads_lightning.report.run_report import Inferred, write_run_report
@@ -40,7 +40,7 @@ _SCORES_OF_TRAINING = {
 }
 
 
-def finish(trained: Trained, sessions: list[Session], fitted: Fitted) -> Scores:
+def finish(trained: TrainedModel, sessions: list[Session], fitted: Fitted) -> Scores:
     """Score a trained model on held-out trials (else on its training trials), and report it.
 
     Writes evaluation.json (the model beside simple methods) and scores.json to the run's folder,
@@ -102,7 +102,7 @@ class _Scoring(NamedTuple):
     problems: dict[str, str]  # why a session could not be scored
 
 
-def _scored(trained: Trained, sessions: list[Session], split: str) -> _Scoring:
+def _scored(trained: TrainedModel, sessions: list[Session], split: str) -> _Scoring:
     """Score each session, but for those that an earlier end of this run has scored."""
     assert trained.folder is not None
     samples = trained.config.sampling.num_score_samples
@@ -182,7 +182,7 @@ def _of_table(table: EvaluationTable, split: str) -> Scores:
 
 
 def _report(
-    trained: Trained,
+    trained: TrainedModel,
     scores: Scores,
     scored: list[Session],
     sessions: list[Session],

@@ -16,8 +16,7 @@ from torch.utils.tensorboard.summary import hparams
 from lfads_lightning.config import Config
 from lfads_lightning.data.sessions import Session
 from lfads_lightning.inference.posterior import Evaluation
-from lfads_lightning.params import to_dict
-from lfads_lightning.report.about import NO_SETTINGS
+from lfads_lightning.params import NOT_SETTINGS, to_dict
 from lfads_lightning.report.population import EVERY_FIGURE, drawings_of
 from lfads_lightning.report.style import Drawing, Picture, render
 from lfads_lightning.report.trials import Trials, shown_trials
@@ -160,6 +159,6 @@ def _settings(config: Config) -> dict[str, Any]:
         entries = value if isinstance(value, dict) else {"": value}
         for name, entry in entries.items():
             dotted = f"{group}.{name}".rstrip(".")
-            if dotted.rsplit(".", 1)[-1] not in NO_SETTINGS and entry is not None:
+            if dotted.rsplit(".", 1)[-1] not in NOT_SETTINGS and entry is not None:
                 settings[dotted] = str(entry) if isinstance(entry, list) else entry
     return settings

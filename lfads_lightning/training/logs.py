@@ -14,8 +14,10 @@ import lightning.pytorch as pl
 from lightning.pytorch.loggers import TensorBoardLogger
 from tensorboard.summary.writer import event_file_writer
 from tqdm import tqdm
+from tqdm.notebook import tqdm as tqdm_of_notebook
 
 from lfads_lightning.config import LFADSError, LossConfig
+from lfads_lightning.interactive import has_widgets, in_kernel
 from lfads_lightning.runs.files import remove_leftovers, sync, whole_file, writing
 from lfads_lightning.runs.run import Run
 from lfads_lightning.training.hidden import NAME as HIDDEN
@@ -179,7 +181,7 @@ class Events(TensorBoardLogger):
 class Progress(pl.Callback):
     """Show epoch, costs, held-out score, ramp, learning rate and time left.
 
-    A bar; or, where the output is no terminal, a line every ten seconds.
+    A bar, in a terminal or a notebook; elsewhere a line every ten seconds.
 
     Args:
         loss: whose ramps are shown.
@@ -198,9 +200,13 @@ class Progress(pl.Callback):
             trainer.current_epoch,
             0.0,
         )
-        if sys.stderr.isatty() and not self.silent:
+        if (sys.stderr.isatty() or in_kernel()) and not self.silent:
             total = self._epochs_in_all(trainer)
-            self.bar = tqdm(total=total, initial=self.first_epoch, unit="epoch", dynamic_ncols=True)
+            more: dict[str, Any] = {"dynamic_ncols": True}
+            if in_kernel():  # a browser is told less often than a terminal
+                more = {"ncols": "100%" if has_widgets() else 110, "mininterval": 0.3}
+            bar = tqdm_of_notebook if has_widgets() else tqdm
+            self.bar = bar(total=total, initial=self.first_epoch, unit="epoch", **more)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Show the epoch."""

@@ -291,7 +291,7 @@ def _interrupts_raise() -> Iterator[None]:
         yield
     except SystemExit as end:
         if isinstance(end.__context__, KeyboardInterrupt):
-            raise KeyboardInterrupt from None
+            raise end.__context__ from None
         raise
 
 
