@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from lfads_lightning.data.session_files import read_session as read_session
     from lfads_lightning.data.session_files import read_sessions as read_sessions
     from lfads_lightning.data.session_writer import write_session as write_session
+    from lfads_lightning.estimator import Estimator as Estimator
     from lfads_lightning.inference import interop as interop
     from lfads_lightning.inference.export import export as export
     from lfads_lightning.inference.posterior import Posterior as Posterior
@@ -37,6 +38,7 @@ __version__ = version("lfads-lightning")
 # torch takes seconds to import, so names are fetched when they are used
 _HOME = {
     "Config": "lfads_lightning.config",
+    "Estimator": "lfads_lightning.estimator",
     "Posterior": "lfads_lightning.inference.posterior",
     "Prior": "lfads_lightning.inference.posterior",
     "Run": "lfads_lightning.runs.run",

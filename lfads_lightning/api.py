@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from datetime import datetime
 from pathlib import Path
@@ -96,8 +96,25 @@ def fit(
             is raised: the model so far is returned.
         Preempted: SIGTERM or SIGUSR1; the same. Uncaught, it ends the program with the code 75.
     """
-    keys, parameters = _sorted_out(dict(keys_and_parameters))
-    parameters = _parameters_of(config) | parameters
+    given = _parameters_of(config) | dict(keys_and_parameters)
+    return _fit(data, valid_fraction, given, lambda *ready: train_sessions(*ready))
+
+
+def fit_unscored(data: Data, folder: str, parameters: Mapping[str, Any]) -> Trained:
+    """Train a model in a folder, without scores, figures and report; see :func:`fit`."""
+    rest = dict(parameters) | {"lfads_save_dir": folder, "report": False}
+    rest |= {"plot_every_n_epochs": 0}
+    fraction = rest.pop("valid_fraction", None)
+    return _fit(data, fraction, rest, lambda *ready: _trained(*ready)[0])
+
+
+def _fit(
+    data: Data,
+    valid_fraction: float | None,
+    keys_and_parameters: Mapping[str, Any],
+    train: Callable[[Config, list[Session], Path], Trained],
+) -> Trained:
+    keys, parameters = _sorted_out(keys_and_parameters)
     file = parameters.get("params_file")
     from_file = read_params_file(file) if file is not None else {}
     if file is not None:
@@ -130,7 +147,7 @@ def fit(
     with nullcontext(named) if named is not None else Run.new(now) as run:
         config.output.lfads_save_dir = str(run.folder.resolve())
         with run.locked():
-            return train_sessions(config, sessions, run.folder)
+            return train(config, sessions, run.folder)
 
 
 def _sorted_out(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -194,17 +211,12 @@ def train_sessions(config: Config, sessions: list[Session], folder: Path) -> Tra
             best = Trained.of(run_search(config, sessions, folder))
             best.data = scored_sessions(sessions)
             return best
-        every = config.trainer.plot_every_n_epochs
-        figures = [Figures(sessions, every)] if every != 0 else []
         try:
-            fitted = training.fit(config, sessions, folder, figures)
+            trained, fitted = _trained(config, sessions, folder)
         except Interrupted:
             if not at_prompt():
                 raise
             return _so_far(config, sessions, folder)
-        trained = Trained(
-            fitted.model, config, sessions[0].n_bins, fitted.step, folder, identity_of(sessions)
-        )
         trained.data = scored_sessions(sessions)
         try:
             trained.scores = finish(trained, list(trained.data), fitted)
@@ -214,6 +226,18 @@ def train_sessions(config: Config, sessions: list[Session], folder: Path) -> Tra
             if not (isinstance(stop, KeyboardInterrupt) and at_prompt()):
                 raise
         return trained
+
+
+def _trained(
+    config: Config, sessions: list[Session], folder: Path
+) -> tuple[Trained, training.Fitted]:
+    every = config.trainer.plot_every_n_epochs
+    figures = [Figures(sessions, every)] if every != 0 else []
+    fitted = training.fit(config, sessions, folder, figures)
+    trained = Trained(
+        fitted.model, config, sessions[0].n_bins, fitted.step, folder, identity_of(sessions)
+    )
+    return trained, fitted
 
 
 def _so_far(config: Config, sessions: list[Session], folder: Path) -> Trained:

@@ -60,6 +60,18 @@ def key_keywords() -> list[Keyword]:
     return [*keys, *short]
 
 
+def estimator_keywords() -> list[Keyword]:
+    """Return what `Estimator` takes: parameters of fit that leave nothing on the disk; or None."""
+    share = "Share of the trials of fit, evenly spaced, that choose the best epoch; None: .2."
+    taken = [Keyword("valid_fraction", "float | None", share)]
+    for k in parameter_keywords():
+        group = dotted_names()[k.name].split(".")[0]
+        if group not in ("output", "search") and k.name not in ("params_file", "ext_input_dim"):
+            annotation = k.annotation.removesuffix(" | None")
+            taken.append(k._replace(annotation=f"{annotation} | None", default=None))
+    return taken
+
+
 def _annotation(f: dataclasses.Field) -> str:
     if isinstance(f.default, Enum):
         return f"Literal[{', '.join(repr(member.name) for member in type(f.default))}]"
@@ -75,6 +87,7 @@ def typed_keywords() -> str:
         [
             _HEAD,
             _typed("FitKeywords", "Parameters, and keys of sessions.", fit),
+            _typed("EstimatorKeywords", "Parameters; None: not set.", estimator_keywords()),
             _typed("PrepareKeywords", "Options of `lfads prepare`.", option_keywords()),
         ]
     )
@@ -85,8 +98,9 @@ def _typed(name: str, doc: str, keywords: Sequence[Keyword]) -> str:
     for k in keywords:
         annotation = k.annotation.replace("'", '"')
         if len(f"    {k.name}: {annotation}") > 100:
-            members = annotation.removeprefix("Literal[").removesuffix("]").split(", ")
-            annotation = "\n".join(["Literal[", *(f"        {m}," for m in members), "    ]"])
+            names, bracket, end = annotation.removeprefix("Literal[").partition("]")
+            members = "\n".join(f"        {m}," for m in names.split(", "))
+            annotation = f"Literal[\n{members}\n    {bracket}{end}"
         lines.append(f"    {k.name}: {annotation}")
         text = f'"""{k.doc}"""'.replace("\\", "\\\\")
         if len(text) <= 96:

@@ -338,6 +338,232 @@ class FitKeywords(TypedDict, total=False):
     """(E) seconds; the event that each trial is aligned to, on the recording's clock."""
 
 
+class EstimatorKeywords(TypedDict, total=False):
+    """Parameters; None: not set."""
+
+    valid_fraction: float | None
+    """Share of the trials of fit, evenly spaced, that choose the best epoch; None: .2."""
+    seed: int | None
+    """Seeds initial weights, data order, noise and masks."""
+    recipe: Literal["original", "auto"] | None
+    """What is not set: original: has the defaults below; auto: is chosen by the size and the
+    statistics of the data, told in a line and written to config.yaml.
+    """
+    batch_size: int | None
+    """Trials per batch, cut to the session's size; default number of samples."""
+    temporal_spike_jitter_width: int | None
+    """Bins: each training spike moves by a uniform draw from [-w, w-1] (counts only)."""
+    coordinated_dropout_rate: float | None
+    """Share of each training batch's entries that is hidden and scored; the rest is shown and not
+    scored, so that copying gains nothing. 0: all are shown and scored.
+    """
+    sample_validation_rate: float | None
+    """Share of all entries never shown and never trained on, but scored: valid/sample_recon."""
+    sample_validation_seed: int | None
+    """Which entries these are; the same for every seed."""
+    held_out_neurons: float | Literal["file", "none"] | ArrayLike | None
+    """Neurons that are predicted and scored, but never shown to the encoders: columns counted from
+    0, or a share drawn at random; file: what its key held_out_neurons says, if any.
+    """
+    held_out_seed: int | None
+    """Which neurons a share of them is; the same for every seed."""
+    forward_steps: int | None
+    """Last bins that are predicted and scored, but never shown to the encoders; inferred inputs go
+    on by their prior there.
+    """
+    output_dist: Literal["poisson", "gaussian", "negative_binomial"] | None
+    """Noise model: of counts (poisson; negative_binomial, which scatter more), or of real values
+    (gaussian).
+    """
+    ic_dim: int | None
+    """Initial-condition code; 0: one learned start state, no KL."""
+    factors_dim: int | None
+    """Factors."""
+    ic_enc_dim: int | None
+    """Initial-condition encoder units per direction."""
+    gen_dim: int | None
+    """Generator units."""
+    ci_enc_dim: int | None
+    """Controller-input encoder units per direction."""
+    con_dim: int | None
+    """Controller units."""
+    co_dim: int | None
+    """Inferred inputs (controller outputs); 0: no controller."""
+    keep_prob: float | None
+    """Probability that dropout keeps a value, in training."""
+    cell_clip_value: float | None
+    """Recurrent states are clamped to +- this."""
+    cell_weight_scale: float | None
+    """Scales the initial encoder gate weights and all controller weights."""
+    gen_cell_input_weight_scale: float | None
+    """Initial std of generator input weights = this / sqrt(inputs)."""
+    gen_cell_rec_weight_scale: float | None
+    """Initial std of generator recurrent weights = this / sqrt(gen_dim)."""
+    inject_ext_input_to_gen: bool | None
+    """External inputs enter the generator instead of the encoders."""
+    num_steps_for_gen_ic: int | None
+    """First bins seen by the initial-condition encoder, both directions."""
+    do_causal_controller: bool | None
+    """Leave out the controller's backward encoder."""
+    controller_input_lag: int | None
+    """Bins by which the controller's view of the data is held back."""
+    do_feed_factors_to_controller: bool | None
+    """Feed the previous bin back to the controller."""
+    feedback_factors_or_rates: Literal["factors", "rates"] | None
+    """What is fed back; rates needs a single session."""
+    ic_prior_var_min: float | None
+    """Lower bound of the initial-condition prior variance."""
+    ic_prior_var_scale: float | None
+    """Starting value of that variance."""
+    ic_prior_var_max: float | None
+    """Upper bound; above the minimum: variance is trained."""
+    ic_post_var_min: float | None
+    """Added to the variance of the initial-condition posterior."""
+    co_prior_var_scale: float | None
+    """No effect, as in the original; kept, and warned of."""
+    prior_ar_atau: float | None
+    """Bins: starting time constant of the AR(1) prior over inferred inputs."""
+    prior_ar_nvar: float | None
+    """Starting variance of the AR(1) innovation."""
+    do_train_prior_ar_atau: bool | None
+    """Train the AR(1) time constants."""
+    do_train_prior_ar_nvar: bool | None
+    """Train the AR(1) innovation variances."""
+    do_train_readin: bool | None
+    """Train the per-session read-in matrices."""
+    do_log_readout_bias: bool | None
+    """The Poisson read-out starts at the logarithm of alignment_bias_c, so at the mean rates; the
+    original's start takes these counts per bin for log-rates.
+    """
+    do_start_at_mean_rates: bool | None
+    """Read-outs start at the mean rates (of real values: the means) of the training trials,
+    whatever the noise model and the alignment.
+    """
+    do_legacy_ic_prior_var: bool | None
+    """Bound the prior variance by sigmoid(exp(p)), as the original did."""
+    _clip_value: float | None
+    """Log-rates and log-variances are clamped to +- this."""
+    kl_ic_weight: float | None
+    """Weight of the initial-condition KL."""
+    kl_co_weight: float | None
+    """Weight of the inferred-input KL."""
+    kl_start_step: int | None
+    """Update at which the KL ramp starts."""
+    kl_increase_steps: int | None
+    """Updates until the KL ramp is 1; 0: 1 from the start."""
+    l2_gen_scale: float | None
+    """L2 on the generator's recurrent weights and biases."""
+    l2_con_scale: float | None
+    """L2 on the controller's recurrent weights and biases."""
+    l2_start_step: int | None
+    """Update at which the L2 ramp starts."""
+    l2_increase_steps: int | None
+    """Updates until the L2 ramp is 1; 0: 1 from the start."""
+    co_mean_corr_scale: float | None
+    """Penalty on inferred inputs (posterior means) that are active together."""
+    do_analytic_kl_co: bool | None
+    """Closed-form inferred-input KL instead of the single-sample one."""
+    optimizer: Literal["original", "adamw"] | None
+    """original: Adam with epsilon 0.1 before the bias correction, as in TensorFlow 1; adamw: AdamW
+    (Loshchilov & Hutter 2019), by the four parameters below.
+    """
+    adamw_eps: float | None
+    """Epsilon of AdamW."""
+    adamw_beta1: float | None
+    """Decay of AdamW's mean gradient."""
+    adamw_beta2: float | None
+    """Decay of AdamW's mean squared gradient."""
+    weight_decay: float | None
+    """AdamW: each update takes this share, times the learning rate, off each trained value."""
+    schedule: Literal["original", "cosine"] | None
+    """original: the rate falls when the training cost rises, and ends training; cosine: it falls by
+    half a cosine over all updates (trainer.max_steps), whatever the cost does.
+    """
+    warmup_steps: int | None
+    """Cosine: updates over which the rate first rises to learning_rate_init."""
+    cosine_end: float | None
+    """Cosine: share of learning_rate_init that it ends at."""
+    learning_rate_init: float | None
+    """Learning rate at the start, or of a cosine its highest."""
+    learning_rate_decay_factor: float | None
+    """Multiplies the rate at a decay."""
+    learning_rate_stop: float | None
+    """Training ends when the rate falls below this."""
+    learning_rate_n_to_compare: int | None
+    """Epochs: decay when the training cost exceeds the last n."""
+    max_grad_norm: float | None
+    """Global gradient norm is clipped to this."""
+    do_reset_learning_rate: bool | None
+    """When resuming, start again at learning_rate_init."""
+    start_from: str | None
+    """Folder of a run whose weights training starts from; its model parameters come along, and
+    sessions it does not know get a read-in and read-out of their own.
+    """
+    do_train_io_only: bool | None
+    """Train only read-in and read-out."""
+    do_train_encoder_only: bool | None
+    """Train only the initial-condition encoder."""
+    ps_nexamples_to_process: int | None
+    """First n trials of each split to process."""
+    num_posterior_samples: int | None
+    """Posterior samples averaged per trial; None: batch_size."""
+    num_score_samples: int | None
+    """Posterior samples averaged per trial for scores, figures and the report; 0: posterior means.
+    """
+    num_prior_samples: int | None
+    """Trials drawn by prior_sample; None: batch_size."""
+    num_validation_samples: int | None
+    """Posterior samples per trial in the validation cost."""
+    memory_mb: int | None
+    """Memory of one pass: bounds how many samples are drawn together."""
+    session: str | None
+    """Session whose read-out prior_sample uses; None: the first by name."""
+    device: str | None
+    """gpu:N, cuda:N, mps or cpu:0; falls back to the CPU with a warning."""
+    num_devices: int | None
+    """GPUs, or processes on the CPU, that share each batch (DDP)."""
+    max_epochs: int | None
+    """Stop after this many epochs; None: when the learning rate says so."""
+    max_steps: int | None
+    """Stop after this many updates."""
+    max_minutes: float | None
+    """Minutes of training: the first tenth measures how many updates these are, which become
+    max_steps (in config.yaml too); a cosine ends there. A continued run keeps the number.
+    """
+    criterion: Literal["total", "recon_smoothed", "sample_recon_smoothed", "hidden_recon"] | None
+    """What the lowest-validation-error checkpoint, a sweep and early stopping go by: total cost;
+    smoothed reconstruction, of all entries or of those never shown; or hidden_recon, of entries
+    hidden from the encoders, a fifth at a time, every 20 updates or more (15 % of the time), and
+    the ramps do not matter.
+    """
+    criterion_smoothing: float | None
+    """Weight of the past in the smoothed reconstruction, per epoch; of hidden_recon per look."""
+    early_stopping_epochs: int | None
+    """Stop after this many epochs without a new lowest criterion, counted once both ramps are
+    complete.
+    """
+    max_recoveries: int | None
+    """After three non-finite updates in a row, training goes back to its newest checkpoint with
+    half the learning rate; so many times, then it ends with an error. 0: at once.
+    """
+    deterministic: bool | None
+    """Use deterministic algorithms alone (cuDNN, cuBLAS, scatter); an operation without one is an
+    error. On the CPU training is bit-reproducible either way.
+    """
+    precision: Literal["float32", "float64"] | None
+    """float32 or float64."""
+    recurrence: Literal["auto", "reference", "native", "triton"] | None
+    """reference: the PyTorch loop; native: C++ kernels, built on first use (CPU, float32); triton:
+    CUDA kernels (float32); auto: native or triton, where it can be had.
+    """
+    num_threads: int | None
+    """CPU threads; more pay only on idle cores."""
+    plot_every_n_epochs: int | None
+    """Epochs between sets of figures in TensorBoard; 0: never; None: one figure after the other, as
+    often as takes less than 2 % of the time.
+    """
+
+
 class PrepareKeywords(TypedDict, total=False):
     """Options of `lfads prepare`."""
 

@@ -1,5 +1,6 @@
 """A trained model beside simple methods, in one table of the field's numbers."""
 
+import math
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import NamedTuple
 
@@ -125,6 +126,20 @@ def score(
     return _Scorer(trained, session, split, lag_bins, only, effort).scored()
 
 
+def hidden_score(trained: TrainedModel, session: Session, split: str) -> float:
+    """Return a model's score of hidden entries, alone: bits per spike, or R2 of real values.
+
+    Args:
+        trained: the model.
+        session: under the model's name for it.
+        split: train or valid.
+
+    Raises:
+        LFADSError: there is no spike to score.
+    """
+    return _Scorer(trained, session, split, 0, None, 1.0).hidden_score()
+
+
 class _Scorer:
     """Scores one split of one session."""
 
@@ -188,6 +203,16 @@ class _Scorer:
             rows[BEST_SMOOTHING], about[BEST_SMOOTHING] = self._best_smoothing(truth_scores)
         part = Part(self.session.name, self.split_name, rows, about, self._data())
         return Scored(part, self.posterior, self.gains)
+
+    def hidden_score(self) -> float:
+        """Return the model's score of hidden entries."""
+        run, name = self.trained.evaluation(), self.session.name
+        self.parts = parts_to_hide(self.test.data.shape, MOST_TRIALS)
+        hidden, _ = predict_hidden(run, name, self.test, self.parts)
+        found = self._hidden(Guess(LFADS, hidden, hidden, hidden))
+        if found is None or not math.isfinite(found):
+            raise LFADSError(f"{self.session.source}: holds no spike to score")
+        return float(found)
 
     def _guesses(self) -> Iterator[Guess]:
         given = Given(

@@ -126,7 +126,9 @@ class TrainedModel:
     def __repr__(self) -> str:
         """Return its sizes, and how good it is."""
         verdict = None if self.comparison is None else self._verdict()
-        told = "" if verdict is None else f"; {verdict}"
+        told = ""
+        if verdict is not None:
+            told = f"; {verdict.metric} {verdict.ours:.3f}, {verdict.best} {verdict.best_value:.3f}"
         return f"{type(self).__name__}({self._sizes()}; {self.step} updates{told})"
 
     def _sizes(self) -> str:
