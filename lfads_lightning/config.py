@@ -28,6 +28,10 @@ class LFADSError(ValueError):
         """Return one line."""
         return one_line(super().__str__())
 
+    def _render_traceback_(self) -> list[str]:
+        """Return what IPython and notebooks show in place of a traceback."""
+        return [f"{type(self).__name__}: {self}"]
+
 
 class SessionSpec(NamedTuple):
     """What the model must know of a session; stored in the checkpoint.

@@ -202,10 +202,13 @@ class Progress(pl.Callback):
         )
         if (sys.stderr.isatty() or in_kernel()) and not self.silent:
             total = self._epochs_in_all(trainer)
-            more: dict[str, Any] = {"dynamic_ncols": True}
-            if in_kernel():  # a browser is told less often than a terminal
-                more = {"ncols": "100%" if has_widgets() else 110, "mininterval": 0.3}
-            bar = tqdm_of_notebook if has_widgets() else tqdm
+            if has_widgets():  # a browser is told less often than a terminal
+                bar, more = tqdm_of_notebook, {"mininterval": 0.3}
+            else:
+                bar, more = (
+                    tqdm,
+                    {"dynamic_ncols": True, "mininterval": 0.3 if in_kernel() else 0.1},
+                )
             self.bar = bar(total=total, initial=self.first_epoch, unit="epoch", **more)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
