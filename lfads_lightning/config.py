@@ -197,6 +197,18 @@ def _held_out_neurons(value: Any) -> str | float | list[int]:
     raise ValueError(value)
 
 
+LOGGERS = ("tensorboard", "csv", "wandb", "mlflow")
+
+
+def _loggers(value: Any) -> str | list[str]:
+    one = [value] if isinstance(value, str) else value
+    if not isinstance(one, list | tuple) or not one or len(set(one)) < len(one):
+        raise ValueError(value)
+    if any(name not in LOGGERS for name in one):
+        raise ValueError(value)
+    return value if isinstance(value, str) else list(one)
+
+
 @dataclass
 class DataConfig:
     """Which recordings are read, and how they are served."""
@@ -524,6 +536,15 @@ class TrainerConfig:
     )
     num_threads: int = _p(
         1, "CPU threads; more pay only on idle cores.", ours=True, ge=1, le=MOST_AT_ONCE
+    )
+    logger: Any = _p(
+        "tensorboard",
+        "Where costs, settings and scores go beside the run's own files; [wandb, mlflow] are "
+        "several, csv is metrics.csv alone, which every run writes.",
+        ours=True,
+        expected="any of tensorboard, csv, wandb, mlflow, or a list of them",
+        accepts=_loggers,
+        takes="Literal['tensorboard', 'csv', 'wandb', 'mlflow'] | Sequence[str]",
     )
     plot_every_n_epochs: int | None = _p(
         None,

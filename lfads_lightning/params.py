@@ -183,6 +183,16 @@ def settings_of(config: Config) -> dict[str, Any]:
     }
 
 
+def dotted_settings(config: Config) -> dict[str, Any]:
+    """Return all parameters that have a value by dotted name, in types that loggers take."""
+    settings: dict[str, Any] = {}
+    for name, dotted in dotted_names().items():
+        value = _plain(flat_value(config, name))
+        if name not in NOT_SETTINGS and value is not None:
+            settings[dotted] = str(value) if isinstance(value, list) else value
+    return settings
+
+
 def from_flat(
     values: Mapping[str, Any], where: str = "parameters", base: Config | None = None
 ) -> Config:
@@ -280,6 +290,16 @@ NEEDS_RAY = (
 )
 
 
+def _lacks(config: Config, package: str) -> tuple[bool, str]:
+    """Return a check that a logger is there which is asked for, and what to say."""
+    asked = config.trainer.logger
+    is_asked = package == asked or (not isinstance(asked, str) and package in asked)
+    return (
+        is_asked and not _is_installed(package),
+        f'trainer.logger={package} needs {package}: pip install "lfads-lightning[{package}]"',
+    )
+
+
 def _is_installed(package: str) -> bool:
     return sys.modules.get(package) is not None or find_spec(package) is not None
 
@@ -369,6 +389,8 @@ def check(config: Config) -> list[str]:
             "cosine could end at; leave optim.schedule out",
         ),
         (config.output.checkpoint_name == "", "output.checkpoint_name is empty; give a name"),
+        _lacks(config, "wandb"),
+        _lacks(config, "mlflow"),
     )
     if errors:
         raise LFADSError("; ".join(errors))

@@ -251,6 +251,10 @@ class FitKeywords(TypedDict, total=False):
     """
     num_threads: int
     """CPU threads; more pay only on idle cores."""
+    logger: Literal["tensorboard", "csv", "wandb", "mlflow"] | Sequence[str]
+    """Where costs, settings and scores go beside the run's own files; [wandb, mlflow] are several,
+    csv is metrics.csv alone, which every run writes.
+    """
     plot_every_n_epochs: int | None
     """Epochs between sets of figures in TensorBoard; 0: never; None: one figure after the other, as
     often as takes less than 2 % of the time.
@@ -558,6 +562,10 @@ class EstimatorKeywords(TypedDict, total=False):
     """
     num_threads: int | None
     """CPU threads; more pay only on idle cores."""
+    logger: Literal["tensorboard", "csv", "wandb", "mlflow"] | Sequence[str] | None
+    """Where costs, settings and scores go beside the run's own files; [wandb, mlflow] are several,
+    csv is metrics.csv alone, which every run writes.
+    """
     plot_every_n_epochs: int | None
     """Epochs between sets of figures in TensorBoard; 0: never; None: one figure after the other, as
     often as takes less than 2 % of the time.

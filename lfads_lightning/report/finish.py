@@ -30,6 +30,7 @@ from lfads_lightning.report.run_report import Inferred, write_run_report
 from lfads_lightning.runs.run import Run
 from lfads_lightning.training.checkpoints import WITHIN_RAMPS
 from lfads_lightning.training.fit import Fitted
+from lfads_lightning.training.loggers import log_scores
 
 Scores = dict[str, float | str]
 _SCORES_OF_TRAINING = {
@@ -86,6 +87,7 @@ def finish(trained: TrainedModel, sessions: list[Session], fitted: Fitted) -> Sc
     }
     run = Run(trained.folder)
     run.write_scores(scores)
+    log_scores(trained.config, trained.folder, scores)
     if trained.config.output.report:
         found = [*seen.findings, *(not_scored(n, why) for n, why in scoring.problems.items())]
         _report(trained, scores, chosen, sessions, split, scoring.posteriors, found)

@@ -5,7 +5,7 @@ import math
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,7 @@ class EpochLogs(pl.Callback):
     def __init__(self, folder: Path, csv_log: str) -> None:
         self.table = Run(folder).metrics
         self.fitlog = Run(folder).log(csv_log) if csv_log else None
+        self.has_layout = False  # TensorBoard, of its charts
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Cut both logs back to the epoch at which training starts."""
@@ -74,8 +75,18 @@ class EpochLogs(pl.Callback):
         if self.fitlog is not None:
             with writing(self.fitlog), self.fitlog.open("a") as file:
                 file.write(fitlog_line(trainer.current_epoch, step, metrics))
+        if not self.has_layout:
+            self.has_layout = True
+            both = [
+                n[6:] for n in metrics if n.startswith("train/") and f"valid/{n[6:]}" in metrics
+            ]
+            for logger in trainer.loggers:
+                if isinstance(logger, Events):
+                    logger.layout(both)
+        # hidden entries are not looked at in every epoch
+        told = {k: v for k, v in metrics.items() if not (k == HIDDEN and math.isnan(v))}
         for logger in trainer.loggers:
-            logger.log_metrics(metrics, step)
+            logger.log_metrics(told, step)
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -159,9 +170,17 @@ class Events(TensorBoardLogger):
         """
         with writing(self.log_dir):
             for name, value in metrics.items():
-                if name == HIDDEN and math.isnan(value):
-                    continue  # it was not looked at in this epoch
                 self.experiment.add_scalar(name, value, step)
+
+    def layout(self, terms: Sequence[str]) -> None:
+        """Show training and validation in one chart for each term, under Custom Scalars.
+
+        Raises:
+            LFADSError: the disk is full, or the folder is gone.
+        """
+        charts = {term: ["Multiline", [f"train/{term}", f"valid/{term}"]] for term in terms}
+        with writing(self.log_dir):
+            self.experiment.add_custom_scalars({"training and validation": charts})
 
     def save(self) -> None:
         """Have all of it written.

@@ -327,8 +327,9 @@ def test_search_has_a_report_of_its_members(new_config, counts, tmp_path, short_
         shown = HParamsPluginData.FromString(data).session_start_info.hparams
         rate = shown["optim.learning_rate_init"].number_value
         assert rate == pytest.approx(settings["learning_rate_init"])
-        (score,) = events.Scalars(f"final/valid_{config.trainer.criterion.name}")
-        assert score.value == pytest.approx(plan["scores"][member], rel=1e-5)
+        score = shown[f"final/valid_{config.trainer.criterion.name}"].number_value
+        assert score == pytest.approx(plan["scores"][member], rel=1e-5)
+        assert not any(tag.startswith("final/") for tag in events.Tags()["scalars"])
     (tmp_path / "search" / "report.html").unlink()
     command.main([str(tmp_path / "search")])
     assert (tmp_path / "search" / "report.html").is_file()
