@@ -42,6 +42,7 @@ def test_csv_alone_leaves_the_tables(counts, tmp_path):
     assert not (tmp_path / "run" / "tensorboard").exists()
 
 
+@pytest.mark.slow  # importing them takes seconds
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 def test_mlflow_has_one_run_of_one_that_goes_on(counts, tmp_path, monkeypatch):
     from mlflow.tracking import MlflowClient
@@ -62,6 +63,7 @@ def test_mlflow_has_one_run_of_one_that_goes_on(counts, tmp_path, monkeypatch):
     assert run.info.status == "FINISHED"
 
 
+@pytest.mark.slow  # importing them takes seconds
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 def test_wandb_keeps_an_offline_run_in_the_runs_folder(counts, tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "offline")
@@ -101,6 +103,7 @@ def test_what_is_not_installed_is_named_with_its_extra(package, monkeypatch):
         params.check(config)
 
 
+@pytest.mark.slow
 def test_service_that_fails_is_one_line(counts, tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "nonsense://x")
     with pytest.raises(lfads.LFADSError, match="trainer.logger=mlflow: .*MLFLOW_TRACKING_URI"):
