@@ -8,7 +8,7 @@ define install
 	  { tail -n 40 .venv/install.log; exit 1; }
 endef
 
-.PHONY: demo test test-slow test-ray test-crash test-resolve test-install fuzz lint table clean
+.PHONY: demo test test-slow test-ray test-crash test-resolve test-install fuzz lint table keywords clean
 
 demo: .venv/installed            ## train on the embedded Lorenz data, print scores, draw a figure
 	$(BIN)/python train.py experiment=lorenz trainer.device=cpu:0
@@ -46,6 +46,9 @@ lint: .venv/installed-dev        ## what CI asks of the code's form
 table: .venv/installed           ## the README's tables of parameters and of session keys
 	$(BIN)/python -m lfads_lightning.params
 	$(BIN)/python -m lfads_lightning.data.keywords
+
+keywords: .venv/installed        ## what editors complete, after a change of a parameter or key
+	$(BIN)/python -m lfads_lightning.signatures
 
 clean:
 	rm -rf .venv

@@ -41,7 +41,6 @@ from lfads_lightning.data.simulation import (
 )
 from lfads_lightning.inference.copying import parts_to_hide, shown
 from lfads_lightning.inference.posterior import judged_rates
-from lfads_lightning.inference.trained import Trained
 
 N_TRIALS, N_BINS, N_NEURONS = 200, 40, 20
 FRAMES = 30  # of a trial of the songbird: 1 s
@@ -102,7 +101,7 @@ def songbird(path: Path) -> Recording:
     return Recording(data, None, resolution, ("zero_inflated_gamma", "gaussian"))
 
 
-def hidden_params(trained: Trained, data: np.ndarray) -> list[np.ndarray]:
+def hidden_params(trained: TrainedModel, data: np.ndarray) -> list[np.ndarray]:
     """Return the parameters (E, T, D) of every entry, predicted from others: a block each."""
     (name,) = trained.sessions
     found: np.ndarray | None = None

@@ -15,12 +15,12 @@ import torch
 
 from benchmarks import machine
 from lfads_lightning.config import Recurrence
-from lfads_lightning.inference.trained import Trained
+from lfads_lightning.inference.trained import TrainedModel
 from lfads_lightning.model.recurrences import REFERENCE, choose
 
 
 @torch.no_grad()
-def loop(trained: Trained, data: torch.Tensor, samples: int) -> torch.Tensor:
+def loop(trained: TrainedModel, data: torch.Tensor, samples: int) -> torch.Tensor:
     """Average rates over whole forward passes."""
     trained.model.passes = REFERENCE
     return sum(trained.model(data, "session").output_dist_params for _ in range(samples)) / samples
@@ -36,7 +36,7 @@ def measure(name: str, bodies: list[str], samples: int, rounds: int) -> list[dic
     """Time loop and bodies in turn at one size."""
     size, load = machine.SIZES[name], machine.load()
     model, config = machine.new_model(size)
-    trained = Trained(model, config, size.n_bins, step=10**6)
+    trained = TrainedModel(model, config, size.n_bins, step=10**6)
     counts = machine.counts(size)
     data = torch.from_numpy(counts)
 

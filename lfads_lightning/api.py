@@ -2,56 +2,80 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lfads_lightning.commands import nearest
 from lfads_lightning.config import Algorithm, Config, Kind, LFADSError, Recipe
-from lfads_lightning.data.fields import KEYS, OF_SPLIT, Session
+from lfads_lightning.data.fields import OF_SPLIT, Session
 from lfads_lightning.data.given import Data, add_keys, by_session, hold_out
 from lfads_lightning.data.identity import identity_of
-from lfads_lightning.data.keywords import takes_keys
+from lfads_lightning.data.keywords import shows
 from lfads_lightning.data.recipe import filled
 from lfads_lightning.data.scored import scored_sessions
 from lfads_lightning.data.sessions import Given, checked
-from lfads_lightning.inference.trained import Trained, load
+from lfads_lightning.evaluation.table import EvaluationTable
+from lfads_lightning.inference import trained as inference
+from lfads_lightning.interactive import at_prompt, warns_in_short
 from lfads_lightning.params import (
     canonical,
-    dotted_names,
+    differing,
+    flat_value,
+    from_dict,
     from_flat,
     read_params_file,
+    to_dict,
 )
 from lfads_lightning.report.finish import finish
 from lfads_lightning.report.tensorboard import Figures
 from lfads_lightning.runs.provenance import check_file_of_parameters
 from lfads_lightning.runs.run import Run
-from lfads_lightning.runs.signals import Preempted
+from lfads_lightning.runs.signals import Interrupted, Preempted
 from lfads_lightning.search.candidates import with_best_candidate
 from lfads_lightning.search.run import run_search
 from lfads_lightning.search.space import drawn_settings
+from lfads_lightning.signatures import FIT_KEYS, key_keywords, parameter_keywords
+from lfads_lightning.trained import Trained, load
 from lfads_lightning.training import fit as training
-from lfads_lightning.training.checkpoints import tell_to_continue
+from lfads_lightning.training.checkpoints import best_index, tell_to_continue
+from lfads_lightning.training.loop import resolve_device
 from lfads_lightning.training.start import with_model_of_start
 
-__all__ = ["Trained", "fit", "load", "train_sessions"]
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from lfads_lightning.typed_keywords import FitKeywords
+
+__all__ = ["Trained", "evaluate", "fit", "load", "train_sessions"]
 
 
 VALID_FRACTION = 0.2
-# held_out_neurons is a parameter as well, which takes the channels themselves
-FIT_KEYS = tuple(key for key in KEYS if key != "train_data" and key not in dotted_names())
 
 
-@takes_keys(FIT_KEYS, by_session=True)
-def fit(data: Data, *, valid_fraction: float | None = None, **keys_and_parameters: Any) -> Trained:
+@shows(parameter_keywords(), "Parameters", closed=True)
+@shows(key_keywords(), "Keys of a session")
+@warns_in_short
+def fit(
+    data: Data,
+    *,
+    config: Config | None = None,
+    valid_fraction: float | None = None,
+    **keys_and_parameters: Unpack[FitKeywords],
+) -> Trained:
     """Train a model on arrays, sessions or session files.
 
     Args:
         data: training trials: an array (E, T, D) of counts per bin, a list of E arrays (T, D), a
             :class:`~lfads_lightning.data.fields.Session`, the path or the address (``s3://…``) of
             a session file with one or more sessions, or {session: any of these}.
+        config: parameters as an object, ``lfads.Config()`` or that of a trained model: what
+            differs from the defaults in it counts as set. Keywords beat it. The run's folder is one
+            of its parameters: to train anew with that of a trained model, give
+            ``lfads_save_dir=None`` or another folder.
         valid_fraction: share of the trials of ``data``, evenly spaced, that are held out for
             validation, by default .2, in sessions without ``valid_data``; 0 trains on all.
         **keys_and_parameters: the keys of a session, as below: what the data do not hold
@@ -68,10 +92,29 @@ def fit(data: Data, *, valid_fraction: float | None = None, **keys_and_parameter
 
     Raises:
         LFADSError: data or parameters are wrong; the message says which and how to mend it.
-        KeyboardInterrupt: Ctrl-C. What was done is saved; the same call with ``lfads_save_dir`` set
-            to the run's folder goes on.
+        KeyboardInterrupt: Ctrl-C, in a script. What was done is saved; the same call with
+            ``lfads_save_dir`` set to the run's folder goes on. At a prompt or in a notebook nothing
+            is raised: the model so far is returned.
         Preempted: SIGTERM or SIGUSR1; the same. Uncaught, it ends the program with the code 75.
     """
+    given = _parameters_of(config) | dict(keys_and_parameters)
+    return _fit(data, valid_fraction, given, lambda *ready: train_sessions(*ready))
+
+
+def fit_unscored(data: Data, folder: str, parameters: Mapping[str, Any]) -> Trained:
+    """Train a model in a folder, without scores, figures and report; see :func:`fit`."""
+    rest = dict(parameters) | {"lfads_save_dir": folder, "report": False}
+    rest |= {"plot_every_n_epochs": 0}
+    fraction = rest.pop("valid_fraction", None)
+    return _fit(data, fraction, rest, lambda *ready: _trained(*ready)[0])
+
+
+def _fit(
+    data: Data,
+    valid_fraction: float | None,
+    keys_and_parameters: Mapping[str, Any],
+    train: Callable[[Config, list[Session], Path], Trained],
+) -> Trained:
     keys, parameters = _sorted_out(keys_and_parameters)
     file = parameters.get("params_file")
     from_file = read_params_file(file) if file is not None else {}
@@ -105,7 +148,7 @@ def fit(data: Data, *, valid_fraction: float | None = None, **keys_and_parameter
     with nullcontext(named) if named is not None else Run.new(now) as run:
         config.output.lfads_save_dir = str(run.folder.resolve())
         with run.locked():
-            return train_sessions(config, sessions, run.folder)
+            return train(config, sessions, run.folder)
 
 
 def _sorted_out(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -130,6 +173,20 @@ def _sorted_out(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any
     return keys, parameters
 
 
+def _parameters_of(config: Config | None) -> dict[str, Any]:
+    """Return what an object of parameters sets, by flat name."""
+    if config is None:
+        return {}
+    if not isinstance(config, Config):
+        raise LFADSError(
+            f"fit: config is a {type(config).__name__}; expected a lfads_lightning.Config, "
+            "such as trained.config"
+        )
+    config = from_dict(to_dict(config), "fit: config")  # fields are assignable: checked here
+    others = {"data_dir", "data_filename_stem"}  # the data are given
+    return {name: flat_value(config, name) for name in differing(config) - others}
+
+
 def _split(given: list[Given], keys: Mapping[str, Any], fraction: float | None) -> None:
     """Hold trials out, where no validation trials are given."""
     lacking = [one for one in given if "valid_data" not in one.arrays]
@@ -152,18 +209,103 @@ def train_sessions(config: Config, sessions: list[Session], folder: Path) -> Tra
     """Train or search, score and draw: where ``kind=train`` and :func:`fit` both end."""
     with Run(folder).mirrored():
         if config.search.algorithm is Algorithm.pbt:
-            return run_search(config, sessions, folder)
-        config = with_best_candidate(config, sessions, folder)
-        every = config.trainer.plot_every_n_epochs
-        figures = [Figures(sessions, every)] if every != 0 else []
-        fitted = training.fit(config, sessions, folder, figures)
-        trained = Trained(
-            fitted.model, config, sessions[0].n_bins, fitted.step, folder, identity_of(sessions)
-        )
+            best = Trained.of(run_search(config, sessions, folder))
+            best.data = scored_sessions(sessions)
+            return best
         try:
-            trained.scores = finish(trained, scored_sessions(sessions), fitted)
-        except (KeyboardInterrupt, Preempted):
+            trained, fitted = _trained(config, sessions, folder)
+        except Interrupted:
+            if not at_prompt() or not Run(folder).checkpoints.is_dir():
+                raise
+            return _so_far(config, sessions, folder)
+        trained.data = scored_sessions(sessions)
+        try:
+            trained.scores = finish(trained, list(trained.data), fitted)
+        except (KeyboardInterrupt, Preempted) as stop:
             done = "Interrupted; all updates are saved, scores or report are not"
             tell_to_continue(folder, done, config)
-            raise
+            if not (isinstance(stop, KeyboardInterrupt) and at_prompt()):
+                raise
         return trained
+
+
+def _trained(
+    config: Config, sessions: list[Session], folder: Path
+) -> tuple[Trained, training.Fitted]:
+    config = with_best_candidate(config, sessions, folder)
+    every = config.trainer.plot_every_n_epochs
+    figures = [Figures(sessions, every)] if every != 0 else []
+    fitted = training.fit(config, sessions, folder, figures)
+    trained = Trained(
+        fitted.model, config, sessions[0].n_bins, fitted.step, folder, identity_of(sessions)
+    )
+    return trained, fitted
+
+
+def _so_far(config: Config, sessions: list[Session], folder: Path) -> Trained:
+    """Return the model of a run that was interrupted: the best so far, or else the newest."""
+    device = str(resolve_device(config.trainer.device, tell=False))
+    trained = Trained.of(inference.load(folder, best_index(folder), device))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what is left out of scores is said with them
+        trained.data = scored_sessions(sessions)
+    return trained
+
+
+@warns_in_short
+def evaluate(
+    run: Trained | Run | str | Path,
+    data: Data | None = None,
+    *,
+    session: Sequence[str] = (),
+    split: str | None = None,
+    samples: int | None = None,
+    lag_bins: int = 0,
+    metrics: Sequence[str] = (),
+    checkpoint: str | None = None,
+    device: str = "cpu:0",
+) -> EvaluationTable:
+    """Score a model, and simple methods beside it, as ``lfads evaluate`` does.
+
+    Of a run's folder without ``data``, the scores are those of its own data, and are written to its
+    evaluation.json; all else writes nothing.
+
+    Args:
+        run: a trained model; or a run, its folder, or its address in a store.
+        data: other data than the model's own: an array, a session, the path of a session file, or
+            {session: any of these}. Simple methods learn from the training trials of a session.
+        session: names of the sessions that are scored; none: all.
+        split: ``train`` or ``valid``; None: ``valid``, if any.
+        samples: posterior samples averaged per trial; 0: posterior means; None: as the run.
+        lag_bins: behaviour of bin t + N is read from the rates of bin t.
+        metrics: those computed; none: all.
+        checkpoint: of a run's folder: ``checkpoint`` or ``checkpoint_lve``; None: the lowest
+            validation error's, if any.
+        device: of a run's folder, as ``trainer.device``.
+
+    Raises:
+        LFADSError: no such run, its data are gone, or data do not fit the model.
+    """
+    if isinstance(run, Trained):
+        if checkpoint is not None:
+            raise LFADSError(
+                "evaluate: checkpoint is for the folder of a run; the weights of a trained model "
+                "are there"
+            )
+        trained = run
+    else:
+        opened = run if isinstance(run, Run) else Run.open(run)
+        folder = opened.chosen().folder
+        trained = load(folder, checkpoint or best_index(folder), device)
+    table = trained.evaluate(
+        data,
+        session=session,
+        split=split,
+        samples=samples,
+        lag_bins=lag_bins,
+        metrics=metrics,
+    )
+    if not isinstance(run, Trained) and data is None:
+        with opened.mirrored():
+            table.write(folder)
+    return table

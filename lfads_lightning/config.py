@@ -28,6 +28,10 @@ class LFADSError(ValueError):
         """Return one line."""
         return one_line(super().__str__())
 
+    def _render_traceback_(self) -> list[str]:
+        """Return what IPython and notebooks show in place of a traceback."""
+        return [f"{type(self).__name__}: {self}"]
+
 
 class SessionSpec(NamedTuple):
     """What the model must know of a session; stored in the checkpoint.
@@ -188,14 +192,15 @@ def _p(
     ours: bool = False,
     expected: str = "",
     accepts: Callable[[Any], Any] | None = None,
+    takes: str = "",
     **bounds: float,
 ) -> Any:
     """Declare a parameter; ``bounds`` are any of ge, gt, le.
 
-    One of several types says what is ``expected``; ``accepts`` returns a value as it is held, and
-    raises ValueError for what is not expected.
+    One of several types says what is ``expected``, and by ``takes`` its type as Python writes it;
+    ``accepts`` returns a value as it is held, and raises ValueError for what is not expected.
     """
-    metadata = {"doc": doc, "ours": ours, "bounds": bounds}
+    metadata = {"doc": doc, "ours": ours, "bounds": bounds, "takes": takes}
     return field(default=default, metadata=metadata | {"expected": expected, "accepts": accepts})
 
 
@@ -222,6 +227,18 @@ def _held_out_neurons(value: Any) -> str | float | list[int]:
     elif not isinstance(value, bool) and 0 < float(value) < 1:
         return float(value)
     raise ValueError(value)
+
+
+LOGGERS = ("tensorboard", "csv", "wandb", "mlflow")
+
+
+def _loggers(value: Any) -> str | list[str]:
+    one = [value] if isinstance(value, str) else value
+    if not isinstance(one, list | tuple) or not one or len(set(one)) < len(one):
+        raise ValueError(value)
+    if any(name not in LOGGERS for name in one):
+        raise ValueError(value)
+    return value if isinstance(value, str) else list(one)
 
 
 @dataclass
@@ -266,6 +283,7 @@ class DataConfig:
         ours=True,
         expected="file, none, a share < 1, or a list of columns",
         accepts=_held_out_neurons,
+        takes="float | Literal['file', 'none'] | ArrayLike",
     )
     held_out_seed: int = _p(
         0,
@@ -569,6 +587,15 @@ class TrainerConfig:
     )
     num_threads: int = _p(
         1, "CPU threads; more pay only on idle cores.", ours=True, ge=1, le=MOST_AT_ONCE
+    )
+    logger: Any = _p(
+        "tensorboard",
+        "Where costs, settings and scores go beside the run's own files; [wandb, mlflow] are "
+        "several, csv is metrics.csv alone, which every run writes.",
+        ours=True,
+        expected="any of tensorboard, csv, wandb, mlflow, or a list of them",
+        accepts=_loggers,
+        takes="Literal['tensorboard', 'csv', 'wandb', 'mlflow'] | Sequence[str]",
     )
     plot_every_n_epochs: int | None = _p(
         None,

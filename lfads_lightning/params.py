@@ -31,6 +31,7 @@ from lfads_lightning.runs.remote import is_url, read_text
 # Written by the original into its hyper-parameter file beside the parameters; derived from data.
 _RUN_TIME_FIELDS = {"dataset_names", "dataset_dims", "num_steps", "ndatasets", "allow_gpu_growth"}
 _ROOT = ""
+NOT_SETTINGS = ("kind", "params_file", "lfads_save_dir")  # what is done, and where
 
 
 @cache
@@ -52,6 +53,11 @@ def _fields() -> dict[str, tuple[str, dataclasses.Field]]:
         for f in dataclasses.fields(cls)
         if not dataclasses.is_dataclass(f.type)
     }
+
+
+def fields_by_name() -> dict[str, dataclasses.Field]:
+    """Map each flat parameter name to its field: default, type, meaning."""
+    return {name: f for name, (_, f) in _fields().items()}
 
 
 @cache
@@ -174,6 +180,26 @@ def differing(config: Config) -> set[str]:
     return {name for name in _fields() if flat_value(config, name) != flat_value(default, name)}
 
 
+def settings_of(config: Config) -> dict[str, Any]:
+    """Return what differs from the defaults by flat name, but for what is done and where."""
+    differ = differing(config)
+    return {
+        name: _plain(flat_value(config, name))
+        for name in _fields()
+        if name in differ and name not in NOT_SETTINGS
+    }
+
+
+def dotted_settings(config: Config) -> dict[str, Any]:
+    """Return all parameters that have a value by dotted name, in types that loggers take."""
+    settings: dict[str, Any] = {}
+    for name, dotted in dotted_names().items():
+        value = _plain(flat_value(config, name))
+        if name not in NOT_SETTINGS and value is not None:
+            settings[dotted] = str(value) if isinstance(value, list) else value
+    return settings
+
+
 def from_flat(
     values: Mapping[str, Any], where: str = "parameters", base: Config | None = None
 ) -> Config:
@@ -272,6 +298,16 @@ NEEDS_RAY = (
 )
 
 
+def _lacks(config: Config, package: str) -> tuple[bool, str]:
+    """Return a check that a logger is there which is asked for, and what to say."""
+    asked = config.trainer.logger
+    is_asked = package == asked or (not isinstance(asked, str) and package in asked)
+    return (
+        is_asked and not _is_installed(package),
+        f'trainer.logger={package} needs {package}: pip install "lfads-lightning[{package}]"',
+    )
+
+
 def _is_installed(package: str) -> bool:
     return sys.modules.get(package) is not None or find_spec(package) is not None
 
@@ -361,6 +397,8 @@ def check(config: Config) -> list[str]:
             "cosine could end at; leave optim.schedule out",
         ),
         (config.output.checkpoint_name == "", "output.checkpoint_name is empty; give a name"),
+        _lacks(config, "wandb"),
+        _lacks(config, "mlflow"),
     )
     if errors:
         raise LFADSError("; ".join(errors))

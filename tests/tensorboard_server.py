@@ -46,12 +46,12 @@ def serving(folder):
 
 
 def hparams(ask, n_runs, metric):
-    """Return the HParams tab's entries, by run, once there are so many: settings, and a metric.
+    """Return the HParams tab's entries, by run, once there are so many: settings, and a score.
 
     It is None where a run has not got it.
     """
     body = {"experimentName": "", "allowedStatuses": ["STATUS_SUCCESS", "STATUS_UNKNOWN"]}
-    body |= {"colParams": [{"metric": {"tag": metric, "group": ""}}], "sliceSize": 99}
+    body |= {"colParams": [{"hparam": metric}], "sliceSize": 99}
     for _ in range(60):
         groups = json.loads(ask("plugin/hparams/session_groups", body))["sessionGroups"]
         sessions = [(s, group) for group in groups for s in group["sessions"]]
@@ -60,6 +60,5 @@ def hparams(ask, n_runs, metric):
         time.sleep(0.5)
     entries = {}
     for session, group in sessions:
-        values = {m["name"]["tag"]: m["value"] for m in session["metricValues"]}
-        entries[session["name"]] = group["hparams"], values.get(metric)
+        entries[session["name"]] = group["hparams"], group["hparams"].get(metric)
     return entries

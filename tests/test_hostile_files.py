@@ -185,12 +185,12 @@ class Payload:
 @pytest.fixture
 def run_folder(new_model, tmp_path):
     """The folder of a tiny model; its checkpoint."""
-    from lfads_lightning.inference.trained import Trained
+    from lfads_lightning.inference.trained import TrainedModel
 
     model = new_model()
     config = params.from_flat({})
     config.model = model.config
-    folder = Trained(model, config, n_bins=8, step=1).save(tmp_path / "run")
+    folder = TrainedModel(model, config, n_bins=8, step=1).save(tmp_path / "run")
     (path,) = (folder / "checkpoints").glob("*.ckpt")
     return folder, path
 

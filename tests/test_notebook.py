@@ -10,9 +10,13 @@ from pathlib import Path
 import matplotlib
 import pytest
 
-PAGE = Path(__file__).parents[1] / "docs/notebook.md"
-BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.M | re.S)
+GUIDE = Path(__file__).parents[1] / "docs/guide"
 DIGITS = 0.05  # what is trained differs between machines
+
+
+def blocks(page):
+    """Return the blocks of a page: their kind and what is in them."""
+    return re.findall(r"^```(\w*)\n(.*?)^```$", page.read_text(encoding="utf-8"), re.M | re.S)
 
 
 def run_commands(block):
@@ -38,21 +42,32 @@ def assert_alike(printed, shown):
             assert word == expected, (printed, shown)
 
 
-def test_page_runs_and_prints_what_it_says(tmp_path, monkeypatch, capsys, reports):
-    monkeypatch.chdir(tmp_path)
+def run_page(name, capsys):
+    """Run a page's blocks one after the other, and compare what they print; count these."""
     matplotlib.use("Agg")
     scope, printed, n_shown = {}, "", 0
-    for kind, block in BLOCKS:
+    for kind, block in blocks(GUIDE / name):
         if kind == "python":
             capsys.readouterr()
-            exec(compile(block, PAGE.name, "exec"), scope)
+            exec(compile(block, name, "exec"), scope)
             printed = capsys.readouterr().out
         elif kind == "text":
             assert_alike(printed, block)
             n_shown += 1
         else:
             run_commands(block)
-    assert n_shown >= 8
-    made = {"one_neuron.png", "run/report.html", "data/day1.h5", "data/day2.h5"}
+    return n_shown
+
+
+def test_page_runs_and_prints_what_it_says(tmp_path, monkeypatch, capsys, reports):
+    monkeypatch.chdir(tmp_path)
+    assert run_page("notebook.md", capsys) >= 9
+    made = {"one_neuron.png", "trial.pdf", "run/report.html", "data/day1.h5", "data/day2.h5"}
     made.add("run/model_runs_day1_valid_posterior_sample_and_average.mat")
     assert all((tmp_path / name).is_file() for name in made)
+
+
+def test_page_of_scikit_learn_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert run_page("scikit-learn.md", capsys) == 3
+    assert list(tmp_path.iterdir()) == []

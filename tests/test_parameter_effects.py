@@ -1483,6 +1483,18 @@ def test_plot_every_n_epochs_is_the_interval_of_figures(tmp_path, counts, monkey
     assert steps == {None: [], 0: [], 1: [1, 2, 3, 4, 5, 6], 3: [3, 6]}
 
 
+@effect_of("logger")
+def test_logger_says_where_numbers_go_beside_the_tables(tmp_path, counts):
+    """wandb and MLflow: tests/training/test_loggers.py."""
+    sizes = {"gen_dim": 6, "factors_dim": 3, "ic_dim": 4, "co_dim": 0, "device": "cpu:0"}
+    there = {}
+    for logger in ("tensorboard", "csv"):
+        folder = tmp_path / logger
+        lfads.fit(counts, lfads_save_dir=str(folder), max_epochs=1, logger=logger, **sizes)
+        there[logger] = (folder / "tensorboard").exists()
+    assert there == {"tensorboard": True, "csv": False}
+
+
 @effect_of("output_filename_stem")
 def test_output_filename_stem_is_the_prefix_of_what_the_other_kinds_write(use):
     for kind, n_files in KIND_FILES.items():

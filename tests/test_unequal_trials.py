@@ -16,7 +16,7 @@ from lfads_lightning.data.given import by_session
 from lfads_lightning.data.sessions import checked
 from lfads_lightning.evaluation import baselines
 from lfads_lightning.evaluation.baselines import Given
-from lfads_lightning.inference.trained import Trained
+from lfads_lightning.inference.trained import TrainedModel
 from lfads_lightning.model.lfads import LFADS
 from lfads_lightning.params import from_flat
 
@@ -47,7 +47,7 @@ def new_trained(forward=0, held_out=(), **parameters):
     with torch.no_grad():
         for p in model.parameters():
             p.add_(0.3 * torch.randn_like(p))
-    return Trained(model, config, None, 0)
+    return TrainedModel(model, config, None, 0)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from lfads_lightning.config import Algorithm, Config, Kind
 from lfads_lightning.data.datamodule import load_data
 from lfads_lightning.data.sessions import Session
 from lfads_lightning.inference.outputs import write_model_params, write_posteriors, write_prior
-from lfads_lightning.inference.trained import Trained, load
+from lfads_lightning.inference.trained import TrainedModel, load
 from lfads_lightning.model.names import variable_blocks
 from lfads_lightning.model.recurrences import choose
 from lfads_lightning.report.finish import scores_table
@@ -85,7 +85,7 @@ def _train(config: Config, run: Run, is_job: bool) -> float | None:
     return _criterion(trained)
 
 
-def _criterion(trained: Trained) -> float | None:
+def _criterion(trained: TrainedModel) -> float | None:
     criterion = trained.scores.get("criterion")
     return None if criterion is None else float(criterion)
 
@@ -96,11 +96,11 @@ def _shown(path: Path) -> str:
     return str(path) if relative.startswith("..") else relative
 
 
-def _posteriors(trained: Trained, config: Config, folder: Path) -> list[Path]:
+def _posteriors(trained: TrainedModel, config: Config, folder: Path) -> list[Path]:
     return write_posteriors(trained, _data(config), config, folder)
 
 
-def _prior(trained: Trained, config: Config, folder: Path) -> list[Path]:
+def _prior(trained: TrainedModel, config: Config, folder: Path) -> list[Path]:
     # only external inputs are needed, and only where the generator takes them
     needs_data = trained.config.model.inject_ext_input_to_gen
     return [write_prior(trained, _data(config) if needs_data else [], config, folder)]
@@ -112,12 +112,12 @@ def _data(config: Config) -> list[Session]:
         return load_data(config)
 
 
-def _params(trained: Trained, config: Config, folder: Path) -> list[Path]:
+def _params(trained: TrainedModel, config: Config, folder: Path) -> list[Path]:
     moments = _moments(trained, config, folder) if config.output.include_optimizer else {}
     return [write_model_params(trained, config, folder, moments)]
 
 
-def _moments(trained: Trained, config: Config, folder: Path) -> dict[str, np.ndarray]:
+def _moments(trained: TrainedModel, config: Config, folder: Path) -> dict[str, np.ndarray]:
     """Return Adam's moments under the original's slot names, ``LFADS_LFADS_<name>_Adam[_1]:0``."""
     path = require_checkpoint(folder, config.output.checkpoint_pb_load_name)
     states = load_checkpoint(path).get("optimizer_states")
@@ -138,7 +138,7 @@ def _moments(trained: Trained, config: Config, folder: Path) -> dict[str, np.nda
     return moments
 
 
-_WRITERS: dict[Kind, Callable[[Trained, Config, Path], list[Path]]] = {
+_WRITERS: dict[Kind, Callable[[TrainedModel, Config, Path], list[Path]]] = {
     Kind.posterior_sample_and_average: _posteriors,
     Kind.posterior_push_mean: _posteriors,
     Kind.prior_sample: _prior,

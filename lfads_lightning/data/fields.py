@@ -15,6 +15,7 @@ from typing import Annotated, Any, NamedTuple, get_type_hints
 
 import numpy as np
 
+from lfads_lightning import cards
 from lfads_lightning.config import LFADSError
 from lfads_lightning.data.arrays import as_array, refuse_value, sizes
 from lfads_lightning.data.kinds import (
@@ -177,8 +178,14 @@ class Split(NamedTuple):
             cut = cut._replace(lengths=None)
         return cut
 
+    def __repr__(self) -> str:
+        """Return its sizes, and which keys it has."""
+        shape = sizes(np.shape(self.data))
+        more = [name for name, value in self._asdict().items() if value is not None][1:]
+        return f"Split({shape}{''.join(f', {name}' for name in more)})"
 
-@dataclass(frozen=True, eq=False)
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Session:
     """One recording: trials from one set of neurons.
 
@@ -318,6 +325,31 @@ class Session:
             return self
         cut = {name: split.trimmed(int(max(ends))) for name, split in self.splits.items()}
         return replace(self, train=cut["train"], valid=cut.get("valid"))
+
+    def __repr__(self) -> str:
+        """Return its name and sizes."""
+        return f"Session({self.name!r}, {self._sizes()})"
+
+    def _sizes(self) -> str:
+        n_valid = 0 if self.valid is None else len(self.valid.data)
+        width = "" if self.bin_width_s is None else f" of {1000 * self.bin_width_s:g} ms"
+        return (
+            f"{len(self.train.data)} training and {n_valid or 'no'} validation trials × "
+            f"{self.n_bins} bins{width} × {cards.sizes((self.data_dim, 'neuron'))}"
+        )
+
+    def _repr_html_(self) -> str:
+        keys = [
+            (key, sizes(np.shape(value)) if np.ndim(value) else str(value), field.doc)
+            for key, field, value, _ in _held(self)
+        ]
+        mean = self.train.data.mean((0, 2), dtype=np.float64)
+        return cards.card(
+            f"Session {self.name}",
+            cards.facts({"data": self._sizes(), "from": self.source}),
+            cards.lines([mean], "mean of the training data over trials and neurons, along time"),
+            cards.folded("keys", cards.grid(("key", "size", "meaning"), keys)),
+        )
 
 
 # --- what follows from it -------------------------------------------------------------------------

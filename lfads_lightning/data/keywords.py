@@ -4,8 +4,8 @@
 """
 
 import inspect
-from collections.abc import Callable, Collection
-from typing import Any, TypeVar
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 from lfads_lightning.data.fields import KEYS, OF_SESSION, OF_SPLIT, SPLIT_KEYS, Field
 from lfads_lightning.data.kinds import DATA
@@ -13,36 +13,66 @@ from lfads_lightning.data.kinds import DATA
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
-def takes_keys(
-    keys: Collection[str] = tuple(KEYS), by_session: bool = False
-) -> Callable[[Function], Function]:
-    """Show keys in the signature and in the docstring of a function that takes them by ``**``.
+class Keyword(NamedTuple):
+    """A keyword of a function that takes it by ``**``.
+
+    Attributes:
+        name: As it is typed.
+        annotation: What it takes, as Python writes types.
+        doc: What it means, a sentence with its full stop.
+        default: What it is where it is not given.
+    """
+
+    name: str
+    annotation: str
+    doc: str
+    default: Any = None
+
+
+def shows(keywords: Sequence[Keyword], title: str, closed: bool = False) -> Callable[..., Any]:
+    """Show keywords in the signature and in the docstring of a function that takes them by ``**``.
 
     Args:
-        keys: Those it takes.
-        by_session: It also takes each as a mapping by session.
+        keywords: In the order to be shown.
+        title: Of their section in the docstring; those of the same meaning are one entry there.
+        closed: It takes no others, so that the signature needs no ``**``.
     """
 
     def decorate(function: Function) -> Function:
         signature = inspect.signature(function)
-        *written, rest = signature.parameters.values()
+        written = list(signature.parameters.values())
+        rest = [p for p in written if p.kind is p.VAR_KEYWORD]
         shown = [
             inspect.Parameter(
-                key,
-                inspect.Parameter.KEYWORD_ONLY,
-                default=None,
-                annotation=_annotation(KEYS[key], by_session),
+                k.name, inspect.Parameter.KEYWORD_ONLY, default=k.default, annotation=k.annotation
             )
-            for key in keys
-            if key not in signature.parameters
+            for k in keywords
+            if k.name not in signature.parameters
         ]
-        signature = signature.replace(parameters=[*written, *shown, rest])
+        named = [p for p in written if p.kind is not p.VAR_KEYWORD]
+        signature = signature.replace(parameters=[*named, *shown, *([] if closed else rest)])
         function.__signature__ = signature  # type: ignore[attr-defined]
         if function.__doc__ is not None:  # python -OO has none
-            function.__doc__ += _keys_section(keys)
+            function.__doc__ += _section(keywords, title)
         return function
 
     return decorate
+
+
+def _section(keywords: Sequence[Keyword], title: str) -> str:
+    names: dict[str, list[str]] = {}
+    for keyword in keywords:
+        names.setdefault(keyword.doc, []).append(keyword.name)
+    lines = [f"        {', '.join(same)}: {doc}" for doc, same in names.items()]
+    return "\n".join(["", f"    {title}:", *lines, "    "])
+
+
+def keywords_of(keys: Collection[str], by_session: bool = False) -> list[Keyword]:
+    """Return keys of a session as keywords."""
+    return [
+        Keyword(key, _annotation(KEYS[key], by_session), f"{_shape(KEYS[key])}; {KEYS[key].doc}.")
+        for key in keys
+    ]
 
 
 def _annotation(field: Field, by_session: bool) -> str:
@@ -50,15 +80,6 @@ def _annotation(field: Field, by_session: bool) -> str:
     if by_session:
         return f"{one} | Mapping[str, {one}] | None"
     return f"{one} | Blocks | None" if field.kind is DATA else f"{one} | None"
-
-
-def _keys_section(keys: Collection[str]) -> str:
-    """Return the section of a docstring that says what the keys are."""
-    names: dict[Field, list[str]] = {}
-    for key in keys:
-        names.setdefault(KEYS[key], []).append(key)
-    lines = [f"{', '.join(same)}: {_shape(field)}; {field.doc}." for field, same in names.items()]
-    return "\n".join(["", "    Keys of a session:", *(f"        {x}" for x in lines), "    "])
 
 
 def _shape(field: Field) -> str:

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 from lfads_lightning.config import LFADSError
 from lfads_lightning.data.arrays import Blocks, as_counts, check_finite
 from lfads_lightning.data.fields import KEYS
-from lfads_lightning.data.keywords import takes_keys
+from lfads_lightning.data.keywords import keywords_of, shows
 from lfads_lightning.data.missing import of_one_length, unpacked
 from lfads_lightning.data.oddities import axes_note, notes_on
 from lfads_lightning.data.sessions import assemble, check_alignment, check_ext_input
@@ -25,7 +25,7 @@ from lfads_lightning.runs.remote import local_copies, path_or_address
 CHUNK_BYTES = 2**19  # about; larger than this only where one trial is
 
 
-@takes_keys()
+@shows(keywords_of(KEYS), "Keys of a session")
 def write_session(
     path: str | Path, *, train_data: ArrayLike | Blocks, **keys_and_extra: Any
 ) -> str | Path:

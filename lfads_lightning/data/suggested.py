@@ -72,8 +72,8 @@ def suggested(values: ValueStatistics) -> Suggestion:
 def statistics_of(data: Mapping[str, np.ndarray]) -> ValueStatistics:
     """Return the statistics of the splits of a session, (E, T, D) each, by any name.
 
-    Channels that never change are left out, and so are entries that are NaN. Of long splits evenly spaced trials are looked at, but
-    for the lowest value and the zeros.
+    Channels that never change are left out, and so are entries that are NaN. Of long splits evenly
+    spaced trials are looked at, but for the lowest value and the zeros.
     """
     data = {name: a for name, a in data.items() if not np.isnan(a).all()}
     there = {name: np.nan_to_num(a, nan=0.0) for name, a in data.items()}

@@ -1,5 +1,6 @@
 """A trained model beside simple methods, in one table of the field's numbers."""
 
+import math
 import warnings
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import NamedTuple
@@ -27,7 +28,7 @@ from lfads_lightning.evaluation.table import (
 )
 from lfads_lightning.inference.copying import MOST_TRIALS, Gains, parts_to_hide, predict_hidden
 from lfads_lightning.inference.posterior import Averages, Posterior, judged, judged_rates, push_mean
-from lfads_lightning.inference.trained import Trained
+from lfads_lightning.inference.trained import TrainedModel
 from lfads_lightning.model.visibility import held_in
 
 MOST_FITTED = 2**22  # entries of the training trials that methods and read-outs learn from
@@ -71,7 +72,7 @@ class Scored(NamedTuple):
 
 
 def evaluate(
-    trained: Trained,
+    trained: TrainedModel,
     sessions: Sequence[Session],
     *,
     split: str | None = None,
@@ -114,7 +115,7 @@ def evaluate(
 
 
 def score(
-    trained: Trained,
+    trained: TrainedModel,
     session: Session,
     split: str,
     lag_bins: int = 0,
@@ -129,12 +130,26 @@ def score(
     return _Scorer(trained, session, split, lag_bins, only, effort).scored()
 
 
+def hidden_score(trained: TrainedModel, session: Session, split: str) -> float:
+    """Return a model's score of hidden entries, alone: bits per spike, or R2 of real values.
+
+    Args:
+        trained: the model.
+        session: under the model's name for it.
+        split: train or valid.
+
+    Raises:
+        LFADSError: there is no spike to score.
+    """
+    return _Scorer(trained, session, split, 0, None, 1.0).hidden_score()
+
+
 class _Scorer:
     """Scores one split of one session."""
 
     def __init__(
         self,
-        trained: Trained,
+        trained: TrainedModel,
         session: Session,
         split: str,
         lag_bins: int,
@@ -208,6 +223,16 @@ class _Scorer:
             rows[BEST_SMOOTHING], about[BEST_SMOOTHING] = self._best_smoothing(truth_scores)
         part = Part(self.session.name, self.split_name, rows, about, self._data())
         return Scored(part, self.posterior, self.gains)
+
+    def hidden_score(self) -> float:
+        """Return the model's score of hidden entries."""
+        run, name = self.trained.evaluation(), self.session.name
+        self.parts = parts_to_hide(self.test.data.shape, MOST_TRIALS)
+        hidden = predict_hidden(run, name, self.test, self.parts).rates
+        found = self._hidden(Guess(LFADS, hidden, hidden, hidden))
+        if found is None or not math.isfinite(found):
+            raise LFADSError(f"{self.session.source}: holds no spike to score")
+        return float(found)
 
     def _guesses(self) -> Iterator[Guess]:
         given = Given(

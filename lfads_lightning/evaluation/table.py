@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from lfads_lightning.cards import card, facts, folded, grid
+from lfads_lightning.commands import listed
 from lfads_lightning.runs.documents import read_json
 from lfads_lightning.runs.files import whole_file
 from lfads_lightning.runs.names import EVALUATION
@@ -166,6 +168,29 @@ class EvaluationTable(NamedTuple):
             if v is not None
         ]
         return "\n\n".join([*shown, *verdicts, _notes_shown(self.notes)])
+
+    def __repr__(self) -> str:
+        """Return the model's first scores."""
+        scores = [f"{name} {value:.3f}" for name, value in self.summary().items()]
+        return f"EvaluationTable({listed(scores, 3)})"
+
+    def _repr_html_(self) -> str:
+        return card("Scores", *self.tables_html())
+
+    def tables_html(self) -> list[str]:
+        """Return a table over all sessions of each split as HTML, and who is ahead."""
+        shown = []
+        for split in dict.fromkeys(p.split for p in self.parts):
+            rows, verdict = self.overall(split), self.verdict(split)
+            names = [n for n in NOTES if any(n in row for row in rows.values())]
+            cells = [
+                (method, *(f"{row[n]:.3f}" if n in row else "–" for n in names))
+                for method, row in best_first(rows).items()
+            ]
+            shown.append(grid((f"{split} trials", *(n.replace("_", " ") for n in names)), cells))
+            shown += [] if verdict is None else [facts({"": verdict})]
+        notes = folded("what the scores mean", facts(self.notes))
+        return [*shown, notes] if shown else []
 
 
 def read_table(folder: Path) -> EvaluationTable | None:

@@ -1,26 +1,57 @@
 """Results as labelled arrays and tables: xarray and pandas (needs the extra [frames])."""
 
 from importlib import import_module
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from lfads_lightning.cards import card, folded, grid, lines, sizes
 from lfads_lightning.config import LFADSError
 
-# the axes after that of the trials
-_AXES = {
-    "rates": ("bin", "neuron"),
-    "output_dist_params": ("bin", "parameter"),
-    "factors": ("bin", "factor"),
-    "gen_states": ("bin", "generator_unit"),
-    "gen_ics": ("generator_unit",),
-    "controller_outputs": ("bin", "input"),
-    "prior_zs_ar_con": ("bin", "input"),
-    "post_g0_mean": ("code",),
-    "post_g0_logvar": ("code",),
-    "prior_g0_mean": ("code",),
-    "prior_g0_logvar": ("code",),
+
+class About(NamedTuple):
+    """An array of a result.
+
+    Attributes:
+        axes: after that of the trials.
+        units: of its values.
+        meaning: in a few words.
+    """
+
+    axes: tuple[str, ...]
+    units: str
+    meaning: str
+
+
+ABOUT = {
+    "rates": About(("bin", "neuron"), "expected counts per bin", "mean of the output distribution"),
+    "output_dist_params": About(
+        ("bin", "parameter"), "as the noise model has them", "parameters of the noise model"
+    ),
+    "factors": About(("bin", "factor"), "1", "factors"),
+    "gen_states": About(("bin", "generator_unit"), "1", "states of the generator"),
+    "gen_ics": About(("generator_unit",), "1", "state of the generator before the first bin"),
+    "controller_outputs": About(("bin", "input"), "1", "inferred inputs"),
+    "prior_zs_ar_con": About(("bin", "input"), "1", "inputs drawn from the AR(1) prior"),
+    "post_g0_mean": About(("code",), "1", "initial-condition code, posterior mean"),
+    "post_g0_logvar": About(("code",), "1", "its log-variance"),
+    "prior_g0_mean": About(("code",), "1", "the same of the prior, mean"),
+    "prior_g0_logvar": About(("code",), "1", "log-variance of the prior"),
+    "costs": About((), "nats", "the training loss"),
+    "nll_bound_vaes": About((), "nats", "reconstruction and KL, without ramps and L2"),
+    "nll_bound_iwaes": About((), "nats", "the original's importance-weighted bound"),
+    "nll_bound_iwaes_true": About((), "nats", "importance-weighted bound, Burda et al. 2016"),
+    "train_steps": About((), "updates", "behind the weights"),
 }
+
+
+def about(name: str) -> About:
+    """Return what an array of a result is; one of standard deviations has the axes of its mean."""
+    mean = name.removesuffix("_sd")
+    found = ABOUT.get(mean, About((), "", name))
+    if mean == name:
+        return found
+    return found._replace(meaning=f"{found.meaning}: standard deviation over posterior samples")
 
 
 def to_xarray(
@@ -30,7 +61,7 @@ def to_xarray(
     neuron_ids: Any = None,
     trial_ids: Any = None,
 ) -> Any:
-    """Return a result as an ``xarray.Dataset``: one variable for each array, named axes.
+    """Return a result as an ``xarray.Dataset``: a variable for each array, with axes and units.
 
     Args:
         result: a Posterior or a Prior.
@@ -43,7 +74,7 @@ def to_xarray(
     """
     xarray = _imported("xarray")
     arrays = {k: a for k, a in result._asdict().items() if a is not None}
-    variables = {name: (("trial", *_axes(name)), array) for name, array in arrays.items()}
+    variables = {name: (("trial", *about(name).axes), array) for name, array in arrays.items()}
     n_trials, n_bins, n_neurons = result.rates.shape
     coordinates = {
         "trial": _labels("trial_ids", trial_ids, n_trials),
@@ -51,11 +82,14 @@ def to_xarray(
         "bin": np.arange(n_bins),
     }
     made = xarray.Dataset(variables, coordinates)
-    made["rates"].attrs["units"] = "expected counts per bin"
+    for name in arrays:
+        told = about(name)
+        made[name].attrs |= {"units": told.units, "long_name": told.meaning}
     if bin_width_s is not None:
         made = made.assign_coords(time_s=("bin", bin_width_s * np.arange(n_bins)))
+        made["time_s"].attrs |= {"units": "s", "long_name": "beginning of the bin"}
         made["rates_hz"] = made["rates"] / bin_width_s
-        made["rates_hz"].attrs["units"] = "Hz"
+        made["rates_hz"].attrs |= {"units": "Hz", "long_name": "firing rate"}
     return made
 
 
@@ -85,7 +119,7 @@ def to_pandas(
         raise LFADSError(f"to_pandas: the result has no {name!r}; expected {', '.join(arrays)}")
     array = arrays[name]
     trials = _labels("trial_ids", trial_ids, len(array))
-    axes = _axes(name)
+    axes = about(name).axes
     if "bin" not in axes:
         columns = pandas.RangeIndex(array.shape[1], name=axes[0]) if axes else [name]
         index = pandas.Index(trials, name="trial")
@@ -97,10 +131,6 @@ def to_pandas(
     labels = _labels("neuron_ids", neuron_ids, n) if axes[1] == "neuron" else np.arange(n)
     index = pandas.MultiIndex.from_arrays(list(levels.values()), names=list(levels))
     return pandas.DataFrame(array.reshape(-1, n), index, pandas.Index(labels, name=axes[1]))
-
-
-def _axes(name: str) -> tuple[str, ...]:
-    return _AXES.get(name.removesuffix("_sd"), ())
 
 
 def _labels(what: str, labels: Any, n: int) -> np.ndarray:
@@ -115,3 +145,36 @@ def _imported(package: str) -> Any:
         return import_module(package)
     except ImportError as error:
         raise LFADSError(f'this needs {package}; pip install "lfads-lightning[frames]"') from error
+
+
+def in_short(result: Any) -> str:
+    """Return sizes of a result, as its repr shows them."""
+    n_trials, n_bins, n_neurons = result.rates.shape
+    inputs = getattr(result, "controller_outputs", getattr(result, "prior_zs_ar_con", None))
+    parts = sizes(
+        (n_neurons, "neuron"),
+        (result.factors.shape[2], "factor"),
+        (0 if inputs is None else inputs.shape[2], "inferred input"),
+    )
+    return f"{type(result).__name__}({n_trials} trials × {n_bins} bins: {parts})"
+
+
+def as_html(result: Any) -> str:
+    """Return a result as a notebook shows it: its arrays, and the mean of the liveliest factors."""
+    rows = []
+    for name, array in result._asdict().items():
+        if array is not None:
+            told = about(name)
+            shape = " × ".join(
+                f"{n} {axis.replace('_', ' ')}s"
+                for n, axis in zip(array.shape, ("trial", *told.axes), strict=False)
+            )
+            rows.append((name, shape, "" if told.units == "1" else told.units, told.meaning))
+    mean = result.factors.mean(0)
+    lively = mean[:, np.argsort(-mean.std(0), kind="stable")[:6]]
+    lively = lively - lively.mean(0)
+    return card(
+        in_short(result),
+        lines(lively.T, "the liveliest factors, mean over trials"),
+        folded("arrays", grid(("name", "shape", "unit", "meaning"), rows)),
+    )

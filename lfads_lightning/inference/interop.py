@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from lfads_lightning.config import Config, LFADSError, SessionSpec
-from lfads_lightning.inference.trained import Trained
+from lfads_lightning.inference.trained import TrainedModel
 from lfads_lightning.model.lfads import LFADS
 from lfads_lightning.model.names import joined, variable_blocks
 from lfads_lightning.params import from_flat
@@ -24,7 +24,9 @@ _READOUT = r"glm_fac_2_(?:logrates|means)_(.*)_W"
 _NOT_PARAMETERS = {"dataset_names", "dataset_dims", "num_steps", "ndatasets", "allow_gpu_growth"}
 
 
-def from_original(variables: Mapping[str, np.ndarray], hps: Mapping[str, Any] | str) -> Trained:
+def from_original(
+    variables: Mapping[str, np.ndarray], hps: Mapping[str, Any] | str
+) -> TrainedModel:
     """Make a :class:`~lfads_lightning.api.Trained` model of one trained by the original.
 
     Args:
@@ -47,7 +49,7 @@ def from_original(variables: Mapping[str, np.ndarray], hps: Mapping[str, Any] | 
     _load(model, arrays)
     config.optim.learning_rate_init = rate
     n_bins = hps.get("num_steps")
-    return Trained(model, config, n_bins=None if n_bins is None else int(n_bins), step=step)
+    return TrainedModel(model, config, n_bins=None if n_bins is None else int(n_bins), step=step)
 
 
 def _read(hps: Mapping[str, Any] | str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import yaml
 from lfads_lightning.config import Config, Kind
 from lfads_lightning.data.sessions import Session, Split
 from lfads_lightning.inference.posterior import Posterior, Prior, push_mean, sample_and_average
-from lfads_lightning.inference.trained import Trained
+from lfads_lightning.inference.trained import TrainedModel
 from lfads_lightning.params import to_dict
 from lfads_lightning.runs.files import whole_hdf5
 from lfads_lightning.runs.run import Run
@@ -45,7 +45,7 @@ LABELS = {
 
 
 def write_posteriors(
-    trained: Trained, sessions: list[Session], config: Config, folder: Path
+    trained: TrainedModel, sessions: list[Session], config: Config, folder: Path
 ) -> list[Path]:
     """Run a posterior kind on every split of every session; write one file for each.
 
@@ -93,7 +93,7 @@ def labels_of(session: Session, split: Split, n: int) -> dict[str, np.ndarray]:
 
 
 def _posterior(
-    trained: Trained, session: Session, split: Split, config: Config
+    trained: TrainedModel, session: Session, split: Split, config: Config
 ) -> tuple[Posterior, int]:
     n = min(config.sampling.ps_nexamples_to_process, len(split.data))
     trials = split.rows(slice(n))
@@ -104,7 +104,9 @@ def _posterior(
     return sample_and_average(run, session.name, trials, samples), samples
 
 
-def write_prior(trained: Trained, sessions: list[Session], config: Config, folder: Path) -> Path:
+def write_prior(
+    trained: TrainedModel, sessions: list[Session], config: Config, folder: Path
+) -> Path:
     """Draw trials from the prior and write them.
 
     Args:
@@ -126,7 +128,7 @@ def write_prior(trained: Trained, sessions: list[Session], config: Config, folde
 
 
 def write_model_params(
-    trained: Trained, config: Config, folder: Path, moments: dict[str, np.ndarray]
+    trained: TrainedModel, config: Config, folder: Path, moments: dict[str, np.ndarray]
 ) -> Path:
     """Write all weights under the original's variable names, ``/`` as ``_``.
 
@@ -149,7 +151,7 @@ def write_model_params(
 def _write(
     path: Path,
     result: Posterior | Prior,
-    trained: Trained,
+    trained: TrainedModel,
     config: Config,
     attributes: dict[str, Any],
     labels: Mapping[str, np.ndarray] | None = None,
@@ -174,7 +176,7 @@ def _write(
     return path
 
 
-def rates_in_hz(name: str, trained: Trained) -> bool:
+def rates_in_hz(name: str, trained: TrainedModel) -> bool:
     """Return whether a dataset becomes Hz when it is divided by the bin width."""
     noise = trained.model.noise_model
     return name == "output_dist_params" and noise.is_counts and len(noise.parameters) == 1
@@ -189,7 +191,7 @@ def _plain(array: np.ndarray) -> np.ndarray:
 
 
 def _describe(
-    file: h5py.File, trained: Trained, config: Config, attributes: dict[str, Any]
+    file: h5py.File, trained: TrainedModel, config: Config, attributes: dict[str, Any]
 ) -> None:
     file.attrs.update(attributes)
     file.attrs["kind"] = config.kind.name

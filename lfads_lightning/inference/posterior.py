@@ -58,6 +58,13 @@ class Posterior(NamedTuple):
         """Return a table; see :func:`lfads_lightning.inference.frames.to_pandas`."""
         return frames.to_pandas(self, name, **labels)
 
+    def __repr__(self) -> str:
+        """Return its sizes; the arrays are seen one by one."""
+        return frames.in_short(self)
+
+    def _repr_html_(self) -> str:
+        return frames.as_html(self)
+
 
 class Averages(NamedTuple):
     """The part of a posterior that read-outs and scores need: means over its samples."""
@@ -86,6 +93,13 @@ class Prior(NamedTuple):
     def to_pandas(self, name: str = "rates", **labels: Any) -> Any:
         """Return a table; see :func:`lfads_lightning.inference.frames.to_pandas`."""
         return frames.to_pandas(self, name, **labels)
+
+    def __repr__(self) -> str:
+        """Return its sizes; the arrays are seen one by one."""
+        return frames.in_short(self)
+
+    def _repr_html_(self) -> str:
+        return frames.as_html(self)
 
 
 class Evaluation(NamedTuple):

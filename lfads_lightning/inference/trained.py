@@ -3,6 +3,8 @@
 import warnings
 from collections.abc import Mapping
 from dataclasses import replace
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -10,6 +12,8 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
+from lfads_lightning.cards import card, facts, lines, sizes
+from lfads_lightning.commands import listed
 from lfads_lightning.config import Config, LFADSError, Recurrence, SessionSpec
 from lfads_lightning.data.fields import Session
 from lfads_lightning.data.given import (
@@ -32,6 +36,7 @@ from lfads_lightning.inference.posterior import (
 from lfads_lightning.model.lfads import LFADS
 from lfads_lightning.model.names import to_original
 from lfads_lightning.model.recurrences import choose
+from lfads_lightning.params import settings_of
 from lfads_lightning.runs.run import Run
 from lfads_lightning.training.checkpoints import (
     PERIODIC,
@@ -54,8 +59,8 @@ USED_KEYS = {
 Result = TypeVar("Result")
 
 
-class Trained:
-    """A trained LFADS model.
+class TrainedModel:
+    """A trained model without figures and report, which :class:`lfads_lightning.Trained` has.
 
     Data go in as an array (E, T, D), a list of E arrays (T, D), a
     :class:`~lfads_lightning.data.fields.Session`, the path or address of a session file, or
@@ -102,6 +107,72 @@ class Trained:
         """The sessions the model knows, by name."""
         return self.model.sessions
 
+    @property
+    def history(self) -> Any:
+        """Costs and rates of each epoch: a pandas ``DataFrame``, without pandas a dict of arrays.
+
+        Raises:
+            LFADSError: the model has no run's folder.
+        """
+        columns = self._run("history").read_metrics()
+        if find_spec("pandas") is None:
+            return columns
+        return import_module("pandas").DataFrame(columns)
+
+    def _run(self, what: str) -> Run:
+        if self.folder is None:
+            raise LFADSError(
+                f"{what}: this model has no run's folder; it was made from weights, or its folder "
+                "was a temporary one"
+            )
+        return Run(self.folder)
+
+    def __repr__(self) -> str:
+        """Return its sizes, and how good it is."""
+        verdict = None if self.comparison is None else self._verdict()
+        told = ""
+        if verdict is not None:
+            told = f"; {verdict.metric} {verdict.ours:.3f}, {verdict.best} {verdict.best_value:.3f}"
+        return f"{type(self).__name__}({self._sizes()}; {self.step} updates{told})"
+
+    def _sizes(self) -> str:
+        sessions, config = self.sessions, self.config.model
+        n_neurons = sum(s.data_dim for s in sessions.values())
+        parts = sizes(
+            (n_neurons, "neuron"),
+            (config.factors_dim, "factor"),
+            (config.gen_dim, "generator unit"),
+            (config.co_dim, "inferred input"),
+        )
+        return f"{listed(list(sessions), 3)}: {parts}"
+
+    def _verdict(self) -> Any:
+        parts = self.comparison.parts
+        return self.comparison.verdict(parts[0].split) if parts else None
+
+    def _repr_html_(self) -> str:
+        chosen = [f"{name}={value}" for name, value in settings_of(self.config).items()]
+        tables = [] if self.comparison is None else self.comparison.tables_html()
+        return card(
+            f"{type(self).__name__}: {self._sizes()}",
+            facts(
+                {
+                    "updates": self.step,
+                    "folder": self.folder,
+                    "settings": listed(chosen, 12) if chosen else None,
+                }
+            ),
+            *tables,
+            self._curve(),
+        )
+
+    def _curve(self) -> str:
+        """Return the learning curve as a small picture."""
+        columns = {} if self.folder is None else Run(self.folder).read_metrics()
+        split = "valid" if "valid/total" in columns else "train"
+        curve = columns.get(f"{split}/total", np.zeros(0))
+        return lines([curve[len(curve) // 10 :]], f"{split}/total over epochs, nats per trial")
+
     def posterior_sample_and_average(
         self,
         data: Data,
@@ -114,7 +185,7 @@ class Trained:
         """Average posterior samples of every trial.
 
         Args:
-            data: see :class:`Trained`.
+            data: see :class:`TrainedModel`.
             num_samples: per trial; by default ``num_posterior_samples``, else ``batch_size``.
             ext_input: (E, T, I), where the model has external inputs and the data do not hold them;
                 of several sessions {session: array}.
@@ -145,7 +216,7 @@ class Trained:
         """Pass posterior means through the generator, one deterministic pass per trial.
 
         Args:
-            data: see :class:`Trained`.
+            data: see :class:`TrainedModel`.
             ext_input: as of :meth:`posterior_sample_and_average`.
             neuron_ids: as of :meth:`posterior_sample_and_average`.
             bin_width_s: seconds.
@@ -332,11 +403,11 @@ def _as_given(data: Data, names: list[str], results: list[Result]) -> Result | d
 
 def load(
     folder: str | Path, checkpoint_pb_load_name: str = PERIODIC, device: str = "cpu"
-) -> Trained:
+) -> TrainedModel:
     """Load a model from any run's folder, without its data.
 
     Args:
-        folder: of a training run, or written by :meth:`Trained.save`; may lie in a store
+        folder: of a training run, or written by :meth:`TrainedModel.save`; may lie in a store
             (``s3://…``).
         checkpoint_pb_load_name: ``checkpoint`` (the newest) or ``checkpoint_lve`` (the lowest
             validation error).
@@ -349,7 +420,7 @@ def load(
     path = require_checkpoint(folder, checkpoint_pb_load_name)
     checkpoint = load_checkpoint(path)
     (model, config), record = rebuilt(checkpoint, path), checkpoint["lfads"]
-    return Trained(
+    return TrainedModel(
         model.to(resolve_device(device)),
         config,
         record["n_bins"],

@@ -1,5 +1,7 @@
 """From a recording to a session file: read, cut into trials, choose, split, write."""
 
+from __future__ import annotations
+
 import dataclasses
 import os
 import warnings
@@ -7,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import yaml
@@ -16,9 +18,11 @@ from tqdm import tqdm
 from lfads_lightning.commands import listed, nearest
 from lfads_lightning.config import LFADSError
 from lfads_lightning.data.arrays import MAX_COUNT
+from lfads_lightning.data.keywords import shows
 from lfads_lightning.data.oddities import rate_notes, scale_notes
 from lfads_lightning.data.session_writer import Blocks, write_session
 from lfads_lightning.data.values import half_counts, mark_of_missing, step_between
+from lfads_lightning.interactive import warns_in_short
 from lfads_lightning.recordings import names
 from lfads_lightning.recordings.binning import block_size
 from lfads_lightning.recordings.in_memory import (
@@ -29,11 +33,21 @@ from lfads_lightning.recordings.in_memory import (
 )
 from lfads_lightning.recordings.readers import read_file
 from lfads_lightning.recordings.records import Counts, Cut, Recording
-from lfads_lightning.recordings.settings import Settings, session_name, settings_from
+from lfads_lightning.recordings.settings import (
+    Settings,
+    option_keywords,
+    session_name,
+    settings_from,
+)
 from lfads_lightning.recordings.splitting import split_by_column, split_trials
 from lfads_lightning.recordings.trials import cut_trials
 from lfads_lightning.recordings.units import choose_units, selected, unselected
 from lfads_lightning.runs.remote import is_url, local_copies, within
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from lfads_lightning.typed_keywords import PrepareKeywords
 
 
 class Prepared(NamedTuple):
@@ -44,8 +58,14 @@ class Prepared(NamedTuple):
     notes: list[str]
 
 
+@shows(option_keywords(), "Options", closed=True)
+@warns_in_short
 def prepare(
-    recording: Any, out: str | Path, *, name: str | None = None, **options: Any
+    recording: Any,
+    out: str | Path,
+    *,
+    name: str | None = None,
+    **options: Unpack[PrepareKeywords],
 ) -> str | Path:
     """Make a session file of a recording.
 
@@ -56,9 +76,8 @@ def prepare(
             trains, an ``NWBFile``, an xarray, whose axes are found by their names.
         out: folder that receives ``NAME.h5``, or the address of one in a store.
         name: of the session; by default the file's, without its extension, or the folder's.
-        **options: those of `lfads prepare`, with underscores (``bin_width_s=0.02``), see
-            :class:`lfads_lightning.recordings.settings.Settings`. ``trials`` may also be a pynapple
-            ``IntervalSet``, a data frame, or {column: values}.
+        **options: those of `lfads prepare`, with underscores (``bin_width_s=0.02``), as below.
+            ``trials`` may also be a pynapple ``IntervalSet``, a data frame, or {column: values}.
 
     Returns:
         The session file.
@@ -66,12 +85,13 @@ def prepare(
     Raises:
         LFADSError: something in the recording or the options is not as it must be.
     """
-    trials = options.get("trials")
+    given: dict[str, Any] = dict(options)
+    trials = given.get("trials")
     if trials is None or isinstance(trials, str | os.PathLike):
         if trials is not None:
-            options["trials"] = str(trials)
-        return prepare_recording(recording, out, name, settings_from(options)).path
-    settings = settings_from(options | {"trials": None})
+            given["trials"] = str(trials)
+        return prepare_recording(recording, out, name, settings_from(given)).path
+    settings = settings_from(given | {"trials": None})
     return prepare_recording(recording, out, name, settings, trials).path
 
 

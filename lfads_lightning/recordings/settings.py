@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 from lfads_lightning.commands import option, values_of
 from lfads_lightning.config import LFADSError
+from lfads_lightning.data.keywords import Keyword
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,6 +196,23 @@ def _check_type(f: dataclasses.Field, value: Any) -> None:
             raise LFADSError(f"{f.name} is {value!r}; expected {kind.__name__}")
         if choices and one not in choices:
             raise LFADSError(f"{f.name} is {one!r}; expected one of {', '.join(choices)}")
+
+
+def option_keywords() -> list[Keyword]:
+    """Return the options as keywords of `prepare`."""
+    keywords = []
+    for f in dataclasses.fields(Settings):
+        kind, count = values_of(f)
+        choices = f.metadata.get("choices")
+        one = f"Literal[{', '.join(map(repr, choices))}]" if choices else kind.__name__
+        many = (
+            f"tuple[{', '.join([one] * count)}]" if isinstance(count, int) else f"Sequence[{one}]"
+        )
+        annotation = (many if count else one) + (" | None" if f.default is None else "")
+        # as they are typed in Python: --time-unit is time_unit
+        doc = re.sub(r"--([a-z][a-z-]*)", lambda m: m[1].replace("-", "_"), f.metadata["doc"])
+        keywords.append(Keyword(f.name, annotation, f"{doc[:1].upper()}{doc[1:]}.", f.default))
+    return keywords
 
 
 def settings_from(options: dict[str, Any]) -> Settings:

@@ -13,7 +13,7 @@ import torch
 
 from lfads_lightning.config import Config
 from lfads_lightning.data.sessions import Session
-from lfads_lightning.params import dotted_names, flat_value
+from lfads_lightning.params import NOT_SETTINGS, dotted_names, flat_value
 from lfads_lightning.report.findings import Finding
 from lfads_lightning.report.page import Table
 from lfads_lightning.runs.documents import read_json
@@ -21,7 +21,6 @@ from lfads_lightning.runs.files import whole_file
 from lfads_lightning.runs.run import Run
 
 _PACKAGES = ("lfads-lightning", "torch", "lightning", "numpy", "matplotlib")
-NO_SETTINGS = ("kind", "params_file", "lfads_save_dir")  # what is done, and where
 
 
 class Record(NamedTuple):
@@ -73,7 +72,7 @@ def settings_table(config: Config) -> Table:
     default, rows = Config(), []
     for name, dotted in dotted_names().items():
         value, usual = flat_value(config, name), flat_value(default, name)
-        if value != usual and name not in NO_SETTINGS:
+        if value != usual and name not in NOT_SETTINGS:
             rows.append((dotted, shown(value), shown(usual)))
     return Table(
         "Parameters that differ from their defaults", ("parameter", "here", "default"), rows

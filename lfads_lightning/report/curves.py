@@ -1,7 +1,5 @@
 """Learning curves of a run, from its metrics.csv."""
 
-from pathlib import Path
-
 import numpy as np
 from matplotlib.axes import Axes
 
@@ -15,7 +13,6 @@ from lfads_lightning.report.style import (
     new_figure,
     styled,
 )
-from lfads_lightning.runs.documents import read_rows
 
 Columns = dict[str, np.ndarray]
 _COLUMNS = 3
@@ -33,20 +30,6 @@ _TITLES = {
 }
 _TAU = "prior/ar_tau_"
 _UNITS = dict.fromkeys(("bits_per_spike", "co_bps", "fp_bps"), "bits / spike")
-
-
-def read_metrics(path: Path) -> Columns:
-    """Read a run's metrics.csv: name to (epochs,), NaN where a cell is empty; {} without a file."""
-    rows = read_rows(path)
-    names = [name for name in (rows[0] if rows else {}) if name]
-    return {name: np.array([_number(row.get(name)) for row in rows]) for name in names}
-
-
-def _number(cell: str | None) -> float:
-    try:
-        return float(cell or "nan")
-    except ValueError:  # a line cut off by a crash
-        return float("nan")
 
 
 @styled

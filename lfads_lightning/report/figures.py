@@ -27,12 +27,17 @@ N_NEURONS_SHOWN, N_FACTORS_SHOWN = 4, 12
 
 
 @styled
-def one_trial(trials: Trials) -> Drawing:
-    """Draw the trial of median cost: true rates | spikes | inferred rates | factors (| inputs).
+def one_trial(trials: Trials, number: int | None = None) -> Drawing:
+    """Draw a trial: true rates | spikes | inferred rates | factors (| inputs).
 
     Below, a few lively neurons as lines.
+
+    Args:
+        trials: those that are known.
+        number: which of them; None: that of median cost.
     """
-    trial = trials.median_trial
+    which = trials.median_trial if number is None else np.flatnonzero(trials.numbers == number)[0]
+    trial = int(which)
     trials = trials.up_to_end(trial)
     number, posterior = trials.numbers[trial], trials.posterior
     rates = posterior.rates[trial].T * trials.per_unit  # (D, T)
@@ -77,12 +82,13 @@ def one_trial(trials: Trials) -> Drawing:
     for ax in axes:
         mark_times(ax, trials.event, trials.forward)
     parts = ", ".join([name for name, *_ in images] + [name for name, _ in traces])
+    of_median = "The trial of median cost. " if trial == trials.median_trial else ""
     return Drawing(
         "summary",
         "One trial",
         figure,
         f"Trial {number} of {trials.title}: {parts}; below, the rates of a few neurons as lines.",
-        f"The trial of median cost. Above, {parts}; neurons are in the order of their inferred "
+        f"{of_median}Above, {parts}; neurons are in the order of their inferred "
         f"peaks. Below, neurons that move much.{trials.held_out_note}{trials.time_note}",
     )
 

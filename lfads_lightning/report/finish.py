@@ -23,13 +23,14 @@ from lfads_lightning.inference.copying import (
     hidden_entries_message,
 )
 from lfads_lightning.inference.posterior import Posterior, judged
-from lfads_lightning.inference.trained import Trained
+from lfads_lightning.inference.trained import TrainedModel
 from lfads_lightning.report import about
 from lfads_lightning.report.findings import Finding, copying, not_scored
 from lfads_lightning.report.run_report import Inferred, write_run_report
 from lfads_lightning.runs.run import Run
 from lfads_lightning.training.checkpoints import WITHIN_RAMPS
 from lfads_lightning.training.fit import Fitted
+from lfads_lightning.training.loggers import log_scores
 
 Scores = dict[str, float | str]
 _SCORES_OF_TRAINING = {
@@ -40,7 +41,7 @@ _SCORES_OF_TRAINING = {
 }
 
 
-def finish(trained: Trained, sessions: list[Session], fitted: Fitted) -> Scores:
+def finish(trained: TrainedModel, sessions: list[Session], fitted: Fitted) -> Scores:
     """Score a trained model on held-out trials (else on its training trials), and report it.
 
     Writes evaluation.json (the model beside simple methods) and scores.json to the run's folder,
@@ -86,6 +87,7 @@ def finish(trained: Trained, sessions: list[Session], fitted: Fitted) -> Scores:
     }
     run = Run(trained.folder)
     run.write_scores(scores)
+    log_scores(trained.config, trained.folder, scores)
     if trained.config.output.report:
         found = [*seen.findings, *(not_scored(n, why) for n, why in scoring.problems.items())]
         _report(trained, scores, chosen, sessions, split, scoring.posteriors, found)
@@ -102,7 +104,7 @@ class _Scoring(NamedTuple):
     problems: dict[str, str]  # why a session could not be scored
 
 
-def _scored(trained: Trained, sessions: list[Session], split: str) -> _Scoring:
+def _scored(trained: TrainedModel, sessions: list[Session], split: str) -> _Scoring:
     """Score each session, but for those that an earlier end of this run has scored."""
     assert trained.folder is not None
     samples = trained.config.sampling.num_score_samples
@@ -182,7 +184,7 @@ def _of_table(table: EvaluationTable, split: str) -> Scores:
 
 
 def _report(
-    trained: Trained,
+    trained: TrainedModel,
     scores: Scores,
     scored: list[Session],
     sessions: list[Session],

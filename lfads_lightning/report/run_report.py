@@ -24,7 +24,7 @@ from lfads_lightning.evaluation.table import (
 from lfads_lightning.inference.posterior import Evaluation, Posterior
 from lfads_lightning.report import about, findings
 from lfads_lightning.report.alignment_figure import alignment_drawing
-from lfads_lightning.report.curves import Columns, learning_curves, read_metrics
+from lfads_lightning.report.curves import Columns, learning_curves
 from lfads_lightning.report.page import Section, Table, Tile, write_page
 from lfads_lightning.report.population import EVERY_FIGURE, neurons
 from lfads_lightning.report.samples_figure import samples_drawing
@@ -71,7 +71,7 @@ def write_run_report(
     Returns:
         What a user should know.
     """
-    columns = read_metrics(Run(folder).metrics)
+    columns = Run(folder).read_metrics()
     trials = None
     if isinstance(inferred, Inferred):
         name = next(iter(inferred.posteriors))
@@ -80,7 +80,7 @@ def write_run_report(
     table = read_table(folder)
     found = _findings(config, scores, columns, inferred, table, record)
     about.write_record(folder, record._replace(findings=found))
-    best = _best_epoch(scores, columns)
+    best = best_epoch(scores, columns)
     pictures = {"learning": drawn("learning curves", lambda: learning_curves(columns, best))}
     if trials is not None and isinstance(inferred, Inferred):
         run, split = inferred.run, inferred.split
@@ -172,7 +172,7 @@ def _pictures(trials: Trials, inferred: Inferred) -> list[Picture]:
     ]
 
 
-def _best_epoch(scores: Mapping[str, Any], columns: Columns) -> float | None:
+def best_epoch(scores: Mapping[str, Any], columns: Columns) -> float | None:
     """Return the epoch of the weights of lowest error, found by its cost."""
     if scores.get("checkpoint") != "checkpoint_lve" or "valid/total" not in columns:
         return None

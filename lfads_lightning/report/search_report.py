@@ -8,7 +8,6 @@ from typing import Any
 from lfads_lightning.commands import to_train
 from lfads_lightning.config import Config, LFADSError
 from lfads_lightning.report import about
-from lfads_lightning.report.curves import read_metrics
 from lfads_lightning.report.page import Link, Section, Table, Tile, write_page
 from lfads_lightning.report.run_report import number
 from lfads_lightning.report.search_figure import (
@@ -181,7 +180,7 @@ def _add_members(folder: Path, config: Config, journal: dict[str, Any]) -> None:
             scores = {"criterion": plan["scores"][member], **valid_of(folder, member, generation)}
         except (OSError, ValueError, LookupError, TypeError):
             continue  # deleted: the report does without
-        steps = read_metrics(where.metrics).get("step")
+        steps = where.read_metrics().get("step")
         known = steps is not None and len(steps) > 0 and math.isfinite(steps[-1])
         step = int(steps[-1]) if steps is not None and known else task.until_epoch
         add_scores(where.folder, member_config(config, folder, task), scores, step, {})

@@ -16,13 +16,13 @@ from torch.utils.tensorboard.summary import hparams
 from lfads_lightning.config import Config
 from lfads_lightning.data.sessions import Session
 from lfads_lightning.inference.posterior import Evaluation
-from lfads_lightning.params import to_dict
-from lfads_lightning.report.about import NO_SETTINGS
+from lfads_lightning.params import dotted_settings
 from lfads_lightning.report.population import EVERY_FIGURE, drawings_of
 from lfads_lightning.report.style import Drawing, Picture, render
 from lfads_lightning.report.trials import Trials, shown_trials
 from lfads_lightning.runs.files import writing
 from lfads_lightning.runs.run import Run
+from lfads_lightning.training import loggers
 from lfads_lightning.training.logs import silent_writers
 from lfads_lightning.training.module import LFADSModule
 
@@ -131,8 +131,10 @@ def add_scores(
         step: updates behind the weights.
         pictures: by split.
     """
+    if "tensorboard" not in loggers.names(config):
+        return
     folder = Run(folder).tensorboard
-    metrics = {
+    finals = {
         f"final/{name.replace('/', '_')}": float(value)
         for name, value in scores.items()
         if isinstance(value, int | float) and math.isfinite(value)
@@ -144,22 +146,9 @@ def add_scores(
             files = writer._get_file_writer()
             assert files is not None
             # without its first part, which declares the columns, TensorBoard gathers them from all
-            # runs of a sweep, and puts the settings that differ first
-            for part in hparams(_settings(config), metrics)[1:]:
+            # runs of a sweep, and puts the settings that differ first. Scores are columns like
+            # settings: as metrics they would each be a chart of one point
+            for part in hparams(dotted_settings(config) | finals, {})[1:]:
                 files.add_summary(part)
-            for name, value in metrics.items():
-                writer.add_scalar(name, value, step)
             for split, some in pictures.items():
                 add_pictures(writer, split, some, step)
-
-
-def _settings(config: Config) -> dict[str, Any]:
-    """Return all parameters by dotted name, in types that TensorBoard takes."""
-    settings: dict[str, Any] = {}
-    for group, value in to_dict(config).items():
-        entries = value if isinstance(value, dict) else {"": value}
-        for name, entry in entries.items():
-            dotted = f"{group}.{name}".rstrip(".")
-            if dotted.rsplit(".", 1)[-1] not in NO_SETTINGS and entry is not None:
-                settings[dotted] = str(entry) if isinstance(entry, list) else entry
-    return settings

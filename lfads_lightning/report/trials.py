@@ -142,8 +142,11 @@ class Trials(NamedTuple):
         return int(np.argsort(self.posterior.costs, kind="stable")[len(self.counts) // 2])
 
 
-def chosen(split: Split, most: int = MOST_TRIALS) -> np.ndarray:
-    """Return the numbers of at most ``most`` trials, of at most seven conditions, evenly spaced."""
+def chosen(split: Split, most: int = MOST_TRIALS, also: int | None = None) -> np.ndarray:
+    """Return the numbers of at most ``most`` trials, of at most seven conditions, evenly spaced.
+
+    Beside these, the trial that is ``also`` asked for.
+    """
     which = np.arange(len(split.data))
     if split.condition is not None:
         labelled = which[has_condition(split.condition)]
@@ -151,7 +154,8 @@ def chosen(split: Split, most: int = MOST_TRIALS) -> np.ndarray:
         if len(names) > 0:
             names = names[_spaced(len(names), MOST_CONDITIONS)]
             which = labelled[np.isin(split.condition[labelled], names)]
-    return which[_spaced(len(which), most)]
+    which = which[_spaced(len(which), most)]
+    return which if also is None else np.union1d(which, [also])
 
 
 def _spaced(n: int, most: int) -> np.ndarray:
@@ -164,6 +168,7 @@ def shown_trials(
     split_name: str,
     posterior: Posterior | None = None,
     most: int = MOST_TRIALS,
+    also: int | None = None,
 ) -> Trials:
     """Choose trials for figures, and infer what is not there yet.
 
@@ -173,9 +178,10 @@ def shown_trials(
         split_name: train or valid.
         posterior: of all trials of the split, if it has been computed.
         most: trials.
+        also: number of a trial that is to be among them.
     """
     split = session.splits[split_name]
-    which = chosen(split, most)
+    which = chosen(split, most, also)
     shown = split.rows(which)
     if posterior is None:
         posterior = judged(run, session.name, shown)

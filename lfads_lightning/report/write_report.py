@@ -1,15 +1,18 @@
 """The report of a run, a sweep or a search, written anew from its folder."""
 
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lfads_lightning.config import LFADSError
 from lfads_lightning.runs.names import COMMAND, CONFIG, HISTORY
+from lfads_lightning.runs.provenance import is_known
 from lfads_lightning.runs.run import Run, Search, Sweep
 
 if TYPE_CHECKING:
-    from lfads_lightning.inference.trained import Trained
+    from lfads_lightning.data.sessions import Session
+    from lfads_lightning.inference.trained import TrainedModel
     from lfads_lightning.report.run_report import Inferred
 
 
@@ -82,7 +85,32 @@ def _scores(run: Run) -> dict[str, Any]:
         raise LFADSError(f"{error}; delete it for a report without scores") from error
 
 
-def _inferred(trained: "Trained") -> "Inferred | str":
+def own_sessions(trained: "TrainedModel") -> "list[Session]":
+    """Read the data that a run was trained on.
+
+    Raises:
+        LFADSError: they are in no file, cannot be read, or are named by a folder that was sent.
+    """
+    from lfads_lightning.data.datamodule import load_data
+
+    assert trained.folder is not None
+    data = (Run(trained.folder).read_config() or trained.config).data
+    if data.data_dir is None and not data.data_filename_stem:
+        raise LFADSError(
+            f"{trained.folder}: the data were given from Python and are in no file; give them again"
+        )
+    if data.data_dir is not None and not is_known(trained.folder, "data_dir", data.data_dir):
+        raise LFADSError(
+            f"{Run(trained.folder).config}: names data.data_dir={data.data_dir}, which you have "
+            "not used with it on this machine (it was sent to you, moved, or made by an older "
+            "version); give the data"
+        )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # they were said at training
+        return trained.fitting(load_data(replace(trained.config, data=data)))
+
+
+def _inferred(trained: "TrainedModel") -> "Inferred | str":
     """Read the data of a run again; or say why that cannot be done."""
     from lfads_lightning.data.datamodule import load_data
     from lfads_lightning.data.scored import scored_sessions

@@ -27,7 +27,15 @@ from lfads_lightning.runs.remote import is_url
 ID = ".run_id"
 STORE = "store"  # of a record: where in a store the folder belongs, as mirrors.py keeps it
 # the parameters that say where something is: flat names
-PLACES = ("data_dir", "start_from", "params_file", "lfads_save_dir", "space", "ray_address")
+PLACES = (
+    "data_dir",
+    "start_from",
+    "params_file",
+    "lfads_save_dir",
+    "space",
+    "ray_address",
+    "logger",
+)
 NOT_FOLLOWED = (
     "{where}: names {parameter}={value}, which you have not used with it on this machine (it was "
     "sent to you, moved, or made by an older version); paths and addresses that stand in a file "
@@ -80,6 +88,11 @@ def _key(path: str | Path) -> str:
     return str(path).rstrip("/") if is_url(path) else str(Path(path).resolve())
 
 
+def identity(folder: Path) -> str:
+    """Return the number that stands in a folder, or one of its path where there is none."""
+    return _id_of(folder) or hashlib.sha256(os.fsencode(_key(folder))).hexdigest()[:32]
+
+
 def _id_of(path: str | Path) -> str | None:
     if is_url(path) or not Path(path).is_dir():
         return None
@@ -97,14 +110,20 @@ def places_in(config: Config) -> dict[str, str]:
         "start_from": config.optim.start_from,
         "space": config.search.space,
         "ray_address": config.search.ray_address,
+        "logger": config.trainer.logger,
     }
     return {name: str(value) for name, value in named.items() if is_place(name, value)}
 
 
 def is_place(name: str, value: Any) -> bool:
-    """Return whether a parameter's value leads somewhere; ``search.space`` may be a preset."""
+    """Return whether a parameter's value leads somewhere; ``search.space`` may be a preset.
+
+    Of loggers, wandb and MLflow may send what they get to a server.
+    """
     if name not in PLACES or not value:
         return False
+    if name == "logger":
+        return "wandb" in value or "mlflow" in value
     return name != "space" or str(value).endswith((".yaml", ".yml"))
 
 
@@ -122,6 +141,8 @@ def is_known(path: str | Path, name: str, value: str) -> bool:
     record = record_of(path)
     if record.get("places", {}).get(name) == value:
         return True
+    if name == "logger":
+        return False
     if is_url(value):
         return _bucket(value) == _bucket(record.get(STORE, {}).get("url", ""))
     return not is_url(path) and _is_within(Path(path), value)

@@ -14,12 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
+from lfads_lightning import cards
+from lfads_lightning.commands import listed
 from lfads_lightning.config import Config, LFADSError
-from lfads_lightning.params import from_dict, to_dict
+from lfads_lightning.params import from_dict, settings_of, to_dict
 from lfads_lightning.runs import mirrors
-from lfads_lightning.runs.documents import read_document, read_json
+from lfads_lightning.runs.documents import read_document, read_json, read_rows
 from lfads_lightning.runs.files import whole_file, writing
 from lfads_lightning.runs.links import any_name, check_links
 from lfads_lightning.runs.lock import LOCK, run_lock
@@ -133,6 +136,27 @@ class Run:
         if isinstance(criterion, float) and math.isfinite(criterion):
             told.append(f"criterion {criterion:.4g}")
         return f"{type(self).__name__}({', '.join([repr(str(self.folder)), *told])})"
+
+    def _repr_html_(self) -> str:
+        try:
+            config, scores = self.read_config(), self.read_scores() or {}
+        except LFADSError as error:
+            return cards.card(repr(self), cards.facts({"damaged": str(error)}))
+        told = {
+            name: f"{value:.4g}" if isinstance(value, float) else value
+            for name, value in scores.items()
+            if isinstance(value, float | int | str) and value != ""
+        }
+        chosen = settings_of(config) if config is not None else {}
+        metrics = self.read_metrics()
+        split = "valid" if "valid/total" in metrics else "train"
+        curve = metrics.get(f"{split}/total", np.zeros(0))
+        return cards.card(
+            f"{type(self).__name__} {self.folder}",
+            cards.facts({"settings": listed([f"{k}={v}" for k, v in chosen.items()], 12)}),
+            cards.lines([curve[len(curve) // 10 :]], f"{split}/total over epochs, nats per trial"),
+            cards.folded("scores", cards.facts(told)) if told else "",
+        )
 
     # ---- its files
 
@@ -265,6 +289,15 @@ class Run:
         with whole_file(self.scores) as path:
             path.write_text(json.dumps(plain, indent=1))
 
+    def read_metrics(self) -> dict[str, np.ndarray]:
+        """Read its costs and rates: name to (epochs,), NaN where a cell is empty.
+
+        There is nothing in it where the run never began.
+        """
+        rows = read_rows(self.metrics)
+        names = [name for name in (rows[0] if rows else {}) if name]
+        return {name: np.array([_number(row.get(name)) for row in rows]) for name in names}
+
     # ---- who may do what with it
 
     def locked(self, wait_s: float = 0.0) -> AbstractContextManager[None]:
@@ -327,6 +360,13 @@ class Run:
                     typed=f"{typed} {shlex.quote(data_dir)}",
                 )
             )
+
+
+def _number(cell: str | None) -> float:
+    try:
+        return float(cell or "nan")
+    except ValueError:  # a line cut off by a crash
+        return float("nan")
 
 
 def _is_ours(name: str) -> bool:

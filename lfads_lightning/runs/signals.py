@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from lfads_lightning.interactive import in_kernel
+
 EXIT_RESUME = 75  # EX_TEMPFAIL of sysexits.h: try again; for us, resume me
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
@@ -28,6 +30,10 @@ class Preempted(SystemExit):
         super().__init__(EXIT_RESUME)
 
 
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C, between two updates, where all is saved."""
+
+
 class Request:
     """Whether this process was told to stop.
 
@@ -42,7 +48,7 @@ class Request:
 
     def error(self) -> BaseException:
         """Return what is raised where the state is whole."""
-        return KeyboardInterrupt() if self.signal == signal.SIGINT else Preempted()
+        return Interrupted() if self.signal == signal.SIGINT else Preempted()
 
     def on_signal(self, number: int, frame: FrameType | None = None) -> None:
         """Keep the request; on the second Ctrl-C raise KeyboardInterrupt."""
@@ -50,7 +56,7 @@ class Request:
             self.at_once = True
             raise KeyboardInterrupt
         self.signal = self.signal or number
-        if number == signal.SIGINT:
+        if number == signal.SIGINT and not in_kernel():  # in a notebook it is all but at once
             # not by print, which may be at work at this moment
             os.write(2, b"\nCtrl-C: stops after this update and saves; again: stops at once\n")
 

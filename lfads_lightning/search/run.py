@@ -8,7 +8,7 @@ from lfads_lightning.config import Config, LFADSError
 from lfads_lightning.data.identity import identity_of
 from lfads_lightning.data.scored import scored_sessions
 from lfads_lightning.data.sessions import Session
-from lfads_lightning.inference.trained import Trained
+from lfads_lightning.inference.trained import TrainedModel
 from lfads_lightning.params import check
 from lfads_lightning.report.finish import finish
 from lfads_lightning.report.search_report import write_search_report
@@ -24,7 +24,7 @@ from lfads_lightning.training.fit import Fitted
 from lfads_lightning.training.format import state_of
 
 
-def run_search(config: Config, sessions: list[Session], folder: Path) -> Trained:
+def run_search(config: Config, sessions: list[Session], folder: Path) -> TrainedModel:
     """Search, and leave the best member in ``folder/best`` as an ordinary run's folder.
 
     Beside it: ``history.csv`` and, with ``output.report``, ``report.html`` and ``figures``.
@@ -61,7 +61,7 @@ def run_search(config: Config, sessions: list[Session], folder: Path) -> Trained
     model = loop.new_model(own, sessions, Path(best["checkpoint"]))
     model.load_state_dict(state_of(saved))
     step = saved["lfads"]["step"]
-    trained = Trained(
+    trained = TrainedModel(
         model.to(loop.resolve_device(own.trainer.device)),
         own,
         sessions[0].n_bins,

@@ -24,10 +24,11 @@ from lightning.pytorch.callbacks import Checkpoint
 
 from lfads_lightning.commands import override, to_train
 from lfads_lightning.config import Config, LFADSError, OutputConfig
+from lfads_lightning.interactive import at_prompt
 from lfads_lightning.runs.documents import read_json
 from lfads_lightning.runs.files import check_name, remove_leftovers, whole_file, writing
 from lfads_lightning.runs.run import Run
-from lfads_lightning.runs.signals import Preempted, Request
+from lfads_lightning.runs.signals import Interrupted, Preempted, Request
 from lfads_lightning.training.format import read_checkpoint
 from lfads_lightning.training.hidden import NAME as HIDDEN
 from lfads_lightning.training.module import LFADSModule
@@ -174,6 +175,8 @@ class Checkpoints(Checkpoint):
             self._save(trainer, pl_module, PERIODIC, self.output.max_ckpt_to_keep)
         if trainer.is_global_zero:
             done = "Interrupted, and not saved" if at_once else "Interrupted and saved"
+            if isinstance(exception, Interrupted) and at_prompt():
+                done += ", and this is the model so far"
             tell_to_continue(self.run.folder, done, pl_module.config)
 
     def _name(self, module: LFADSModule, index: str) -> str:

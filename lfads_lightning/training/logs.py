@@ -5,7 +5,7 @@ import math
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,10 @@ import lightning.pytorch as pl
 from lightning.pytorch.loggers import TensorBoardLogger
 from tensorboard.summary.writer import event_file_writer
 from tqdm import tqdm
+from tqdm.notebook import tqdm as tqdm_of_notebook
 
 from lfads_lightning.config import LFADSError, LossConfig
+from lfads_lightning.interactive import has_widgets, in_kernel
 from lfads_lightning.runs.files import remove_leftovers, sync, whole_file, writing
 from lfads_lightning.runs.run import Run
 from lfads_lightning.training.hidden import NAME as HIDDEN
@@ -44,6 +46,7 @@ class EpochLogs(pl.Callback):
     def __init__(self, folder: Path, csv_log: str) -> None:
         self.table = Run(folder).metrics
         self.fitlog = Run(folder).log(csv_log) if csv_log else None
+        self.has_layout = False  # TensorBoard, of its charts
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Cut both logs back to the epoch at which training starts."""
@@ -72,8 +75,18 @@ class EpochLogs(pl.Callback):
         if self.fitlog is not None:
             with writing(self.fitlog), self.fitlog.open("a") as file:
                 file.write(fitlog_line(trainer.current_epoch, step, metrics))
+        if not self.has_layout:
+            self.has_layout = True
+            both = [
+                n[6:] for n in metrics if n.startswith("train/") and f"valid/{n[6:]}" in metrics
+            ]
+            for logger in trainer.loggers:
+                if isinstance(logger, Events):
+                    logger.layout(both)
+        # hidden entries are not looked at in every epoch
+        told = {k: v for k, v in metrics.items() if not (k == HIDDEN and math.isnan(v))}
         for logger in trainer.loggers:
-            logger.log_metrics(metrics, step)
+            logger.log_metrics(told, step)
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -157,9 +170,17 @@ class Events(TensorBoardLogger):
         """
         with writing(self.log_dir):
             for name, value in metrics.items():
-                if name == HIDDEN and math.isnan(value):
-                    continue  # it was not looked at in this epoch
                 self.experiment.add_scalar(name, value, step)
+
+    def layout(self, terms: Sequence[str]) -> None:
+        """Show training and validation in one chart for each term, under Custom Scalars.
+
+        Raises:
+            LFADSError: the disk is full, or the folder is gone.
+        """
+        charts = {term: ["Multiline", [f"train/{term}", f"valid/{term}"]] for term in terms}
+        with writing(self.log_dir):
+            self.experiment.add_custom_scalars({"training and validation": charts})
 
     def save(self) -> None:
         """Have all of it written.
@@ -179,7 +200,7 @@ class Events(TensorBoardLogger):
 class Progress(pl.Callback):
     """Show epoch, costs, held-out score, ramp, learning rate and time left.
 
-    A bar; or, where the output is no terminal, a line every ten seconds.
+    A bar, in a terminal or a notebook; elsewhere a line every ten seconds.
 
     Args:
         loss: whose ramps are shown.
@@ -198,9 +219,16 @@ class Progress(pl.Callback):
             trainer.current_epoch,
             0.0,
         )
-        if sys.stderr.isatty() and not self.silent:
+        if (sys.stderr.isatty() or in_kernel()) and not self.silent:
             total = self._epochs_in_all(trainer)
-            self.bar = tqdm(total=total, initial=self.first_epoch, unit="epoch", dynamic_ncols=True)
+            if has_widgets():  # a browser is told less often than a terminal
+                bar, more = tqdm_of_notebook, {"mininterval": 0.3}
+            else:
+                bar, more = (
+                    tqdm,
+                    {"dynamic_ncols": True, "mininterval": 0.3 if in_kernel() else 0.1},
+                )
+            self.bar = bar(total=total, initial=self.first_epoch, unit="epoch", **more)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Show the epoch."""

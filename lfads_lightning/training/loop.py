@@ -29,9 +29,9 @@ from lfads_lightning.model.observations.noise_model import Moments
 from lfads_lightning.model.recurrences import choose
 from lfads_lightning.model.visibility import held_in
 from lfads_lightning.runs import signals
-from lfads_lightning.runs.names import TENSORBOARD
 from lfads_lightning.runs.provenance import places_in, remember
 from lfads_lightning.runs.run import Run
+from lfads_lightning.training import loggers
 from lfads_lightning.training.budget import Budget, share_of_one
 from lfads_lightning.training.checkpoints import (
     LOWEST,
@@ -45,7 +45,7 @@ from lfads_lightning.training.checkpoints import (
 )
 from lfads_lightning.training.format import state_of
 from lfads_lightning.training.interrupts import StopWhenTold
-from lfads_lightning.training.logs import Events, silent_writers
+from lfads_lightning.training.logs import silent_writers
 from lfads_lightning.training.module import EpochEnd, LFADSModule
 from lfads_lightning.training.predictions import nulls
 from lfads_lightning.training.resume import take_up, taking_up
@@ -127,8 +127,12 @@ def train(
             Run(folder).write_config(config)
         started = time.monotonic()
         ckpt_path = None if step is None else start
-        with _interrupts_raise(), taking_up(ckpt_path, stop):
-            trainer.fit(module, data, ckpt_path=ckpt_path, weights_only=True)
+        try:
+            with _interrupts_raise(), taking_up(ckpt_path, stop):
+                loggers.begin(trainer.loggers, config)
+                trainer.fit(module, data, ckpt_path=ckpt_path, weights_only=True)
+        finally:
+            loggers.close(trainer.loggers)
         if request.signal is not None:  # it came after the last update; scoring waits for a resume
             tell_to_continue(folder, "Interrupted; all updates are done and saved", config)
             raise request.error()
@@ -272,10 +276,7 @@ def _trainer(
         precision="64-true" if cfg.precision is Precision.float64 else "32-true",
         max_epochs=-1 if cfg.max_epochs is None else cfg.max_epochs,
         max_steps=-1 if cfg.max_steps is None else cfg.max_steps,
-        # events behind this step are of a run that was cut off; readers forget them
-        logger=Events(
-            folder, name=TENSORBOARD, version="", purge_step=0 if step is None else step + 1
-        ),
+        logger=loggers.open_loggers(config, folder, step) or False,
         callbacks=[EpochEnd(), *callbacks],
         num_sanity_val_steps=0,
         enable_progress_bar=False,
@@ -329,7 +330,7 @@ def _interrupts_raise() -> Iterator[None]:
         yield
     except SystemExit as end:
         if isinstance(end.__context__, KeyboardInterrupt):
-            raise KeyboardInterrupt from None
+            raise end.__context__ from None
         raise
 
 

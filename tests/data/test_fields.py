@@ -16,7 +16,7 @@ from test_sessions import arrays, refused
 
 import lfads_lightning as lfads
 from lfads_lightning.data.fields import KEYS, OF_SESSION, OF_SPLIT, PER, Field, arrays_of
-from lfads_lightning.inference.trained import Trained
+from lfads_lightning.inference.trained import TrainedModel
 from lfads_lightning.params import dotted_names
 from lfads_lightning.runs import remote
 
@@ -90,7 +90,7 @@ for wrong, words in (
 new = {"train_choice", "valid_choice", "depth_um"}
 for function in (lfads.fit, lfads.write_session):
     assert new <= inspect.signature(function).parameters.keys()
-    assert "train_choice, valid_choice: (E) whole numbers or texts; what it" in function.__doc__
+    assert "(E) whole numbers or texts; what it" in function.__doc__
 assert "`valid_choice` | E | whole numbers or texts | what it chose |" in keywords.table()
 api.train_sessions = lambda config, sessions, folder: sessions
 for data, keys in ((counts, both), ("a.h5", {})):
@@ -286,7 +286,7 @@ def test_contradictions_are_refused(fitted, data, given, message):
 @pytest.fixture
 def trained(new_model, new_config):
     parameters = {"ext_input_dim": 2}
-    return Trained(new_model({"a": 4}, **parameters), new_config(**parameters), 5, 0)
+    return TrainedModel(new_model({"a": 4}, **parameters), new_config(**parameters), 5, 0)
 
 
 @pytest.mark.parametrize("method", ["posterior_push_mean", "posterior_sample_and_average"])
@@ -316,7 +316,7 @@ def test_a_model_takes_what_fit_takes(trained, tmp_path, method):
 
 
 def test_a_model_of_several_sessions_takes_a_session_by_its_name(new_model, new_config):
-    trained = Trained(new_model({"a": 3, "b": 3}), new_config(), 4, 0)
+    trained = TrainedModel(new_model({"a": 3, "b": 3}), new_config(), 4, 0)
     counts = np.ones((2, 4, 3), int)
     named = trained.posterior_push_mean(lfads.Session("b", lfads.Split(counts)))
     np.testing.assert_array_equal(

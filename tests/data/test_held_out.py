@@ -15,7 +15,7 @@ from lfads_lightning.data.datamodule import Batch
 from lfads_lightning.data.held_out import held_out_columns, session_spec
 from lfads_lightning.data.sessions import Session, Split
 from lfads_lightning.inference.posterior import push_mean, sample_and_average
-from lfads_lightning.inference.trained import Trained
+from lfads_lightning.inference.trained import TrainedModel
 from lfads_lightning.metrics import bits, bits_per_spike
 from lfads_lightning.model.alignment import align
 from lfads_lightning.model.lfads import LFADS
@@ -355,7 +355,7 @@ def test_a_loaded_model_sees_the_same_part(run, counts):
 def test_a_checkpoint_from_before_says_that_everything_is_seen(new_model, tmp_path):
     """Its record of a session has four entries."""
     model = new_model()
-    trained = Trained(model, from_flat({}), T, 3)
+    trained = TrainedModel(model, from_flat({}), T, 3)
     trained.config.model = model.config
     trained.save(tmp_path / "run")
     (path,) = (tmp_path / "run" / "checkpoints").glob("*.ckpt")
@@ -385,7 +385,7 @@ def test_a_run_is_not_continued_with_other_neurons(run, counts):
 def test_importance_weights_leave_forward_bins_out(new, counts, new_config):
     """With one sample the bound is recon + KL, sample by sample, whatever the prior's part."""
     model = new()
-    trained = Trained(model, new_config(), T, 0)
+    trained = TrainedModel(model, new_config(), T, 0)
     one = sample_and_average(trained.evaluation(), "a", Split(counts), 1)
     mean = push_mean(trained.evaluation(), "a", Split(counts))
     assert one.nll_bound_iwaes == pytest.approx(one.nll_bound_vaes, rel=1e-6)

@@ -16,7 +16,7 @@ from lfads_lightning.config import SessionSpec
 from lfads_lightning.data.sessions import sessions_from_arrays
 from lfads_lightning.evaluation.table import LFADS, MEANS
 from lfads_lightning.inference.copying import parts_to_hide, predict_hidden
-from lfads_lightning.inference.trained import Trained
+from lfads_lightning.inference.trained import TrainedModel
 from lfads_lightning.metrics import bits_per_spike
 from lfads_lightning.model import lfads as network
 from lfads_lightning.report import finish as finish_module
@@ -153,7 +153,7 @@ def apart(tmp_path_factory, new_config):
         (readout,) = model.readout.values()
         readout.weight.mul_(3.0)
         readout.bias.fill_(-1.5)
-    trained = Trained(model, config, n_bins, 7, folder / "run")
+    trained = TrainedModel(model, config, n_bins, 7, folder / "run")
     rates = trained.posterior_sample_and_average(np.zeros((2, n_bins, 5), int), 4000).rates[0]
     arrays = {f"{s}_data": rng.poisson(rates, (n, *rates.shape)) for s, n in
               (("train", 60), ("valid", 40))}  # fmt: skip

@@ -28,7 +28,7 @@ from lfads_lightning.evaluation.table import (
     read_table,
 )
 from lfads_lightning.inference.copying import parts_to_hide
-from lfads_lightning.inference.trained import Trained
+from lfads_lightning.inference.trained import TrainedModel
 from lfads_lightning.runs.run import Run
 
 T, D, OUT, FORWARD = 20, 6, [1, 4], 4
@@ -449,7 +449,7 @@ def test_a_metric_that_was_asked_for_needs_its_data(run, without, metric, messag
 
 def test_held_out_scores_need_a_model_that_holds_out(new_model):
     model = new_model({"a": D})
-    trained = Trained(model, params.from_flat({}), T, 0)
+    trained = TrainedModel(model, params.from_flat({}), T, 0)
     for metric, remedy in (("co_bps", "held_out_neurons=0.25"), ("fp_bps", "forward_steps=N")):
         with pytest.raises(LFADSError, match=f"{metric} needs .*{remedy}"):
             evaluate(trained, sessions_of(), only=[metric])

@@ -112,13 +112,13 @@ def _checkpoint_seeds(folder: Path) -> list[bytes]:
     import torch
 
     from lfads_lightning.config import SessionSpec
-    from lfads_lightning.inference.trained import Trained
+    from lfads_lightning.inference.trained import TrainedModel
     from lfads_lightning.model.lfads import LFADS
 
     sizes = {"ic_dim": 2, "factors_dim": 2, "ic_enc_dim": 2, "gen_dim": 3, "co_dim": 0}
     config = params.from_flat(sizes)
     model = LFADS(config.model, [SessionSpec("a", 4)])
-    Trained(model, config, n_bins=5, step=3).save(folder / "made")
+    TrainedModel(model, config, n_bins=5, step=3).save(folder / "made")
     (path,) = (folder / "made/checkpoints").glob("*.ckpt")
     hollow = io.BytesIO()
     torch.save({"lfads": {"format_version": 1}}, hollow)

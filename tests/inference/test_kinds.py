@@ -19,7 +19,7 @@ from lfads_lightning.data.session_files import write_session
 from lfads_lightning.inference import posterior as posterior_module
 from lfads_lightning.inference.outputs import write_model_params
 from lfads_lightning.inference.posterior import Posterior, Prior
-from lfads_lightning.inference.trained import Trained, load
+from lfads_lightning.inference.trained import TrainedModel, load
 from lfads_lightning.runs.run import Run
 
 PARITY = ROOT / "tests/model/parity"
@@ -42,7 +42,7 @@ def new_trained(new_model, new_config):
 
     def make(neurons=None, *, n_bins=8, aligned=False, **parameters):
         model = new_model(neurons, aligned=aligned, **parameters)
-        return Trained(model, new_config(**parameters), n_bins, step=7)
+        return TrainedModel(model, new_config(**parameters), n_bins, step=7)
 
     return make
 

@@ -1,5 +1,6 @@
 """Trials of unequal length, from every reader: their counts, their lengths, what is behind."""
 
+import h5py
 import numpy as np
 import pytest
 from recordings import REC, npz, write_mat73

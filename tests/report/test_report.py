@@ -24,7 +24,7 @@ from lfads_lightning.inference.posterior import Posterior
 from lfads_lightning.metrics import null_nll
 from lfads_lightning.params import dotted_names, from_flat
 from lfads_lightning.report import about, findings, run_report, write_report
-from lfads_lightning.report.curves import learning_curves, read_metrics
+from lfads_lightning.report.curves import learning_curves
 from lfads_lightning.report.findings import (
     bits_of_training,
     of_comparison,
@@ -328,8 +328,9 @@ def test_search_has_a_report_of_its_members(new_config, counts, tmp_path, short_
         shown = HParamsPluginData.FromString(data).session_start_info.hparams
         rate = shown["optim.learning_rate_init"].number_value
         assert rate == pytest.approx(settings["learning_rate_init"])
-        (score,) = events.Scalars(f"final/valid_{config.trainer.criterion.name}")
-        assert score.value == pytest.approx(plan["scores"][member], rel=1e-5)
+        score = shown[f"final/valid_{config.trainer.criterion.name}"].number_value
+        assert score == pytest.approx(plan["scores"][member], rel=1e-5)
+        assert not any(tag.startswith("final/") for tag in events.Tags()["scalars"])
     (tmp_path / "search" / "report.html").unlink()
     command.main([str(tmp_path / "search")])
     assert (tmp_path / "search" / "report.html").is_file()
@@ -571,11 +572,11 @@ def test_curves_come_from_a_damaged_table_too(tmp_path):
         "epoch,train/total,train/recon,ramp/kl,ramp/l2,lr,grad_norm\n"
         "0,5,4,0,0,0.01,1\n1,4,,1,1,0.01,1\n2,3,2.5,1"
     )
-    read = read_metrics(tmp_path / "metrics.csv")
+    read = Run(tmp_path).read_metrics()
     np.testing.assert_array_equal(read["train/recon"], [4, np.nan, 2.5])
     assert np.isnan(read["lr"][2])
     assert learning_curves(read, None) is not None
-    assert learning_curves(read_metrics(tmp_path / "none.csv"), None) is None
+    assert learning_curves(Run(tmp_path / "none").read_metrics(), None) is None
 
 
 def test_page_escapes_every_text(tmp_path):

@@ -15,7 +15,7 @@ import lfads_lightning as lfads
 from lfads_lightning.config import LFADSError
 from lfads_lightning.data.datamodule import LFADSDataModule
 from lfads_lightning.data.sessions import sessions_from_arrays
-from lfads_lightning.inference.trained import Trained
+from lfads_lightning.inference.trained import TrainedModel
 from lfads_lightning.runs.files import whole_file
 from lfads_lightning.training.checkpoints import read_index, write_index
 from lfads_lightning.training.fit import fit
@@ -505,7 +505,7 @@ def test_run_of_other_sizes_is_not_continued(train):
 def test_saved_model_is_trained_on_from_its_step(train, new_model, new_config, starts, tmp_path):
     """Saved from Python, without optimiser state: weights and step are taken up, ramps go on."""
     parameters = {"kl_increase_steps": 20, "l2_increase_steps": 20}
-    trained = Trained(new_model(), new_config(**parameters), n_bins=8, step=10)
+    trained = TrainedModel(new_model(), new_config(**parameters), n_bins=8, step=10)
     before = weights(trained.model)
     trained.save(tmp_path / "run")
     result = train(**parameters)

@@ -1,0 +1,128 @@
+"""LFADS with scikit-learn's manners: clone, cross-validation, grid search, pipelines."""
+
+from __future__ import annotations
+
+import inspect
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils.validation import check_is_fitted
+
+from lfads_lightning.api import fit_unscored
+from lfads_lightning.commands import nearest
+from lfads_lightning.config import LFADSError
+from lfads_lightning.data.fields import Session
+from lfads_lightning.evaluation.scores import hidden_score
+from lfads_lightning.inference.posterior import judged_rates
+from lfads_lightning.interactive import warns_in_short
+from lfads_lightning.signatures import estimator_keywords
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from lfads_lightning.typed_keywords import EstimatorKeywords
+
+PARAMETERS = tuple(keyword.name for keyword in estimator_keywords())
+
+
+class Estimator(TransformerMixin, BaseEstimator):
+    """LFADS as an estimator of scikit-learn, for trials of one session.
+
+    ``X`` is (E, T, D): trials, bins, neurons; what scikit-learn splits and selects are trials. The
+    parameters are those of :func:`lfads_lightning.fit`, but for those of files and searches; None
+    is what is not set. Nothing is left on the disk: a run lies in a temporary folder while it
+    trains. For its report, and to go on with it later, use :func:`lfads_lightning.fit`.
+
+    Attributes:
+        trained_: the model, a :class:`lfads_lightning.Trained`; ``trained_.save(folder)`` keeps it.
+        history_: costs and rates of each epoch, as ``Trained.history``.
+        n_features_in_: D.
+
+    >>> from sklearn.base import clone
+    >>> import lfads_lightning as lfads
+    >>> estimator = lfads.Estimator(co_dim=0, max_epochs=100)
+    >>> clone(estimator).set_params(factors_dim=8)
+    Estimator(co_dim=0, factors_dim=8, max_epochs=100)
+    """
+
+    def __init__(self, **parameters: Unpack[EstimatorKeywords]) -> None:
+        given: dict[str, Any] = dict(parameters)
+        for name in given:
+            if name not in PARAMETERS:
+                raise LFADSError(
+                    f"Estimator: no parameter is named {name}{nearest(name, PARAMETERS)}; those of "
+                    "files and searches are parameters of lfads.fit"
+                )
+        for name in PARAMETERS:
+            setattr(self, name, given.get(name))
+
+    @warns_in_short
+    def fit(self, X: ArrayLike, y: Any = None) -> Estimator:
+        """Train on trials; a fifth of them, or ``valid_fraction``, choose the best epoch.
+
+        Args:
+            X: (E, T, D) counts per bin, or real values with a noise model for these.
+            y: is not used; scikit-learn passes it on.
+
+        Raises:
+            LFADSError: data or parameters are wrong.
+        """
+        given = {n: v for n, v in self.get_params(deep=False).items() if v is not None}
+        with TemporaryDirectory(prefix="lfads-") as folder:
+            trained = fit_unscored(X, folder, given)
+            self.history_ = trained.history
+            trained.folder = None  # it is gone
+        trained.config.output.lfads_save_dir = None
+        self.trained_ = trained
+        self.n_features_in_ = next(iter(trained.sessions.values())).data_dim
+        return self
+
+    def transform(self, X: ArrayLike) -> np.ndarray:
+        """Return the factors (E, T, F) of trials, averages over posterior samples."""
+        session = self._session(X)
+        run = self.trained_.evaluation()
+        return judged_rates(run, session.name, session.train).factors
+
+    def rates(self, X: ArrayLike) -> np.ndarray:
+        """Return the rates (E, T, D) of trials, expected counts per bin."""
+        session = self._session(X)
+        run = self.trained_.evaluation()
+        return judged_rates(run, session.name, session.train).rates
+
+    def score(self, X: ArrayLike, y: Any = None) -> float:
+        """Return bits per spike of entries of trials that are hidden, a fifth at a time.
+
+        0 is as good as the mean of each neuron over these trials; copying gains nothing. Of real
+        values it is R2 of hidden values, mean over neurons.
+
+        Args:
+            X: (E, T, D) trials that the model was not trained on.
+            y: is not used; scikit-learn passes it on.
+        """
+        return hidden_score(self.trained_, self._session(X), "train")
+
+    def _session(self, X: ArrayLike) -> Session:
+        check_is_fitted(self, "trained_")
+        return self.trained_.sessions_of(X)[0]
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array, tags.input_tags.three_d_array = False, True
+        return tags
+
+
+# scikit-learn reads the names of parameters from the signature
+Estimator.__init__.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+    [
+        inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD),
+        *(
+            inspect.Parameter(
+                k.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=k.annotation
+            )
+            for k in estimator_keywords()
+        ),
+    ]
+)
