@@ -33,6 +33,7 @@ from scipy.io import loadmat
 
 import lfads_lightning as lfads
 from lfads_lightning import metrics
+from lfads_lightning.data.fields import Split
 from lfads_lightning.data.simulation import (
     draw_gamma,
     draw_negative_binomial,
@@ -41,6 +42,7 @@ from lfads_lightning.data.simulation import (
 )
 from lfads_lightning.inference.copying import parts_to_hide, shown
 from lfads_lightning.inference.posterior import judged_rates
+from lfads_lightning.inference.trained import TrainedModel
 
 N_TRIALS, N_BINS, N_NEURONS = 200, 40, 20
 FRAMES = 30  # of a trial of the songbird: 1 s
@@ -106,7 +108,7 @@ def hidden_params(trained: TrainedModel, data: np.ndarray) -> list[np.ndarray]:
     (name,) = trained.sessions
     found: np.ndarray | None = None
     for part in parts_to_hide(data.shape, 10**6):
-        given = judged_rates(trained.evaluation(), name, data, None, shown(part))
+        given = judged_rates(trained.evaluation(), name, Split(data), shown(part))
         params = given.output_dist_params
         blocks = params.shape[-1] // data.shape[-1]
         found = np.zeros_like(params) if found is None else found

@@ -626,6 +626,7 @@ class SearchConfig:
         ours=True,
         expected="a list of one_input, no_inputs, fast_inputs, or null",
         accepts=_candidates,
+        takes="Sequence[str] | None",
     )
     space: str = _p(
         "autolfads", "What is searched: a preset of conf/space, or a YAML file.", ours=True

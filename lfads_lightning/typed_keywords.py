@@ -276,7 +276,7 @@ class FitKeywords(TypedDict, total=False):
     """none: train one model; pbt: a population (search=pbt)."""
     draw: int | None
     """Take the settings of search.space from its n-th random draw (sweep=random); None: none."""
-    candidates: 
+    candidates: Sequence[str] | None
     """Structures that are tried first, each for 15 % of the updates; the one of the lowest
     criterion goes on: one_input, no_inputs, fast_inputs; None: none. recipe=auto tries them.
     """
@@ -405,13 +405,16 @@ class EstimatorKeywords(TypedDict, total=False):
     """Last bins that are predicted and scored, but never shown to the encoders; inferred inputs go
     on by their prior there.
     """
-    output_dist: Literal[
-        "poisson",
-        "gaussian",
-        "negative_binomial",
-        "gamma",
-        "zero_inflated_gamma",
-    ] | None
+    output_dist: (
+        Literal[
+            "poisson",
+            "gaussian",
+            "negative_binomial",
+            "gamma",
+            "zero_inflated_gamma",
+        ]
+        | None
+    )
     """Noise model: of counts (poisson; negative_binomial, which scatter more), of real values
     (gaussian), of values above 0 (gamma), or of such with zeros (zero_inflated_gamma).
     """
