@@ -1,13 +1,16 @@
 """The first command on somebody's recording, beside every simple method (prints a table).
 
     python -m benchmarks.first_run FILE_OR_FOLDER ... [--minutes M] [--seeds 0 1] [--json FILE]
+                                   [--beside-original] [--set NAME=VALUE ...]
 
 For every session file: trains with ``recipe=auto`` and nothing else set but a quarter of the
 neurons, held out; scores over 16 posterior samples. A row: trials, bins, neurons, what the recipe
 chose beside its constants, seconds of training, bits per spike of held-out neurons (for real
 values R2 of hidden ones) and, where there is behaviour, its R2 (of velocity, if that is what the
-file holds) from the rates. In place of a file: the name of an embedded data set, or ``embedded``
-for all.
+file holds) from the rates. In place of a file: the name of an embedded data set, ``embedded`` for
+all, or ``simulated:3`` for a recording of :mod:`benchmarks.simulated`; ``simulated:even`` and
+``simulated:odd`` are the first twelve of these. ``--beside-original`` also trains
+``recipe=original``, for as long.
 """
 
 import argparse
@@ -20,14 +23,17 @@ from pathlib import Path
 from typing import Any
 
 import lfads_lightning as lfads
+from benchmarks.simulated import simulate
 from lfads_lightning.data.fields import KEYS, Session
 from lfads_lightning.data.sessions import assemble
 from lfads_lightning.data.synthetic import SYNTHETIC, generate
 from lfads_lightning.evaluation.table import HEADLINES, LFADS
 from lfads_lightning.params import flat_value
+from lfads_lightning.search.candidates import read_tried
 
 SHOWN = ("batch_size", "factors_dim", "max_steps", "co_dim", "output_dist")  # that vary
-EMBEDDED = "embedded"
+EMBEDDED, SIMULATED = "embedded", "simulated:"
+OF_A_FAMILY = {"even": range(0, 24, 2), "odd": range(1, 24, 2)}
 
 
 def recordings(given: list[str]) -> dict[str, Any]:
@@ -37,6 +43,11 @@ def recordings(given: list[str]) -> dict[str, Any]:
         if word == EMBEDDED or word in SYNTHETIC:
             names = SYNTHETIC if word == EMBEDDED else [word]
             found |= {name: _embedded(name) for name in names}
+            continue
+        if word.startswith(SIMULATED):
+            which = word.removeprefix(SIMULATED)
+            numbers = OF_A_FAMILY[which] if which in OF_A_FAMILY else [int(which)]
+            found |= {f"{SIMULATED}{n}": _simulated(n) for n in numbers}
             continue
         path = Path(word)
         paths = sorted(path.glob("*.h5")) if path.is_dir() else [path]
@@ -51,20 +62,25 @@ def _embedded(name: str) -> dict[str, Session]:
     }
 
 
+def _simulated(number: int) -> dict[str, Session]:
+    name = f"{SIMULATED}{number}"
+    return {name.replace(":", "_"): assemble(name, name, simulate(number))}
+
+
 def first_run(name: str, data: Any, seed: int, settings: dict[str, Any]) -> dict[str, Any]:
     """Train on a recording, and return its row."""
     started = time.monotonic()
+    settings = {"recipe": "auto", "held_out_neurons": 0.25} | settings
     with tempfile.TemporaryDirectory() as folder:
         trained = lfads.fit(
             data,
-            recipe="auto",
-            held_out_neurons=0.25,
             seed=seed,
             device="cpu:0",
             report=False,
             lfads_save_dir=folder,
             **settings,
         )
+        tried = read_tried(Path(folder))
     table, config = trained.comparison, trained.config
     assert table is not None
     split = table.parts[0].split
@@ -78,7 +94,8 @@ def first_run(name: str, data: Any, seed: int, settings: dict[str, Any]) -> dict
         "bins": int(sizes[0]["n_bins"]),
         "neurons": max(int(s["n_neurons"]) for s in sizes),
         "chosen": {n: getattr(v, "name", v) for n in SHOWN for v in [flat_value(config, n)]},
-        "seconds": trained.scores["seconds"],
+        "candidates": {row["name"]: row["criterion"] for row in tried},
+        "seconds": trained.scores["seconds"] + sum(row["seconds"] for row in tried),
         "seconds in all": round(time.monotonic() - started, 1),
         "step": trained.step,
         "hidden_recon": trained.scores.get("valid/hidden_recon"),
@@ -114,6 +131,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, help="budget of each training")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--beside-original", action="store_true", help="recipe=original as long")
     parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="beside these")
     given = parser.parse_args()
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")
@@ -125,6 +143,10 @@ def main() -> None:
         for seed in given.seeds:
             rows.append(first_run(name, data, seed, settings))
             print(shown(rows[-1]), flush=True)
+            if given.beside_original:
+                as_long = {"recipe": "original", "max_minutes": rows[-1]["seconds"] / 60}
+                rows.append(first_run(f"{name} (original)", data, seed, settings | as_long))
+                print(shown(rows[-1]), flush=True)
             if given.json is not None:
                 given.json.write_text(json.dumps(rows, indent=1))
     print(f"{len(rows)} runs", file=sys.stderr)

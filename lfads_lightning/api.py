@@ -22,6 +22,7 @@ from lfads_lightning.evaluation.table import EvaluationTable
 from lfads_lightning.inference import trained as inference
 from lfads_lightning.interactive import at_prompt, warns_in_short
 from lfads_lightning.params import (
+    OF_FILES,
     canonical,
     differing,
     flat_value,
@@ -117,7 +118,7 @@ def _fit(
 ) -> Trained:
     keys, parameters = _sorted_out(keys_and_parameters)
     file = parameters.get("params_file")
-    from_file = read_params_file(file) if file is not None else {}
+    from_file = {} if file is None else OF_FILES | read_params_file(file)
     if file is not None:
         check_file_of_parameters(file, from_file, parameters, lambda name, at: f"{name}={at!r}")
     config = from_flat(parameters, "fit", base=from_flat(from_file))

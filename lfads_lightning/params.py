@@ -250,6 +250,10 @@ def _plain(value: Any) -> Any:
     return [_plain(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
+# A file of parameters is taken as it stands, unless it says otherwise.
+OF_FILES = {"recipe": Recipe.original}
+
+
 def read_params_file(path: str | Path) -> dict[str, Any]:
     """Read a flat YAML or JSON file of parameter names.
 
@@ -257,8 +261,7 @@ def read_params_file(path: str | Path) -> dict[str, Any]:
     the original's ``hyperparameters-<step>.txt`` is such a file too.
 
     Returns:
-        Flat canonical name to value, checked. It is taken as it stands: ``recipe`` is `original`,
-        unless the file says otherwise.
+        Flat canonical name to value, checked.
 
     Raises:
         LFADSError: no such file, not a flat mapping, unknown name, wrong value.
@@ -289,7 +292,7 @@ def read_params_file(path: str | Path) -> dict[str, Any]:
         if name in flat:
             raise LFADSError(f"{path}: {name} is given twice (as {given!r} too); keep one")
         flat[name] = check_value(name, value, str(path))
-    return {"recipe": Recipe.original} | flat
+    return flat
 
 
 NEEDS_RAY = (

@@ -993,7 +993,7 @@ def test_candidates_are_tried_and_the_best_one_trains(new_config, counts, tmp_pa
     both = {"candidates": ["no_inputs", "fast_inputs"], "lfads_save_dir": tmp_path / "both"}
     tried = lfads.fit(counts, **settings | both)
     assert tried.config.model.co_dim in (0, 4)
-    assert (tried.folder / "candidates.json").is_file()
+    assert (tried.folder / "tried.json").is_file()
 
 
 @effect_of("do_train_readin")
@@ -1912,7 +1912,7 @@ def test_algorithm_pbt_makes_a_run_a_search(monkeypatch, counts, tmp_path):
     made = []
     monkeypatch.setattr(api, "run_search", lambda *args: made.append("search"))
     monkeypatch.setattr(api.training, "fit", lambda *args: made.append("run"))
-    monkeypatch.setattr(api, "Trained", lambda *args: None)
+    monkeypatch.setattr(api, "with_best_candidate", lambda config, *args: config)
     for algorithm in ("none", "pbt"):
         with contextlib.suppress(AttributeError):  # there is nothing to say of
             lfads.fit(counts, algorithm=algorithm, lfads_save_dir=str(tmp_path / algorithm))

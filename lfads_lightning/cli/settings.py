@@ -107,7 +107,7 @@ def resolve(
             explicit[name] = params.flat_value(composed, name)
     from_file = {}
     if composed.params_file:
-        from_file = params.read_params_file(composed.params_file)
+        from_file = params.OF_FILES | params.read_params_file(composed.params_file)
         check_file_of_parameters(composed.params_file, from_file, explicit, flat_as_typed)
     settings = from_file | explicit
     config = params.from_flat(settings, base=composed)

@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lfads_lightning import params
-from lfads_lightning.config import Algorithm, Config, Recipe
+from lfads_lightning.config import Algorithm, Config, OutputDist, Recipe
 from lfads_lightning.data.arrays import as_counts
-from lfads_lightning.data.values import could_be_real
+from lfads_lightning.data.suggested import statistics_of, suggested
+from lfads_lightning.data.values import could_be_real, step_between
 
 # What search.candidates tries; each sets all that any of them sets.
 CANDIDATES: dict[str, dict[str, Any]] = {
@@ -50,6 +51,7 @@ class Facts(NamedTuple):
         mean: of the data: counts per bin and neuron, where they are counts.
         sessions: how many.
         is_counts: the data are counts, not real values.
+        of_reals: the noise model that real values suggest.
         has_valid: there are validation trials.
         ext_inputs: I, external inputs, where all sessions have as many.
         aligned_factors: F of the alignment matrices, where there are such.
@@ -64,6 +66,7 @@ class Facts(NamedTuple):
     mean: float
     sessions: int = 1
     is_counts: bool = True
+    of_reals: str = OutputDist.gaussian.name
     has_valid: bool = True
     ext_inputs: int = 0
     aligned_factors: int | None = None
@@ -92,7 +95,7 @@ def settings_for(facts: Facts) -> dict[str, Any]:
     settings: dict[str, Any] = {
         "batch_size": batch_size(facts),
         "coordinated_dropout_rate": 0.3,
-        "output_dist": "poisson" if facts.is_counts else "gaussian",
+        "output_dist": OutputDist.poisson.name if facts.is_counts else facts.of_reals,
         # half as many as neurons at most, so that they cannot pass every neuron on
         "factors_dim": facts.aligned_factors or max(min(16, facts.neurons // 2), 1),
         **(SMALLER if facts.minutes is not None and facts.minutes <= FEW_MINUTES else SIZES),
@@ -142,6 +145,7 @@ def facts_of(sessions: Iterable[Mapping[str, Any]]) -> Facts | None:
     None where what is there is no data: who reads them for training says what is wrong.
     """
     trials, neurons, ext_inputs, aligned = [], [], set[int](), set[int]()
+    of_reals = set[OutputDist]()
     bins, total, n_entries, is_counts, has_valid = 0, 0.0, 0, True, False
     for arrays in sessions:
         data = {k: np.asarray(arrays[k]) for k in ("train_data", "valid_data") if k in arrays}
@@ -153,8 +157,11 @@ def facts_of(sessions: Iterable[Mapping[str, Any]]) -> Facts | None:
         bins = train.shape[1]
         neurons.append(train.shape[2])
         total, n_entries = total + float(train.sum(dtype=np.float64)), n_entries + train.size
-        if not all(as_counts(d) is not None for d in data.values()) and could_be_real(data):
+        are_whole = all(as_counts(d) is not None for d in data.values())
+        are_steps = any(step_between(d) is not None for d in data.values())  # spikes per second
+        if not are_whole and not are_steps and could_be_real(data):
             is_counts = False
+            of_reals.add(suggested(statistics_of(data)).output_dist)
         has_valid |= "valid_data" in data
         ext = np.asarray(arrays.get("train_ext_input", np.empty(0)))
         ext_inputs.add(ext.shape[2] if ext.ndim == 3 else 0)
@@ -170,10 +177,17 @@ def facts_of(sessions: Iterable[Mapping[str, Any]]) -> Facts | None:
         mean=total / n_entries,
         sessions=len(trials),
         is_counts=is_counts,
+        of_reals=_for_all(of_reals),
         has_valid=has_valid,
         ext_inputs=min(ext_inputs) if len(ext_inputs) == 1 else 0,
         aligned_factors=max(aligned) or None,
     )
+
+
+def _for_all(suggestions: Collection[OutputDist]) -> str:
+    """Return the noise model that takes the values of every session."""
+    by_range = (OutputDist.gaussian, OutputDist.zero_inflated_gamma, OutputDist.gamma)
+    return next((dist.name for dist in by_range if dist in suggestions), OutputDist.gaussian.name)
 
 
 def filled(

@@ -6,11 +6,13 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lfads_lightning.commands import option, values_of
 from lfads_lightning.config import LFADSError
-from lfads_lightning.data.keywords import Keyword
+
+if TYPE_CHECKING:
+    from lfads_lightning.data.keywords import Keyword
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,8 +200,11 @@ def _check_type(f: dataclasses.Field, value: Any) -> None:
             raise LFADSError(f"{f.name} is {one!r}; expected one of {', '.join(choices)}")
 
 
-def option_keywords() -> list[Keyword]:
+def option_keywords() -> "list[Keyword]":
     """Return the options as keywords of `prepare`."""
+    # NumPy comes with it; --help does without
+    from lfads_lightning.data.keywords import Keyword
+
     keywords = []
     for f in dataclasses.fields(Settings):
         kind, count = values_of(f)

@@ -21,6 +21,7 @@ from lfads_lightning.report.population import EVERY_FIGURE, drawings_of
 from lfads_lightning.report.style import Drawing, Picture, render
 from lfads_lightning.report.trials import Trials, shown_trials
 from lfads_lightning.runs.files import writing
+from lfads_lightning.runs.names import TENSORBOARD
 from lfads_lightning.runs.run import Run
 from lfads_lightning.training import loggers
 from lfads_lightning.training.logs import silent_writers
@@ -131,7 +132,7 @@ def add_scores(
         step: updates behind the weights.
         pictures: by split.
     """
-    if "tensorboard" not in loggers.names(config):
+    if TENSORBOARD not in loggers.names(config):
         return
     folder = Run(folder).tensorboard
     finals = {

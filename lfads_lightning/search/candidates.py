@@ -59,8 +59,8 @@ class _AtRung(pl.Callback):
 def with_best_candidate(config: Config, sessions: Sequence[Session], folder: Path) -> Config:
     """Try the candidates of a run that has not begun to train, and make it go on as the best.
 
-    Each candidate is a run of its own in the folder ``candidates``, which stays there without its
-    checkpoints; what they came to is in ``candidates.json``. What was cut off goes on.
+    Each candidate is a run of its own in the folder ``tried``, which stays there without its
+    checkpoints; what they came to is in ``tried.json``. What was cut off goes on.
 
     Args:
         config: of the run.
@@ -116,7 +116,7 @@ def told(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def read_tried(folder: Path) -> list[dict[str, Any]]:
-    """Return the rows of a run's ``candidates.json``; none where it tried none."""
+    """Return the rows of a run's ``tried.json``; none where it tried none."""
     try:
         rows = read_json(Run(folder).candidates_record)
     except (FileNotFoundError, LFADSError):

@@ -44,6 +44,9 @@ BEGINNING = frozenset({
 # Of these, the ones of read-outs, which sessions that are new to a trained model have too.
 OF_READOUTS = frozenset({"do_log_readout_bias", "do_start_at_mean_rates"})
 
+# Of these, the ones of how a run is made: one that starts from another's weights has its own.
+OF_MAKING = frozenset({"recipe", "candidates", "max_minutes"})
+
 # Of these, the ones of an optimiser: a new one takes them as they are asked for now.
 OF_OPTIMIZER = frozenset({
     "learning_rate_init", "optimizer", "adamw_eps", "adamw_beta1", "adamw_beta2", "weight_decay",
@@ -69,7 +72,7 @@ CHANGEABLE = frozenset({
     "num_validation_samples", "num_score_samples", "memory_mb", "session",
     "device", "num_devices", "max_epochs", "max_steps", "criterion", "criterion_smoothing",
     "early_stopping_epochs", "max_recoveries", "deterministic", "precision", "recurrence",
-    "num_threads", "plot_every_n_epochs",
+    "num_threads", "plot_every_n_epochs", "logger",
     "draw", "engine", "generation_epochs", "max_generations", "stop_gain", "stop_generations",
     "num_workers", "ray_address",
 })  # fmt: skip

@@ -199,7 +199,9 @@ class Checkpoints(Checkpoint):
 
 def tell_to_continue(run: Path, done: str, config: Config) -> None:
     """Say how a run that was told to stop is continued."""
-    run = Path(config.output.lfads_save_dir or run)  # a candidate's is that of the run it is for
+    of = Path(config.output.lfads_save_dir or run)
+    if of.resolve() != run.resolve():  # a candidate of another run
+        run = of
     if config.data.data_dir is None and not config.data.data_filename_stem:  # arrays from Python
         how = f"the same call of fit, with lfads_save_dir={str(run)!r}"
     else:

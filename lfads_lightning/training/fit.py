@@ -15,7 +15,7 @@ from lfads_lightning.model.recurrences import choose
 from lfads_lightning.params import check, from_dict
 from lfads_lightning.runs.run import Run
 from lfads_lightning.training import devices, loop
-from lfads_lightning.training.changes import OF_OPTIMIZER, OF_READOUTS, keep_beginning
+from lfads_lightning.training.changes import OF_MAKING, OF_OPTIMIZER, OF_READOUTS, keep_beginning
 from lfads_lightning.training.checkpoints import (
     LOWEST,
     PERIODIC,
@@ -88,7 +88,7 @@ def fit(
         theirs = loop.start_checkpoint(config)
         was = from_dict(load_checkpoint(theirs)["lfads"]["config"], str(theirs))
         # its optimiser is new, and so are the read-outs of sessions that it does not know
-        keep_beginning(config, was, theirs, without=OF_OPTIMIZER | OF_READOUTS)
+        keep_beginning(config, was, theirs, without=OF_OPTIMIZER | OF_READOUTS | OF_MAKING)
     train = loop.train if cfg.num_devices == 1 else devices.train
     ended = train(config, sessions, folder, [*ours, *callbacks], start)
     index = LOWEST if ended.best else PERIODIC

@@ -43,7 +43,7 @@ def open_loggers(config: Config, folder: Path, step: int | None) -> list[Logger]
     """
     loggers: list[Logger] = []
     asked = names(config)
-    if "tensorboard" in asked:
+    if TENSORBOARD in asked:
         # events behind this step are of a run that was cut off; readers forget them
         purge = 0 if step is None else step + 1
         loggers.append(Events(folder, name=TENSORBOARD, version="", purge_step=purge))

@@ -447,10 +447,14 @@ def other_value(f):
     default = f.default
     if f.name == "held_out_neurons":
         return [0, 2]
+    if f.name == "logger":
+        return ["tensorboard", "csv"]
+    if f.name == "candidates":
+        return ["one_input", "no_inputs"]
     if isinstance(default, bool):
         return not default
     if isinstance(default, Enum):
-        return list(type(default))[-1]
+        return [member for member in type(default) if member is not default][-1]
     if default is None:
         return 7 if "int" in str(f.type) or "float" in str(f.type) else "some text"
     if isinstance(default, str):

@@ -139,21 +139,15 @@ def test_arrays_that_would_lose_something(tmp_path, make, text, trained):
         lfads.fit(make(), lfads_save_dir=tmp_path / "run")
     with pytest.raises(LFADSError, match=text):
         lfads.write_session(tmp_path / "a.h5", train_data=make())
-    with pytest.raises(LFADSError, match=text):
-        lfads.prepare({"counts": make()}, tmp_path, name="a")
     for method in (trained.posterior_push_mean, trained.posterior_sample_and_average):
         with pytest.raises(LFADSError, match=text):
             method(make())
 
 
 def test_what_prepare_would_lose(tmp_path):
-    """A recording is cut into trials by events; it has no mask, and bins end where they end."""
-    for make, text in (
-        (masked, "is a masked array, with .* entries masked"),
-        (lambda: [np.ones((50 + k % 3, 8), int) for k in range(20)], "from 50 to 52 bins"),
-    ):
-        with pytest.raises(LFADSError, match=text):
-            lfads.prepare({"counts": make()}, tmp_path, name="a")
+    """A recording is cut into trials by events; it has no mask."""
+    with pytest.raises(LFADSError, match=r"is a masked array, with .* entries masked"):
+        lfads.prepare({"counts": masked()}, tmp_path, name="a")
 
 
 def test_a_mask_that_hides_nothing_is_no_loss(tmp_path):

@@ -31,6 +31,9 @@ QUICK = {"max_steps": 3, "gen_dim": 6, "ic_enc_dim": 7, "ci_enc_dim": 8, "con_di
         (Facts(20_000, 20_000, 50, 500, 1), {"batch_size": 128, "max_steps": 6000}),
         (Facts(9, 40, 100, 160, 0.1, sessions=4), {"batch_size": 8, "max_steps": 2400}),
         (Facts(50, 50, 9, 20, 0, is_counts=False), {"output_dist": "gaussian"}),
+        (Facts(50, 50, 9, 20, 0, is_counts=False, of_reals="gamma"), {"output_dist": "gamma"}),
+        (Facts(90, 90, 100, 60, 0.02, minutes=1.0), {"gen_dim": 64, "encoder_bin_size": 5}),
+        (Facts(90, 90, 25, 60, 0.02, minutes=9.0), {"gen_dim": 100, "encoder_bin_size": 2}),
         (Facts(50, 50, 9, 20, 1, ext_inputs=2),
          {"ext_input_dim": 2, "inject_ext_input_to_gen": True}),
         (Facts(50, 50, 9, 20, 1, aligned_factors=5), {"factors_dim": 5}),
@@ -62,6 +65,14 @@ def test_facts_are_those_of_the_data():
     assert (found.neurons, found.sessions, found.ext_inputs) == (8, 2, 0)
     assert found.aligned_factors == 4
     assert not facts_of([{"train_data": RNG.normal(size=(5, 4, 3))}]).is_counts
+    skewed = RNG.gamma(1.0, 3.0, size=(30, 9, 8))
+    rare = np.where(RNG.random(skewed.shape) < 0.5, 0, skewed)
+    assert facts_of([{"train_data": skewed}]).of_reals == "gamma"
+    # one model for all sessions
+    assert (
+        facts_of([{"train_data": skewed}, {"train_data": rare}]).of_reals == "zero_inflated_gamma"
+    )
+    assert facts_of([{"train_data": rare}, {"train_data": rare - 1}]).of_reals == "gaussian"
     marked = np.where(COUNTS == 0, -1, COUNTS)  # counts that went wrong are not real values
     assert facts_of([{"train_data": marked}]).is_counts
     assert facts_of([{"train_data": COUNTS[0]}]) is None
@@ -104,10 +115,10 @@ def test_files_and_runs_that_do_not_say_are_original(tmp_path):
     assert from_flat({}).recipe is Recipe.auto
     assert params.from_dict({"model": {"gen_dim": 7}}).recipe is Recipe.original
     file = tmp_path / "theirs.yaml"
-    file.write_text("gen_dim: 7")
-    assert params.read_params_file(file)["recipe"] is Recipe.original
-    file.write_text("recipe: auto")
-    assert params.read_params_file(file)["recipe"] is Recipe.auto
+    for text, recipe in (("keep_prob: 0.7", "original"), ("recipe: auto", "auto")):
+        file.write_text(text)
+        trained = lfads.fit(COUNTS, params_file=file, lfads_save_dir=tmp_path / recipe, **QUICK)
+        assert trained.config.recipe.name == recipe
 
 
 def test_candidates_where_nothing_stands_against_them():

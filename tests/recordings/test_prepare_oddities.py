@@ -138,7 +138,7 @@ def test_shared_spikes_are_named_in_full_to_be_typed(tmp_path):
         ("a.csv", "unit;time\n1;0,5\n", ["time is not a number", "first in row 1: '0,5'"]),
         ("a.csv", "unit,time\n1,0.5\n1,NaN\n", ["first in row 2: 'nan'", "expected seconds"]),
         ("a.nwb", "hello", ["not an NWB file", "copy or write it again"]),
-        ("a.npy", "", ["a.npy: cannot be read", "as numpy.save writes it"]),
+        ("a.npy", "", ["cannot be read", "as numpy.save writes it"]),
         ("a.h5", "", [".h5 is no known format", "lfads check"]),
     ],
 )

@@ -196,12 +196,12 @@ def test_samples_are_scored_where_the_model_could_not_look(monkeypatch, by):
     rates = rng.uniform(0.2, 2, (5, 6, 4))
     counts, seen = rng.poisson(rates), []
 
-    def infer(run, name, data, ext, n=0):
-        seen.append(data)
+    def infer(run, name, split, shown=None):
+        seen.append(split.data if shown is None else split.data * shown)
         return Asked(rates)
 
-    def samples(run, name, data, ext, n):
-        seen.append(data)
+    def samples(run, name, split, n, shown=None):
+        seen.append(split.data if shown is None else split.data * shown)
         return [rates] * n
 
     monkeypatch.setattr(samples_figure, "sampled_rates", samples)

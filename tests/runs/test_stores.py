@@ -378,7 +378,7 @@ def test_no_such_bucket_or_stem(with_data, call, hasty):
 
 def test_errors_and_warnings_name_the_address(bucket, call, tmp_path):
     put_session(bucket, "lab/data/toy.h5", tmp_path, train_data=np.full((4, 5, 6), 0.5))
-    refused(call(*DATA), "s3://lab/data/toy.h5: train_data")
+    refused(call(*DATA, "recipe=original"), "s3://lab/data/toy.h5: train_data")
     silent = counts_of()
     silent[:, :, 2] = 0
     put_session(bucket, "lab/data/toy.h5", tmp_path, train_data=silent)

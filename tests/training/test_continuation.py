@@ -199,7 +199,7 @@ def test_order_can_begin_in_the_middle_once():
 )
 def test_signal_saves_the_update_under_way(train, number, error, tmp_path, capfd):
     raised = stopped(train, "cut", number, "on_train_batch_start", 1)
-    assert type(raised) is error
+    assert isinstance(raised, error)
     path = find_checkpoint(tmp_path / "cut", "checkpoint")
     # the callback sends it after ours has looked: the update is done first
     assert load_checkpoint(path)["lfads"]["step"] == 2

@@ -152,11 +152,11 @@ def test_whole_trials_of_spike_times(tmp_path):
 def test_a_session_file_holds_them_and_a_model_trains_on_them(tmp_path):
     path = npz(tmp_path / "a.npz", trial_stop=REC.stop + np.linspace(0, 0.3, len(REC.stop)))
     prepared = lfads.prepare(path, tmp_path, bin_width_s=0.02)
-    with h5py.File(prepared.path) as file:
+    with h5py.File(prepared) as file:
         lengths = np.concatenate([file["train_lengths"][()], file["valid_lengths"][()]])
     assert (lengths.min(), lengths.max()) == (50, 65)
     trained = lfads.fit(
-        prepared.path, lfads_save_dir=tmp_path / "run", recipe="original", max_epochs=1,
+        prepared, lfads_save_dir=tmp_path / "run", recipe="original", max_epochs=1,
         gen_dim=6, ic_enc_dim=5, ci_enc_dim=5, con_dim=5, factors_dim=2, ic_dim=3, report=False,
         device="cpu:0",
     )  # fmt: skip
