@@ -60,6 +60,7 @@ def test_crash_harness_sees_what_is_lost_and_what_differs():
     assert crash.different(tree, {"w": torch.zeros(2)}) != []
 
 
+@pytest.mark.slow
 def test_short_endurance_run_is_bounded(tmp_path):
     made = endurance.endure(600, tmp_path)
     assert made["checkpoints"] <= endurance.KEPT

@@ -1840,6 +1840,7 @@ def test_forward_steps_are_bins_that_are_predicted_and_never_encoded(train):
 # --- several devices ---
 
 
+@pytest.mark.slow
 @effect_of("num_devices")
 def test_num_devices_share_each_batch_and_give_the_same_weights(train, counts, capfd):
     sessions = {"a": counts, "b": counts[:7, :, :4]}  # a batch of 5, one of 7: parts of 2 to 4

@@ -101,6 +101,7 @@ for data, keys in ((counts, both), ("a.h5", {})):
 """
 
 
+@pytest.mark.slow
 def test_a_new_key_is_one_row(tmp_path):
     """In a copy of the package: a line for each of two keys, and nothing else."""
     copy = tmp_path / "lfads_lightning"

@@ -328,6 +328,7 @@ def test_an_interrupt_keeps_what_is_scored(tmp_path, monkeypatch, capsys):
     assert scored == ["a", "b", "b", "a", "b"]
 
 
+@pytest.mark.slow
 def test_a_figure_that_cannot_be_drawn_costs_itself_alone(apart, tmp_path, reports, monkeypatch):
     shutil.copytree(apart.run, tmp_path / "run")
     trained = lfads.load(tmp_path / "run")

@@ -223,6 +223,7 @@ def run(tmp_path_factory):
     )
 
 
+@pytest.mark.slow
 def test_training_moves_dispersions_to_the_truth(run):
     found = run.model.readout_log_dispersion["session_session"].bias.detach().exp().numpy()
     near = np.abs(np.log(found / A)) < 0.5 * np.abs(np.log(START / np.array(A)))

@@ -57,6 +57,7 @@ DATA = ["data.data_dir=s3://lab/data", "data.data_filename_stem=toy"]
 RUN = "output.lfads_save_dir=s3://lab/runs/first"
 
 
+@pytest.mark.slow
 def test_data_parameters_and_results_live_in_a_bucket(with_data, call, reports):
     flat = {"ic_dim": 4, "factors_dim": 3, "gen_dim": 7, "csv_log": "from_the_bucket"}
     with_data.pipe_file("lab/mine.yaml", json.dumps(flat).encode())

@@ -251,6 +251,7 @@ def test_best_member_is_an_ordinary_run(search, counts):
     assert run_of_best(Run(best)).folder == best
 
 
+@pytest.mark.slow
 def test_a_finished_search_goes_on_with_more_generations(search):
     _, folder = search()
     before = history(folder)

@@ -327,6 +327,7 @@ def wait_for(path, process, lines=1):
         time.sleep(0.005)
 
 
+@pytest.mark.slow
 def test_terminated_program_ends_with_75_and_goes_on_bit_for_bit(program, tmp_path):
     """Inside a SLURM job, by its warning before preemption and by SIGTERM."""
     words = (*WORDS, "trainer.max_epochs=8", "data.batch_size=1")
@@ -551,6 +552,7 @@ def flip(path, place, bit=3):
     path.write_bytes(data)
 
 
+@pytest.mark.slow
 def test_every_altered_bit_is_noticed_or_without_effect(run, tmp_path):
     """Some bytes of a zip archive say nothing: padding, dates."""
     path = run / "checkpoints" / read_index(run / "checkpoints", "checkpoint")[-1]
