@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, TINY
+from conftest import ROOT, TINY, slowly
 
 import lfads_lightning as lfads
 from lfads_lightning import params
@@ -26,7 +26,7 @@ SMALL = [f"{params.dotted_names()[name]}={value}" for name, value in TINY.items(
 windows = pytest.mark.skipif(sys.platform == "win32", reason="has no bash, and not all the letters")
 
 
-@pytest.fixture(params=["train.py", "lfads"])
+@pytest.fixture(params=["lfads", *slowly("train.py")])
 def started(request, monkeypatch):
     """Let the messages of this process be those of ``python train.py``, or of ``lfads``."""
     called = TRAIN if request.param == "train.py" else Path(sys.executable).with_name("lfads")
