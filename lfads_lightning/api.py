@@ -15,7 +15,7 @@ from lfads_lightning.data.fields import OF_SPLIT, Session
 from lfads_lightning.data.given import Data, add_keys, by_session, hold_out
 from lfads_lightning.data.identity import identity_of
 from lfads_lightning.data.keywords import shows
-from lfads_lightning.data.recipe import filled
+from lfads_lightning.data.recipe import chosen_in, filled
 from lfads_lightning.data.scored import scored_sessions
 from lfads_lightning.data.sessions import Given, checked
 from lfads_lightning.evaluation.table import EvaluationTable
@@ -31,6 +31,7 @@ from lfads_lightning.params import (
     read_params_file,
     to_dict,
 )
+from lfads_lightning.report.about import Record, write_record
 from lfads_lightning.report.finish import finish
 from lfads_lightning.report.tensorboard import Figures
 from lfads_lightning.runs.provenance import check_file_of_parameters
@@ -233,6 +234,9 @@ def train_sessions(config: Config, sessions: list[Session], folder: Path) -> Tra
 def _trained(
     config: Config, sessions: list[Session], folder: Path
 ) -> tuple[Trained, training.Fitted]:
+    if config.output.report and not Run(folder).checkpoints.is_dir():  # before candidates change it
+        if (chosen := chosen_in(config, sessions)) is not None:
+            write_record(folder, Record({}, [], chosen))
     config = with_best_candidate(config, sessions, folder)
     every = config.trainer.plot_every_n_epochs
     figures = [Figures(sessions, every)] if every != 0 else []

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from lfads_lightning.config import LFADSError
 from lfads_lightning.data.given import Data
 from lfads_lightning.report import population
+from lfads_lightning.report.behaviour import behaviour_drawing
 from lfads_lightning.report.curves import learning_curves
 from lfads_lightning.report.figures import one_trial
 from lfads_lightning.report.run_report import best_epoch
@@ -118,6 +119,13 @@ class Plots:
         """Draw how well each neuron's spikes are explained, over its mean rate."""
         return self._of_trials(population.neurons, data, session, split)
 
+    def behaviour(self, data: Data | None = None, *, session: str | None = None) -> Figure:
+        """Draw behaviour of validation trials, decoded from their rates, beside the true one."""
+        shown, split = self._trained.session_and_split(data, session, None)
+        trials = self._trained.trials(data, session, split)
+        drawing = behaviour_drawing(self._trained.evaluation(), shown, trials)
+        return _figure("behaviour", drawing)
+
     def samples(
         self, data: Data | None = None, *, session: str | None = None, split: str | None = None
     ) -> Figure:
@@ -143,6 +151,7 @@ _WANTING = {
     "inputs_at_event": "inferred inputs (model.co_dim > 0), and data that know their event: "
     "bin_width_s and window_s",
     "neurons": "counts",
+    "behaviour": "train_behaviour and valid_behaviour in the session",
     "samples": "true rates or spikes",
 }
 

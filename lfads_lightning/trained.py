@@ -116,7 +116,8 @@ class Trained(TrainedModel):
         inferred = {
             s.name: judged(run, s.name, s.splits[split]) for s in sessions if split in s.splits
         }
-        record = about.Record(about.this_machine(self.model.factor_weight.device), [])
+        machine = about.this_machine(self.model.factor_weight.device)
+        record = about.Record(machine, [], about.read_record(folder).chosen)
         drawn = Inferred(run, sessions, split, inferred)
         write_run_report(folder, self.config, self.scores, self.step, drawn, record)
 

@@ -521,7 +521,7 @@ def test_text_that_a_spreadsheet_would_compute_stays_text(text, tmp_path):
 def test_no_text_of_a_page_is_code(tmp_path):
     bad = "<script>x</script>_{{ 7*7 }}\"'"
     table = Table(bad, [bad], [[Link(bad, "javascript:alert(1)/report.html"), bad]])
-    write_page(tmp_path / "a.html", bad, bad, [], [Section("a", bad, [bad], tables=[table])])
+    write_page(tmp_path / "a.html", bad, [bad], [], [Section("a", bad, [bad], tables=[table])])
     page = (tmp_path / "a.html").read_text()
     assert "<script" not in page
     assert "49" not in page.replace("0.49", "").split("</style>")[1]

@@ -18,6 +18,7 @@ VERBS = {
     "evaluate": "score a trained model, and simple methods beside it",
     "export": "write a run's results as NWB, MATLAB or NumPy files",
     "report": "write the report of a run, a sweep or a search anew",
+    "info": "print versions, machine and a run's summary, for an issue",
 }
 HELP = "\n".join(
     [

@@ -116,7 +116,7 @@ def _words(f: dataclasses.Field) -> dict[str, Any]:
     if count is not None:
         words["nargs"] = count
     if f.metadata.get("positional"):
-        return words
+        return words if f.default is dataclasses.MISSING else words | {"nargs": "?"}
     if count == "+":
         words["action"] = "extend"  # an option that is repeated adds to it
     if count == 2:

@@ -6,7 +6,7 @@ trials, 20 to 160 bins and 15 to 61 neurons; ``python -m benchmarks.first_run`` 
 
 import math
 import sys
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +14,7 @@ import numpy as np
 from lfads_lightning import params
 from lfads_lightning.config import Algorithm, Config, OutputDist, Recipe
 from lfads_lightning.data.arrays import as_counts
+from lfads_lightning.data.fields import Session
 from lfads_lightning.data.suggested import statistics_of, suggested
 from lfads_lightning.data.values import could_be_real, step_between
 
@@ -230,6 +231,47 @@ def filled(
     chosen = _chosen(config, given, facts)
     print(line(chosen, facts), file=sys.stderr, flush=True)
     return params.from_flat(chosen, "recipe", base=config)
+
+
+class Chosen(NamedTuple):
+    """What the rule chose for a run, and from what; report.json keeps it."""
+
+    facts: str
+    settings: dict[str, Any]  # by flat name
+
+
+def chosen_in(config: Config, sessions: Sequence[Session]) -> Chosen | None:
+    """Return what of a config that was filled is the rule's; None where the rule did not fill it.
+
+    Args:
+        config: of a run that has not begun to train.
+        sessions: the run's.
+    """
+    if config.recipe is not Recipe.auto:
+        return None
+    trials = [len(s.train.data) for s in sessions]
+    neurons = sorted(s.data_dim for s in sessions)
+    ext_inputs = {0 if s.train.ext_input is None else s.train.ext_input.shape[2] for s in sessions}
+    aligned = [s.alignment_matrix_cxf for s in sessions if s.alignment_matrix_cxf is not None]
+    total = sum(float(s.train.data.sum(dtype=np.float64)) for s in sessions)
+    facts = Facts(
+        trials=min(trials),
+        all_trials=sum(trials),
+        bins=sessions[-1].n_bins,
+        neurons=neurons[len(neurons) // 2],
+        mean=total / sum(s.train.data.size for s in sessions),
+        sessions=len(sessions),
+        is_counts=config.model.output_dist.is_counts,
+        has_valid=any(s.valid is not None for s in sessions),
+        ext_inputs=min(ext_inputs) if len(ext_inputs) == 1 else 0,
+        aligned_factors=max((a.shape[1] for a in aligned), default=None),
+        updates=config.trainer.max_steps,
+        minutes=config.trainer.max_minutes,
+    )
+    values = {name: params.flat_value(config, name) for name in _NAMES}
+    held = {name: getattr(value, "name", value) for name, value in values.items()}
+    rule = settings_for(facts)
+    return Chosen(str(facts), {name: value for name, value in rule.items() if held[name] == value})
 
 
 def line(chosen: Mapping[str, Any], facts: Facts) -> str:

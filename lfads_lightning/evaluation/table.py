@@ -39,6 +39,22 @@ NOTES = {
     "rate_r2_pooled": "the same, pooled over neurons, trials and bins",
     "effective_dim": "effective dimensions of the factors (participation ratio)",
 }
+# the same in few words, as heads of columns
+HEADS = {
+    "co_bps": "held-out neurons, bits/spike",
+    "fp_bps": "forward bins, bits/spike",
+    "hidden_bits_per_spike": "hidden entries, bits/spike",
+    "hidden_r2": "hidden values, R²",
+    "hidden_nats": "hidden values, nats",
+    "bits_per_spike": "seen entries, bits/spike",
+    "few_shot_co_bps": "few-shot read-out, bits/spike",
+    "behaviour_r2": "behaviour from rates, R²",
+    "behaviour_r2_factors": "behaviour from factors, R²",
+    "psth_r2": "condition means, R²",
+    "rate_r2": "true rates, R²",
+    "rate_r2_pooled": "true rates pooled, R²",
+    "effective_dim": "dimensions of the factors",
+}
 # what methods are compared by, the first that the data allow: entries that no method has seen
 HEADLINES = {
     "co_bps": "bits/spike of held-out neurons",

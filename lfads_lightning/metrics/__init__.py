@@ -26,6 +26,7 @@ from lfads_lightning.metrics.readout import Readout as Readout
 from lfads_lightning.metrics.regression import NLB_ALPHAS as NLB_ALPHAS
 from lfads_lightning.metrics.regression import Decoding as Decoding
 from lfads_lightning.metrics.regression import affine_r2 as affine_r2
+from lfads_lightning.metrics.regression import decode as decode
 from lfads_lightning.metrics.regression import mean_r2 as mean_r2
 from lfads_lightning.metrics.regression import r2 as r2
 from lfads_lightning.metrics.regression import velocity_r2 as velocity_r2

@@ -74,11 +74,30 @@ def velocity_r2(
         lag_bins: behaviour of bin t + lag is read from activity of bin t; may be negative.
         alphas: to choose from.
     """
-    x, y = _lagged(train_rates, train_velocity, lag_bins)
+    ridge, alpha = _ridge_read_out(*_lagged(train_rates, train_velocity, lag_bins), alphas)
     test_x, test_y = _lagged(test_rates, test_velocity, lag_bins)
-    alpha = float(alphas[np.argmax(_validation_scores(x, y, alphas))])
-    each = r2(test_y, _Ridge(x, y).predict(test_x, np.array([alpha]))[0])
+    each = r2(test_y, ridge.predict(test_x, np.array([alpha]))[0])
     return Decoding(float(each.mean()), each, alpha)
+
+
+def decode(
+    train_rates: np.ndarray,
+    train_velocity: np.ndarray,
+    test_rates: np.ndarray,
+    alphas: np.ndarray = NLB_ALPHAS,
+) -> np.ndarray:
+    """Return what :func:`velocity_r2` scores, without a lag: the behaviour (E', T, K) that is read.
+
+    Bins whose activity is NaN have NaN. Arguments as there.
+    """
+    ridge, alpha = _ridge_read_out(*_lagged(train_rates, train_velocity, 0), alphas)
+    read = ridge.predict(_rows(test_rates), np.array([alpha]))[0]
+    return read.reshape(*test_rates.shape[:2], -1)
+
+
+def _ridge_read_out(x: np.ndarray, y: np.ndarray, alphas: np.ndarray) -> tuple["_Ridge", float]:
+    """Fit rows x to rows y, with the penalty that cross-validation chooses."""
+    return _Ridge(x, y), float(alphas[np.argmax(_validation_scores(x, y, alphas))])
 
 
 def affine_r2(

@@ -2,7 +2,7 @@
 
 import json
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from lfads_lightning.config import Config
+from lfads_lightning.data.recipe import Chosen
 from lfads_lightning.data.sessions import Session
 from lfads_lightning.params import NOT_SETTINGS, dotted_names, flat_value
 from lfads_lightning.report.findings import Finding
@@ -19,8 +20,10 @@ from lfads_lightning.report.page import Table
 from lfads_lightning.runs.documents import read_json
 from lfads_lightning.runs.files import whole_file
 from lfads_lightning.runs.run import Run
+from lfads_lightning.search.candidates import best_first
 
-_PACKAGES = ("lfads-lightning", "torch", "lightning", "numpy", "matplotlib")
+ENDED = "ended (UTC)"
+PACKAGES = ("lfads-lightning", "torch", "lightning", "numpy", "matplotlib")
 
 
 class Record(NamedTuple):
@@ -29,18 +32,20 @@ class Record(NamedTuple):
     Attributes:
         machine: name to text: versions, device, when it ended.
         findings: see :mod:`lfads_lightning.report.findings`.
+        chosen: what ``recipe=auto`` chose, where it did.
     """
 
     machine: dict[str, str]
     findings: list[Finding]
+    chosen: Chosen | None = None
 
 
 def this_machine(device: torch.device) -> dict[str, str]:
     """Return what this program runs on."""
     kind = torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
     return {
-        "ended (UTC)": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M:%S"),
-        **{name: version(name) for name in _PACKAGES},
+        ENDED: datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M:%S"),
+        **{name: version(name) for name in PACKAGES},
         "Python": platform.python_version(),
         "system": f"{platform.system()} {platform.release()}, {platform.machine()}",
         "device": kind,
@@ -49,9 +54,14 @@ def this_machine(device: torch.device) -> dict[str, str]:
 
 def write_record(folder: Path, record: Record) -> None:
     """Write report.json."""
-    findings = [f._asdict() for f in record.findings]
+    state: dict[str, Any] = {
+        "machine": record.machine,
+        "findings": [f._asdict() for f in record.findings],
+    }
+    if record.chosen is not None:
+        state["chosen"] = record.chosen._asdict()
     with whole_file(Run(folder).report_record) as path:
-        path.write_text(json.dumps({"machine": record.machine, "findings": findings}, indent=1))
+        path.write_text(json.dumps(state, indent=1))
 
 
 def read_record(folder: Path) -> Record:
@@ -62,9 +72,14 @@ def read_record(folder: Path) -> Record:
         found = [
             Finding(**{k: str(entry[k]) for k in Finding._fields}) for entry in state["findings"]
         ]
+        chosen = None
+        if "chosen" in state:
+            facts, settings = (state["chosen"][key] for key in Chosen._fields)
+            known = dotted_names()
+            chosen = Chosen(str(facts), {k: v for k, v in settings.items() if k in known})
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return Record({}, [])
-    return Record(machine, found)
+    return Record(machine, found, chosen)
 
 
 def settings_table(config: Config) -> Table:
@@ -77,6 +92,31 @@ def settings_table(config: Config) -> Table:
     return Table(
         "Parameters that differ from their defaults", ("parameter", "here", "default"), rows
     )
+
+
+def chosen_table(chosen: Chosen) -> Table:
+    """Return what ``recipe=auto`` chose."""
+    dotted = dotted_names()
+    rows = [(dotted[name], shown(value)) for name, value in chosen.settings.items()]
+    caption = f"Chosen by recipe=auto for {chosen.facts}"
+    return Table(caption, ("parameter", "value"), rows, folded=True)
+
+
+def candidates_table(tried: Sequence[Mapping[str, Any]], criterion: str) -> Table:
+    """Return the structures that were tried before training, the best first."""
+    rows = [
+        (
+            str(row["name"]),
+            ", ".join(f"{name} {shown(value)}" for name, value in row["settings"].items()),
+            "not finite" if row["criterion"] is None else f"{row['criterion']:.1f}",
+            str(row["updates"]),
+            str(row["seconds"]),
+            "chosen" if row["is_chosen"] else "–",
+        )
+        for row in best_first(tried)
+    ]
+    header = ("structure", "settings", f"{criterion}, nats per trial", "updates", "seconds", "")
+    return Table("Structures that were tried first", header, rows)
 
 
 def shown(value: Any) -> str:
@@ -101,9 +141,9 @@ def data_table(sessions: Sequence[Session], is_counts: bool) -> Table:
         if is_counts:
             row += [f"{mean * unit:.3g}" + (" / bin" if s.bin_width_s is None else " / s")]
             row += [str(int((~data.any(axis=(0, 1))).sum()))]
-        row.append("no" if s.train.truth is None else "yes")
+        row.append("not known" if s.train.truth is None else "known")
         rows.append(row)
-    counts = ["mean rate", "silent"] if is_counts else []
+    counts = ["mean rate", "silent neurons"] if is_counts else []
     header = [
         "session",
         "training trials",
@@ -111,7 +151,7 @@ def data_table(sessions: Sequence[Session], is_counts: bool) -> Table:
         "bins",
         "neurons",
         *counts,
-        "truth",
+        "true rates",
     ]
     width = {s.bin_width_s for s in sessions} - {None}
     bins = f"; bins of {1000 * min(width):g} ms" if len(width) == 1 else ""  # type: ignore[type-var,operator]

@@ -69,15 +69,16 @@ def one_trial(trials: Trials, number: int | None = None) -> Drawing:
             norm=scale,
             extent=extent,
         )
-        ax.set(title=name, xlabel=trials.time_label)
+        ax.set(title=name, xlabel=trials.narrow_time_label)
         ax.set_ylabel("neuron, by time of peak" if ax is axes[0] else "")
         if trials.held_out:
             _mark_rows(ax, np.flatnonzero(np.isin(order, trials.held_out)))
         if name == "inferred rates":
-            top.colorbar(image, ax=ax, label=trials.rate_label, shrink=0.8)
+            bar = top.colorbar(image, ax=ax, shrink=0.8)
+            bar.ax.set_title(trials.rate_label, fontsize=8)  # beside it are the factors
     for ax, (name, values) in zip(axes[len(images) :], traces, strict=True):
         _stack(ax, trials.time, values)
-        ax.set(title=name, xlabel=trials.time_label)
+        ax.set(title=name, xlabel=trials.narrow_time_label)
     _neurons(bottom, trial, trials)
     for ax in axes:
         mark_times(ax, trials.event, trials.forward)
@@ -147,7 +148,7 @@ def _neurons(figure: SubFigure, trial: int, trials: Trials) -> None:
             spikes = trials.time[counts[trial, :, n] > 0]
             floor = np.full(len(spikes), ax.get_ylim()[0])
             ax.plot(spikes, floor, "|", color=SPIKES, ms=7, label="spikes")
-        ax.set(title=trials.named(n), xlabel=trials.time_label)
+        ax.set(title=trials.named(n), xlabel=trials.narrow_time_label)
         ax.set_ylabel(trials.rate_label if ax is axes[0] else "")
         mark_times(ax, trials.event, trials.forward)
         ax.margins(x=0)

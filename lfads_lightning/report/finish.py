@@ -194,7 +194,8 @@ def _report(
 ) -> None:
     assert trained.folder is not None
     _tell("Drawing the report")
-    record = about.Record(about.this_machine(trained.model.factor_weight.device), found)
+    machine = about.this_machine(trained.model.factor_weight.device)
+    record = about.Record(machine, found, about.read_record(trained.folder).chosen)
     run = trained.evaluation()
     inferred = {
         s.name: posteriors[s.name] if s.name in posteriors else judged(run, s.name, s.splits[split])

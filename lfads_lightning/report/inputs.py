@@ -13,8 +13,10 @@ from lfads_lightning.report.style import (
     TRUE,
     Drawing,
     colours_of,
+    condition_legend,
     mark_times,
     new_figure,
+    short,
     styled,
 )
 from lfads_lightning.report.trials import Trials
@@ -52,11 +54,11 @@ def inferred_inputs(trials: Trials) -> Drawing | None:
         _with_spread(row[1], trials, inputs, spread, int(u))
         _correlation(row[2], inferred[..., u], float(trials.ar_tau[u]))
     axes[0, 0].set_title("posterior averages, all trials shown")
-    axes[0, 1].set_title("some trials, ±2 sd of the posterior")
+    axes[0, 1].set_title("some trials, ±2 sd; dashed: mean of all")
     for ax in axes[:, :2].flat:
         mark_times(ax, trials.event, trials.forward)
     for ax in axes[-1, :2]:
-        ax.set_xlabel(trials.time_label)
+        ax.set_xlabel(trials.narrow_time_label)
     axes[-1, 2].set_xlabel("lag (bins)")
     return Drawing(
         "inferred_inputs",
@@ -87,11 +89,9 @@ def _with_spread(ax: Axes, trials: Trials, inputs: np.ndarray, spread: np.ndarra
         color=TRUE,
         lw=1,
         ls="--",
-        label="mean",
     )
     ax.axhline(0, color=FAINT, lw=0.8, zorder=0)
     ax.margins(x=0)
-    ax.legend(loc="upper right")
 
 
 def _correlation(ax: Axes, values: np.ndarray, tau: float) -> None:
@@ -106,7 +106,8 @@ def _correlation(ax: Axes, values: np.ndarray, tau: float) -> None:
     lags = np.arange(n_lags)
     ax.plot(lags, found, color=OURS, lw=1.5, label="inferred")
     ax.plot(lags, np.exp(-lags / tau), color=SPIKES, ls="--", label=f"prior, tau {tau:.3g} bins")
-    ax.set(ylabel="autocorrelation", ylim=(min(-0.1, *found), 1.05))
+    ax.set(ylabel="autocorrelation", ylim=(min(-0.1, *found), 1.45))  # room for the legend
+    ax.set_yticks([0, 0.5, 1])
     ax.legend(loc="upper right")
 
 
@@ -129,7 +130,7 @@ def inputs_at_event(trials: Trials) -> Drawing | None:
     for (left, right), u in zip(axes, strongest, strict=True):
         for name, colour in colours.items():
             values = inputs[groups == name, :, u]
-            label = "all trials" if trials.condition is None else f"{name}"
+            label = "all trials" if trials.condition is None else short(name)
             _mean_with_error(left, trials.time, values, colour, label)
         left.axhline(0, color=FAINT, lw=0.8, zorder=0)
         left.set_ylabel(f"input {u}")
@@ -149,8 +150,7 @@ def inputs_at_event(trials: Trials) -> Drawing | None:
     for ax in axes[-1]:
         ax.set_xlabel(trials.time_label)
     if trials.condition is not None:
-        handles, labels = axes[0, 0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=7, title="condition")
+        condition_legend(figure, colours)
     what = "around the event" if trials.event is not None else "over time"
     answers = (
         ""

@@ -1,6 +1,7 @@
 """Figures of many trials: averages, trajectories, initial conditions, inferred inputs."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -24,8 +25,10 @@ from lfads_lightning.report.style import (
     TRUE,
     Drawing,
     colours_of,
+    condition_legend,
     mark_times,
     new_figure,
+    short,
     styled,
 )
 from lfads_lightning.report.trials import Trials
@@ -64,7 +67,7 @@ def averages(trials: Trials) -> Drawing:
             if ax in axes[0]:
                 ax.set_title(trials.named(n))
             if ax in axes[-1]:
-                ax.set_xlabel(trials.time_label)
+                ax.set_xlabel(trials.narrow_time_label)
         row[0].set_ylabel(f"{label}\n{trials.rate_label}")
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3)
@@ -87,9 +90,13 @@ def _conditions(trials: Trials) -> list[tuple[str, np.ndarray]]:
         return [(f"{len(trials.counts)} trials", np.arange(len(trials.counts)))]
     names, sizes = np.unique(trials.condition, return_counts=True)
     largest = np.sort(np.argsort(-sizes, kind="stable")[:N_CONDITIONS])
-    return [
-        (f"condition {names[i]}", np.flatnonzero(trials.condition == names[i])) for i in largest
-    ]
+    return [(_row(names[i]), np.flatnonzero(trials.condition == names[i])) for i in largest]
+
+
+def _row(condition: Any) -> str:
+    """Return what stands beside the row of a condition; a number alone would say too little."""
+    name = short(condition)
+    return name if any(c.isalpha() for c in name) else f"condition {name}"
 
 
 def components(states: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -126,7 +133,7 @@ def trajectories(trials: Trials) -> Drawing | None:
     scores, _, shares = components(factors, 3)
     colours, group, by = _groups(trials)
     n = scores.shape[2]
-    figure = new_figure(10, 4.4)
+    figure = new_figure(10, 4.6)
     left, right = figure.subfigures(1, 2, width_ratios=[1.5, 1])  # type: ignore[misc]
     ax = left.add_subplot(projection="3d" if n == 3 else None)
     for k in range(len(scores)):
@@ -151,6 +158,8 @@ def trajectories(trials: Trials) -> Drawing | None:
         ax.set_zlabel(labels[2])
         ax.set_box_aspect(None, zoom=0.9)
     _variance(right.add_subplot(), trials)
+    if trials.condition is not None:
+        condition_legend(left, colours)
     what = f"coloured by {by}" + ("; thick: means" if trials.condition is not None else "")
     return Drawing(
         "factors",
@@ -187,7 +196,7 @@ def initial_conditions(trials: Trials) -> Drawing | None:
     colours, group, by = _groups(trials)
     pairs = [(0, 1), (2, 1)] if scores.shape[1] > 2 else [(0, min(1, scores.shape[1] - 1))]
     sd = np.sqrt(np.exp(logvar.astype(np.float64)) @ np.square(axes))  # along the components
-    figure = new_figure(10, 3.6)
+    figure = new_figure(10, 3.9)
     panels = figure.subplots(1, len(pairs) + 1)
     for ax, (i, j) in zip(panels, pairs, strict=False):
         ax.errorbar(
@@ -207,6 +216,9 @@ def initial_conditions(trials: Trials) -> Drawing | None:
     kl = _kl_per_code(trials)
     panels[-1].bar(np.arange(len(kl)), np.sort(kl)[::-1], color=SMOOTHED, width=0.9)
     panels[-1].set(xlabel="dimension of the code, sorted", ylabel="KL (nats per trial)")
+    panels[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
+    if trials.condition is not None:
+        condition_legend(figure, colours)
     panels[-1].set_title(f"in use: {(kl > 0.05).sum()} of {len(kl)}")
     return Drawing(
         "initial_conditions",
@@ -242,7 +254,7 @@ def generator_states(trials: Trials) -> Drawing:
     limit = max(np.abs(one).max(), 1e-6)
     scores, _, shares = components(states, 3)
     colours, group, by = _groups(trials)
-    figure = new_figure(10, 3.4)
+    figure = new_figure(10, 3.8)
     axes = figure.subplots(1, 1 + scores.shape[2], width_ratios=[1.3] + [1] * scores.shape[2])
     image = axes[0].imshow(
         one[order],
@@ -253,7 +265,7 @@ def generator_states(trials: Trials) -> Drawing:
         vmax=limit,
         extent=(*own.ends, len(order) - 0.5, -0.5),
     )
-    figure.colorbar(image, ax=axes[0], shrink=0.8)
+    figure.colorbar(image, ax=axes[0], shrink=0.8).ax.set_title("state", fontsize=8)
     axes[0].set(title=f"all units, trial {number}", ylabel="unit, by time of peak")
     for i, ax in enumerate(axes[1:]):
         for k in range(0, len(scores), max(len(scores) // 40, 1)):
@@ -262,7 +274,9 @@ def generator_states(trials: Trials) -> Drawing:
         ax.margins(x=0)
     for ax in axes:
         mark_times(ax, trials.event, trials.forward)
-        ax.set_xlabel(trials.time_label)
+        ax.set_xlabel(trials.narrow_time_label)
+    if trials.condition is not None:
+        condition_legend(figure, colours)
     return Drawing(
         "generator",
         "Generator states",

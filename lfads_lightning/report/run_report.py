@@ -3,17 +3,20 @@
 import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from datetime import date
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from lfads_lightning.commands import listed
 from lfads_lightning.config import Config, LFADSError
 from lfads_lightning.data.alignment import carried_alignment
 from lfads_lightning.data.sessions import Session
 from lfads_lightning.evaluation.table import (
     HEADLINES,
+    HEADS,
     LFADS,
     NOTES,
     EvaluationTable,
@@ -24,6 +27,7 @@ from lfads_lightning.evaluation.table import (
 from lfads_lightning.inference.posterior import Evaluation, Posterior
 from lfads_lightning.report import about, findings
 from lfads_lightning.report.alignment_figure import alignment_drawing
+from lfads_lightning.report.behaviour import behaviour_drawing
 from lfads_lightning.report.curves import Columns, learning_curves
 from lfads_lightning.report.page import Section, Table, Tile, write_page
 from lfads_lightning.report.population import EVERY_FIGURE, neurons
@@ -32,6 +36,8 @@ from lfads_lightning.report.style import Drawing, Picture, render, save
 from lfads_lightning.report.tensorboard import add_scores
 from lfads_lightning.report.trials import Trials, shown_trials
 from lfads_lightning.runs.run import Run
+from lfads_lightning.search.candidates import best_first as best_tried
+from lfads_lightning.search.candidates import read_tried
 from lfads_lightning.search.sweeps import duration
 
 NOTHING = (
@@ -85,6 +91,7 @@ def write_run_report(
     if trials is not None and isinstance(inferred, Inferred):
         run, split = inferred.run, inferred.split
         pictures["data"] = _pictures(trials, inferred)
+        pictures["behaviour"] = drawn("behaviour", lambda: behaviour_drawing(run, session, trials))
         pictures["samples"] = drawn(
             "posterior samples", lambda: samples_drawing(run, session, split, trials)
         )
@@ -95,11 +102,12 @@ def write_run_report(
     if isinstance(inferred, Inferred) and config.trainer.plot_every_n_epochs != 0:
         last[inferred.split] = pictures["data"]
     add_scores(folder, config, scores, step, last)
-    sections = _sections(folder, config, scores, inferred, table, found, record, pictures)
+    tried = read_tried(folder)
+    sections = _sections(folder, config, scores, inferred, table, found, record, tried, pictures)
     write_page(
         Run(folder).report,
-        f"LFADS run {folder.resolve().name}",
-        _lead(config, scores, inferred),
+        _title(folder, config, inferred, table, record),
+        [_lead(config, scores, inferred), *_choices(config, record, tried)],
         _tiles(scores, table),
         sections,
     )
@@ -188,6 +196,7 @@ def _sections(
     table: EvaluationTable | None,
     found: Sequence[findings.Finding],
     record: about.Record,
+    tried: Sequence[Mapping[str, Any]],
     pictures: Mapping[str, Sequence[Picture]],
 ) -> list[Section]:
     by_name = {p.drawing.name: p for p in pictures.get("data", ())}
@@ -204,15 +213,19 @@ def _sections(
     for (key, title), names in groups.items():
         here = [by_name[n] for n in names if n in by_name]
         sections.append(Section(key, title, pictures=here))
+    sections.append(Section("behaviour", "Behaviour", pictures=pictures.get("behaviour", ())))
     sections.append(Section("samples", "Posterior samples", pictures=pictures.get("samples", ())))
     sections.append(Section("alignment", "Alignment", pictures=pictures.get("alignment", ())))
     no_data = [inferred] if isinstance(inferred, str) else []
-    tables = [about.settings_table(config)]
+    tables = [about.candidates_table(tried, config.trainer.criterion.name)] if tried else []
+    if record.chosen is not None:
+        tables.append(about.chosen_table(record.chosen))
+    tables.append(about.settings_table(config))
     if isinstance(inferred, Inferred):
         tables.append(about.data_table(inferred.sessions, config.model.output_dist.is_counts))
     if record.machine:
         tables.append(about.machine_table(record.machine))
-    where = f"Folder: {folder.resolve()}"
+    where = f"Folder: {folder.resolve().name}"
     return [*sections, Section("run", "What was run", [where, *no_data], tables=tables)]
 
 
@@ -238,8 +251,8 @@ def _compared(table: EvaluationTable) -> list[Table]:
         tables.append(_per_session(table))
         tables += [_methods(f"{p.session}, {p.split}", p.rows, folded=True) for p in table.parts]
     there = {metric for row in whole.values() for metric in row}
-    notes = [(name, note) for name, note in NOTES.items() if name in there]
-    header = ("score", "meaning")
+    notes = [(HEADS[name], name, note) for name, note in NOTES.items() if name in there]
+    header = ("score", "name in files", "meaning")
     return [*tables, Table("What the scores mean", header, notes, prose=True, folded=True)]
 
 
@@ -248,7 +261,7 @@ def _methods(title: str, rows: Rows, folded: bool = False) -> Table:
     cells = [
         (method, *(number(row.get(m)) for m in metrics)) for method, row in best_first(rows).items()
     ]
-    return Table(title, ("method", *metrics), cells, folded=folded)
+    return Table(title, ("method", *(HEADS[m] for m in metrics)), cells, folded=folded)
 
 
 def _per_session(table: EvaluationTable) -> Table:
@@ -262,7 +275,8 @@ def _per_session(table: EvaluationTable) -> Table:
         )
         for p in table.parts
     ]
-    return Table("LFADS, each session", ("session", "trials", "neurons", *metrics), rows)
+    header = ("session", "trials", "neurons", *(HEADS[m] for m in metrics))
+    return Table("LFADS, each session", header, rows)
 
 
 def number(value: Any) -> str:
@@ -272,6 +286,52 @@ def number(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.3f}".replace("-0.000", "0.000") if abs(value) < 10 else f"{value:.4g}"
     return str(value)
+
+
+def _title(
+    folder: Path,
+    config: Config,
+    inferred: Inferred | str,
+    table: EvaluationTable | None,
+    record: about.Record,
+) -> str:
+    """Return which data the model is of, and when it was trained."""
+    if isinstance(inferred, Inferred):
+        names = [s.name for s in inferred.sessions]
+    else:
+        names = list(dict.fromkeys(p.session for p in table.parts)) if table is not None else []
+    names = names or [config.data.data_filename_stem or folder.resolve().name]
+    ended = record.machine.get(about.ENDED, "")
+    when = [f"{date.fromisoformat(ended[:10]):%d %B %Y}".lstrip("0")] if _is_date(ended) else []
+    return ", ".join([f"LFADS: {listed(names, 3)}", *when])
+
+
+def _is_date(text: str) -> bool:
+    try:
+        date.fromisoformat(text[:10])
+    except ValueError:
+        return False
+    return True
+
+
+def _choices(config: Config, record: about.Record, tried: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Say what was chosen, by what: the structure, of those tried; settings, by the recipe."""
+    said = []
+    best, *others = best_tried(tried) if tried else [{}]
+    if best and best["is_chosen"]:
+        settings = ", ".join(f"{k} {about.shown(v)}" for k, v in best["settings"].items())
+        scores = ", ".join(f"{row['name']} {number(row['criterion'])}" for row in others)
+        said.append(
+            f"Structure: {best['name']} ({settings}), which had the lowest "
+            f"{config.trainer.criterion.name} after {best['updates']} updates: "
+            f"{number(best['criterion'])}, before {scores}."
+        )
+    if record.chosen is not None:
+        said.append(
+            f"Settings: {len(record.chosen.settings)} of them by recipe=auto, for "
+            f"{record.chosen.facts}."
+        )
+    return said
 
 
 def _lead(config: Config, scores: Mapping[str, Any], inferred: Inferred | str) -> str:

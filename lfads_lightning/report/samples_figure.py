@@ -61,7 +61,7 @@ def samples_drawing(
     ax.set_xticks(NUMBERS)
     ax.xaxis.set_major_formatter(ScalarFormatter())
     ax.set(xlabel="posterior samples averaged per trial", ylabel=name)
-    ax.legend(loc="lower right")
+    ax.legend(loc="best")
     return Drawing(
         "samples",
         "Scores against the number of samples",

@@ -61,7 +61,7 @@ def write_sweep_report(folder: Path) -> None:
     write_page(
         Sweep(folder).report,
         f"LFADS sweep {folder.resolve().name}",
-        f"{len(jobs)} runs, ranked by their trainer.criterion, {criterion}; lower is better.",
+        [f"{len(jobs)} runs, ranked by their trainer.criterion, {criterion}; lower is better."],
         tiles,
         sections,
     )
@@ -99,7 +99,7 @@ def _command(folder: Path) -> list[str]:
         words = [f"Command: {to_train(*map(str, argv))}"]
     except (OSError, LFADSError, TypeError, KeyError):
         words = []
-    return [f"Folder: {folder.resolve()}", *words]
+    return [f"Folder: {folder.resolve().name}", *words]
 
 
 def write_search_report(folder: Path) -> None:
@@ -149,14 +149,14 @@ def write_search_report(folder: Path) -> None:
         Section(
             "run",
             "What was run",
-            [f"Folder: {folder.resolve()}"],
+            [f"Folder: {folder.resolve().name}"],
             tables=[*_best_links(folder, best), about.settings_table(config)],
         ),
     ]
     write_page(
         Search(folder).report,
         f"LFADS search {folder.resolve().name}",
-        f"Population-based training by {criterion}; lower is better.",
+        [f"Population-based training by {criterion}; lower is better."],
         tiles,
         sections,
     )

@@ -1,7 +1,7 @@
 """How figures look: colours that everyone can tell apart, sizes, axes; and how they are saved."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from io import BytesIO
 from pathlib import Path
@@ -11,7 +11,8 @@ import numpy as np
 from matplotlib import colormaps, rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
+from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import LogFormatter, LogFormatterMathtext
 
@@ -117,6 +118,20 @@ def colours_of(groups: np.ndarray) -> dict[Any, Any]:
         return dict(zip(names, PALETTE, strict=False))
     scale = colormaps["viridis"]
     return {name: scale(i / (len(names) - 1) * 0.92) for i, name in enumerate(sorted(names))}
+
+
+def short(name: Any) -> str:
+    """Return a condition's name as there is room for it."""
+    return text if len(text := str(name)) <= 20 else f"{text[:19]}…"
+
+
+def condition_legend(figure: Figure | SubFigure, colours: Mapping[Any, Any]) -> None:
+    """Say below a figure which colour is which condition."""
+    names = [short(name) for name in colours]
+    lines = [Line2D([], [], color=colour, lw=2) for colour in colours.values()]
+    longest = max(map(len, names))
+    columns = max(min(len(names), int(figure.bbox.width / figure.dpi * 11 / (longest + 5))), 1)
+    figure.legend(lines, names, loc="outside lower center", ncols=columns, title="condition")
 
 
 def bare(ax: Axes) -> None:

@@ -70,6 +70,14 @@ class Trials(NamedTuple):
         return "time (s)" if self.begin_s is None else f"time from {self._name} (s)"
 
     @property
+    def narrow_time_label(self) -> str:
+        """The same below a narrow panel: long names in a line of their own."""
+        if len(self.time_label) <= 26 or not self.time_label.startswith("time from "):
+            return self.time_label
+        name = self._name if len(self._name) <= 22 else f"{self._name[:21]}…"
+        return f"time from\n{name} (s)"
+
+    @property
     def _name(self) -> str:
         name = "the event" if self.event_name is None else self.event_name
         return name if len(name) <= 30 else f"{name[:29]}…"
@@ -152,13 +160,14 @@ def chosen(split: Split, most: int = MOST_TRIALS, also: int | None = None) -> np
         labelled = which[has_condition(split.condition)]
         names = np.unique(split.condition[labelled])
         if len(names) > 0:
-            names = names[_spaced(len(names), MOST_CONDITIONS)]
+            names = names[spaced(len(names), MOST_CONDITIONS)]
             which = labelled[np.isin(split.condition[labelled], names)]
-    which = which[_spaced(len(which), most)]
+    which = which[spaced(len(which), most)]
     return which if also is None else np.union1d(which, [also])
 
 
-def _spaced(n: int, most: int) -> np.ndarray:
+def spaced(n: int, most: int) -> np.ndarray:
+    """Return at most ``most`` of the numbers below n, evenly spaced."""
     return np.arange(n) if n <= most else np.linspace(0, n - 1, most).round().astype(int)
 
 

@@ -108,11 +108,15 @@ def with_best_candidate(config: Config, sessions: Sequence[Session], folder: Pat
 
 def told(rows: Sequence[Mapping[str, Any]]) -> str:
     """Return what candidates came to, best first: ``fast_inputs 585.3, one_input 588.0``."""
-    by_score = sorted(rows, key=lambda r: math.inf if r["criterion"] is None else r["criterion"])
     return ", ".join(
         f"{r['name']} {'not finite' if r['criterion'] is None else format(r['criterion'], '.1f')}"
-        for r in by_score
+        for r in best_first(rows)
     )
+
+
+def best_first(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return candidates by criterion, the lowest first, those without a finite one last."""
+    return sorted(rows, key=lambda r: math.inf if r["criterion"] is None else r["criterion"])
 
 
 def read_tried(folder: Path) -> list[dict[str, Any]]:
@@ -122,8 +126,16 @@ def read_tried(folder: Path) -> list[dict[str, Any]]:
     except (FileNotFoundError, LFADSError):
         return []
     keys = {*Tried._fields, "is_chosen"}
-    is_ours = isinstance(rows, list) and all(isinstance(r, dict) and keys <= set(r) for r in rows)
-    return rows if is_ours else []
+    return rows if isinstance(rows, list) and all(_is_ours(row, keys) for row in rows) else []
+
+
+def _is_ours(row: Any, keys: set[str]) -> bool:
+    if not isinstance(row, dict) or not keys <= set(row):
+        return False
+    criterion = row["criterion"]
+    return isinstance(row["settings"], dict) and (
+        criterion is None or (isinstance(criterion, int | float) and math.isfinite(criterion))
+    )
 
 
 def _check(config: Config) -> None:

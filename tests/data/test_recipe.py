@@ -8,8 +8,17 @@ import lfads_lightning as lfads
 from lfads_lightning import params
 from lfads_lightning.cli import check as check_command
 from lfads_lightning.config import Config, LFADSError, OutputDist, Recipe
-from lfads_lightning.data.recipe import CANDIDATES, Facts, facts_of, filled, settings_for
+from lfads_lightning.data.recipe import (
+    CANDIDATES,
+    Facts,
+    chosen_in,
+    facts_of,
+    filled,
+    settings_for,
+)
+from lfads_lightning.data.sessions import Session, Split
 from lfads_lightning.params import from_flat
+from lfads_lightning.report.about import read_record
 from lfads_lightning.runs.run import Run
 
 RNG = np.random.default_rng(3)
@@ -77,6 +86,32 @@ def test_facts_are_those_of_the_data():
     assert facts_of([{"train_data": marked}]).is_counts
     assert facts_of([{"train_data": COUNTS[0]}]) is None
     assert facts_of([{"train_data": np.array([[["a"]]])}]) is None
+
+
+@pytest.mark.parametrize("given", [{}, {"gen_dim": 37, "max_epochs": 99}, {"max_minutes": 9.0}])
+def test_what_was_chosen_is_told_by_the_config_and_the_sessions(given):
+    """As the line says that the recipe prints; report.json keeps it."""
+    arrays = {"train_data": COUNTS, "valid_data": COUNTS}
+    config = filled(from_flat(given | {"recipe": "auto"}), set(given), [arrays])
+    session = Session("a", Split(COUNTS), Split(COUNTS))
+    facts, settings = chosen_in(config, [session])
+    assert facts == str(facts_of([arrays]))
+    differ = params.settings_of(config)
+    for name, value in settings.items():
+        held = params.flat_value(config, name)
+        assert getattr(held, "name", held) == value
+    assert set(differ) - set(given) - {"recipe"} <= set(settings)
+    assert "gen_dim" not in given or "gen_dim" not in settings
+    assert chosen_in(Config(recipe=Recipe.original), [session]) is None
+
+
+def test_what_was_chosen_is_kept_for_the_report(tmp_path):
+    given = QUICK | {"report": True, "lfads_save_dir": str(tmp_path / "run")}
+    trained = lfads.fit(COUNTS, **given)
+    chosen = read_record(tmp_path / "run").chosen
+    assert chosen.facts.startswith("24 training trials x 9 bins x 8 neurons")
+    assert chosen.settings["factors_dim"] == trained.config.model.factors_dim == 4
+    assert "gen_dim" not in chosen.settings
 
 
 def test_what_is_given_stays_and_the_rest_goes_with_it(capfd):

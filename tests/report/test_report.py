@@ -129,6 +129,49 @@ def test_report_holds_all_of_the_run_in_one_file(run):
         assert (folder / "figures" / f"{name}.pdf").read_bytes().startswith(b"%PDF")
 
 
+def test_report_can_be_sent(run):
+    """It says of which data it is, and no folder; nothing in it leads to files beside it."""
+    page = Page(run / "run" / "report.html")
+    title = re.search("<h1>(.*)</h1>", page.text).group(1)
+    assert re.fullmatch(r"LFADS: a, b&lt;script&gt;, \d+ [A-Z][a-z]+ 20\d\d", title)
+    assert str(run) not in page.text
+    assert str(run.parent) not in page.text
+    assert "…/data" in page.text  # data.data_dir, a setting
+    assert all(a["href"].startswith("#") for a in page.all("a"))
+
+
+def test_report_says_what_was_chosen_and_why(run, tmp_path, monkeypatch):
+    folder = copied(run / "run", tmp_path / "run")
+    row = {"updates": 180, "seconds": 9.5, "is_chosen": False}
+    tried = [
+        row | {"name": "one_input", "settings": {"co_dim": 1}, "criterion": 588.04},
+        row
+        | {"name": "fast_inputs", "settings": {"co_dim": 4}, "criterion": 585.3, "is_chosen": True},
+        row | {"name": "no_inputs", "settings": {"co_dim": 0}, "criterion": None},
+    ]
+    (folder / "candidates.json").write_text(json.dumps(tried))
+    state = json.loads((folder / "report.json").read_text())
+    state["chosen"] = {"facts": "12 training trials", "settings": {"keep_prob": 0.9, "<b>": 1}}
+    (folder / "report.json").write_text(json.dumps(state))
+    monkeypatch.setattr(write_report, "_inferred", lambda trained: "No data.")  # nothing to draw
+    command.main([str(folder)])
+    text = (folder / "report.html").read_text()
+    criterion = Run(folder).read_config().trainer.criterion.name
+    assert (
+        f"Structure: fast_inputs (co_dim 4), which had the lowest {criterion} after 180 updates: "
+        "585.3, before one_input 588, no_inputs –."
+    ) in text
+    assert "Settings: 1 of them by recipe=auto, for 12 training trials." in text
+    table = text[text.index("<caption>Structures that were tried first") :]
+    cells = re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", table[: table.index("</table>")])
+    assert cells[6:12] == ["fast_inputs", "co_dim 4", "585.3", "180", "9.5", "chosen"]
+    assert cells[-4:] == ["not finite", "180", "9.5", "–"]
+    assert "&lt;b&gt;" not in text  # no parameter
+    assert json.loads((folder / "report.json").read_text())["chosen"]["settings"] == {
+        "keep_prob": 0.9
+    }
+
+
 def test_names_of_the_user_are_escaped(run):
     text = (run / "run" / "report.html").read_text()
     assert "<script" not in text
@@ -583,7 +626,7 @@ def test_page_escapes_every_text(tmp_path):
     bad = '<img src=x onerror="alert(1)">&'
     finding = findings.Finding(*[bad] * 4)
     table = Table(bad, (bad,), [(bad,)])
-    write_page(tmp_path / "p.html", bad, bad, [], [Section("a", bad, [bad], [finding], [table])])
+    write_page(tmp_path / "p.html", bad, [bad], [], [Section("a", bad, [bad], [finding], [table])])
     text = (tmp_path / "p.html").read_text()
     assert "<img" not in text
     assert html.escape(bad).replace("&quot;", "&#34;") in text

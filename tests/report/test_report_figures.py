@@ -12,6 +12,7 @@ import lfads_lightning as lfads
 from lfads_lightning.data.sessions import Session, Split
 from lfads_lightning.metrics import co_bps
 from lfads_lightning.report import samples_figure
+from lfads_lightning.report.behaviour import behaviour_drawing
 from lfads_lightning.report.inputs import within_variance
 from lfads_lightning.report.population import drawings_of
 from lfads_lightning.report.style import Drawing, new_figure, render, styled
@@ -179,6 +180,39 @@ def test_neither_is_marked_where_all_is_seen(around_event):
     for axes in over_time(drawings).values():
         assert not any(p.get_y() == 1 for ax in axes for p in ax.patches)
     assert not any("held out" in d.caption or "predicted" in d.caption for d in drawings)
+
+
+# --- behaviour ---
+
+
+@pytest.mark.parametrize("n_conditions", [0, 3])
+def test_behaviour_is_decoded_as_the_score_decodes_it(counts, tmp_path, n_conditions):
+    trained = lfads.fit(counts, max_epochs=1, lfads_save_dir=str(tmp_path), **TINY)
+    (name,) = trained.sessions
+    rng = np.random.default_rng(0)
+    mixing = rng.normal(size=(5, 2))
+    splits = []
+    for data in (counts, counts[::2]):
+        label = np.arange(len(data)) % n_conditions if n_conditions else None
+        behaviour = data @ mixing + rng.normal(size=(*data.shape[:2], 2))
+        splits.append(Split(data, behaviour=behaviour, condition=label))
+    session = Session(name, *splits)
+    trials = shown_trials(trained.evaluation(), session, "valid")
+    drawing = behaviour_drawing(trained.evaluation(), session, trials)
+    table = trained.evaluate(session, metrics=["behaviour_r2"])
+    panels = drawing.figure.axes[:2]
+    shown = [float(ax.get_title(loc="right").removeprefix("R² ")) for ax in panels]
+    assert np.mean(shown) == pytest.approx(table.summary()["valid/behaviour_r2"], abs=0.006)
+    for k, ax in enumerate(panels):
+        true, read = ax.lines[:2]
+        assert (true.get_label(), read.get_label()) == ("true", "decoded")
+        np.testing.assert_allclose(true.get_ydata(), splits[1].behaviour[0, :, k])
+        assert not np.allclose(read.get_ydata(), true.get_ydata())
+    if n_conditions:
+        (legend,) = drawing.figure.subfigs[1].legends
+        assert [t.get_text() for t in legend.get_texts()] == ["0", "1", "2"]
+    without = Session(name, splits[0], splits[1]._replace(behaviour=None))
+    assert behaviour_drawing(trained.evaluation(), without, trials) is None
 
 
 # --- scores against the number of samples ---
