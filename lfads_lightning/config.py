@@ -69,7 +69,7 @@ class Kind(Enum):
 
 
 POSTERIOR_KINDS = (Kind.posterior_sample_and_average.name, Kind.posterior_push_mean.name)
-EXPORT_FORMATS = ("nwb", "mat", "npz")
+EXPORT_FORMATS = ("nwb", "mat", "npz", "nlb")
 SMOOTHING_BINS = 2.0  # of averages that are aligned: 20 ms at the field's usual 10 ms bins
 
 

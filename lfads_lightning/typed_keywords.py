@@ -699,6 +699,10 @@ class PrepareKeywords(TypedDict, total=False):
     """Behaviour: NWB time series, or keys, or columns of the behaviour file."""
     behaviour_file: str | None
     """CSV or parquet file with a column time ({name} stands for the recording's)."""
+    behaviour_lag_s: float
+    """Put behaviour beside the spikes of so many seconds earlier (below 0: later), where spikes
+    come as times.
+    """
     drop_nan_behaviour: bool
     """Drop trials whose behaviour has gaps, instead of refusing them."""
     valid_fraction: float
@@ -712,3 +716,19 @@ class PrepareKeywords(TypedDict, total=False):
     """How these are chosen: evenly spaced in time, or at random."""
     seed: int
     """Of the random split."""
+    nlb: (
+        Literal[
+            "mc_maze",
+            "mc_rtt",
+            "area2_bump",
+            "dmfc_rsg",
+            "mc_maze_large",
+            "mc_maze_medium",
+            "mc_maze_small",
+        ]
+        | None
+    )
+    """A data set of the Neural Latents Benchmark, whose NWB file this is: its event, its window and
+    200 ms of forward bins, bin width, behaviour, lag, conditions, held-out neurons and splits;
+    options that are given beside overrule these.
+    """

@@ -1,4 +1,4 @@
-"""``lfads export``: a run's results as NWB, MATLAB or NumPy files."""
+"""``lfads export``: a run's results as NWB, MATLAB or NumPy files, or a submission to the NLB."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,9 @@ from lfads_lightning.commands import option
 from lfads_lightning.config import EXPORT_FORMATS
 from lfads_lightning.runs.names import RESULTS
 
-DESCRIPTION = f"Write a run's results ({RESULTS}_*.h5) as NWB, MATLAB or NumPy files."
+DESCRIPTION = f"""\
+Write a run's results ({RESULTS}_*.h5) as NWB, MATLAB or NumPy files, or as the submission file of
+the Neural Latents Benchmark (nlb)."""
 
 
 @dataclass(frozen=True, kw_only=True)

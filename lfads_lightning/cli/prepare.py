@@ -30,6 +30,7 @@ examples:
   %(prog)s sorted/ --trials trials.csv --out data --bin-width-s 0.01 --window-s -0.2 0.5 \\
     --align-to go_cue_time --unit-quality good,mua
   %(prog)s day1.nwb --out data --bin-width-s 0.01 --where "success and rt < 600" --units "id != 3"
+  %(prog)s --nlb mc_maze desc-train.nwb --out data
 exit status: 0 all were written, 1 a recording is not as it must be (the others are written),
 2 wrong usage"""
 
@@ -55,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         settings = Settings(**given)
         recordings = expanded(options.recordings)
-        _check_names(recordings)
+        _check_names(recordings, settings)
     except LFADSError as error:
         fail(LFADSError(_as_options(error)))
     from lfads_lightning.recordings.prepare import prepare_recording
@@ -84,11 +85,11 @@ def parser() -> Parser:
     return Parser("prepare", DESCRIPTION, Options, Settings, epilog=EPILOGUE)
 
 
-def _check_names(recordings: list[str | Path]) -> None:
+def _check_names(recordings: list[str | Path], settings: Settings) -> None:
     """Refuse two recordings that would become one file."""
     stems: dict[str, str | Path] = {}
     for path in recordings:
-        stem = session_name(path)
+        stem = settings.nlb or session_name(path)
         other = stems.setdefault(stem, path)
         if other is not path:
             raise LFADSError(

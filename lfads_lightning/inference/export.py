@@ -1,4 +1,4 @@
-""":func:`export`: a run's results as NWB, MATLAB or NumPy files."""
+""":func:`export`: a run's results as NWB, MATLAB or NumPy files, or a submission to the NLB."""
 
 import json
 from collections.abc import Callable
@@ -13,6 +13,7 @@ import numpy as np
 from lfads_lightning.commands import to_train
 from lfads_lightning.config import EXPORT_FORMATS, POSTERIOR_KINDS, Kind, LFADSError
 from lfads_lightning.data.session_files import damage_explained, own_dataset
+from lfads_lightning.inference.nlb_submission import write_submission
 from lfads_lightning.inference.nwb import MERGED, RunFile, write_nwb
 from lfads_lightning.runs.files import check_name, whole_file
 from lfads_lightning.runs.links import check_link
@@ -76,6 +77,10 @@ def _export(
     session_start_time: datetime | None,
 ) -> list[Path]:
     files = _results(source)
+    if to == "nlb":
+        path = Run(folder).submission
+        write_submission(path, files, source)
+        return [path]
     if to != "nwb":
         write = {"mat": _write_mat, "npz": _write_npz}[to]
         return [_written(folder / f"{f.path.stem}.{to}", f, write) for f in files]
@@ -152,7 +157,7 @@ def _read(path: Path) -> RunFile | None:
 
 
 def _python(value: Any) -> Any:
-    return value.item() if isinstance(value, np.generic) else value
+    return value.tolist() if isinstance(value, np.generic | np.ndarray) else value
 
 
 def _written(path: Path, file: RunFile, write: Callable[[Path, RunFile], None]) -> Path:

@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 import yaml
 
-from lfads_lightning.config import Config, Kind
+from lfads_lightning.config import Config, Kind, SessionSpec
 from lfads_lightning.data.sessions import Session, Split
 from lfads_lightning.inference.posterior import Posterior, Prior, push_mean, sample_and_average
 from lfads_lightning.inference.trained import TrainedModel
@@ -62,6 +62,7 @@ def write_posteriors(
             stem, kind = config.output.output_filename_stem, config.kind.name
             path = Run(folder).results(stem, session.name, split_name, kind)
             attributes = {"session": session.name, "split": split_name, "num_samples": samples}
+            attributes |= predicted_only(trained.sessions[session.name])
             labels = labels_of(session, split, len(posterior.costs))
             paths.append(_write(path, posterior, trained, config, attributes, labels))
     return paths
@@ -90,6 +91,12 @@ def labels_of(session: Session, split: Split, n: int) -> dict[str, np.ndarray]:
     if session.bin_width_s is not None:
         found["bin_width_s"] = np.array(session.bin_width_s)
     return found
+
+
+def predicted_only(spec: SessionSpec) -> dict[str, Any]:
+    """Return which channels and how many last bins the encoders did not see; nothing of none."""
+    said = {"held_out_neurons": list(spec.held_out), "forward_steps": spec.forward_steps}
+    return {name: value for name, value in said.items() if value}
 
 
 def _posterior(

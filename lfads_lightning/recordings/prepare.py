@@ -31,6 +31,7 @@ from lfads_lightning.recordings.in_memory import (
     read_memory,
     table_in_memory,
 )
+from lfads_lightning.recordings.nlb import FORWARD_S
 from lfads_lightning.recordings.readers import read_file
 from lfads_lightning.recordings.records import Counts, Cut, Recording
 from lfads_lightning.recordings.settings import (
@@ -39,7 +40,7 @@ from lfads_lightning.recordings.settings import (
     session_name,
     settings_from,
 )
-from lfads_lightning.recordings.splitting import split_by_column, split_trials
+from lfads_lightning.recordings.splitting import n_labelled, split_by_column, split_trials
 from lfads_lightning.recordings.trials import cut_trials
 from lfads_lightning.recordings.units import choose_units, selected, unselected
 from lfads_lightning.runs.remote import is_url, local_copies, within
@@ -99,9 +100,9 @@ def prepare_recording(
     recording: Any, out: str | Path, name: str | None, settings: Settings, trials: Any = None
 ) -> Prepared:
     """Make a session file, and say what is in it; see :func:`prepare`."""
-    if name is None and is_in_memory(recording):
+    if name is None and settings.nlb is None and is_in_memory(recording):
         raise LFADSError("prepare: a recording from memory needs name=..., the session's name")
-    name = name or session_name(recording)
+    name = name or settings.nlb or session_name(recording)
     source = f"recording '{name}'" if is_in_memory(recording) else str(recording)
     about = {"source": source, "settings": yaml.safe_dump(_plain(settings), sort_keys=False)}
     target = within(out, f"{name}.h5")
@@ -140,6 +141,7 @@ def _prepare(
     told = isinstance(made.activity, Counts) and _check_values(made.source, made.activity, settings)
     made, notes = choose_units(made, settings)
     keep = selected(made, settings)
+    all_labels = (made.trials or {}).get(settings.split_column or "")
     cut = cut_trials(made, settings)
     del made
     cut.notes[:0] = notes
@@ -156,12 +158,14 @@ def _prepare(
     else:
         labels = _column(cut, settings.split_column, "split_column")
         splits = split_by_column(labels[everyone], cut, settings.split_column)
+        if settings.nlb is not None:
+            _warn_of_lost(cut, all_labels, sum(map(len, splits.values())), settings)
     splits = {split: everyone[chosen] for split, chosen in splits.items()}
     stored = _stored(cut, condition, neurons, splits) | about
     for split, chosen in splits.items():
         stored[f"{split}_data"] = _blocks(cut, chosen, neurons, seen.dtype, f"{name}: {split}")
     write_session(path, **stored)
-    return Prepared(path, _summary(cut, splits, neurons, seen), cut.notes)
+    return Prepared(path, _summary(cut, splits, neurons, seen, settings), cut.notes)
 
 
 def _check_values(source: str, counts: Counts, settings: Settings) -> bool:
@@ -184,6 +188,17 @@ def _check_values(source: str, counts: Counts, settings: Settings) -> bool:
     if (half := half_counts(counts.values)) is not None:
         raise LFADSError(f"{where} is {half}; expected counts, or real values throughout")
     return False
+
+
+def _warn_of_lost(cut: Cut, labels: np.ndarray | None, n_kept: int, settings: Settings) -> None:
+    """Say that a submission to the benchmark would lack trials."""
+    n = 0 if labels is None else n_labelled(labels)
+    if n_kept < n:
+        warnings.warn(
+            f"{cut.source}: {n - n_kept} of the {n} trials of training, validation and test are "
+            f"left out ({'; '.join(cut.notes)}); the benchmark {settings.nlb} takes rates of all",
+            stacklevel=2,
+        )
 
 
 class Seen(NamedTuple):
@@ -404,6 +419,12 @@ def _take_behaviour(cut: Cut, settings: Settings) -> None:
     holed = ~np.isfinite(behaviour).all((1, 2))
     if not holed.any():
         return
+    if settings.nlb is not None and not settings.drop_nan_behaviour:
+        del cut.per_trial["behaviour"], cut.per_trial["behaviour_names"]
+        cut.notes.append(
+            f"the behaviour, as it has gaps in {holed.sum()} trials and a submission has all trials"
+        )
+        return
     if not settings.drop_nan_behaviour:
         i, t, k = np.argwhere(~np.isfinite(behaviour))[0]
         raise LFADSError(
@@ -477,7 +498,13 @@ def _plain(settings: Settings) -> dict[str, Any]:
     return {key: list(v) if isinstance(v, tuple) else v for key, v in given.items()}
 
 
-def _summary(cut: Cut, splits: Mapping[str, np.ndarray], neurons: np.ndarray, seen: Seen) -> str:
+def _summary(
+    cut: Cut,
+    splits: Mapping[str, np.ndarray],
+    neurons: np.ndarray,
+    seen: Seen,
+    settings: Settings,
+) -> str:
     sizes = " + ".join(f"{len(chosen)} {split}" for split, chosen in splits.items())
     trials = np.concatenate(list(splits.values()))
     mean = seen.totals[neurons].sum() / (cut.n_entries * len(neurons))
@@ -492,4 +519,10 @@ def _summary(cut: Cut, splits: Mapping[str, np.ndarray], neurons: np.ndarray, se
         empty = int((seen.per_trial[trials] == 0).sum())
         rate += f"; {empty} trials without any spike" if empty else ""
     pieces = "chops" if "chop_starts" in cut.per_trial else "trials"
-    return f"{sizes} {pieces} x {n_bins} bins{width} x {len(neurons)} neurons ({rate})"
+    made = f"{sizes} {pieces} x {n_bins} bins{width} x {len(neurons)} neurons ({rate})"
+    if settings.nlb is not None and cut.bin_width_s is not None:
+        n_forward = round(FORWARD_S / cut.bin_width_s)
+        made += (
+            f"; the last {n_forward} bins are forward: train with data.forward_steps={n_forward}"
+        )
+    return made

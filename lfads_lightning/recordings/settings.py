@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from lfads_lightning.commands import option, values_of
 from lfads_lightning.config import LFADSError
+from lfads_lightning.recordings import nlb
+from lfads_lightning.runs.web import is_web, name_in
 
 if TYPE_CHECKING:
     from lfads_lightning.data.keywords import Keyword
@@ -107,6 +109,11 @@ class Settings:
     behaviour_file: str | None = option(
         None, "CSV or parquet file with a column time ({name} stands for the recording's)"
     )
+    behaviour_lag_s: float = option(
+        0.0,
+        "put behaviour beside the spikes of so many seconds earlier (below 0: later), where spikes "
+        "come as times",
+    )
     drop_nan_behaviour: bool = option(
         False, "drop trials whose behaviour has gaps, instead of refusing them"
     )
@@ -123,6 +130,13 @@ class Settings:
         choices=("even", "random"),
     )
     seed: int = option(0, "of the random split")
+    nlb: str | None = option(
+        None,
+        "a data set of the Neural Latents Benchmark, whose NWB file this is: its event, its window "
+        "and 200 ms of forward bins, bin width, behaviour, lag, conditions, held-out neurons and "
+        "splits; options that are given beside overrule these",
+        choices=tuple(nlb.DATA_SETS),
+    )
 
     def __post_init__(self) -> None:
         """Check every value by itself."""
@@ -135,6 +149,13 @@ class Settings:
                     value = tuple(str(v) for v in value)
                 object.__setattr__(self, f.name, value)
             _check_type(f, value)
+        if self.nlb is not None:
+            defaults = {f.name: f.default for f in dataclasses.fields(self)}
+            for name, value in nlb.options(self.nlb).items():
+                if getattr(self, name) == defaults[name]:
+                    object.__setattr__(self, name, value)
+        if not abs(self.behaviour_lag_s) < float("inf"):
+            raise LFADSError(f"behaviour_lag_s is {self.behaviour_lag_s}; expected seconds")
         for name in ("bin_width_s", "source_bin_width_s", "sampling_rate_hz"):
             if (given := getattr(self, name)) is not None and not 0 < given < float("inf"):
                 raise LFADSError(f"{name} is {given}; expected a positive number")
@@ -237,5 +258,5 @@ def settings_from(options: dict[str, Any]) -> Settings:
 
 def session_name(path: str | Path) -> str:
     """Name a session after its recording: a file without its extension, or a folder."""
-    path = Path(path)
+    path = Path(name_in(str(path)) if is_web(path) else path)
     return path.resolve().name if path.is_dir() else path.stem

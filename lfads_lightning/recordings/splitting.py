@@ -33,8 +33,7 @@ def split_by_column(labels: np.ndarray, cut: Cut, column: str) -> dict[str, np.n
             f"{cut.source}: split_column={column} holds {labels.dtype}; expected texts: train, "
             "val, test"
         )
-    said = [text.strip() for text in labels.tolist()]
-    roles = np.array([_LABELS.get(text.lower(), "") for text in said])
+    said, roles = [text.strip() for text in labels.tolist()], _roles(labels)
     if not (roles == "train").any():
         raise LFADSError(
             f"{cut.source}: split_column={column} calls no trial train; found "
@@ -45,6 +44,15 @@ def split_by_column(labels: np.ndarray, cut: Cut, column: str) -> dict[str, np.n
         cut.notes.append(f"{(roles == '').sum()} trials whose {column} is {listed(left)}")
     splits = {name: np.flatnonzero(roles == name) for name in SPLITS}
     return {name: trials for name, trials in splits.items() if len(trials)}
+
+
+def _roles(labels: np.ndarray) -> np.ndarray:
+    return np.array([_LABELS.get(text.strip().lower(), "") for text in labels.tolist()])
+
+
+def n_labelled(labels: np.ndarray) -> int:
+    """Return how many trials a column calls of training, validation or test."""
+    return int((_roles(labels) != "").sum()) if labels.dtype.kind == "U" else 0
 
 
 def split_trials(

@@ -11,7 +11,7 @@ import numpy as np
 from lfads_lightning.commands import listed, nearest
 from lfads_lightning.config import LFADSError
 from lfads_lightning.data.arrays import sizes
-from lfads_lightning.recordings import coverage
+from lfads_lightning.recordings import coverage, nlb
 from lfads_lightning.recordings.binning import (
     MOST_BINS,
     TOLERANCE,
@@ -92,7 +92,8 @@ def _of_spikes(recording: Recording, spikes: Spikes, settings: Settings) -> Cut:
             f"{MOST_TRIAL_BYTES / 2**30:g}; check units and ends of trials, or cut shorter ones"
         )
     if line.signals:
-        sampled = [average_signal(s.times, s.values, starts, n_bins, width) for s in line.signals]
+        begins = starts + settings.behaviour_lag_s
+        sampled = [average_signal(s.times, s.values, begins, n_bins, width) for s in line.signals]
         places.per_trial["behaviour"] = _ended(np.concatenate(sampled, axis=2), places.lengths)
         places.per_trial["behaviour_names"] = np.array([n for s in line.signals for n in s.names])
 
@@ -161,6 +162,9 @@ def _windows_of_spikes(spikes: Timeline, settings: Settings, width: float) -> Pl
         first, last = settings.window_s
         n_bins = whole_bins(last - first, width, f"{spikes.source}: a window")
         lengths, short = np.full(len(events), n_bins), np.zeros(len(events), bool)
+    forward_s = 0.0
+    if settings.nlb is not None:
+        events, forward_s = nlb.on_grid(events + first, width, TOLERANCE) - first, nlb.FORWARD_S
     starts, longest_s = events + first, lengths.max() * width
     if not known[selected].all():
         notes.append(f"{(~known & selected).sum()} trials without the event {event}")
@@ -181,7 +185,8 @@ def _windows_of_spikes(spikes: Timeline, settings: Settings, width: float) -> Pl
             f"{event}"
         )
     keep = np.flatnonzero(inside)
-    check_overlap(spikes.source, event, starts[keep], lengths[keep] * width, width)
+    encoded_s = lengths[keep] * width - forward_s  # forward bins of one trial may lie in the next
+    check_overlap(spikes.source, event, starts[keep], encoded_s, width)
     per_trial = {
         name: column[keep]
         for name, column in spikes.trials.items()
@@ -306,6 +311,11 @@ def _refuse_where(source: str, settings: Settings) -> None:
 
 def _of_counts(recording: Recording, counts: Counts, settings: Settings) -> Cut:
     where = f"{recording.source}: {counts.key}"
+    for option in ("nlb", "behaviour_lag_s"):
+        if getattr(settings, option):
+            raise LFADSError(
+                f"{where} holds counts in bins; {option} is for spike times; leave it out"
+            )
     n_joined, width = _joined(recording, counts, settings, where)
     if counts.is_continuous != (settings.chop_bins is not None):
         if counts.is_continuous:

@@ -7,7 +7,12 @@ UNFINISHED_SCORES = "scoring.json"
 REPORT, REPORT_RECORD = "report.html", "report.json"
 CHECKPOINTS, FIGURES, TENSORBOARD = "checkpoints", "figures", "tensorboard"
 RESULTS, WEIGHTS = "model_runs", "model_params"
-RESULT_PREFIXES = (f"{RESULTS}_", WEIGHTS)  # a run may write into the folder of its data
+SUBMISSION = "nlb_submission"  # to the Neural Latents Benchmark
+RESULT_PREFIXES = (
+    f"{RESULTS}_",
+    WEIGHTS,
+    SUBMISSION,
+)  # a run may write into the folder of its data
 JOURNAL, HISTORY = "search.json", "history.csv"
 MEMBERS, BEST = "members", "best"
 TRIED, TRIED_RECORD = "tried", "tried.json"

@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 from lfads_lightning.commands import listed
 from lfads_lightning.config import LFADSError
 from lfads_lightning.runs.files import whole_file
+from lfads_lightning.runs.web import download, is_web
 
 WAITS_S = (1.0, 3.0, 9.0)  # before the second, third and fourth try
 Result = TypeVar("Result")
@@ -311,6 +312,7 @@ class Copies:
     def __init__(self, folder: Path) -> None:
         self.root = folder
         self.addresses: dict[str, str] = {}  # of folders in the store, by the local one
+        self.downloads: dict[str, Path] = {}  # by their addresses of the web
         self.outputs: list[Path] = []
 
     def get(self, path: str | Path) -> Path:
@@ -321,6 +323,8 @@ class Copies:
         """
         if not is_url(path):
             return Path(path)
+        if is_web(path):
+            return self._downloaded(str(path))
         url, _, name = str(path).rpartition("/")
         local = self.folder(url) / name
         if not local.exists():
@@ -329,6 +333,12 @@ class Copies:
                 raise LFADSError(f"{path}: no such file; {url} holds {listed(sorted(here))}")
             store.fetch(name, here[name], local)
         return local
+
+    def _downloaded(self, url: str) -> Path:
+        if url not in self.downloads:
+            folder, _, _ = url.partition("?")[0].rstrip("/").rpartition("/")
+            self.downloads[url] = download(url, self.folder(folder), WAITS_S)
+        return self.downloads[url]
 
     def matching(self, folder: str, is_wanted: Callable[[str], bool]) -> Path:
         """Return a local folder with those files of one of a store whose names are wanted.
@@ -371,6 +381,10 @@ class Copies:
         """Return where a file is to be written here, which :meth:`send` takes to its store."""
         if not is_url(path):
             return Path(path)
+        if is_web(path):
+            raise LFADSError(
+                f"{path}: nothing can be written there; give a folder, or one in a store (s3://…)"
+            )
         url, _, name = str(path).rpartition("/")
         local = self.folder(url) / name
         self.outputs.append(local)
@@ -414,7 +428,7 @@ def expanded(paths: Paths) -> list[str | Path]:
     found: list[str | Path] = []
     for path in [paths] if isinstance(paths, str | Path) else paths:
         url, _, pattern = str(path).rpartition("/")
-        if not is_url(path) or not any(mark in pattern for mark in "*?["):
+        if not is_url(path) or is_web(path) or not any(mark in pattern for mark in "*?["):
             found.append(path)
             continue
         here = Store(url).names()

@@ -44,6 +44,7 @@ from lfads_lightning.runs.names import (
     REPORT_RECORD,
     RESULTS,
     SCORES,
+    SUBMISSION,
     TENSORBOARD,
     TRIED,
     TRIED_RECORD,
@@ -235,6 +236,11 @@ class Run:
     def weights(self, stem: str) -> Path:
         """Return the weights under the original's names, as ``kind=write_model_params`` does."""
         return self.folder / f"{stem}_{WEIGHTS}.h5" if stem else self.folder / f"{WEIGHTS}.h5"
+
+    @property
+    def submission(self) -> Path:
+        """The rates as the Neural Latents Benchmark takes them."""
+        return self.folder / f"{SUBMISSION}.h5"
 
     # ---- what it holds
 

@@ -1,0 +1,130 @@
+"""Files behind an ``https://`` or ``http://`` address that the user has typed: downloaded whole.
+
+With the standard library alone: proxies of the environment count, redirections are followed to such
+addresses only, and nothing but what stands at the address is asked for.
+"""
+
+import re
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from email.message import Message
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from lfads_lightning.config import LFADSError
+from lfads_lightning.runs.files import is_name, whole_file
+
+TIMEOUT_S = 60
+# none of files, ftp or data, which a server could send us to
+_HANDLERS = ("Proxy", "HTTP", "HTTPS", "HTTPDefaultError", "HTTPRedirect")
+_BLOCK = 2**20
+
+
+def is_web(path: object) -> bool:
+    """Return whether it is an address of the web.
+
+    >>> is_web("https://example.org/day1.nwb"), is_web("s3://bucket/day1.nwb")
+    (True, False)
+    """
+    return re.match(r"https?://", str(path)) is not None
+
+
+def name_in(url: str) -> str:
+    """Return what a file is called in its address.
+
+    >>> name_in("https://example.org/my%20day.nwb?version=1.2")
+    'my day.nwb'
+    """
+    return unquote(PurePosixPath(urlsplit(url).path).name)
+
+
+def download(url: str, folder: Path, waits_s: Sequence[float]) -> Path:
+    """Download a file into a folder.
+
+    It is called as in the address, or, where that has no extension, as the server says.
+
+    Args:
+        url: the address.
+        folder: receives the file, whole or not at all.
+        waits_s: before the second try and those after it.
+
+    Raises:
+        LFADSError: the server does not answer, or has no such file.
+    """
+    # takes a while to import, as it brings encryption
+    from http.client import HTTPException
+    from urllib.error import HTTPError
+
+    for wait in (*waits_s, None):
+        try:
+            return _download(url, folder)
+        except LFADSError:
+            raise
+        except HTTPError as error:
+            reason, final = f"{error.code} {error.reason}", error.code < 500
+        except (HTTPException, OSError) as error:
+            reason, final = " ".join(str(error).split())[:200] or type(error).__name__, False
+        except ValueError as error:
+            reason, final = str(error)[:200], True
+        if final or wait is None:
+            raise LFADSError(
+                f"{url}: cannot be downloaded ({reason}); look at the address, or download the "
+                "file by other means and give its path"
+            )
+        print(f"{url}: {reason}; next try in {wait:g} s", file=sys.stderr, flush=True)
+        time.sleep(wait)
+    raise AssertionError
+
+
+def _download(url: str, folder: Path) -> Path:
+    from http.client import HTTPException
+
+    with _opened(url) as response:
+        said = response.headers.get("Content-Length", "")
+        size = int(said) if said.isdecimal() else None
+        path = folder / _name(url, response.headers)
+        told = "" if size is None else f" ({size / 1e6:.1f} MB)"
+        print(f"Fetching {url}{told}", file=sys.stderr)
+        with whole_file(path) as unfinished:
+            with unfinished.open("wb") as out:
+                for block in _blocks(response):
+                    out.write(block)
+            arrived = unfinished.stat().st_size
+            if size is not None and arrived != size:
+                raise HTTPException(f"{arrived} of {size} bytes arrived")
+    return path
+
+
+def _opened(url: str) -> Any:
+    from urllib import request
+
+    opener = request.OpenerDirector()
+    for name in _HANDLERS:
+        opener.add_handler(getattr(request, f"{name}Handler")())
+    opener.add_handler(request.HTTPErrorProcessor())
+    return opener.open(request.Request(url, headers={"User-Agent": "lfads"}), timeout=TIMEOUT_S)
+
+
+def _blocks(response: Any) -> Iterator[bytes]:
+    """Read an answer; a lost connection is told from a bad disk."""
+    from http.client import HTTPException
+
+    while True:
+        try:
+            block = response.read(_BLOCK)
+        except OSError as error:
+            raise HTTPException(str(error)) from error
+        if not block:
+            return
+        yield block
+
+
+def _name(url: str, headers: Message) -> str:
+    name = name_in(url)
+    if not PurePosixPath(name).suffix:
+        name = headers.get_filename() or name
+    if not is_name(name) or not name.strip("."):
+        raise ValueError(f"its name is {ascii(name)[:80]}, which cannot be a file's")
+    return name
