@@ -36,7 +36,7 @@ def recordings(given: list[str]) -> dict[str, Any]:
     for word in given:
         if word == EMBEDDED or word in SYNTHETIC:
             names = SYNTHETIC if word == EMBEDDED else [word]
-            found |= {name: _embedded(name) for name in names}
+            found |= {name: embedded(name) for name in names}
             continue
         path = Path(word)
         paths = sorted(path.glob("*.h5")) if path.is_dir() else [path]
@@ -44,7 +44,8 @@ def recordings(given: list[str]) -> dict[str, Any]:
     return found
 
 
-def _embedded(name: str) -> dict[str, Session]:
+def embedded(name: str) -> dict[str, Session]:
+    """Return the sessions of an embedded data set."""
     return {
         session: assemble(session, name, {k: v for k, v in arrays.items() if k in KEYS})
         for session, arrays in generate(name).items()
