@@ -228,20 +228,19 @@ def _within(free: dict[str, Tensor], config: ModelConfig) -> dict[str, Tensor]:
 
 
 def _noise(problem: Problem, n_pairs: int, rng: torch.Generator) -> Noise:
-    """Draw pairs of samples, each noise and its negative, the same for all trials."""
-    (n_trials, n_bins), model = problem.data.shape[:2], problem.model
-    drawn = model.draw_noise(n_pairs, problem.n_bins, rng)
-    ic, co = (torch.cat([x, -x]) for x in drawn)
-    co = co[:, :n_bins].transpose(0, 1).repeat_interleave(n_trials, 1).transpose(0, 1)
-    return Noise(ic.repeat_interleave(n_trials, 0), co)
+    """Draw pairs of samples, each noise and its negative, (S, Z) and (S, T, U), for all trials."""
+    drawn = problem.model.draw_noise(n_pairs, problem.n_bins, rng)
+    return Noise(*(torch.cat([x, -x]) for x in drawn))
 
 
 def _decoded(problem: Problem, free: dict[str, Tensor], noise: Noise) -> tuple[LFADSOutput, int]:
     """Return samples of every trial, row = sample * n_trials + trial, and their number."""
     encoding = problem.encoding._replace(**free)
     n_trials, n_bins = problem.data.shape[:2]
-    output = problem.model.decode(encoding, n_bins, problem.session, noise)
-    return output, len(noise.ic) // n_trials
+    ic = noise.ic.repeat_interleave(n_trials, 0)
+    co = noise.co[:, :n_bins].transpose(0, 1).repeat_interleave(n_trials, 1).transpose(0, 1)
+    output = problem.model.decode(encoding, n_bins, problem.session, Noise(ic, co))
+    return output, len(noise.ic)
 
 
 def _costs(problem: Problem, free: dict[str, Tensor], noise: Noise) -> Tensor:

@@ -17,7 +17,15 @@ RNG = np.random.default_rng(1)
 COUNTS = RNG.poisson(np.exp(np.sin(np.arange(12) / 2 + RNG.uniform(0, 6, (7, 1)))[..., None]
                             * RNG.normal(0, 1, 5)))  # fmt: skip
 OTHER = COUNTS + RNG.poisson(3.0, COUNTS.shape)
-STEPS = 25
+STEPS = 12
+
+
+@pytest.fixture(autouse=True)
+def quickly(monkeypatch):
+    """Look more often than after ten steps, and hold back fewer parts than each in turn."""
+    monkeypatch.setattr(refine, "EVERY", 4)
+    monkeypatch.setattr(refine, "MOST_CHECKED", 14)
+    monkeypatch.setattr(refine, "RATE", 0.1)
 
 
 @pytest.fixture
@@ -86,7 +94,7 @@ def test_hidden_entries_have_no_influence(keep_all, hides):
 @pytest.mark.parametrize("dist", ["poisson", "gaussian"])
 def test_the_bound_rises_for_all_kinds(keep_all, parts, dist):
     how = parts | {"output_dist": dist}
-    plain, refined = (new_trained(n, **how).evaluation() for n in (0, 60))
+    plain, refined = (new_trained(n, **how).evaluation() for n in (0, 32))
     split = Split(COUNTS)
     before, after = (sample_and_average(run, "s", split, 200) for run in (plain, refined))
     assert after.nll_bound_vaes.mean() < before.nll_bound_vaes.mean() - 0.5
@@ -101,7 +109,9 @@ def test_a_model_without_random_parts_has_nothing_to_refine(keep_all):
 
 @pytest.mark.parametrize("unequal", [False, True])
 def test_trials_at_once_change_nothing(keep_all, monkeypatch, unequal):
-    trained = new_trained(precision="float64", recurrence="reference")
+    monkeypatch.setattr(refine, "PATIENCE", 1)  # trials stop at different looks
+    monkeypatch.setattr(posterior, "_steps_that_pay", lambda *_: 24)
+    trained = new_trained(recurrence="reference")
     trained.model.double()
     lengths = np.array([12, 9, 12, 8, 10, 11, 7]) if unequal else None
     mask = None if lengths is None else RNG.random(COUNTS.shape) < 0.8
@@ -154,11 +164,11 @@ def test_nothing_is_refined_where_held_back_entries_do_not_gain(monkeypatch):
 
 
 def test_as_many_steps_are_taken_as_held_back_entries_gain_most_by():
-    check = refine.Check(25)
+    check = refine.Check(10)
     check.sums[:], check.squares[:] = [5, 9, 8], [1, 1, 1]
-    assert check.steps_that_pay() == 20
+    assert check.steps_that_pay() == 8
     check.sums[:] = [5, 8, 9]
-    assert check.steps_that_pay() == 25
+    assert check.steps_that_pay() == 10
     check.squares[:] = 1e4  # all of it may be chance
     assert check.steps_that_pay() == 0
 
