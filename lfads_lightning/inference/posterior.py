@@ -214,6 +214,7 @@ def _encoded(
         yield _Encoded(run, session, batch, encoding, max(rows // len(batch), 1), *seen[1:])
 
 
+@torch.no_grad()
 def _encodings(
     run: Evaluation, session: str, trials: Split, shown: np.ndarray | None, size: int
 ) -> Iterator[tuple[Tensor, "_Seen", Encoding]]:

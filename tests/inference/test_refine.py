@@ -17,6 +17,7 @@ RNG = np.random.default_rng(1)
 COUNTS = RNG.poisson(np.exp(np.sin(np.arange(12) / 2 + RNG.uniform(0, 6, (7, 1)))[..., None]
                             * RNG.normal(0, 1, 5)))  # fmt: skip
 OTHER = COUNTS + RNG.poisson(3.0, COUNTS.shape)
+LENGTHS = np.array([12, 9, 12, 8, 10, 11, 7])
 STEPS = 12
 
 
@@ -68,7 +69,7 @@ def test_hidden_entries_have_no_influence(keep_all, hides):
     elif hides == "forward":
         how["forward"], hidden[:, -3:] = 3, True
     elif hides == "unequal and forward":
-        how["forward"], more["lengths"] = 3, np.array([12, 9, 12, 8, 10, 11, 7])
+        how["forward"], more["lengths"] = 3, LENGTHS
         hidden = np.arange(12)[None, :, None] >= (more["lengths"] - 3)[:, None, None]
         hidden = np.broadcast_to(hidden, COUNTS.shape)
     elif hides == "after a causal start":
@@ -113,8 +114,9 @@ def test_trials_at_once_change_nothing(keep_all, monkeypatch, unequal):
     monkeypatch.setattr(posterior, "_steps_that_pay", lambda *_: 24)
     trained = new_trained(recurrence="reference")
     trained.model.double()
-    lengths = np.array([12, 9, 12, 8, 10, 11, 7]) if unequal else None
-    mask = None if lengths is None else RNG.random(COUNTS.shape) < 0.8
+    lengths = LENGTHS if unequal else None
+    inside = np.arange(12)[None, :, None] < LENGTHS[:, None, None]
+    mask = inside & (RNG.random(COUNTS.shape) < 0.8) if unequal else None
     split = Split(COUNTS, lengths=lengths, mask=mask)
     means, encodings = encodings_of(trained, split)
     monkeypatch.setattr(posterior, "_most", lambda *_: 2)
@@ -151,10 +153,9 @@ def test_the_seed_decides(keep_all):
 
 
 def test_lengths_end_results_as_before(keep_all):
-    lengths = np.array([12, 9, 12, 8, 10, 11, 7])
-    rates = rates_of(new_trained(), COUNTS, lengths=lengths)
+    rates = rates_of(new_trained(), COUNTS, lengths=LENGTHS)
     np.testing.assert_array_equal(
-        np.isnan(rates[..., 0]), np.arange(12)[None, :] >= lengths[:, None]
+        np.isnan(rates[..., 0]), np.arange(12)[None, :] >= LENGTHS[:, None]
     )
 
 
