@@ -57,8 +57,6 @@ class Problem(NamedTuple):
 def seen_weight(model: LFADS, session: str, data: Tensor, seen: Visibility) -> Tensor:
     """Return 1 for each entry (B, T, D) that the encoders see and that is scored, else 0.
 
-    Under a causal controller these are the bins that the initial condition is inferred from.
-
     Args:
         model: that sees them.
         session: of the data.
@@ -74,8 +72,6 @@ def seen_weight(model: LFADS, session: str, data: Tensor, seen: Visibility) -> T
     unseen = model.encoded.unseen(session, n_bins, like.device, seen.lengths)
     if unseen is not None:
         weight = weight.masked_fill(unseen, 0)
-    if model.config.do_causal_controller:
-        weight[:, model.config.num_steps_for_gen_ic :] = 0
     return weight
 
 
@@ -93,7 +89,7 @@ def climb(problem: Problem, steps: int) -> Iterator[Encoding]:
     A trial's bound is looked at with noise that no step is taken by. A trial whose bound has not
     risen for three looks stops; once all have, nothing more is yielded.
     """
-    kept = free = free_parts(problem.encoding, problem.model.config)
+    kept = free = free_parts(problem)
     if not free:
         return
     whole = problem.encoding
@@ -123,13 +119,16 @@ def climb(problem: Problem, steps: int) -> Iterator[Encoding]:
             adam.keep(still)
 
 
-def free_parts(encoding: Encoding, config: ModelConfig) -> dict[str, Tensor]:
+def free_parts(problem: Problem) -> dict[str, Tensor]:
     """Return what is refined, by name.
 
-    Under a causal controller not its encodings: a gradient knows what comes later.
+    A gradient knows what comes later: under a causal controller its encodings stay, and the initial
+    condition where it is inferred from the first bins alone.
     """
-    names = ["ic_mean", "ic_logvar"] + ["con_input"] * (not config.do_causal_controller)
-    return {n: x for n in names if (x := getattr(encoding, n)) is not None}
+    config, names = problem.model.config, ["ic_mean", "ic_logvar", "con_input"]
+    if config.do_causal_controller:
+        names = names[:2] if config.num_steps_for_gen_ic >= problem.n_bins else []
+    return {name: x for name in names if (x := getattr(problem.encoding, name)) is not None}
 
 
 class Check:
