@@ -1638,7 +1638,7 @@ def test_num_score_samples_is_the_number_averaged_for_scores(tmp_path, counts):
 
 @effect_of("refine_steps")
 def test_refine_steps_raises_the_bound_of_both_kinds_where_held_back_entries_gain(use, monkeypatch):
-    monkeypatch.setattr(refine, "LEAST_ERRORS", -np.inf)  # whatever they say
+    monkeypatch.setattr(refine, "LEAST_ERRORS", -1e9)  # whatever they say
     name = "model_runs_day1_train_{}.h5"
     for kind in ("posterior_push_mean", "posterior_sample_and_average"):
         sampled = {"num_posterior_samples": 40} if "sample" in kind else {}
@@ -1646,7 +1646,7 @@ def test_refine_steps_raises_the_bound_of_both_kinds_where_held_back_entries_gai
         assert np.abs(plain["post_g0_mean"] - refined["post_g0_mean"]).max() > 1e-3
         if sampled:
             assert refined["nll_bound_vaes"].mean() < plain["nll_bound_vaes"].mean()
-    monkeypatch.setattr(refine, "LEAST_ERRORS", np.inf)  # they never gain enough
+    monkeypatch.setattr(refine, "LEAST_ERRORS", 1e9)  # they never gain enough
     same = use(kind, **sampled, refine_steps=40)[name.format(kind)]
     np.testing.assert_array_equal(same["output_dist_params"], plain["output_dist_params"])
 

@@ -32,7 +32,7 @@ def quickly(monkeypatch):
 @pytest.fixture
 def keep_all(monkeypatch):
     """Refine whatever held-back entries say."""
-    monkeypatch.setattr(refine, "LEAST_ERRORS", -np.inf)
+    monkeypatch.setattr(refine, "LEAST_ERRORS", -1e9)
 
 
 def new_trained(steps=STEPS, held_out=(), forward=0, **parameters):
@@ -157,7 +157,7 @@ def test_lengths_end_results_as_before(keep_all):
 
 
 def test_nothing_is_refined_where_held_back_entries_do_not_gain(monkeypatch):
-    monkeypatch.setattr(refine, "LEAST_ERRORS", np.inf)
+    monkeypatch.setattr(refine, "LEAST_ERRORS", 1e9)
     np.testing.assert_array_equal(rates_of(new_trained(0), COUNTS), rates_of(new_trained(), COUNTS))
 
 
