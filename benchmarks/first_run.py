@@ -42,7 +42,7 @@ def recordings(given: list[str]) -> dict[str, Any]:
     for word in given:
         if word == EMBEDDED or word in SYNTHETIC:
             names = SYNTHETIC if word == EMBEDDED else [word]
-            found |= {name: _embedded(name) for name in names}
+            found |= {name: embedded(name) for name in names}
             continue
         if word.startswith(SIMULATED):
             which = word.removeprefix(SIMULATED)
@@ -55,7 +55,8 @@ def recordings(given: list[str]) -> dict[str, Any]:
     return found
 
 
-def _embedded(name: str) -> dict[str, Session]:
+def embedded(name: str) -> dict[str, Session]:
+    """Return the sessions of an embedded data set."""
     return {
         session: assemble(session, name, {k: v for k, v in arrays.items() if k in KEYS})
         for session, arrays in generate(name).items()

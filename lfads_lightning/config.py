@@ -506,6 +506,14 @@ class SamplingConfig:
         ours=True,
         ge=0,
     )
+    refine_steps: int = _p(
+        0,
+        "Gradient steps at most by which each trial's posterior is refined, on its own bound, from "
+        "what the encoders see alone; as many are taken as help to predict entries that are held "
+        "back. 100 is a good number.",
+        ours=True,
+        ge=0,
+    )
     num_prior_samples: int | None = _p(
         None, "Trials drawn by prior_sample; null: batch_size.", ours=True, ge=1
     )

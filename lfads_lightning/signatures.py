@@ -99,8 +99,11 @@ def _typed(name: str, doc: str, keywords: Sequence[Keyword]) -> str:
         annotation = k.annotation.replace("'", '"')
         if len(f"    {k.name}: {annotation}") > 100:
             names, bracket, end = annotation.removeprefix("Literal[").partition("]")
-            members = "\n".join(f"        {m}," for m in names.split(", "))
-            annotation = f"Literal[\n{members}\n    {bracket}{end}"
+            space = "    " * (2 if end else 1)
+            members = "\n".join(f"{space}    {m}," for m in names.split(", "))
+            annotation = f"Literal[\n{members}\n{space}{bracket}"
+            if end:  # as ruff puts it
+                annotation = f"(\n{space}{annotation}\n{space}{end.strip()}\n    )"
         lines.append(f"    {k.name}: {annotation}")
         text = f'"""{k.doc}"""'.replace("\\", "\\\\")
         if len(text) <= 96:

@@ -216,6 +216,11 @@ class FitKeywords(TypedDict, total=False):
     num_score_samples: int
     """Posterior samples averaged per trial for scores, figures and the report; 0: posterior means.
     """
+    refine_steps: int
+    """Gradient steps at most by which each trial's posterior is refined, on its own bound, from
+    what the encoders see alone; as many are taken as help to predict entries that are held back.
+    100 is a good number.
+    """
     num_prior_samples: int | None
     """Trials drawn by prior_sample; None: batch_size."""
     num_validation_samples: int
@@ -564,6 +569,11 @@ class EstimatorKeywords(TypedDict, total=False):
     """Posterior samples averaged per trial; None: batch_size."""
     num_score_samples: int | None
     """Posterior samples averaged per trial for scores, figures and the report; 0: posterior means.
+    """
+    refine_steps: int | None
+    """Gradient steps at most by which each trial's posterior is refined, on its own bound, from
+    what the encoders see alone; as many are taken as help to predict entries that are held back.
+    100 is a good number.
     """
     num_prior_samples: int | None
     """Trials drawn by prior_sample; None: batch_size."""

@@ -32,6 +32,7 @@ from lfads_lightning.config import Kind, LFADSError, LossConfig, OutputDist
 from lfads_lightning.data import datamodule
 from lfads_lightning.data.datamodule import LFADSDataModule, load_data
 from lfads_lightning.data.sessions import sessions_from_arrays
+from lfads_lightning.inference import refine
 from lfads_lightning.metrics import bits_per_spike
 from lfads_lightning.model import native
 from lfads_lightning.model.alignment import align
@@ -1633,6 +1634,21 @@ def test_num_score_samples_is_the_number_averaged_for_scores(tmp_path, counts):
             posterior = trained.posterior_push_mean(counts[:6])
         expected = bits_per_spike(posterior.rates, counts[:6])
         assert trained.scores["valid/bits_per_spike"] == pytest.approx(expected, rel=1e-6)
+
+
+@effect_of("refine_steps")
+def test_refine_steps_raises_the_bound_of_both_kinds_where_held_back_entries_gain(use, monkeypatch):
+    monkeypatch.setattr(refine, "LEAST_ERRORS", -1e9)  # whatever they say
+    name = "model_runs_day1_train_{}.h5"
+    for kind in ("posterior_push_mean", "posterior_sample_and_average"):
+        sampled = {"num_posterior_samples": 40} if "sample" in kind else {}
+        plain, refined = (use(kind, **sampled, refine_steps=n)[name.format(kind)] for n in (0, 40))
+        assert np.abs(plain["post_g0_mean"] - refined["post_g0_mean"]).max() > 1e-3
+        if sampled:
+            assert refined["nll_bound_vaes"].mean() < plain["nll_bound_vaes"].mean()
+    monkeypatch.setattr(refine, "LEAST_ERRORS", 1e9)  # they never gain enough
+    same = use(kind, **sampled, refine_steps=40)[name.format(kind)]
+    np.testing.assert_array_equal(same["output_dist_params"], plain["output_dist_params"])
 
 
 @effect_of("session")

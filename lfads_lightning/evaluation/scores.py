@@ -273,6 +273,7 @@ class _Scorer:
             train = judged_rates(run, name, self.train)
         n, k = self.n_seen, run.num_samples
         how = f"mean of {k} posterior samples" if k and run.is_random else "posterior means"
+        how += f", at most {run.refine_steps} refining steps" if run.refine_steps else ""
         return Guess(
             LFADS,
             train.rates,

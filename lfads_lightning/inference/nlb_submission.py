@@ -9,6 +9,7 @@ held-in and held-out neurons::
 in spikes per bin.
 """
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
@@ -82,10 +83,10 @@ def _of_data_set(
             arrays[f"{ours}_rates_{neurons}"] = rates[:, :n_bins, channels]
             if n_forward:
                 arrays[f"{ours}_rates_{neurons}_forward"] = rates[:, n_bins:, channels]
-    suffix = next((s for w, s in SUFFIXES.items() if abs(w - width) < 1e-9), None)
+    suffix = next((s for w, s in SUFFIXES.items() if width and abs(w - width) < 1e-9), None)
     if suffix is None:
         raise LFADSError(
-            f"{parts['train'].path}: has bins of {width:g} s; the benchmark takes "
+            f"{parts['train'].path}: has bins of {width or math.nan:g} s; the benchmark takes "
             f"{' and '.join(f'{w:g}' for w in SUFFIXES)} s; prepare the data with --nlb {name}"
         )
     return name + suffix, arrays

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from lfads_lightning.config import LFADSError, LossConfig
 from lfads_lightning.data.fields import Split
-from lfads_lightning.inference import frames
+from lfads_lightning.inference import frames, refine
 from lfads_lightning.model.distributions import gaussian_log_density, over_bins
 from lfads_lightning.model.layers import inside
 from lfads_lightning.model.layout import time_major
@@ -112,6 +112,7 @@ class Evaluation(NamedTuple):
     rng: torch.Generator
     memory_mb: int  # a bound on what one pass holds
     num_samples: int  # that are averaged for scores and figures; 0 for posterior means
+    refine_steps: int = 0  # by which each trial's posterior is refined, at most
 
     @property
     def is_random(self) -> bool:
@@ -140,10 +141,9 @@ def push_mean(
     parts: list[dict[str, np.ndarray | None]] = []
     n_bins = trials.data.shape[1]
     size = _rows_at_once(run, trials.data.shape[1:])
-    for batch, ext, seen in _chunks(run.model, session, trials, shown, size):
+    for batch, seen, encoding in _encodings(run, session, trials, shown, size):
         noise = run.model.draw_noise(len(batch), batch.shape[1], run.rng)
-        given = batch, session, ext, noise, NO_DROPOUT, seen.encoded
-        output = run.model(*given, use_means=True)
+        output = run.model.decode(encoding, batch.shape[1], session, noise, use_means=True)
         terms = _terms(run, output, batch, seen.scored)
         nan = torch.full_like(terms.total, math.nan)
         result = _posterior(run, output, terms, nan, nan, output.states.co_means)
@@ -210,9 +210,55 @@ def _encoded(
     """Encode trials, some at a time."""
     rows = _rows_at_once(run, trials.data.shape[1:])
     size = min(rows, TRIALS_AT_ONCE)
+    for batch, seen, encoding in _encodings(run, session, trials, shown, size):
+        yield _Encoded(run, session, batch, encoding, max(rows // len(batch), 1), *seen[1:])
+
+
+@torch.no_grad()
+def _encodings(
+    run: Evaluation, session: str, trials: Split, shown: np.ndarray | None, size: int
+) -> Iterator[tuple[Tensor, "_Seen", Encoding]]:
+    """Yield data, how they are looked at, and the posteriors, refined where that is asked for."""
+    steps = 0
+    if run.refine_steps > 0 and run.is_random:
+        shape = trials.data.shape[1:]
+        size = min(size, _most(run, refine.values_of_a_trial(run.model.config, *shape)))
+        steps = _steps_that_pay(run, session, trials, shown, size)
     for batch, ext, seen in _chunks(run.model, session, trials, shown, size):
         encoding = run.model.encode(batch, session, ext, NO_DROPOUT, seen.encoded)
-        yield _Encoded(run, session, batch, encoding, max(rows // len(batch), 1), *seen[1:])
+        if steps:
+            weight = refine.seen_weight(run.model, session, batch, seen.encoded)
+            problem = refine.Problem(*_alike(run, session, trials), batch, weight, encoding)
+            encoding = refine.refined(problem, steps)
+        yield batch, seen, encoding
+
+
+def _steps_that_pay(
+    run: Evaluation, session: str, trials: Split, shown: np.ndarray | None, size: int
+) -> int:
+    """Return by how many steps trials predict best what of their shown entries is held back."""
+    trials = trials.rows(slice(refine.MOST_CHECKED))
+    n_parts, shape = refine.parts_of(len(trials.data)), trials.data.shape[1:]
+    check, first = refine.Check(run.refine_steps), 0
+    for batch, ext, seen in _chunks(run.model, session, trials, shown, size):
+        numbers = range(first, first + len(batch))
+        drawn = refine.part_numbers(run.rng.initial_seed(), numbers, shape)[:, : batch.shape[1]]
+        parts = time_major(torch.from_numpy(drawn).to(batch.device))
+        weight = refine.seen_weight(run.model, session, batch, seen.encoded)
+        for k in range(n_parts):
+            held_back = parts == k
+            visible = seen.encoded.also(Visibility(refine.shown_without(held_back, weight)))
+            encoding = run.model.encode(batch, session, ext, NO_DROPOUT, visible)
+            given = batch, weight * ~held_back, encoding
+            problem = refine.Problem(*_alike(run, session, trials), *given)
+            check.add(problem, weight * held_back)
+        first += len(batch)
+    return check.steps_that_pay()
+
+
+def _alike(run: Evaluation, session: str, trials: Split) -> tuple[LFADS, LossConfig, str, int, int]:
+    """Return what a problem of :mod:`refine` holds that is the same for all trials."""
+    return run.model, run.loss, session, run.rng.initial_seed(), trials.data.shape[1]
 
 
 def _rows_at_once(run: Evaluation, shape: tuple[int, ...]) -> int:
@@ -221,6 +267,11 @@ def _rows_at_once(run: Evaluation, shape: tuple[int, ...]) -> int:
     states = cfg.gen_dim + cfg.factors_dim + (cfg.con_dim + 4 * cfg.co_dim if cfg.co_dim else 0)
     # states and their deviations; log-rates, rates, their gradient, deviations
     values = n_bins * (2 * states + 4 * n_channels)
+    return _most(run, values)
+
+
+def _most(run: Evaluation, values: int) -> int:
+    """Return how many times so many numbers fit the memory budget, at least once."""
     return max(run.memory_mb * 2**20 // (values * run.model.factor_weight.element_size()), 1)
 
 

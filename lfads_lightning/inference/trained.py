@@ -300,6 +300,7 @@ class TrainedModel:
             rng,
             self.config.sampling.memory_mb,
             self.config.sampling.num_score_samples,
+            self.config.sampling.refine_steps,
         )
 
     def fitting(self, sessions: list[Session]) -> list[Session]:

@@ -109,12 +109,14 @@ def _scored(trained: TrainedModel, sessions: list[Session], split: str) -> _Scor
     assert trained.folder is not None
     samples = trained.config.sampling.num_score_samples
     sizes = {s.name: [len(x.data) for x in s.splits.values()] for s in sessions}
-    of = {"step": trained.step, "samples": samples, "trials": sizes}
+    steps = trained.config.sampling.refine_steps
+    of = {"step": trained.step, "samples": samples, "refine_steps": steps, "trials": sizes}
     kept = read_kept(trained.folder, of)
     scoring = _Scoring({n: k for n, k in kept.items() if n in sizes}, {}, {})
     n = sum(len(s.splits[split].data) for s in sessions)
     trials = "validation" if split == "valid" else "training"
     how = f"averages of {samples} posterior samples" if samples else "posterior means"
+    how += ", refined" if steps else ""
     _tell(f"Scoring {n} {trials} trials ({how}), and simple methods beside the model")
     for session in sessions:
         if session.name in scoring.kept:

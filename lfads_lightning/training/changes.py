@@ -69,7 +69,7 @@ CHANGEABLE = frozenset({
     "lfads_save_dir", "checkpoint_name", "checkpoint_pb_load_name", "output_filename_stem",
     "max_ckpt_to_keep", "max_ckpt_to_keep_lve", "csv_log", "include_optimizer", "report",
     "ps_nexamples_to_process", "num_posterior_samples", "num_prior_samples",
-    "num_validation_samples", "num_score_samples", "memory_mb", "session",
+    "num_validation_samples", "num_score_samples", "refine_steps", "memory_mb", "session",
     "device", "num_devices", "max_epochs", "max_steps", "criterion", "criterion_smoothing",
     "early_stopping_epochs", "max_recoveries", "deterministic", "precision", "recurrence",
     "num_threads", "plot_every_n_epochs", "logger",
@@ -81,8 +81,8 @@ CHANGEABLE = frozenset({
 OF_OTHER_KINDS = frozenset({
     "kind", "seed", "params_file", "data_dir", "data_filename_stem", "batch_size", "ext_input_dim",
     "lfads_save_dir", "checkpoint_pb_load_name", "output_filename_stem", "include_optimizer",
-    "ps_nexamples_to_process", "num_posterior_samples", "num_prior_samples", "memory_mb", "session",
-    "device", "recurrence", "num_threads",
+    "ps_nexamples_to_process", "num_posterior_samples", "num_prior_samples", "refine_steps",
+    "memory_mb", "session", "device", "recurrence", "num_threads",
 })  # fmt: skip
 
 

@@ -1,0 +1,291 @@
+"""Refining each trial's posterior: gradient steps on its own bound, the generator frozen.
+
+The encoders give every trial a posterior in one pass, which costs nothing and is not the best that
+the model has (the amortisation gap; Kim et al. 2018, arXiv:1802.02550). Here each trial's numbers
+take steps of Adam from there, on the bound that the model was trained on, over the entries that the
+encoders see alone. The numbers are the mean and the log-variance of the initial condition, and the
+encodings that drive the controller.
+
+A higher bound on the entries that are seen need not say more of the others: a model that has
+learned too much of its training data follows them too far. So a fifth of the seen entries is held
+back first, each in turn, and how many steps are taken is what predicts these best.
+"""
+
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lfads_lightning.config import LossConfig, ModelConfig
+from lfads_lightning.model.layout import time_major
+from lfads_lightning.model.lfads import LFADS
+from lfads_lightning.model.loss import inferred_input_kl, initial_condition_kl, reconstruction
+from lfads_lightning.model.records import Encoding, LFADSOutput, Noise
+from lfads_lightning.model.visibility import Visibility
+
+RATE, BETAS, EPSILON = 0.03, (0.9, 0.999), 1e-4  # of Adam
+EVERY = 10  # steps between two looks at a trial's bound
+PATIENCE = 3  # looks without a better bound, after which a trial stops
+PAIRS_PER_STEP, PAIRS_PER_LOOK = 1, 4  # of samples: each noise, and its negative
+N_PARTS = 5  # of the entries; each is held back in turn, where trials are few
+MOST_CHECKED = 400  # trials, over all parts, that are refined to see how many steps pay
+LEAST_ERRORS = 1.0  # standard errors that held-back entries must gain
+
+
+class Problem(NamedTuple):
+    """Trials whose posteriors are refined: what is the same for all of them, and their own."""
+
+    model: LFADS
+    loss: LossConfig  # weights of the divergences
+    session: str
+    seed: int  # of the noise, which is the same for every trial
+    n_bins: int  # that noise is drawn for: T of all trials, of which these may have fewer
+    data: Tensor  # (B, T, D)
+    weight: Tensor  # (B, T, D), 0 where an entry has no part in the bound
+    encoding: Encoding  # where to start
+
+    def of(self, trials: Tensor) -> "Problem":
+        """Return that of some trials, by their numbers."""
+        encoding = Encoding(*(None if x is None else _rows(x, trials) for x in self.encoding))
+        data, weight = (_rows(x, trials) for x in (self.data, self.weight))
+        return self._replace(data=data, weight=weight, encoding=encoding)
+
+
+def seen_weight(model: LFADS, session: str, data: Tensor, seen: Visibility) -> Tensor:
+    """Return 1 for each entry (B, T, D) that the encoders see and that is scored, else 0.
+
+    Args:
+        model: that sees them.
+        session: of the data.
+        data: (B, T, D).
+        seen: what the encoders are shown.
+    """
+    like, n_bins = model.factor_weight, data.shape[1]
+    weight = time_major(torch.ones(data.shape, dtype=like.dtype, device=like.device))
+    if seen.shown is not None:
+        weight = weight * (seen.shown > 0)
+    if seen.weight is not None:
+        weight = weight * seen.weight
+    unseen = model.encoded.unseen(session, n_bins, like.device, seen.lengths)
+    if unseen is not None:
+        weight = weight.masked_fill(unseen, 0)
+    return weight
+
+
+def refined(problem: Problem, steps: int) -> Encoding:
+    """Return the encoding with each trial's best posterior within so many steps."""
+    encoding = problem.encoding
+    for best in climb(problem, steps):
+        encoding = best
+    return encoding
+
+
+def climb(problem: Problem, steps: int) -> Iterator[Encoding]:
+    """Take steps; at every look yield the encoding with each trial's best posterior so far.
+
+    A trial's bound is looked at with noise that no step is taken by. A trial whose bound has not
+    risen for three looks stops; once all have, nothing more is yielded.
+    """
+    kept = free = free_parts(problem)
+    if not free:
+        return
+    whole = problem.encoding
+    rng = torch.Generator(problem.data.device).manual_seed(problem.seed)
+    judge = _noise(problem, PAIRS_PER_LOOK, rng)
+    best = _cost(problem, free, judge)
+    climbing = torch.arange(len(best), device=best.device)  # numbers of the trials
+    since = torch.zeros_like(climbing)  # looks since each one's bound has risen
+    adam = _Adam(free)
+    for done in range(0, steps, EVERY):
+        for _ in range(min(EVERY, steps - done)):
+            noise = _noise(problem, PAIRS_PER_STEP, rng)
+            free = adam.step(free, _gradients(problem, free, noise))
+            free = _within(free, problem.model.config)
+        cost = _cost(problem, free, judge)
+        rose = cost < best[climbing]  # not so where it is NaN
+        best[climbing[rose]] = cost[rose]
+        kept = {name: x.index_copy(0, climbing[rose], free[name][rose]) for name, x in kept.items()}
+        yield whole._replace(**kept)
+        since = torch.where(rose, 0, since + 1)
+        still = torch.nonzero(since < PATIENCE).flatten()
+        if len(still) == 0:
+            return
+        if len(still) < len(since):
+            problem, climbing, since = problem.of(still), climbing[still], since[still]
+            free = {name: _rows(x, still) for name, x in free.items()}
+            adam.keep(still)
+
+
+def free_parts(problem: Problem) -> dict[str, Tensor]:
+    """Return what is refined, by name.
+
+    A gradient knows what comes later: under a causal controller its encodings stay, and the initial
+    condition where it is inferred from the first bins alone.
+    """
+    config, names = problem.model.config, ["ic_mean", "ic_logvar", "con_input"]
+    if config.do_causal_controller:
+        names = names[:2] if config.num_steps_for_gen_ic >= problem.n_bins else []
+    return {name: x for name in names if (x := getattr(problem.encoding, name)) is not None}
+
+
+class Check:
+    """How much entries that were held back gain by so many steps.
+
+    Args:
+        steps: at most.
+    """
+
+    def __init__(self, steps: int) -> None:
+        self.steps = steps
+        self.sums, self.squares = np.zeros((2, math.ceil(steps / EVERY)))  # nats, at each look
+
+    def add(self, problem: Problem, held_back: Tensor) -> None:
+        """Refine trials, and score entries that they were not refined by.
+
+        Args:
+            problem: of the trials.
+            held_back: (B, T, D), the weight of each entry.
+        """
+        before, gain = _predicted(problem, problem.encoding, held_back), None
+        looks = climb(problem, self.steps)
+        for k in range(len(self.sums)):
+            if (encoding := next(looks, None)) is not None:
+                gain = (before - _predicted(problem, encoding, held_back)).double()
+            if gain is not None:
+                self.sums[k] += float(gain.sum())
+                self.squares[k] += float(gain.square().sum())
+
+    def steps_that_pay(self) -> int:
+        """Return how many steps held-back entries gain most by; 0 if it may be chance."""
+        pays = self.sums > LEAST_ERRORS * np.sqrt(self.squares)
+        if not pays.any():
+            return 0
+        return min(EVERY * (int(np.where(pays, self.sums, -np.inf).argmax()) + 1), self.steps)
+
+
+def parts_of(n_trials: int) -> int:
+    """Return how many parts of the entries of so many trials are held back in turn."""
+    return min(max(MOST_CHECKED // n_trials, 1), N_PARTS)
+
+
+def part_numbers(seed: int, trials: range, shape: tuple[int, int]) -> np.ndarray:
+    """Return the part of each entry, (B, T, D); that of a trial does not depend on the others."""
+    draws = (np.random.default_rng([seed, i]) for i in trials)
+    return np.stack([rng.integers(N_PARTS, size=shape, dtype=np.uint8) for rng in draws])
+
+
+def shown_without(part: Tensor, like: Tensor) -> Tensor:
+    """Return what data are multiplied with to hide a part (bool) of their entries."""
+    return (~part).to(like.dtype) * (N_PARTS / (N_PARTS - 1))
+
+
+def values_of_a_trial(config: ModelConfig, n_bins: int, n_channels: int) -> int:
+    """Return how many numbers are held to refine a trial."""
+    states, encodings = config.gen_dim + config.factors_dim, 0
+    if config.co_dim > 0:
+        states += config.con_dim + 6 * config.co_dim
+        encodings = (1 if config.do_causal_controller else 2) * config.ci_enc_dim
+    # a step: states, gates and their gradients, rates, data; a look: states and rates of more
+    # samples; Adam: where it is, two moments, the gradient, the best and the start
+    step = 2 * PAIRS_PER_STEP * (8 * states + 8 * n_channels + 2 * encodings)
+    look = 2 * PAIRS_PER_LOOK * (states + 5 * n_channels)
+    return n_bins * (max(step, look) + 8 * encodings)
+
+
+class _Adam:
+    """Adam, of which each trial's steps are its own."""
+
+    def __init__(self, free: dict[str, Tensor]) -> None:
+        self.n = 0
+        self.first = {name: torch.zeros_like(x) for name, x in free.items()}
+        self.second = {name: torch.zeros_like(x) for name, x in free.items()}
+
+    def step(self, free: dict[str, Tensor], gradients: dict[str, Tensor]) -> dict[str, Tensor]:
+        self.n += 1
+        (b1, b2), moved = BETAS, {}
+        for name, g in gradients.items():
+            m, v = self.first[name], self.second[name]
+            m.lerp_(g, 1 - b1)
+            v.lerp_(g.square(), 1 - b2)
+            scale = (v / (1 - b2**self.n)).sqrt_().add_(EPSILON)
+            moved[name] = free[name] - RATE / (1 - b1**self.n) * m / scale
+        return moved
+
+    def keep(self, trials: Tensor) -> None:
+        self.first = {name: _rows(x, trials) for name, x in self.first.items()}
+        self.second = {name: _rows(x, trials) for name, x in self.second.items()}
+
+
+def _within(free: dict[str, Tensor], config: ModelConfig) -> dict[str, Tensor]:
+    """Keep variances of initial conditions above their least one, as the encoder does."""
+    if config.ic_post_var_min > 0 and "ic_logvar" in free:
+        free["ic_logvar"] = free["ic_logvar"].clamp(min=math.log(config.ic_post_var_min))
+    return free
+
+
+def _noise(problem: Problem, n_pairs: int, rng: torch.Generator) -> Noise:
+    """Draw pairs of samples, each noise and its negative, (S, Z) and (S, T, U), for all trials."""
+    drawn = problem.model.draw_noise(n_pairs, problem.n_bins, rng)
+    return Noise(*(torch.cat([x, -x]) for x in drawn))
+
+
+def _decoded(problem: Problem, free: dict[str, Tensor], noise: Noise) -> tuple[LFADSOutput, int]:
+    """Return samples of every trial, row = sample * n_trials + trial, and their number."""
+    encoding = problem.encoding._replace(**free)
+    n_trials, n_bins = problem.data.shape[:2]
+    ic = noise.ic.repeat_interleave(n_trials, 0)
+    co = noise.co[:, :n_bins].transpose(0, 1).repeat_interleave(n_trials, 1).transpose(0, 1)
+    output = problem.model.decode(encoding, n_bins, problem.session, Noise(ic, co))
+    return output, len(noise.ic)
+
+
+def _costs(problem: Problem, free: dict[str, Tensor], noise: Noise) -> Tensor:
+    """Return the negative bound of each trial (B,), nats; a mean over samples."""
+    output, k = _decoded(problem, free, noise)
+    data, weight = (_repeated(x, k) for x in (problem.data, problem.weight))
+    recon = reconstruction(problem.model, output, data, Visibility(weight=weight))
+    kl_ic = initial_condition_kl(problem.model, output, like=recon[: len(problem.data)])
+    if output.encoding.lengths is not None:
+        lengths = output.encoding.lengths.repeat(k)
+        output = output._replace(encoding=output.encoding._replace(lengths=lengths))
+    analytic = problem.loss.do_analytic_kl_co
+    kl_co = inferred_input_kl(problem.model, output, analytic, like=recon)
+    each = (recon + problem.loss.kl_co_weight * kl_co).unflatten(0, (k, -1)).mean(0)
+    return each + problem.loss.kl_ic_weight * kl_ic
+
+
+@torch.no_grad()
+def _cost(problem: Problem, free: dict[str, Tensor], noise: Noise) -> Tensor:
+    return _costs(problem, free, noise)
+
+
+@torch.enable_grad()
+def _gradients(problem: Problem, free: dict[str, Tensor], noise: Noise) -> dict[str, Tensor]:
+    leaves = {name: x.detach().requires_grad_() for name, x in free.items()}
+    total = _costs(problem, leaves, noise).sum()
+    return dict(zip(leaves, torch.autograd.grad(total, list(leaves.values())), strict=True))
+
+
+@torch.no_grad()
+def _predicted(problem: Problem, encoding: Encoding, weight: Tensor) -> Tensor:
+    """Return -log p of entries (B,), nats, under the mean of the parameters over samples."""
+    rng = torch.Generator(problem.data.device).manual_seed(problem.seed)
+    noise = _noise(problem, PAIRS_PER_LOOK, rng)
+    output, k = _decoded(problem._replace(encoding=encoding), {}, noise)
+    params = output.output_dist_params.unflatten(0, (k, -1)).mean(0)
+    return problem.model.noise_model.nll_of_params(params, problem.data, weight)
+
+
+def _repeated(x: Tensor, k: int) -> Tensor:
+    """Repeat (n, T, D) as (k n, T, D), time-major in memory."""
+    return x.transpose(0, 1).repeat(1, k, 1).transpose(0, 1)
+
+
+def _rows(x: Tensor, trials: Tensor) -> Tensor:
+    """Return some trials of x (B, ...), which stays time-major in memory."""
+    if x.ndim < 3:
+        return x.index_select(0, trials)
+    return x.transpose(0, 1).index_select(1, trials).transpose(0, 1)
