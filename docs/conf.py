@@ -46,6 +46,7 @@ nb_execution_in_temp = True
 nb_execution_timeout = 300
 nb_execution_raise_on_error = True
 nb_merge_streams = True
+nb_ipywidgets_js = {}  # no scripts from elsewhere: bars are left out of the pages
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
