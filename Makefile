@@ -8,7 +8,7 @@ define install
 	  { tail -n 40 .venv/install.log; exit 1; }
 endef
 
-.PHONY: demo test test-slow test-ray test-crash test-resolve test-install fuzz lint table keywords clean
+.PHONY: demo test test-slow test-ray test-crash test-resolve test-install fuzz lint keywords docs clean
 
 demo: .venv/installed            ## train on the embedded Lorenz data, print scores, draw a figure
 	$(BIN)/python train.py experiment=lorenz trainer.device=cpu:0
@@ -43,9 +43,9 @@ lint: .venv/installed-dev        ## what CI asks of the code's form
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-table: .venv/installed           ## the README's tables of parameters and of session keys
-	$(BIN)/python -m lfads_lightning.params
-	$(BIN)/python -m lfads_lightning.data.keywords
+docs: .venv/installed            ## the site, docs/_build/html; its tutorials are trained: two minutes
+	$(call install,-e '.[docs]')
+	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
 
 keywords: .venv/installed        ## what editors complete, after a change of a parameter or key
 	$(BIN)/python -m lfads_lightning.signatures

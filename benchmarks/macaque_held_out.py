@@ -32,7 +32,7 @@ PRESET = Path(__file__).parents[1] / "conf" / "experiment" / "macaque_reach.yaml
 
 
 def held_out(split: int) -> list[int]:
-    """Return the neurons of a split; 0 is the one of the README's table."""
+    """Return the neurons of a split; 0 is the one of the documentation's table."""
     return sorted(np.random.default_rng(split).permutation(24)[:N_HELD_OUT].tolist())
 
 

@@ -456,7 +456,7 @@ def _named(*checks: tuple[bool, str]) -> list[str]:
 
 
 def parameter_table(names: Iterable[str] | None = None) -> str:
-    """Return the Markdown table of parameters that the README holds."""
+    """Return parameters as a Markdown table, for the documentation; by default all."""
     lines = ["| parameter | default | expected | meaning |", "|---|---|---|---|"]
     for name in names or _fields():
         _, f = _fields()[name]
@@ -489,7 +489,3 @@ def help_text() -> str:
                 lines.append(f"  {setting:<52} {f.metadata['doc']}")
         lines.append("")
     return "\n".join(lines)
-
-
-if __name__ == "__main__":
-    print(parameter_table())

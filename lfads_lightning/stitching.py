@@ -51,7 +51,7 @@ def align(
         condition: {session: (E,) labels} for arrays; files hold theirs as ``train_condition``.
         factors_dim: F, as ``model.factors_dim`` will be.
         smoothing_bins: standard deviation of the Gaussian over the averages' time; 0: none.
-        ridge: weight of |W|^2 in the regression; 0: least squares; ``"cv"``: chosen by leaving
+        ridge: weight of ``|W|^2`` in the regression; 0: least squares; ``"cv"``: chosen by leaving
             conditions out.
         same_neurons: the sessions have the same neurons: one matrix for all, no conditions needed.
         to: files of aligned sessions that stay as they are, and to whose components the others

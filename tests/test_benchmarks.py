@@ -1,4 +1,4 @@
-"""The benchmarks run, and their rows hold what the README says."""
+"""The benchmarks run, and their rows hold what the documentation says."""
 
 import json
 import math

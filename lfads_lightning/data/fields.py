@@ -2,8 +2,8 @@
 
 The rows are the fields of :class:`Split` and :class:`Session` that are annotated with a
 :class:`Field`. All else follows from them: what is read from a file (`session_files`), what
-`write_session` and `lfads_lightning.fit` take (`keywords`), the checks, and the README's table
-(``python -m lfads_lightning.data.keywords``).
+`write_session` and `lfads_lightning.fit` take (`keywords`), the checks, and the table in the
+documentation.
 
 Letters in shapes: E trials, T bins, D neurons, I external inputs, F factors; any other letter is an
 axis of any length (K variables, H channels), and a digit is an axis of that length.

@@ -1,7 +1,4 @@
-"""The table of a session's keys as keywords of functions, and as the README's table.
-
-``python -m lfads_lightning.data.keywords`` prints the latter.
-"""
+"""The table of a session's keys as keywords of functions, and as the documentation's table."""
 
 import inspect
 from collections.abc import Callable, Collection, Sequence
@@ -87,7 +84,7 @@ def _shape(field: Field) -> str:
 
 
 def table() -> str:
-    """Return the rows of the README's table."""
+    """Return the keys of a session as a Markdown table, for the documentation."""
     rows = [
         (", ".join(f"`{split}_{name}`" for split in SPLIT_KEYS), field)
         for name, field in OF_SPLIT.items()
@@ -98,7 +95,3 @@ def table() -> str:
         for keys, field in rows
     ]
     return "\n".join(["| key | shape | values | |", "|---|---|---|---|", *lines])
-
-
-if __name__ == "__main__":
-    print(table())

@@ -40,7 +40,7 @@ _OF_RATES = ("co_bps", "fp_bps", "bits_per_spike", "psth_r2", "rate_r2", "rate_r
 
 _OF_COUNTS = " or ".join(d.name for d in OutputDist if d.is_counts)
 _OF_REALS = " or ".join(d.name for d in OutputDist if not d.is_counts)
-_NEEDS = {
+NEEDS = {
     "co_bps": "held-out neurons: train with data.held_out_neurons=0.25",
     "few_shot_co_bps": "held-out neurons: train with data.held_out_neurons=0.25",
     "fp_bps": "forward bins: train with data.forward_steps=N",
@@ -205,7 +205,7 @@ class _Scorer:
         """Return the scores of all methods."""
         for name in self.only or ():
             if not self.metrics[name][0]:
-                raise LFADSError(f"{self.session.source}: {name} needs {_NEEDS[name]}")
+                raise LFADSError(f"{self.session.source}: {name} needs {NEEDS[name]}")
         asked = [n for n, (possible, _) in self.metrics.items()
                  if possible and (self.only is None or n in self.only)]  # fmt: skip
         hides = any(name.startswith("hidden") for name in asked)

@@ -40,7 +40,7 @@ def write_submission(path: Path, files: list[RunFile], source: Path) -> None:
     """
     groups = {}
     for name in DATA_SETS:
-        parts = {}
+        parts: dict[str, dict[str, RunFile]] = {}
         for file in files:
             said = file.attributes
             if said.get("session") == name and said.get("split") in _SPLITS:

@@ -62,9 +62,9 @@ def velocity_r2(
 ) -> Decoding:
     """Decode behaviour, hand velocity say, from activity, and score it on other trials.
 
-    Ridge regression min |y - x w - b|^2 + alpha |w|^2; alpha by five-fold cross-validation on the
-    training bins, in order (Pei et al. 2021, section 4). Bins whose behaviour or activity is NaN
-    are left out.
+    Ridge regression min ``|y - x w - b|^2 + alpha |w|^2``; alpha by five-fold cross-validation on
+    the training bins, in order (Pei et al. 2021, section 4). Bins whose behaviour or activity is
+    NaN are left out.
 
     Args:
         train_rates: (E, T, n) rates, factors or any other predictor.

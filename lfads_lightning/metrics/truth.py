@@ -92,10 +92,10 @@ def pulse_timing(
 ) -> PulseTiming:
     """Find the answer of the inferred inputs to each true pulse.
 
-    A pulse begins where |truth|, the largest over inputs, first exceeds half its maximum. Activity
-    is the distance of the inferred inputs from their mean, in standard deviations of each, as the
-    root mean square over inputs; the answer is its peak within ``window_bins`` of the pulse, if it
-    exceeds ``threshold_sd``.
+    A pulse begins where ``|truth|``, the largest over inputs, first exceeds half its maximum.
+    Activity is the distance of the inferred inputs from their mean, in standard deviations of each,
+    as the root mean square over inputs; the answer is its peak within ``window_bins`` of the
+    pulse, if it exceeds ``threshold_sd``.
 
     Args:
         inferred: (E, T, U).

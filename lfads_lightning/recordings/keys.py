@@ -22,6 +22,6 @@ SPLITS = ("train", "valid", "test")
 
 
 def table() -> str:
-    """Return the rows of the README's table."""
+    """Return these keys as a Markdown table, for the documentation."""
     rows = [f"| `{key}` | {shape} | {what} |" for key, (shape, what) in KEYS.items()]
     return "\n".join(["| key | shape | |", "|---|---|---|", *rows])
