@@ -113,7 +113,7 @@ def _docstrings(tree):
 
 
 FILES = {text for key, text in vars(run).items() if key.isupper() and isinstance(text, str)}
-FOLDERS = {run.CHECKPOINTS, run.FIGURES, run.TENSORBOARD, run.MEMBERS}
+FOLDERS = {run.CHECKPOINTS, run.FIGURES, run.TENSORBOARD, run.MEMBERS, run.TRIED}
 
 
 @pytest.mark.parametrize(

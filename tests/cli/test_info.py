@@ -47,7 +47,7 @@ def run(tmp_path):
         {"name": "one_input", "is_chosen": True} | row,
         {"name": "subject", "is_chosen": False} | row,
     ]
-    (folder / "candidates.json").write_text(json.dumps(rows))
+    (folder / "tried.json").write_text(json.dumps(rows))
     return folder
 
 

@@ -149,7 +149,7 @@ def test_report_says_what_was_chosen_and_why(run, tmp_path, monkeypatch):
         | {"name": "fast_inputs", "settings": {"co_dim": 4}, "criterion": 585.3, "is_chosen": True},
         row | {"name": "no_inputs", "settings": {"co_dim": 0}, "criterion": None},
     ]
-    (folder / "candidates.json").write_text(json.dumps(tried))
+    (folder / "tried.json").write_text(json.dumps(tried))
     state = json.loads((folder / "report.json").read_text())
     state["chosen"] = {"facts": "12 training trials", "settings": {"keep_prob": 0.9, "<b>": 1}}
     (folder / "report.json").write_text(json.dumps(state))
