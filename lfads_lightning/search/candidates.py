@@ -75,7 +75,9 @@ def with_best_candidate(config: Config, sessions: Sequence[Session], folder: Pat
     """
     run, names = Run(folder), config.search.candidates or []
     if run.checkpoints.is_dir():
-        was_chosen = [row["settings"] for row in read_tried(folder) if row["is_chosen"]]
+        # what the names mean, not what the file says of it: the folder may be somebody else's
+        names = [row["name"] for row in read_tried(folder) if row["is_chosen"] is True]
+        was_chosen = [CANDIDATES[name] for name in names if name in CANDIDATES]
         return from_flat(was_chosen[0], base=config) if was_chosen else config
     if len(names) < 2:
         return config
@@ -129,8 +131,23 @@ def read_tried(folder: Path) -> list[dict[str, Any]]:
     return rows if isinstance(rows, list) and all(_is_ours(row, keys) for row in rows) else []
 
 
+def _result(path: Path) -> tuple[float | None, int, float] | None:
+    """Read what a candidate came to; None where that is not known, and it trains."""
+    try:
+        done = read_json(path)
+    except (FileNotFoundError, LFADSError):
+        return None
+    if not isinstance(done, dict) or set(done) != set(Tried._fields[2:]):
+        return None
+    criterion, updates, seconds = (done[name] for name in Tried._fields[2:])
+    numbers = [0 if criterion is None else criterion, updates, seconds]
+    if not all(isinstance(x, int | float) and math.isfinite(x) for x in numbers):
+        return None
+    return criterion, int(updates), float(seconds)
+
+
 def _is_ours(row: Any, keys: set[str]) -> bool:
-    if not isinstance(row, dict) or not keys <= set(row):
+    if not isinstance(row, dict) or not keys <= set(row) or not isinstance(row["name"], str):
         return False
     criterion = row["criterion"]
     return isinstance(row["settings"], dict) and (
@@ -161,8 +178,8 @@ def _trained(config: Config, sessions: Sequence[Session], run: Run, name: str) -
     """Train a candidate up to the rung, unless that has been done."""
     own, result = run.candidate(name), run.candidate(name).folder / "result.json"
     settings = CANDIDATES[name]
-    if result.is_file():
-        return Tried(name, settings, **read_json(result))
+    if (before := _result(result)) is not None:
+        return Tried(name, settings, *before)
     theirs = from_flat(settings, base=config)
     own.folder.mkdir(parents=True, exist_ok=True)
     try:

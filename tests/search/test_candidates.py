@@ -9,6 +9,7 @@ import torch
 import lfads_lightning as lfads
 from lfads_lightning.config import LFADSError
 from lfads_lightning.data.recipe import CANDIDATES
+from lfads_lightning.params import from_flat
 from lfads_lightning.runs.run import Run
 from lfads_lightning.search import candidates
 
@@ -81,6 +82,27 @@ def test_what_was_cut_off_goes_on_and_what_was_done_is_not_done_again(tmp_path, 
 def test_mistakes(tmp_path, change, message):
     with pytest.raises(LFADSError, match=message):
         fit(tmp_path / "run", **change)
+
+
+def test_a_record_names_candidates_and_sets_nothing(tmp_path):
+    run = Run(tmp_path)
+    run.checkpoints.mkdir()
+    row = {"name": "no_inputs", "settings": {"data_dir": "/elsewhere"}, "criterion": 1.0}
+    row |= {"updates": 1, "seconds": 1.0, "is_chosen": True}
+    for name, co_dim in (("no_inputs", 0), ("../../no_such", 3)):
+        run.candidates_record.write_text(json.dumps([row | {"name": name}]))
+        config = from_flat({"co_dim": 3})
+        chosen = candidates.with_best_candidate(config, [], tmp_path)
+        assert (chosen.model.co_dim, chosen.data.data_dir) == (co_dim, None)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"criterion": "a"}', "3"])
+def test_a_damaged_result_is_made_again(tmp_path, text):
+    folder = Run(tmp_path).candidate("no_inputs").folder
+    folder.mkdir(parents=True)
+    (folder / "result.json").write_text(text)
+    fit(tmp_path, max_steps=8)
+    assert json.loads((folder / "result.json").read_text())["updates"] == 4
 
 
 def test_every_candidate_sets_what_any_sets():
