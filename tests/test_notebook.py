@@ -59,6 +59,7 @@ def run_page(name, capsys):
     return n_shown
 
 
+@pytest.mark.slow
 def test_page_runs_and_prints_what_it_says(tmp_path, monkeypatch, capsys, reports):
     monkeypatch.chdir(tmp_path)
     assert run_page("notebook.md", capsys) >= 9

@@ -1636,6 +1636,7 @@ def test_num_score_samples_is_the_number_averaged_for_scores(tmp_path, counts):
         assert trained.scores["valid/bits_per_spike"] == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.slow
 @effect_of("refine_steps")
 def test_refine_steps_raises_the_bound_of_both_kinds_where_held_back_entries_gain(use, monkeypatch):
     monkeypatch.setattr(refine, "LEAST_ERRORS", -1e9)  # whatever they say

@@ -258,12 +258,17 @@ SOME = np.ones((4, 6, 3))
         (SOME, {"mask": np.ones((4, 6))}, "train_mask is 4×6, train_data is 4×6×3; both must have"),
         (SOME, {"mask": 2 * SOME}, r"train_mask\[0, 0, 0\] is 2.0; expected 1 where"),
         (SOME, {"mask": SOME * [[[1]], [[1]], [[0]], [[1]]]}, "all entries of trial 2 of train_d"),
-        ([SOME[0], SOME[0, :4]], {"lengths": [6, 5]}, "train_lengths says other lengths than the"),
+        (
+            [SOME[0], SOME[0, :4]],
+            {"lengths": [6, 5]},
+            "train_lengths is given, and the session holds it",
+        ),
         (SOME, {"lengths": [6, 4, 6, 6], "forward_steps": 4}, "forward_steps=4 of 4 bins leaves"),
         (np.where(SOME, np.inf, 0), {}, r"train_data\[0, 0, 0\] is inf; counts must be finite"),
         ([SOME[0], SOME[0].T], {}, "its trials are of unequal length"),
     ],
 )
+@pytest.mark.filterwarnings("ignore:.*valid_data is missing")
 def test_what_cannot_be_is_refused(data, keys, message, tmp_path):
     with pytest.raises(LFADSError, match=message):
         lfads.fit(data, valid_fraction=0, lfads_save_dir=tmp_path / "run", **TINY, **keys)

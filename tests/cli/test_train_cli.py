@@ -540,7 +540,7 @@ def test_mistake_in_the_data_of_a_real_call_ends_with_one_line(tmp_path):
 
 
 def test_contradiction_is_found_before_torch_is_imported(tmp_path):
-    argv = [*data_args(tmp_path), "model.inject_ext_input_to_gen=true"]
+    argv = [*data_args(tmp_path), "recipe=original", "model.inject_ext_input_to_gen=true"]
     result = run_process(*argv, cwd=tmp_path, options=["-X", "importtime"])
     assert_one_error(result, "data.ext_input_dim")
     assert modules(result) & HEAVY == set()

@@ -483,6 +483,7 @@ def test_chops(tmp_path):
 def test_every_option_is_tested():
     names = set(Settings.__dataclass_fields__)
     elsewhere = {"where", "units", "split_column"} | {"rows", "columns"}  # test_selection, _tables
+    elsewhere |= {"nlb", "behaviour_lag_s"}  # test_nlb
     assert names == set(TESTED) | elsewhere
 
 

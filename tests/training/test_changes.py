@@ -103,7 +103,7 @@ def test_the_start_of_a_trained_variance(tmp_path):
         {"gen_dim": 6}, {"factors_dim": 4}, {"ic_dim": 4}, {"ic_enc_dim": 5}, {"ci_enc_dim": 5},
         {"con_dim": 5}, {"co_dim": 2}, {"do_causal_controller": True},
         {"do_feed_factors_to_controller": False}, {"held_out_neurons": 0.5}, {"forward_steps": 2},
-        {"output_dist": "gaussian"}, {"spread_per": "neuron"}, {"algorithm": "pbt"},
+        {"output_dist": "gaussian"}, {"algorithm": "pbt"},
     ],
     ids=str,
 )  # fmt: skip
