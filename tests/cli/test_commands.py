@@ -151,7 +151,10 @@ def test_verbs_are_listed(monkeypatch, capsys):
         ("lfads prepare a.nwb --out d --window-s 1", "--window-s: expected 2 arguments; lfads"),
         ("lfads align a.h5 --factors-dim x", "--factors-dim is 'x'; expected an integer; lfads al"),
         ("lfads align a.h5 --factors-dim 3 --ridge x", "--ridge is 'x'; expected a number or cv; "),
-        ("lfads export run --to nbw", "--to is 'nbw'; expected nwb, mat, npz or nlb; did you mean nwb?"),
+        (
+            "lfads export run --to nbw",
+            "--to is 'nbw'; expected nwb, mat, npz or nlb; did you mean nwb?",
+        ),
         ("lfads merge run other", "other is one word too many; lfads merge --help lists all"),
     ],
 )  # fmt: skip
