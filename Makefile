@@ -1,6 +1,7 @@
 # Each target sets up what it needs: a virtual environment in .venv, with pinned versions.
 PYTHON ?= python3
 BIN := .venv/bin
+COMMA := ,
 # what pip says is shown where it fails: with --quiet it keeps the reason to itself
 define install
 	@echo "pip install $(1) (minutes where torch is fetched; .venv/install.log)"
@@ -17,6 +18,7 @@ test: .venv/installed-dev        ## the ordinary tests
 	$(BIN)/python -m pytest -q -n auto --dist loadfile
 
 test-slow: .venv/installed-dev   ## those that train for minutes
+	$(call install,-e '.[dev$(COMMA)wandb$(COMMA)mlflow]')
 	$(BIN)/python -m pytest -q -m slow
 
 test-ray: .venv/installed-dev    ## those of the Ray engine

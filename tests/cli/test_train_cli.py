@@ -313,6 +313,7 @@ def test_multirun_gives_each_job_its_folder(call, shared):
     assert not np.allclose(*rates)
 
 
+@pytest.mark.slow
 def test_preset_sweep_goes_through_its_values(call, shared, tmp_path):
     sweep = tmp_path / "sweep"
     small = [s for s in SMALL if not s.startswith("model.co_dim")]

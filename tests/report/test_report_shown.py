@@ -62,6 +62,7 @@ def browser():
     driver.quit()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [1280, 400])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_report_is_seen_whole_without_a_network(demo, browser, width, scheme):
@@ -119,6 +120,7 @@ def tensorboard(demo):
         yield ask
 
 
+@pytest.mark.slow
 def test_tensorboard_shows_the_scalars(tensorboard):
     tags = json.loads(tensorboard("plugin/scalars/tags"))
     assert {"train/total", "valid/recon", "ramp/kl", "lr"} < set(tags["tensorboard"])
@@ -126,6 +128,7 @@ def test_tensorboard_shows_the_scalars(tensorboard):
     assert [step for _, step, _ in found] == [9, 18]
 
 
+@pytest.mark.slow
 def test_tensorboard_shows_figures_of_both_splits(tensorboard):
     tags = json.loads(tensorboard("plugin/images/tags"))["tensorboard"]
     names = {"summary", "averages", "factors", "initial_conditions", "generator", "neurons"}
@@ -138,6 +141,7 @@ def test_tensorboard_shows_figures_of_both_splits(tensorboard):
     assert png.startswith(base64.b64decode("iVBORw=="))
 
 
+@pytest.mark.slow
 def test_tensorboard_shows_settings_with_final_scores(tensorboard, demo):
     entries = hparams(tensorboard, 1, "final/valid_rate_r2")
     ((settings, score),) = entries.values()
@@ -208,6 +212,7 @@ def test_figures_take_turns_where_time_says_when(counts, tmp_path, monkeypatch):
     assert len(seen["train/averages"]) == 1
 
 
+@pytest.mark.slow
 def test_figures_leave_the_weights_alone_to_the_last_bit(counts, tmp_path):
     sizes = {
         "gen_dim": 6,
