@@ -16,7 +16,7 @@ from lfads_lightning.commands import nearest
 from lfads_lightning.config import LFADSError
 from lfads_lightning.data.fields import Session
 from lfads_lightning.evaluation.scores import hidden_score
-from lfads_lightning.inference.posterior import judged_rates
+from lfads_lightning.inference.posterior import Averages, judged_rates
 from lfads_lightning.interactive import warns_in_short
 from lfads_lightning.signatures import estimator_keywords
 
@@ -82,15 +82,11 @@ class Estimator(TransformerMixin, BaseEstimator):
 
     def transform(self, X: ArrayLike) -> np.ndarray:
         """Return the factors (E, T, F) of trials, averages over posterior samples."""
-        session = self._session(X)
-        run = self.trained_.evaluation()
-        return judged_rates(run, session.name, session.train).factors
+        return self._averages(X).factors
 
     def rates(self, X: ArrayLike) -> np.ndarray:
         """Return the rates (E, T, D) of trials, expected counts per bin."""
-        session = self._session(X)
-        run = self.trained_.evaluation()
-        return judged_rates(run, session.name, session.train).rates
+        return self._averages(X).rates
 
     def score(self, X: ArrayLike, y: Any = None) -> float:
         """Return bits per spike of entries of trials that are hidden, a fifth at a time.
@@ -103,6 +99,10 @@ class Estimator(TransformerMixin, BaseEstimator):
             y: is not used; scikit-learn passes it on.
         """
         return hidden_score(self.trained_, self._session(X), "train")
+
+    def _averages(self, X: ArrayLike) -> Averages:
+        session = self._session(X)
+        return judged_rates(self.trained_.evaluation(), session.name, session.train)
 
     def _session(self, X: ArrayLike) -> Session:
         check_is_fitted(self, "trained_")

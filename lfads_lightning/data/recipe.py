@@ -14,7 +14,7 @@ import numpy as np
 from lfads_lightning import params
 from lfads_lightning.config import Algorithm, Config, OutputDist, Recipe
 from lfads_lightning.data.arrays import as_counts
-from lfads_lightning.data.fields import Session
+from lfads_lightning.data.fields import Session, arrays_of
 from lfads_lightning.data.suggested import statistics_of, suggested
 from lfads_lightning.data.values import could_be_real, step_between
 
@@ -249,22 +249,11 @@ def chosen_in(config: Config, sessions: Sequence[Session]) -> Chosen | None:
     """
     if config.recipe is not Recipe.auto:
         return None
-    trials = [len(s.train.data) for s in sessions]
-    neurons = sorted(s.data_dim for s in sessions)
-    ext_inputs = {0 if s.train.ext_input is None else s.train.ext_input.shape[2] for s in sessions}
-    aligned = [s.alignment_matrix_cxf for s in sessions if s.alignment_matrix_cxf is not None]
-    total = sum(float(s.train.data.sum(dtype=np.float64)) for s in sessions)
-    facts = Facts(
-        trials=min(trials),
-        all_trials=sum(trials),
-        bins=sessions[-1].n_bins,
-        neurons=neurons[len(neurons) // 2],
-        mean=total / sum(s.train.data.size for s in sessions),
-        sessions=len(sessions),
+    facts = facts_of(map(arrays_of, sessions))
+    if facts is None:
+        return None
+    facts = facts._replace(
         is_counts=config.model.output_dist.is_counts,
-        has_valid=any(s.valid is not None for s in sessions),
-        ext_inputs=min(ext_inputs) if len(ext_inputs) == 1 else 0,
-        aligned_factors=max((a.shape[1] for a in aligned), default=None),
         updates=config.trainer.max_steps,
         minutes=config.trainer.max_minutes,
     )

@@ -8,6 +8,7 @@ import numpy as np
 from lfads_lightning.config import OutputDist
 from lfads_lightning.data.arrays import as_counts
 from lfads_lightning.data.values import could_be_real
+from lfads_lightning.metrics import varies
 
 # Variance over mean between neighbouring bins, where rates hardly differ; Poisson has 1.
 OVERDISPERSED = 1.5
@@ -81,13 +82,11 @@ def statistics_of(data: Mapping[str, np.ndarray]) -> ValueStatistics:
     is_counts = are_counts or not could_be_real(there)
     lowest = min((float(np.nanmin(a)) for a in data.values()), default=0.0)
     some = np.concatenate([a[:: -(-len(a) // MOST_TRIALS)] for a in data.values()])
-    flat = some.reshape(-1, some.shape[2]).astype(np.float64)
-    seen = ~np.isnan(flat)
-    highest = np.where(seen, flat, -np.inf).max(0)
-    moving = highest > np.where(seen, flat, np.inf).min(0)
+    moving = varies(some)
     if not moving.any():
         return ValueStatistics(is_counts, lowest, 0.0)
-    flat, some = flat[:, moving], some[..., moving]
+    some = some[..., moving]
+    flat = some.reshape(-1, some.shape[2]).astype(np.float64)
     mean, sd = np.nanmean(flat, 0), np.nanstd(flat, 0)
     n_zeros = sum(int((a[..., moving] == 0).sum()) for a in data.values())
     zeros = n_zeros / sum(int((~np.isnan(a[..., moving])).sum()) for a in data.values())

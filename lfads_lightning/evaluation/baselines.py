@@ -23,6 +23,7 @@ from lfads_lightning.metrics import (
     mean_of,
     smooth,
     smooth_shown,
+    varies,
     widths,
 )
 from lfads_lightning.metrics.readout import every_nth
@@ -290,8 +291,7 @@ def _how_to_decompose(n_neurons: int) -> dict[str, Any]:
 def _moving(given: Given) -> list[int]:
     """Return the columns that are seen and change."""
     (seen, _) = given.shown(given.held_in)
-    spread = np.nanmax(seen, (0, 1)) - np.nanmin(seen, (0, 1))
-    return [c for c, moves in zip(given.held_in, spread > 0, strict=True) if moves]
+    return [c for c, moves in zip(given.held_in, varies(seen), strict=True) if moves]
 
 
 def _cost(given: Given) -> Cost:

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lfads_lightning.metrics import varies
 from lfads_lightning.model.observations import NoiseModel
 from lfads_lightning.model.observations.noise_model import Moments
 
@@ -26,7 +27,7 @@ def log_density(noise: NoiseModel, rates: np.ndarray, data: np.ndarray) -> float
         rates: (E, T, D), means.
         data: (E, T, D); NaN entries, and channels that never change, do not count.
     """
-    channels = moving(data)
+    channels = varies(data)
     if not channels.any():
         return math.nan
     y, given = (torch.as_tensor(a[..., channels], dtype=torch.float64) for a in (data, rates))
@@ -37,13 +38,6 @@ def log_density(noise: NoiseModel, rates: np.ndarray, data: np.ndarray) -> float
     every = math.ceil(y.numel() / MOST_FITTED)
     extras = _fitted(noise, x[::every], y[::every], weight[::every])
     return -float(noise.nll(x, extras, y, _CLIP, weight).sum() / weight.sum())
-
-
-def moving(data: np.ndarray) -> np.ndarray:
-    """Return which channels (D,) of data (E, T, D) have two values that differ, NaN apart."""
-    known = ~np.isnan(data)
-    low = np.where(known, data, np.inf).min((0, 1))
-    return low < np.where(known, data, -np.inf).max((0, 1))
 
 
 def _fitted(noise: NoiseModel, x: Tensor, y: Tensor, weight: Tensor) -> tuple[Tensor, ...]:

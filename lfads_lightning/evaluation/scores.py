@@ -1,7 +1,6 @@
 """A trained model beside simple methods, in one table of the field's numbers."""
 
 import math
-import warnings
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import NamedTuple
 
@@ -332,9 +331,7 @@ class _Scorer:
         guessed, data = self._hidden_values(guess.hidden)
         if guess.name == LFADS:
             # what a constant says of these very values, as for bits per spike
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", RuntimeWarning)  # held-out neurons have none
-                mean = np.nanmean(data, (0, 1))
+            mean = metrics.mean_of(data, (0, 1), empty=math.nan)  # held-out neurons have none
             constant = np.broadcast_to(mean, data.shape)
             self.null_nats = log_density(self.noise, constant, data)
             assert self.nats is not None

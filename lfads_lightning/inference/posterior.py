@@ -521,12 +521,7 @@ def _chunks(
     starts = range(0, n_trials, size)
     # a bar only where someone looks, and only for work worth one
     for i in tqdm(starts, unit="chunk", leave=False, disable=None if len(starts) > 1 else True):
-        some = Split(
-            trials.data[i : i + size],
-            None if trials.ext_input is None else trials.ext_input[i : i + size],
-            lengths=None if trials.lengths is None else trials.lengths[i : i + size],
-            mask=None if trials.mask is None else trials.mask[i : i + size],
-        )
+        some = trials.rows(slice(i, i + size))
         n_bins = some.data.shape[1]
         if some.lengths is not None:
             n_bins = int(some.lengths.max())
@@ -539,8 +534,6 @@ def _chunks(
         encoded = scored = WHOLE
         lengths = None if some.lengths is None else torch.as_tensor(some.lengths).to(like.device)
         ends = lengths
-        if n_bins < trials.data.shape[1] and ends is None:
-            ends = torch.full((len(counts),), n_bins, device=like.device)
         if lengths is not None and bool((lengths == n_bins).all()):
             lengths = None
         if there is not None:

@@ -405,18 +405,7 @@ def _as_given(data: Data, names: list[str], results: list[Result]) -> Result | d
 def load(
     folder: str | Path, checkpoint_pb_load_name: str = PERIODIC, device: str = "cpu"
 ) -> TrainedModel:
-    """Load a model from any run's folder, without its data.
-
-    Args:
-        folder: of a training run, or written by :meth:`TrainedModel.save`; may lie in a store
-            (``s3://…``).
-        checkpoint_pb_load_name: ``checkpoint`` (the newest) or ``checkpoint_lve`` (the lowest
-            validation error).
-        device: as ``trainer.device``.
-
-    Raises:
-        LFADSError: no such checkpoint, or it is damaged or too new.
-    """
+    """Load a model without its scores; arguments and errors are :func:`lfads_lightning.load`'s."""
     folder = Run.open(folder).folder
     path = require_checkpoint(folder, checkpoint_pb_load_name)
     checkpoint = load_checkpoint(path)

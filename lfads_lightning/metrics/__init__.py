@@ -17,6 +17,7 @@ from lfads_lightning.metrics.likelihood import poisson_nll as poisson_nll
 from lfads_lightning.metrics.missing import complete_rows as complete_rows
 from lfads_lightning.metrics.missing import has_missing as has_missing
 from lfads_lightning.metrics.missing import mean_of as mean_of
+from lfads_lightning.metrics.missing import varies as varies
 from lfads_lightning.metrics.psth import Psth as Psth
 from lfads_lightning.metrics.psth import psth as psth
 from lfads_lightning.metrics.psth import psth_r2 as psth_r2

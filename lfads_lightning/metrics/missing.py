@@ -26,6 +26,16 @@ def mean_of(
     return np.where(n > 0, np.nansum(x, axis, dtype=np.float64) / np.maximum(n, 1), empty)
 
 
+def varies(x: np.ndarray) -> np.ndarray:
+    """Return which channels (D,) of x (E, T, D) have two values that differ, NaN apart.
+
+    >>> varies(np.array([[[1.0, 2.0, np.nan], [1.0, np.nan, np.nan], [1.0, 3.0, np.nan]]])).tolist()
+    [False, True, False]
+    """
+    # fmin and fmax leave NaN out, without a copy
+    return np.asarray(np.fmin.reduce(x, (0, 1)) < np.fmax.reduce(x, (0, 1)))
+
+
 def complete_rows(*arrays: np.ndarray) -> Sequence[np.ndarray]:
     """Return arrays (E, T, n) without the bins in which one of them has NaN, as (1, rows, n).
 

@@ -178,11 +178,8 @@ def new_model(config: Config, sessions: Sequence[Session], own: Path | None = No
             shown = shown[..., held_in(model.sessions[s.name])]
             standardise = model.standardise[session_key(s.name)]
             assert isinstance(standardise, Standardise)
-            means = mean_of(shown, (0, 1), np.float64)
-            standardise.set(
-                torch.from_numpy(means),
-                torch.from_numpy(mean_of(np.square(shown - means), (0, 1), np.float64)),
-            )
+            moments = _moments(shown)
+            standardise.set(moments.mean, moments.variance)
     return model.double() if config.trainer.precision is Precision.float64 else model
 
 

@@ -105,6 +105,13 @@ def test_what_was_chosen_is_told_by_the_config_and_the_sessions(given):
     assert chosen_in(Config(recipe=Recipe.original), [session]) is None
 
 
+def test_the_noise_model_of_real_values_counts_as_chosen():
+    values = RNG.gamma(1.0, 3.0, size=(30, 9, 8))
+    config = filled(from_flat({}), set(), [{"train_data": values}])
+    _, settings = chosen_in(config, [Session("a", Split(values))])
+    assert settings["output_dist"] == "gamma"
+
+
 def test_what_was_chosen_is_kept_for_the_report(tmp_path):
     given = QUICK | {"report": True, "lfads_save_dir": str(tmp_path / "run")}
     trained = lfads.fit(COUNTS, **given)
