@@ -50,7 +50,7 @@ docs: .venv/installed            ## the site, docs/_build/html; its tutorials ar
 	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
 
 keywords: .venv/installed        ## what editors complete, after a change of a parameter or key
-	$(BIN)/python -m lfads_lightning.signatures
+	$(BIN)/python -m lfads_lightning.interface.signatures
 
 clean:
 	rm -rf .venv

@@ -29,7 +29,7 @@ from lfads_lightning.data.sessions import assemble
 from lfads_lightning.data.synthetic import SYNTHETIC, generate
 from lfads_lightning.evaluation.table import HEADLINES, LFADS
 from lfads_lightning.params import flat_value
-from lfads_lightning.search.candidates import read_tried
+from lfads_lightning.runs.tried import read_tried
 
 SHOWN = ("batch_size", "factors_dim", "max_steps", "co_dim", "output_dist")  # that vary
 EMBEDDED, SIMULATED = "embedded", "simulated:"

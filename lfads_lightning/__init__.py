@@ -26,12 +26,12 @@ if TYPE_CHECKING:
     from lfads_lightning.inference.export import export as export
     from lfads_lightning.inference.posterior import Posterior as Posterior
     from lfads_lightning.inference.posterior import Prior as Prior
+    from lfads_lightning.interface.trained import Trained as Trained
+    from lfads_lightning.interface.trained import load as load
     from lfads_lightning.recordings.chops import merge_chops as merge_chops
     from lfads_lightning.recordings.prepare import prepare as prepare
     from lfads_lightning.runs.run import Run as Run
     from lfads_lightning.stitching import align as align
-    from lfads_lightning.trained import Trained as Trained
-    from lfads_lightning.trained import load as load
 
 __version__ = version("lfads-lightning")
 
@@ -44,12 +44,12 @@ _HOME = {
     "Run": "lfads_lightning.runs.run",
     "Session": "lfads_lightning.data.fields",
     "Split": "lfads_lightning.data.fields",
-    "Trained": "lfads_lightning.trained",
+    "Trained": "lfads_lightning.interface.trained",
     "align": "lfads_lightning.stitching",
     "evaluate": "lfads_lightning.api",
     "export": "lfads_lightning.inference.export",
     "fit": "lfads_lightning.api",
-    "load": "lfads_lightning.trained",
+    "load": "lfads_lightning.interface.trained",
     "merge_chops": "lfads_lightning.recordings.chops",
     "prepare": "lfads_lightning.recordings.prepare",
     "read_session": "lfads_lightning.data.session_files",

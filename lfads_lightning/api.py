@@ -20,7 +20,9 @@ from lfads_lightning.data.scored import scored_sessions
 from lfads_lightning.data.sessions import Given, checked
 from lfads_lightning.evaluation.table import EvaluationTable
 from lfads_lightning.inference import trained as inference
-from lfads_lightning.interactive import at_prompt, warns_in_short
+from lfads_lightning.interface.signatures import FIT_KEYS, key_keywords, parameter_keywords
+from lfads_lightning.interface.trained import Trained, load
+from lfads_lightning.notebook.interactive import at_prompt, warns_in_short
 from lfads_lightning.params import (
     OF_FILES,
     canonical,
@@ -40,8 +42,6 @@ from lfads_lightning.runs.signals import Interrupted, Preempted
 from lfads_lightning.search.candidates import with_best_candidate
 from lfads_lightning.search.run import run_search
 from lfads_lightning.search.space import drawn_settings
-from lfads_lightning.signatures import FIT_KEYS, key_keywords, parameter_keywords
-from lfads_lightning.trained import Trained, load
 from lfads_lightning.training import fit as training
 from lfads_lightning.training.checkpoints import best_index, tell_to_continue
 from lfads_lightning.training.loop import resolve_device
@@ -50,7 +50,7 @@ from lfads_lightning.training.start import with_model_of_start
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from lfads_lightning.typed_keywords import FitKeywords
+    from lfads_lightning.notebook.typed_keywords import FitKeywords
 
 __all__ = ["Trained", "evaluate", "fit", "load", "train_sessions"]
 

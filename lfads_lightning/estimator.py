@@ -17,13 +17,13 @@ from lfads_lightning.config import LFADSError
 from lfads_lightning.data.fields import Session
 from lfads_lightning.evaluation.scores import hidden_score
 from lfads_lightning.inference.posterior import Averages, judged_rates
-from lfads_lightning.interactive import warns_in_short
-from lfads_lightning.signatures import estimator_keywords
+from lfads_lightning.interface.signatures import estimator_keywords
+from lfads_lightning.notebook.interactive import warns_in_short
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from lfads_lightning.typed_keywords import EstimatorKeywords
+    from lfads_lightning.notebook.typed_keywords import EstimatorKeywords
 
 PARAMETERS = tuple(keyword.name for keyword in estimator_keywords())
 

@@ -18,7 +18,7 @@ from lfads_lightning.data.alignment import (
 from lfads_lightning.data.arrays import as_array, check_finite
 from lfads_lightning.data.session_files import read_sessions
 from lfads_lightning.data.sessions import ALIGNMENT_KEYS, Session, assemble
-from lfads_lightning.interactive import warns_in_short
+from lfads_lightning.notebook.interactive import warns_in_short
 from lfads_lightning.runs.files import patient_hdf5, whole_file
 from lfads_lightning.runs.remote import (
     Paths,

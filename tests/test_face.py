@@ -14,9 +14,10 @@ from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils import estimator_checks
 
 import lfads_lightning as lfads
-from lfads_lightning import interactive, signatures, typed_keywords
-from lfads_lightning.cards import card, facts, lines
 from lfads_lightning.inference import frames
+from lfads_lightning.interface import signatures
+from lfads_lightning.notebook import interactive, typed_keywords
+from lfads_lightning.notebook.cards import card, facts, lines
 from lfads_lightning.params import dotted_names
 
 HOSTILE = "<script>alert(1)</script>&\"'"
@@ -57,7 +58,7 @@ def test_signatures_have_every_parameter_and_option():
 
 
 def test_editors_see_the_same_keywords():
-    """Where this fails: python -m lfads_lightning.signatures."""
+    """Where this fails: python -m lfads_lightning.interface.signatures."""
     path = typed_keywords.__file__
     with open(path, encoding="utf-8") as file:
         assert file.read() == signatures.typed_keywords()
@@ -165,9 +166,12 @@ def test_history_and_scores_are_those_of_the_files(trained, monkeypatch):
 
 def test_figures_are_those_of_the_report(trained, monkeypatch):
     calls = []
-    inferred = lfads.trained.shown_trials
+    held = lfads.interface.trained
+    inferred = held.shown_trials
     monkeypatch.setattr(
-        lfads.trained, "shown_trials", lambda *a, **k: calls.append(a) or inferred(*a, **k)
+        lfads.interface.trained,
+        "shown_trials",
+        lambda *a, **k: calls.append(a) or inferred(*a, **k),
     )
     figures = {name: getattr(trained.plot, name)() for name in ("curves", "trial", "factors")}
     assert all(isinstance(figure, Figure) for figure in figures.values())
@@ -235,7 +239,7 @@ def test_report_is_written_where_it_is_not_yet(trained, monkeypatch, reports):
         written.append(args)
         lfads.Run(folder).report.write_text(f"<h1>{HOSTILE}</h1>")
 
-    monkeypatch.setattr(lfads.trained, "write_run_report", write)
+    monkeypatch.setattr(lfads.interface.trained, "write_run_report", write)
     shown = [trained.report(), trained.report()]
     assert len(written) == 1
     assert f"{shown[0].path}" in repr(shown[1])

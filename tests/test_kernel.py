@@ -143,7 +143,7 @@ def _numbers(messages):
 
 
 def test_without_widgets_the_bar_is_a_line_that_updates(kernel):
-    kernel.run("import lfads_lightning.interactive as i; i.find_spec = lambda name: None")
+    kernel.run("import lfads_lightning.notebook.interactive as i; i.find_spec = lambda name: None")
     messages = kernel.run("lfads.fit(counts, max_epochs=3, lfads_save_dir='plain', **sizes)")
     told = texts(messages)
     assert "\r" in told

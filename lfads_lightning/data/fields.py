@@ -15,7 +15,6 @@ from typing import Annotated, Any, NamedTuple, get_type_hints
 
 import numpy as np
 
-from lfads_lightning import cards
 from lfads_lightning.config import LFADSError
 from lfads_lightning.data.arrays import as_array, refuse_value, sizes
 from lfads_lightning.data.kinds import (
@@ -30,6 +29,7 @@ from lfads_lightning.data.kinds import (
     Kind,
 )
 from lfads_lightning.data.missing import inside, of_one_length, settled, unpacked
+from lfads_lightning.notebook import cards
 
 PER = {"E": "trial", "T": "bin", "D": "neuron"}
 

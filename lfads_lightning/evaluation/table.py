@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lfads_lightning.cards import card, facts, folded, grid
 from lfads_lightning.commands import listed
+from lfads_lightning.notebook.cards import card, facts, folded, grid
 from lfads_lightning.runs.documents import read_json
 from lfads_lightning.runs.files import whole_file
 from lfads_lightning.runs.names import EVALUATION

@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lfads_lightning.cards import card, folded, grid, lines, sizes
 from lfads_lightning.config import LFADSError
+from lfads_lightning.notebook.cards import card, folded, grid, lines, sizes
 
 
 class About(NamedTuple):

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
-from lfads_lightning.cards import card, facts, lines, sizes
 from lfads_lightning.commands import listed
 from lfads_lightning.config import Config, LFADSError, Recurrence, SessionSpec
 from lfads_lightning.data.fields import Session
@@ -36,6 +35,7 @@ from lfads_lightning.inference.posterior import (
 from lfads_lightning.model.lfads import LFADS
 from lfads_lightning.model.names import to_original
 from lfads_lightning.model.recurrences import choose
+from lfads_lightning.notebook.cards import card, facts, lines, sizes
 from lfads_lightning.params import settings_of
 from lfads_lightning.runs.run import Run
 from lfads_lightning.training.checkpoints import (

@@ -22,7 +22,7 @@ from lfads_lightning.data.keywords import shows
 from lfads_lightning.data.oddities import rate_notes, scale_notes
 from lfads_lightning.data.session_writer import Blocks, write_session
 from lfads_lightning.data.values import half_counts, mark_of_missing, step_between
-from lfads_lightning.interactive import warns_in_short
+from lfads_lightning.notebook.interactive import warns_in_short
 from lfads_lightning.recordings import names
 from lfads_lightning.recordings.binning import block_size
 from lfads_lightning.recordings.in_memory import (
@@ -48,7 +48,7 @@ from lfads_lightning.runs.remote import is_url, local_copies, within
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from lfads_lightning.typed_keywords import PrepareKeywords
+    from lfads_lightning.notebook.typed_keywords import PrepareKeywords
 
 
 class Prepared(NamedTuple):

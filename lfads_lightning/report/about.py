@@ -20,7 +20,7 @@ from lfads_lightning.report.page import Table
 from lfads_lightning.runs.documents import read_json
 from lfads_lightning.runs.files import whole_file
 from lfads_lightning.runs.run import Run
-from lfads_lightning.search.candidates import best_first
+from lfads_lightning.runs.tried import best_first
 
 ENDED = "ended (UTC)"
 PACKAGES = ("lfads-lightning", "torch", "lightning", "numpy", "matplotlib")

@@ -36,8 +36,8 @@ from lfads_lightning.report.style import Drawing, Picture, render, save
 from lfads_lightning.report.tensorboard import add_scores
 from lfads_lightning.report.trials import Trials, shown_trials
 from lfads_lightning.runs.run import Run
-from lfads_lightning.search.candidates import best_first as best_tried
-from lfads_lightning.search.candidates import read_tried
+from lfads_lightning.runs.tried import best_first as best_tried
+from lfads_lightning.runs.tried import read_tried
 from lfads_lightning.search.sweeps import duration
 
 NOTHING = (

@@ -24,7 +24,7 @@ from lfads_lightning.model import native
 from lfads_lightning.params import NOT_SETTINGS, differing, dotted_names, flat_value
 from lfads_lightning.report import about
 from lfads_lightning.runs.run import Run, Search, Sweep
-from lfads_lightning.search.candidates import read_tried
+from lfads_lightning.runs.tried import read_tried
 
 _SCORES = (
     "criterion", "total", "recon", "sample_recon", "hidden_recon", "seen_bits_per_spike",

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 import yaml
 
-from lfads_lightning import cards
 from lfads_lightning.commands import listed
 from lfads_lightning.config import Config, LFADSError
+from lfads_lightning.notebook import cards
 from lfads_lightning.params import from_dict, settings_of, to_dict
 from lfads_lightning.runs import mirrors
 from lfads_lightning.runs.documents import read_document, read_json, read_rows

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from lfads_lightning.interactive import in_kernel
+from lfads_lightning.notebook.interactive import in_kernel
 
 EXIT_RESUME = 75  # EX_TEMPFAIL of sysexits.h: try again; for us, resume me
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it

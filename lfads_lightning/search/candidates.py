@@ -12,7 +12,7 @@ import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import lightning.pytorch as pl
 
@@ -24,20 +24,11 @@ from lfads_lightning.runs.documents import read_json
 from lfads_lightning.runs.files import whole_file
 from lfads_lightning.runs.provenance import places_in, remember
 from lfads_lightning.runs.run import Run
+from lfads_lightning.runs.tried import Tried, best_first, read_tried
 from lfads_lightning.training import fit as training
 from lfads_lightning.training.budget import RUNG
 from lfads_lightning.training.checkpoints import copy_checkpoints
 from lfads_lightning.training.faults import Diverged
-
-
-class Tried(NamedTuple):
-    """A candidate, and what it came to."""
-
-    name: str
-    settings: dict[str, Any]  # flat names
-    criterion: float | None  # the lowest; None where no loss was finite
-    updates: int
-    seconds: float
 
 
 class _AtRung(pl.Callback):
@@ -116,21 +107,6 @@ def told(rows: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
-def best_first(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Return candidates by criterion, the lowest first, those without a finite one last."""
-    return sorted(rows, key=lambda r: math.inf if r["criterion"] is None else r["criterion"])
-
-
-def read_tried(folder: Path) -> list[dict[str, Any]]:
-    """Return the rows of a run's ``tried.json``; none where it tried none."""
-    try:
-        rows = read_json(Run(folder).candidates_record)
-    except (FileNotFoundError, LFADSError):
-        return []
-    keys = {*Tried._fields, "is_chosen"}
-    return rows if isinstance(rows, list) and all(_is_ours(row, keys) for row in rows) else []
-
-
 def _result(path: Path) -> tuple[float | None, int, float] | None:
     """Read what a candidate came to; None where that is not known, and it trains."""
     try:
@@ -144,15 +120,6 @@ def _result(path: Path) -> tuple[float | None, int, float] | None:
     if not all(isinstance(x, int | float) and math.isfinite(x) for x in numbers):
         return None
     return criterion, int(updates), float(seconds)
-
-
-def _is_ours(row: Any, keys: set[str]) -> bool:
-    if not isinstance(row, dict) or not keys <= set(row) or not isinstance(row["name"], str):
-        return False
-    criterion = row["criterion"]
-    return isinstance(row["settings"], dict) and (
-        criterion is None or (isinstance(criterion, int | float) and math.isfinite(criterion))
-    )
 
 
 def _check(config: Config) -> None:

@@ -24,7 +24,7 @@ from lightning.pytorch.callbacks import Checkpoint
 
 from lfads_lightning.commands import override, to_train
 from lfads_lightning.config import Config, LFADSError, OutputConfig
-from lfads_lightning.interactive import at_prompt
+from lfads_lightning.notebook.interactive import at_prompt
 from lfads_lightning.runs.documents import read_json
 from lfads_lightning.runs.files import check_name, remove_leftovers, whole_file, writing
 from lfads_lightning.runs.run import Run

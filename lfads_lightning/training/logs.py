@@ -17,7 +17,7 @@ from tqdm import tqdm
 from tqdm.notebook import tqdm as tqdm_of_notebook
 
 from lfads_lightning.config import LFADSError, LossConfig
-from lfads_lightning.interactive import has_widgets, in_kernel
+from lfads_lightning.notebook.interactive import has_widgets, in_kernel
 from lfads_lightning.runs.files import remove_leftovers, sync, whole_file, writing
 from lfads_lightning.runs.run import Run
 from lfads_lightning.training.hidden import NAME as HIDDEN

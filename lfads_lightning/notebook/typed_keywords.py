@@ -1,6 +1,6 @@
 """The keywords of `fit` and `prepare`, for editors and type checkers.
 
-Written by ``python -m lfads_lightning.signatures``; do not edit.
+Written by ``python -m lfads_lightning.interface.signatures``; do not edit.
 """
 
 from __future__ import annotations

@@ -2,8 +2,9 @@
 
 :func:`~lfads_lightning.fit` and :func:`~lfads_lightning.prepare` take these by ``**``. Their
 signatures and docstrings are completed from the tables when they are imported (`data.keywords`),
-for `help`, notebooks and IPython. Editors and type checkers read sources instead: for them
-``python -m lfads_lightning.signatures`` writes ``typed_keywords.py``, which a test holds equal.
+for `help`, notebooks and IPython. Editors and type checkers read sources instead: for them ``python
+-m lfads_lightning.interface.signatures`` writes ``notebook/typed_keywords.py``, which a test holds
+equal.
 """
 
 import dataclasses
@@ -22,10 +23,10 @@ from lfads_lightning.runs.files import whole_file
 # held_out_neurons is a parameter as well, which takes the channels themselves
 FIT_KEYS = tuple(key for key in KEYS if key != "train_data" and key not in dotted_names())
 NOT_OF_FIT = ("kind", "data_dir", "data_filename_stem")  # it trains, on data that are given
-_TYPED = Path(__file__).with_name("typed_keywords.py")
+_TYPED = Path(__file__).parents[1] / "notebook" / "typed_keywords.py"
 _HEAD = '''"""The keywords of `fit` and `prepare`, for editors and type checkers.
 
-Written by ``python -m lfads_lightning.signatures``; do not edit.
+Written by ``python -m lfads_lightning.interface.signatures``; do not edit.
 """
 
 from __future__ import annotations

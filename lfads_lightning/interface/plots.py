@@ -19,7 +19,7 @@ from lfads_lightning.report.style import Drawing
 from lfads_lightning.report.trials import Trials
 
 if TYPE_CHECKING:
-    from lfads_lightning.trained import Trained
+    from lfads_lightning.interface.trained import Trained
 
 
 class Plots:

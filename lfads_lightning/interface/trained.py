@@ -18,8 +18,8 @@ from lfads_lightning.evaluation.table import EvaluationTable, read_table
 from lfads_lightning.inference import trained as inference
 from lfads_lightning.inference.posterior import judged
 from lfads_lightning.inference.trained import TrainedModel
-from lfads_lightning.interactive import warns_in_short
-from lfads_lightning.plots import Plots
+from lfads_lightning.interface.plots import Plots
+from lfads_lightning.notebook.interactive import warns_in_short
 from lfads_lightning.report import about
 from lfads_lightning.report.run_report import Inferred, write_run_report
 from lfads_lightning.report.trials import MOST_TRIALS, Trials, shown_trials
@@ -210,7 +210,7 @@ class Trained(TrainedModel):
         """Return the trials that figures show, and what the model infers from them.
 
         Args:
-            data: see :class:`~lfads_lightning.plots.Plots`.
+            data: see :class:`~lfads_lightning.interface.plots.Plots`.
             session: its name.
             split: train or valid.
             number: of a trial that must be among them.

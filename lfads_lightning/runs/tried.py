@@ -1,0 +1,44 @@
+"""What the structures came to that were tried before a run (``tried.json``)."""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from lfads_lightning.config import LFADSError
+from lfads_lightning.runs.documents import read_json
+from lfads_lightning.runs.run import Run
+
+
+class Tried(NamedTuple):
+    """A candidate, and what it came to."""
+
+    name: str
+    settings: dict[str, Any]  # flat names
+    criterion: float | None  # the lowest; None where no loss was finite
+    updates: int
+    seconds: float
+
+
+def best_first(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return candidates by criterion, the lowest first, those without a finite one last."""
+    return sorted(rows, key=lambda r: math.inf if r["criterion"] is None else r["criterion"])
+
+
+def read_tried(folder: Path) -> list[dict[str, Any]]:
+    """Return the rows of a run's ``tried.json``; none where it tried none."""
+    try:
+        rows = read_json(Run(folder).candidates_record)
+    except (FileNotFoundError, LFADSError):
+        return []
+    keys = {*Tried._fields, "is_chosen"}
+    return rows if isinstance(rows, list) and all(_is_ours(row, keys) for row in rows) else []
+
+
+def _is_ours(row: Any, keys: set[str]) -> bool:
+    if not isinstance(row, dict) or not keys <= set(row) or not isinstance(row["name"], str):
+        return False
+    criterion = row["criterion"]
+    return isinstance(row["settings"], dict) and (
+        criterion is None or (isinstance(criterion, int | float) and math.isfinite(criterion))
+    )
