@@ -19,6 +19,7 @@ from lfads_lightning.commands import listed, nearest
 from lfads_lightning.config import LFADSError
 from lfads_lightning.data.arrays import MAX_COUNT
 from lfads_lightning.data.keywords import shows
+from lfads_lightning.data.missing import inside
 from lfads_lightning.data.oddities import rate_notes, scale_notes
 from lfads_lightning.data.session_writer import Blocks, write_session
 from lfads_lightning.data.values import half_counts, mark_of_missing, step_between
@@ -247,7 +248,7 @@ def _present(cut: Cut, trials: np.ndarray, block: np.ndarray) -> np.ndarray:
     """Return the counts of these trials, behind whose ends their first bin stands."""
     if cut.lengths is None:
         return block
-    is_there = np.arange(cut.n_bins) < cut.lengths[trials, None]
+    is_there = inside(cut.lengths[trials], cut.n_bins)
     return np.where(is_there[:, :, None], block, block[:, :1])
 
 
