@@ -42,7 +42,7 @@ TARGETS = (
 @pytest.mark.parametrize(
     ("target", "n"),
     # what is tried in a process of its own takes longer
-    [(t, {"mat5": 4, "nwb": 5, "checkpoint": 40}.get(t, 60)) for t in TARGETS]
+    [(t, {"mat5": 4, "nwb": 5, "checkpoint": 12}.get(t, 60)) for t in TARGETS]
     + slowly(*((t, 250) for t in TARGETS)),
 )
 def test_damaged_files_are_read_or_refused(target, n):
@@ -92,6 +92,7 @@ def test_mat_file_that_takes_scipy_down_is_refused(number):
 
 
 @needs_limits
+@pytest.mark.slow  # it is packed here first
 def test_mat_file_that_unpacks_to_more_than_it_may_is_refused(tmp_path):
     from scipy.io import savemat
 

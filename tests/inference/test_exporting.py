@@ -241,7 +241,13 @@ def test_nwb_has_the_results_beside_the_units(run, tmp_path, given):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="limits the size of files")
-@pytest.mark.parametrize("given", [False, True], ids=["new", "in the recording"])
+@pytest.mark.parametrize(
+    "given",
+    [
+        pytest.param(False, id="new"),
+        pytest.param(True, id="in the recording", marks=pytest.mark.slow),
+    ],
+)
 def test_full_disk_is_one_error_and_no_crash(run, tmp_path, given):
     """As one: HDF5 fails again as it closes, and pynwb keeps the file open."""
     folder = run()

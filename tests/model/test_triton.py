@@ -184,7 +184,7 @@ def test_gradients_of_the_original_on_cuda(triton_passes, path):
             output = model.to(device)(data.to(device), session, ext, noise)
             compute_loss(model, output, data.to(device), LossConfig(), *ramps).total.backward()
             named = model.named_parameters()
-            grads.append({n: p.grad.cpu() for n, p in named if p.grad is not None})
+            grads.append({n: p.grad.cpu().clone() for n, p in named if p.grad is not None})
         for name, grad in grads[0].items():
             atol = 1e-4 * float(grad.abs().max()) + 1e-6
             torch.testing.assert_close(grads[1][name], grad, rtol=0, atol=atol)
