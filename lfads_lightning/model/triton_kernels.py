@@ -1,8 +1,9 @@
 """The recurrences in Triton, for CUDA: the kernels of native.cpp, a program for a block of trials.
 
-A program takes its trials through all bins, so that nothing is launched per bin. Weights are read
-tile by tile and stay in the L2 cache. States that meet weights go through global memory: a program
-reads only rows that it wrote itself, with a barrier between.
+A program takes its trials through all bins, so that nothing is launched per bin: R of them, as few
+as keep the device busy. Weights are read in tiles, N columns by M that are summed over (``K_N``,
+``K_M``, … in the decoder, by width), and stay in the L2 cache. States that meet weights go through
+global memory: a program reads only rows that it wrote itself, with a barrier between.
 """
 
 import triton
@@ -35,6 +36,7 @@ def gru_forward_kernel(
     reverse: tl.constexpr,
     R: tl.constexpr,
     N: tl.constexpr,
+    M: tl.constexpr,
 ):
     """Take a GRU through all bins; g (T, B, 3n) holds projected inputs, then activations."""
     rows = tl.program_id(0) * R + tl.arange(0, R)
@@ -57,6 +59,7 @@ def gru_forward_kernel(
             n,
             R,
             N,
+            M,
         )
         old = h + now * n
 
@@ -78,6 +81,7 @@ def gru_backward_kernel(
     reverse: tl.constexpr,
     R: tl.constexpr,
     N: tl.constexpr,
+    M: tl.constexpr,
 ):
     """Go back through all bins; g becomes the gates' gradients, d that of the start (B, n)."""
     rows = tl.program_id(0) * R + tl.arange(0, R)
@@ -93,7 +97,7 @@ def gru_backward_kernel(
             old = h + (before * B).to(tl.int64) * n
         if has_d:
             accumulate(d, d_h + now * n, d, rows, B, n, False, N)
-        step_back(g + now * 3 * n, old, w_gates, w_candidate, clip, d, rows, B, n, R, N)
+        step_back(g + now * 3 * n, old, w_gates, w_candidate, clip, d, rows, B, n, R, N, M)
 
 
 @triton.jit
@@ -136,7 +140,14 @@ def decoder_forward_kernel(
     masks_feed: tl.constexpr,
     masks_gen: tl.constexpr,
     R: tl.constexpr,
-    N: tl.constexpr,
+    K_N: tl.constexpr,
+    K_M: tl.constexpr,
+    U_N: tl.constexpr,
+    U_M: tl.constexpr,
+    G_N: tl.constexpr,
+    G_M: tl.constexpr,
+    F_N: tl.constexpr,
+    F_M: tl.constexpr,
 ):
     """Run controller, sampling, generator, factors and feedback through all bins."""
     rows = tl.program_id(0) * R + tl.arange(0, R)
@@ -144,7 +155,7 @@ def decoder_forward_kernel(
     for t in range(T):
         now = (t * B).to(tl.int64)
         if feed:
-            multiply(fed + now * F, factors, feed_mask + now * F, rows, B, F, masks_feed, N)
+            multiply(fed + now * F, factors, feed_mask + now * F, rows, B, F, masks_feed, F_N)
             add_product(
                 con_g + now * 3 * K,
                 3 * K,
@@ -159,7 +170,8 @@ def decoder_forward_kernel(
                 3 * K,
                 True,
                 R,
-                N,
+                K_N,
+                F_M,
             )
         step(
             con_g + now * 3 * K,
@@ -173,15 +185,16 @@ def decoder_forward_kernel(
             B,
             K,
             R,
-            N,
+            K_N,
+            K_M,
         )
         c = con_h + now * K
-        for first in range(0, U, N):
-            j = first + tl.arange(0, N)
+        for first in range(0, U, U_N):
+            j = first + tl.arange(0, U_N)
             ok = (rows < B)[:, None] & (j < U)[None, :]
-            mean = dot(c, K, rows, B, w_post, 2 * U, 1, j, K, U, R, N)
+            mean = dot(c, K, rows, B, w_post, 2 * U, 1, j, K, U, R, U_N, K_M)
             mean += tl.load(b_post + j, mask=j < U, other=0.0)[None, :]
-            logvar = dot(c, K, rows, B, w_post + U, 2 * U, 1, j, K, U, R, N)
+            logvar = dot(c, K, rows, B, w_post + U, 2 * U, 1, j, K, U, R, U_N, K_M)
             logvar += tl.load(b_post + U + j, mask=j < U, other=0.0)[None, :]
             put(post + now * 2 * U, rows, j, 2 * U, ok, mean)
             put(post + now * 2 * U + U, rows, j, 2 * U, ok, logvar)
@@ -203,7 +216,8 @@ def decoder_forward_kernel(
                 3 * G,
                 True,
                 R,
-                N,
+                G_N,
+                U_M,
             )
         else:
             add_product(
@@ -220,7 +234,8 @@ def decoder_forward_kernel(
                 3 * G,
                 True,
                 R,
-                N,
+                G_N,
+                U_M,
             )
         step(
             gen_g + now * 3 * G,
@@ -234,15 +249,18 @@ def decoder_forward_kernel(
             B,
             G,
             R,
-            N,
+            G_N,
+            G_M,
         )
         g = gen_h + now * G
         factors = fac + now * F
         if masks_gen:
-            multiply(read + now * G, g, gen_mask + now * G, rows, B, G, True, N)
-            add_product(factors, F, read + now * G, G, w_fac, F, 1, rows, B, G, F, False, R, N)
+            multiply(read + now * G, g, gen_mask + now * G, rows, B, G, True, G_N)
+            add_product(
+                factors, F, read + now * G, G, w_fac, F, 1, rows, B, G, F, False, R, F_N, G_M
+            )
         else:
-            add_product(factors, F, g, G, w_fac, F, 1, rows, B, G, F, False, R, N)
+            add_product(factors, F, g, G, w_fac, F, 1, rows, B, G, F, False, R, F_N, G_M)
 
 
 @triton.jit
@@ -288,7 +306,14 @@ def decoder_backward_kernel(
     masks_feed: tl.constexpr,
     masks_gen: tl.constexpr,
     R: tl.constexpr,
-    N: tl.constexpr,
+    K_N: tl.constexpr,
+    K_M: tl.constexpr,
+    U_N: tl.constexpr,
+    U_M: tl.constexpr,
+    G_N: tl.constexpr,
+    G_M: tl.constexpr,
+    F_N: tl.constexpr,
+    F_M: tl.constexpr,
 ):
     """Go back through what ``decoder_forward_kernel`` did; gradients in place of activations."""
     rows = tl.program_id(0) * R + tl.arange(0, R)
@@ -300,15 +325,31 @@ def decoder_backward_kernel(
             g_old = gen_h + before * G
             c_old = con_h + before * K
             d_fac_old = d_fac + before * F
-        add_product(d_read, G, d_fac + now * F, F, w_fac, 1, F, rows, B, F, G, False, R, N)
-        accumulate(d_g, d_gen_h + now * G, d_g, rows, B, G, False, N)
-        accumulate(d_g, d_read, gen_mask + now * G, rows, B, G, masks_gen, N)
-        step_back(gen_g + now * 3 * G, g_old, gen_gates, gen_candidate, clip, d_g, rows, B, G, R, N)
-        add_product(
-            d_drive, U, gen_g + now * 3 * G, 3 * G, w_u, 1, 3 * G, rows, B, 3 * G, U, False, R, N
+        add_product(d_read, G, d_fac + now * F, F, w_fac, 1, F, rows, B, F, G, False, R, G_N, F_M)
+        accumulate(d_g, d_gen_h + now * G, d_g, rows, B, G, False, G_N)
+        accumulate(d_g, d_read, gen_mask + now * G, rows, B, G, masks_gen, G_N)
+        step_back(
+            gen_g + now * 3 * G, g_old, gen_gates, gen_candidate, clip, d_g, rows, B, G, R, G_N, G_M
         )
-        for first in range(0, U, N):
-            j = first + tl.arange(0, N)
+        add_product(
+            d_drive,
+            U,
+            gen_g + now * 3 * G,
+            3 * G,
+            w_u,
+            1,
+            3 * G,
+            rows,
+            B,
+            3 * G,
+            U,
+            False,
+            R,
+            U_N,
+            G_M,
+        )
+        for first in range(0, U, U_N):
+            j = first + tl.arange(0, U_N)
             ok = (rows < B)[:, None] & (j < U)[None, :]
             drive = tile(d_drive, rows, j, U, ok)
             d_sample = tile(d_u + now * U, rows, j, U, ok)
@@ -323,11 +364,27 @@ def decoder_backward_kernel(
             put(d_post + now * 2 * U, rows, j, 2 * U, ok, d_mean + d_sample)
             put(d_post + now * 2 * U + U, rows, j, 2 * U, ok, d_logvar + d_sample * spread)
         tl.debug_barrier()
-        accumulate(d_c, d_con_h + now * K, d_c, rows, B, K, False, N)
+        accumulate(d_c, d_con_h + now * K, d_c, rows, B, K, False, K_N)
         add_product(
-            d_c, K, d_post + now * 2 * U, 2 * U, w_post, 1, 2 * U, rows, B, 2 * U, K, True, R, N
+            d_c,
+            K,
+            d_post + now * 2 * U,
+            2 * U,
+            w_post,
+            1,
+            2 * U,
+            rows,
+            B,
+            2 * U,
+            K,
+            True,
+            R,
+            K_N,
+            U_M,
         )
-        step_back(con_g + now * 3 * K, c_old, con_gates, con_candidate, clip, d_c, rows, B, K, R, N)
+        step_back(
+            con_g + now * 3 * K, c_old, con_gates, con_candidate, clip, d_c, rows, B, K, R, K_N, K_M
+        )
         if feed:
             add_product(
                 d_fed,
@@ -343,8 +400,9 @@ def decoder_backward_kernel(
                 F,
                 False,
                 R,
-                N,
+                F_N,
+                K_M,
             )
-            accumulate(d_fac_old, d_fed, feed_mask + now * F, rows, B, F, masks_feed, N)
+            accumulate(d_fac_old, d_fed, feed_mask + now * F, rows, B, F, masks_feed, F_N)
     if feed:
-        add_product(d_g, G, d_fac0, F, w_fac, 1, F, rows, B, F, G, True, R, N)
+        add_product(d_g, G, d_fac0, F, w_fac, 1, F, rows, B, F, G, True, R, G_N, F_M)

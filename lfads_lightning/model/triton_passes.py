@@ -23,9 +23,10 @@ from lfads_lightning.model.triton_kernels import (
     gru_forward_kernel,
 )
 
-BLOCK = 16  # trials of a program; the least that tl.dot takes
-TILE = 32  # columns computed, and inner products summed, at a time
-WARPS = 8  # with 4, the decoder's kernels spill registers
+# the most columns of a tile of weights, and the most that are summed over: with more, the kernels
+# spill registers (benchmarks.gpu)
+COLUMNS, INNER = 64, 128
+MOST_TRIALS = 4  # of a program
 INTERPRETED = triton.knobs.runtime.interpret
 
 
@@ -34,8 +35,24 @@ def _covers(tensor: Tensor) -> bool:
     return can_run and tensor.dtype == torch.float32 and tensor.numel() > 0
 
 
-def _grid(n_trials: int) -> tuple[int]:
-    return (triton.cdiv(n_trials, BLOCK),)
+def _trials(n_trials: int, device: torch.device) -> int:
+    """Return how many trials a program takes: one, as long as all programs run at once."""
+    n_units = 2  # so that the interpreter sees several trials in a program
+    if device.type == "cuda":
+        n_units = torch.cuda.get_device_properties(device).multi_processor_count
+    return min(triton.next_power_of_2(triton.cdiv(n_trials, n_units)), MOST_TRIALS)
+
+
+def _tiles(n: int) -> tuple[int, int]:
+    """Return how many of n columns are computed at a time, and how many of n are summed over."""
+    whole = max(triton.next_power_of_2(n), 16)
+    return min(whole, COLUMNS), min(whole, INNER)
+
+
+def _warps(*widths: int) -> int:
+    """Return how many warps, of 32 threads each, hold a tile of weights."""
+    n_columns, n_inner = map(max, zip(*map(_tiles, widths), strict=True))
+    return min(max(n_columns * n_inner // 1024, 4), 8)
 
 
 def _project(into: Tensor, bias: Tensor, *parts: tuple[Tensor | None, Tensor | None]) -> None:
@@ -61,10 +78,11 @@ def _gru_forward(
     n_bins, n_trials, n = h.shape
     buffer, rh = h.new_empty(n_bins, n_trials, 3 * n), torch.empty_like(h)
     _project(buffer, bias, (x, matrix))
-    gru_forward_kernel[_grid(n_trials)](
+    block = _trials(n_trials, h.device)
+    gru_forward_kernel[(triton.cdiv(n_trials, block),)](
         *(buffer, start, gates.contiguous(), candidate.contiguous(), h, rh),
-        *(clip, n_bins, n_trials, n, reverse, BLOCK, TILE),
-        num_warps=WARPS,
+        *(clip, n_bins, n_trials, n, reverse, block, *_tiles(n)),
+        num_warps=_warps(n),
     )
     return buffer, rh
 
@@ -81,11 +99,12 @@ def _gru_backward(
     reverse: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     (buffer, rh), (n_bins, n_trials, n) = held, h.shape
-    gru_backward_kernel[_grid(n_trials)](
+    block = _trials(n_trials, h.device)
+    gru_backward_kernel[(triton.cdiv(n_trials, block),)](
         *(buffer, start, gates.contiguous(), candidate.contiguous(), h),
         *(d_start if d_h is None else d_h, d_start),
-        *(clip, n_bins, n_trials, n, d_h is not None, reverse, BLOCK, TILE),
-        num_warps=WARPS,
+        *(clip, n_bins, n_trials, n, d_h is not None, reverse, block, *_tiles(n)),
+        num_warps=_warps(n),
     )
     return _weight_gradients(start, h, rh, buffer, reverse)
 
@@ -116,11 +135,13 @@ _BACKWARD = (
 
 def _launch(kernel: Any, names: list[str], sizes: DecoderSizes, clip: float, t: Tensors) -> None:
     s, nothing = sizes, t["c0"]  # a kernel wants a pointer where nothing is read
-    kernel[_grid(s.B)](
+    block, widths = _trials(s.B, nothing.device), (s.K, s.U, s.G, s.F)
+    kernel[(triton.cdiv(s.B, block),)](
         *(nothing if t.get(name) is None else t[name] for name in names),
         *(clip, s.T, s.B, s.K, s.U, s.G, s.F, bool(s.use_means), bool(s.feed)),
-        *(t["feed_mask"] is not None, t["gen_mask"] is not None, BLOCK, TILE),
-        num_warps=WARPS,
+        *(t["feed_mask"] is not None, t["gen_mask"] is not None, block),
+        *(number for n in widths for number in _tiles(n)),
+        num_warps=_warps(*widths),
     )
 
 

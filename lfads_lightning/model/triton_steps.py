@@ -1,8 +1,8 @@
 """What a program of the Triton kernels does in one bin: tiles, products, one step of a GRU.
 
-Every function works on the rows (trials) of one program, R of them, N columns at a time, and ends
-with a barrier where what it stored is read next. float32, products in full precision: TF32,
-Triton's default, rounds the recurrent products to 10 bits, and the error grows with the bins.
+Every function works on the rows (trials) of one program, R of them, N columns at a time, summing
+over M inner ones, and ends with a barrier where what it stored is read next. float32 throughout:
+TF32 would round the recurrent products to 10 bits, and the error grows with the bins.
 """
 
 import triton
@@ -35,18 +35,29 @@ def dot(
     n_out,
     R: tl.constexpr,
     N: tl.constexpr,
+    M: tl.constexpr,
 ):
-    """Return a[rows, :n_in] W[:, columns]; W lies with strides w_row and w_column."""
+    """Return a[rows, :n_in] W[:, columns]; W lies with strides w_row and w_column.
+
+    Products and sums rather than ``tl.dot``: a program has few rows, and what it waits for is
+    the weights, which are all on their way at once here.
+    """
     total = tl.zeros((R, N), tl.float32)
-    for first in range(0, n_in, N):
-        inner = first + tl.arange(0, N)
-        a_ok = (rows < n_rows)[:, None] & (inner < n_in)[None, :]
-        w_ok = (inner < n_in)[:, None] & (columns < n_out)[None, :]
-        left = tile(a, rows, inner, a_stride, a_ok)
+    row = tl.arange(0, R)
+    first_row = tl.program_id(0) * R
+    for first in range(0, n_in, M):
+        inner = first + tl.arange(0, M)
+        there = inner < n_in
         right = tl.load(
-            w + inner[:, None] * w_row + columns[None, :] * w_column, mask=w_ok, other=0.0
+            w + inner[:, None] * w_row + columns[None, :] * w_column,
+            mask=there[:, None] & (columns < n_out)[None, :],
+            other=0.0,
         )
-        total += tl.dot(left, right, input_precision="ieee")
+        for r in tl.static_range(R):
+            ok = there & (first_row + r < n_rows)
+            left = tl.load(a + (first_row + r) * a_stride + inner, mask=ok, other=0.0)
+            part = tl.sum(left[:, None] * right, axis=0)
+            total += tl.where(row[:, None] == r, part[None, :], 0.0)
     return total
 
 
@@ -57,17 +68,29 @@ def _tanh(x):
 
 @triton.jit
 def step(
-    g, h, w_gates, w_candidate, clip, rh, h_new, rows, n_rows, n, R: tl.constexpr, N: tl.constexpr
+    g,
+    h,
+    w_gates,
+    w_candidate,
+    clip,
+    rh,
+    h_new,
+    rows,
+    n_rows,
+    n,
+    R: tl.constexpr,
+    N: tl.constexpr,
+    M: tl.constexpr,
 ):
     """Advance a GRU by one bin; g (B, 3n) holds projected inputs, then activations."""
     for first in range(0, n, N):
         j = first + tl.arange(0, N)
         ok = (rows < n_rows)[:, None] & (j < n)[None, :]
         reset = tile(g, rows, j, 3 * n, ok)
-        reset += dot(h, n, rows, n_rows, w_gates, 2 * n, 1, j, n, n, R, N)
+        reset += dot(h, n, rows, n_rows, w_gates, 2 * n, 1, j, n, n, R, N, M)
         reset = tl.sigmoid(reset)
         update = tile(g + n, rows, j, 3 * n, ok)
-        update += dot(h, n, rows, n_rows, w_gates + n, 2 * n, 1, j, n, n, R, N)
+        update += dot(h, n, rows, n_rows, w_gates + n, 2 * n, 1, j, n, n, R, N, M)
         put(g, rows, j, 3 * n, ok, reset)
         put(g + n, rows, j, 3 * n, ok, tl.sigmoid(update))
         put(rh, rows, j, n, ok, reset * tile(h, rows, j, n, ok))
@@ -76,7 +99,7 @@ def step(
         j = first + tl.arange(0, N)
         ok = (rows < n_rows)[:, None] & (j < n)[None, :]
         candidate = tile(g + 2 * n, rows, j, 3 * n, ok)
-        candidate += dot(rh, n, rows, n_rows, w_candidate, n, 1, j, n, n, R, N)
+        candidate += dot(rh, n, rows, n_rows, w_candidate, n, 1, j, n, n, R, N, M)
         candidate = _tanh(candidate)
         put(g + 2 * n, rows, j, 3 * n, ok, candidate)
         state = candidate + tile(g + n, rows, j, 3 * n, ok) * (tile(h, rows, j, n, ok) - candidate)
@@ -86,7 +109,18 @@ def step(
 
 @triton.jit
 def step_back(
-    g, h, w_gates, w_candidate, clip, d, rows, n_rows, n, R: tl.constexpr, N: tl.constexpr
+    g,
+    h,
+    w_gates,
+    w_candidate,
+    clip,
+    d,
+    rows,
+    n_rows,
+    n,
+    R: tl.constexpr,
+    N: tl.constexpr,
+    M: tl.constexpr,
 ):
     """Go back one bin; d (B, n) is the gradient of the new state, then that of the old one."""
     for first in range(0, n, N):
@@ -103,7 +137,7 @@ def step_back(
     for first in range(0, n, N):
         j = first + tl.arange(0, N)
         ok = (rows < n_rows)[:, None] & (j < n)[None, :]
-        d_rh = dot(g + 2 * n, 3 * n, rows, n_rows, w_candidate, 1, n, j, n, n, R, N)
+        d_rh = dot(g + 2 * n, 3 * n, rows, n_rows, w_candidate, 1, n, j, n, n, R, N, M)
         reset = tile(g, rows, j, 3 * n, ok)
         put(d, rows, j, n, ok, tile(d, rows, j, n, ok) + d_rh * reset)
         put(g, rows, j, 3 * n, ok, d_rh * tile(h, rows, j, n, ok) * reset * (1 - reset))
@@ -111,7 +145,7 @@ def step_back(
     for first in range(0, n, N):
         j = first + tl.arange(0, N)
         ok = (rows < n_rows)[:, None] & (j < n)[None, :]
-        through = dot(g, 3 * n, rows, n_rows, w_gates, 1, 2 * n, j, 2 * n, n, R, N)
+        through = dot(g, 3 * n, rows, n_rows, w_gates, 1, 2 * n, j, 2 * n, n, R, N, M)
         put(d, rows, j, n, ok, tile(d, rows, j, n, ok) + through)
     tl.debug_barrier()
 
@@ -132,12 +166,13 @@ def add_product(
     adds: tl.constexpr,
     R: tl.constexpr,
     N: tl.constexpr,
+    M: tl.constexpr,
 ):
     """into[rows, :n_out] (+)= a[rows, :n_in] W."""
     for first in range(0, n_out, N):
         j = first + tl.arange(0, N)
         ok = (rows < n_rows)[:, None] & (j < n_out)[None, :]
-        value = dot(a, a_stride, rows, n_rows, w, w_row, w_column, j, n_in, n_out, R, N)
+        value = dot(a, a_stride, rows, n_rows, w, w_row, w_column, j, n_in, n_out, R, N, M)
         if adds:
             value += tile(into, rows, j, into_stride, ok)
         put(into, rows, j, into_stride, ok, value)
