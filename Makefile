@@ -9,7 +9,7 @@ define install
 	  { tail -n 40 .venv/install.log; exit 1; }
 endef
 
-.PHONY: demo test test-slow test-ray test-crash test-resolve test-install fuzz lint keywords docs clean
+.PHONY: demo wheels test test-slow test-ray test-crash test-resolve test-install fuzz lint keywords docs clean
 
 demo: .venv/installed            ## train on the embedded Lorenz data, print scores, draw a figure
 	$(BIN)/python train.py experiment=lorenz trainer.device=cpu:0
@@ -48,6 +48,13 @@ lint: .venv/installed-dev        ## what CI asks of the code's form
 docs: .venv/installed            ## the site, docs/_build/html; its tutorials are trained: two minutes
 	$(call install,-e '.[docs]')
 	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
+
+# on Linux, for this machine; for arm64 too where Debian's g++-aarch64-linux-gnu is installed
+wheels: .venv/installed-dev      ## the wheel for every system, and those that carry the compiled kernel: dist/
+	$(BIN)/python -m build
+	HATCH_BUILD_HOOK_ENABLE_CUSTOM=true $(BIN)/python -m build --wheel
+	if command -v aarch64-linux-gnu-g++; then HATCH_BUILD_HOOK_ENABLE_CUSTOM=true LFADS_WHEEL_FOR=aarch64 \
+	  CXX=aarch64-linux-gnu-g++ $(BIN)/python -m build --wheel; fi
 
 keywords: .venv/installed        ## what editors complete, after a change of a parameter or key
 	$(BIN)/python -m lfads_lightning.interface.signatures

@@ -6,7 +6,6 @@ Letters in shapes: ``E`` trials, ``B`` trials of a batch, ``T`` time bins, ``D``
 """
 
 from importlib import import_module
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from lfads_lightning.config import LFADSError as LFADSError
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
     from lfads_lightning.runs.run import Run as Run
     from lfads_lightning.stitching import align as align
 
-__version__ = version("lfads-lightning")
+    __version__: str
 
 # torch takes seconds to import, so names are fetched when they are used
 _HOME = {
@@ -67,6 +66,10 @@ def __getattr__(name: str) -> Any:
         return import_module(_MODULES[name])
     if name in _HOME:
         return getattr(import_module(_HOME[name]), name)
+    if name == "__version__":
+        from importlib.metadata import version  # takes as long as all the rest
+
+        return version("lfads-lightning")
     raise AttributeError(f"module 'lfads_lightning' has no attribute {name!r}")
 
 

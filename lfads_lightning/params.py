@@ -11,10 +11,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-
 from lfads_lightning.commands import not_interpolated, program
 from lfads_lightning.config import (
     Config,
@@ -96,6 +92,8 @@ def nearest(name: str) -> str:
 
 @cache
 def _schema(group: str) -> Any:
+    from omegaconf import OmegaConf  # a sixth of a second, which --help does without
+
     return OmegaConf.structured(groups()[group])
 
 
@@ -123,6 +121,10 @@ def check_value(name: str, value: Any, where: str) -> Any:
     Raises:
         LFADSError: wrong type or out of bounds.
     """
+    import numpy as np
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
     group, f = _fields()[name]
     problem = LFADSError(
         f"{where}: {dotted_names()[name]} is {shown(value)}; expected {_expected(f)} "

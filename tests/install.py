@@ -9,6 +9,7 @@ some minutes, and 6 GB on the disk until it is through.
 
 import argparse
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -19,6 +20,10 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 PYTHONS = ("3.10", "3.11", "3.12", "3.13", "3.14")
 EPOCHS = 2
+KERNEL = """
+from lfads_lightning.model import native
+print(native.library()._name)
+"""
 CHECKS = """
 import importlib.resources, lfads_lightning
 assert importlib.resources.files("lfads_lightning").joinpath("py.typed").is_file(), "no py.typed"
@@ -46,7 +51,10 @@ def main() -> int:
     failed = []
     with tempfile.TemporaryDirectory(prefix="lfads-install-") as scratch:
         print("building the wheel and the sdist ...", flush=True)
-        run([sys.executable, "-m", "build", "--outdir", f"{scratch}/dist", ROOT], index=given.index)
+        carries = sys.platform == "linux" and platform.machine() == "x86_64" and which_compiler()
+        hook = {"HATCH_BUILD_HOOK_ENABLE_CUSTOM": str(bool(carries)).lower()}
+        words = ["-m", "build", "--outdir", f"{scratch}/dist", ROOT]
+        run([sys.executable, *words], index=given.index, **hook)
         (wheel,) = Path(scratch, "dist").glob("*.whl")
         for program in programs:
             started = time.monotonic()
@@ -60,6 +68,11 @@ def main() -> int:
                 print(f"{program}: well, {time.monotonic() - started:.0f} s", flush=True)
             shutil.rmtree(folder, ignore_errors=True)  # several GB, and the next one's come
     return len(failed)
+
+
+def which_compiler() -> str | None:
+    """Return the compiler that a wheel's kernel is built with."""
+    return os.environ.get("CXX") or shutil.which("c++") or shutil.which("g++")
 
 
 def found_pythons() -> list[str]:
@@ -103,6 +116,11 @@ def try_python(program: str, wheel: Path, folder: Path, index: str | None, is_pi
     said = run([programs / "lfads", "--version"], cwd=empty, **alone)
     if said.strip() != "lfads-lightning " + wheel.name.split("-")[1]:
         raise Failed(f"--version says {said}")
+    if "manylinux" in wheel.name:  # the kernel that it carries
+        for asked in ("", "x86-64-v3"):
+            used = run([programs / "python", "-c", KERNEL], cwd=empty, LFADS_KERNEL=asked, **alone)
+            if not used.strip().startswith(str(venv)):
+                raise Failed(f"the kernel that was used is {used}")
     words = ["experiment=lorenz", f"trainer.max_epochs={EPOCHS}", "trainer.device=cpu:0"]
     said = run([programs / "lfads", "train", *words], cwd=empty, **alone)
     (run_folder,) = (empty / "outputs").glob("*/*")

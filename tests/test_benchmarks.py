@@ -7,11 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import lightning
 import numpy as np
 import pytest
 import torch
 
-from benchmarks import crash, endurance, noise_models, stitching_aplysia
+from benchmarks import crash, demo_seconds, endurance, noise_models, stitching_aplysia
 
 ROOT = Path(__file__).parent.parent
 
@@ -142,3 +143,24 @@ def test_the_right_noise_model_beats_the_wrong_ones(name, seed):
     assert right["model"] == name
     for score in ("nats", "rate_r2"):
         assert right[score] > max(row[score] for row in wrong), (right, wrong)
+
+
+def test_every_phase_of_the_demo_is_the_work_of_a_file_that_exists():
+    installed = Path(lightning.__file__).parents[1]
+    files = [p.as_posix() for p in (ROOT / "lfads_lightning").rglob("*.py")]
+    files += [p.as_posix() for p in (installed / "lightning/pytorch/loops").glob("*.py")]
+    files += [f"{installed}/hydra/", f"{installed}/omegaconf/", "<frozen importlib._bootstrap>"]
+    for places in (*demo_seconds.PHASES.values(), demo_seconds.WITHIN_OTHERS):
+        for place in places:
+            assert any(place.split(".py:")[0] in file for file in files), place
+
+
+@pytest.mark.slow
+def test_demo_seconds_add_up_to_all_of_them(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    made, about = demo_seconds.measure(["trainer.max_epochs=2"])
+    seconds = {r["phase"]: r["wall_s"] for r in made}
+    assert {"imports", "updates", "simple methods", "report and figures"} <= set(seconds)
+    assert sum(seconds.values()) == pytest.approx(about["total_s"], rel=0.02)
+    assert 0 < about["first_update_s"] < about["total_s"]
+    assert seconds[demo_seconds.REST] < 0.1 * about["total_s"]

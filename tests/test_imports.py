@@ -1,6 +1,7 @@
 """Who imports whom, and what must not stand anywhere: read from the syntax trees."""
 
 import ast
+import subprocess
 import sys
 from pathlib import Path
 
@@ -171,6 +172,16 @@ def test_no_setting_names_a_class(path):
     text = path.read_text(encoding="utf-8")
     assert "_target_" not in text
     assert "instantiate" not in text
+
+
+def test_import_of_the_package_takes_the_standard_library_alone():
+    """torch, NumPy and the like come with the first name that is used."""
+    code = "import sys; before = set(sys.modules); import lfads_lightning; "
+    code += "print(*{m.split('.')[0] for m in set(sys.modules) - before})"
+    done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True)
+    heads = set(done.stdout.split())
+    assert OURS in heads
+    assert heads - {OURS} - sys.stdlib_module_names - {"org"} == set()  # org: a guess of copy.py
 
 
 def test_command_line_is_checked_before_torch_is_imported():

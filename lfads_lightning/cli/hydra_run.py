@@ -12,29 +12,17 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from lfads_lightning import params
-from lfads_lightning.cli.overrides import prepare, presets_of, with_overrides
+from lfads_lightning.cli.help import help_text
+from lfads_lightning.cli.overrides import prepare, with_overrides
 from lfads_lightning.cli.programs import fail
 from lfads_lightning.cli.settings import resolve, settings_text, sweep_folder
 from lfads_lightning.cli.words import parsed
-from lfads_lightning.commands import program
 from lfads_lightning.config import Kind, LFADSError
 from lfads_lightning.runs import signals
 from lfads_lightning.runs.files import presets_dir
 from lfads_lightning.runs.run import Run
 from lfads_lightning.search import sweeps
 from lfads_lightning.search.space import drawn_settings
-
-_CALLS = {
-    "[group=preset] [group.name=value ...]": "train",
-    "data.data_dir=FOLDER data.data_filename_stem=STEM model.co_dim=4": "",
-    "params_file=my_params.yaml": "a flat file of parameter names",
-    "kind=posterior_sample_and_average output.lfads_save_dir=RUN": "",
-    "resume=FOLDER": "go on with a run, a sweep or a search",
-    "-m model.co_dim=0,1,2,4 seed=0,1,2": "a sweep: every combination, in turn",
-    "... --cfg job": "show the settings and do nothing",
-    "... --config-dir FOLDER": "presets of your own",
-    "--version": "",
-}
 
 
 def main() -> None:
@@ -67,26 +55,6 @@ def _report_sweep(folder: Path) -> None:
     from lfads_lightning.report.search_report import write_sweep_report
 
     write_sweep_report(folder)
-
-
-def help_text(config_dir: str | None = None) -> str:
-    """Return what ``--help`` prints: how to call, the presets, all parameters."""
-    groups = sorted({path.parent.name for path in presets_dir().glob("*/*.yaml")} - {"space"})
-    presets = "\n".join(f"  {g}: {', '.join(presets_of(g, config_dir))}" for g in groups)
-    calls = "\n".join(
-        f"  {program()} {words:<48} {what}".rstrip() for words, what in _CALLS.items()
-    )
-    return f"""\
-LFADS: denoised firing rates, factors, initial conditions and inferred inputs from spike counts.
-
-{calls}
-
-Presets (group=preset):
-{presets}
-
-Parameters (group.name=default):
-
-{params.help_text()}"""
 
 
 def _run(cfg: DictConfig) -> float | None:

@@ -11,11 +11,11 @@ from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.types import IntervalSweep, Override, QuotedString
 
 from lfads_lightning import params
+from lfads_lightning.cli.help import presets_of
 from lfads_lightning.cli.replay import sweep_command
 from lfads_lightning.cli.words import flat_as_typed, parsed
 from lfads_lightning.commands import override as override_word
 from lfads_lightning.config import Kind, LFADSError
-from lfads_lightning.runs.files import presets_dir
 from lfads_lightning.runs.names import COMMAND, CONFIG
 from lfads_lightning.runs.provenance import check_file_of_parameters
 from lfads_lightning.runs.run import Run, Sweep
@@ -24,12 +24,6 @@ from lfads_lightning.search.space import find_space, read_space
 DEFAULT_EXPERIMENT = "lorenz"
 _DATA_CHOICES = {"data.data_dir", "data.data_filename_stem", "params_file", "experiment", "data"}
 _PRESET_GROUPS = ("experiment", "sweep", "launcher")
-
-
-def presets_of(group: str, config_dir: str | None) -> list[str]:
-    """List the presets of a group, ours and those of ``--config-dir``."""
-    folders = [presets_dir() / group] + ([Path(config_dir) / group] if config_dir else [])
-    return sorted(file.stem for folder in folders for file in folder.glob("*.yaml"))
 
 
 def prepare(argv: Sequence[str]) -> list[str]:

@@ -6,7 +6,6 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
-from importlib.metadata import version
 from typing import Any, NoReturn, ParamSpec, TypeVar
 
 from lfads_lightning.config import LFADSError, one_line
@@ -63,7 +62,9 @@ def _imports_not_from_here() -> Iterator[None]:
 
 def version_text() -> str:
     """Return what ``--version`` prints."""
-    return f"lfads-lightning {version('lfads-lightning')}"
+    import lfads_lightning
+
+    return f"lfads-lightning {lfads_lightning.__version__}"
 
 
 def fail(error: LFADSError, status: int = 2) -> NoReturn:

@@ -1,9 +1,10 @@
 """The recurrences in C++ (native.cpp): the same functions as in cells.py, several times faster.
 
-float32 on the CPU. The kernel is compiled on first use, in about two seconds, where a C++ compiler
-is there, and kept in the user's cache: in a folder that nobody else can write to, under its own
-checksum, so that half a file is built anew and not run. It calls the ``sgemm`` that torch itself
-links. What it does not cover (other types and devices, fed-back rates) goes to cells.py.
+float32 on the CPU. Wheels for Linux carry the compiled kernel (builds.py). Elsewhere it is compiled
+on first use, in about two seconds, where a C++ compiler is there, and kept in the user's cache: in
+a folder that nobody else can write to, under its own checksum, so that half a file is built anew
+and not run. It calls the ``sgemm`` that torch itself links. What it does not cover (other types and
+devices, fed-back rates) goes to cells.py.
 """
 
 import ctypes
@@ -22,6 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lfads_lightning.model import builds
 from lfads_lightning.model.fused import (
     DecoderSizes,
     FusedPasses,
@@ -34,7 +36,8 @@ from lfads_lightning.model.observations import poisson
 from lfads_lightning.runs.private import NotPrivate, others_may_write, private_folder
 
 SOURCE = Path(__file__).with_name("native.cpp")
-FLAGS = "-O3 -march=native -fno-math-errno -fno-trapping-math -fopenmp -shared -fPIC -std=c++17"
+FLAGS = f"{builds.FLAGS} -march=native -shared"
+CHOICE = "LFADS_KERNEL"  # a kind of build (builds.py), or compile
 
 
 class NativeUnavailable(Exception):
@@ -43,12 +46,33 @@ class NativeUnavailable(Exception):
 
 @cache
 def library() -> ctypes.CDLL:
-    """Return the compiled kernel, compiling it if need be.
+    """Return the compiled kernel: the one that came with the wheel, or else compiled here.
 
     Raises:
         NativeUnavailable: no compiler, no BLAS to call, or the compilation failed.
     """
     sgemm = _torch_sgemm()
+    loaded = _carried() or _compiled()
+    loaded.lfads_set_sgemm(sgemm)
+    _keep_freed_memory()
+    return loaded
+
+
+def _carried() -> ctypes.CDLL | None:
+    """Return the build for this processor that came with the wheel; None where none did."""
+    asked = os.environ.get(CHOICE, "")
+    path = builds.fitting(SOURCE, platform.machine(), _processor().split(), asked)
+    if path is None:
+        if asked not in ("", "compile"):
+            raise NativeUnavailable(f"{CHOICE}={asked}: no such build fits this processor")
+        return None
+    with suppress(OSError):  # a torch without OpenMP, say: the compiler can do it
+        return ctypes.CDLL(str(path))
+    return None
+
+
+def _compiled() -> ctypes.CDLL:
+    """Return the kernel of the user's cache, compiling it if need be."""
     compiler = os.environ.get("CXX") or shutil.which("c++") or shutil.which("g++")
     if compiler is None:
         raise NativeUnavailable("no C++ compiler (c++ or g++) was found")
@@ -57,13 +81,10 @@ def library() -> ctypes.CDLL:
     digest = hashlib.sha256(key.encode()).hexdigest()[:16]
     try:
         folder = private_folder("XDG_CACHE_HOME", ".cache")
-        loaded = ctypes.CDLL(str(_kept(folder, digest) or _compile(compiler, folder, digest)))
+        return ctypes.CDLL(str(_kept(folder, digest) or _compile(compiler, folder, digest)))
     except (OSError, subprocess.SubprocessError, NotPrivate) as error:
         detail = getattr(error, "stderr", None) or str(error)
         raise NativeUnavailable(f"it could not be compiled ({detail.strip()[:300]})") from error
-    loaded.lfads_set_sgemm(sgemm)
-    _keep_freed_memory()
-    return loaded
 
 
 def _keep_freed_memory() -> None:

@@ -4,14 +4,11 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
-from tensorboard.compat.proto.summary_pb2 import Summary
-from torch.utils.tensorboard import SummaryWriter
-from torch.utils.tensorboard.summary import hparams
 
 from lfads_lightning.config import Config
 from lfads_lightning.data.sessions import Session
@@ -26,6 +23,9 @@ from lfads_lightning.runs.run import Run
 from lfads_lightning.training import loggers
 from lfads_lightning.training.logs import silent_writers
 from lfads_lightning.training.module import LFADSModule
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 MOST_TRIALS, DPI = 48, 80
 SHARE_OF_TIME = 0.015  # of training; drawing that is on time stays below 2 %
@@ -73,7 +73,7 @@ class Figures(pl.Callback):
         return self.seconds + (self.longest or FIRST_GUESS_S) < SHARE_OF_TIME * elapsed
 
     @torch.no_grad()
-    def _draw(self, writer: SummaryWriter, module: LFADSModule) -> None:
+    def _draw(self, writer: "SummaryWriter", module: LFADSModule) -> None:
         model = module.model
         run = Evaluation(
             model,
@@ -102,8 +102,12 @@ class Figures(pl.Callback):
                 return drawing
 
 
-def add_pictures(writer: SummaryWriter, split: str, pictures: Sequence[Picture], step: int) -> None:
+def add_pictures(
+    writer: "SummaryWriter", split: str, pictures: Sequence[Picture], step: int
+) -> None:
     """Write figures as images, ``split/name``."""
+    from tensorboard.compat.proto.summary_pb2 import Summary
+
     files = writer._get_file_writer()
     assert files is not None
     for p in pictures:
@@ -134,6 +138,9 @@ def add_scores(
     """
     if TENSORBOARD not in loggers.names(config):
         return
+    from torch.utils.tensorboard import SummaryWriter
+    from torch.utils.tensorboard.summary import hparams
+
     folder = Run(folder).tensorboard
     finals = {
         f"final/{name.replace('/', '_')}": float(value)

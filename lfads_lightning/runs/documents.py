@@ -6,8 +6,6 @@ import reprlib
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from lfads_lightning.config import LFADSError
 
 MAX_BYTES = 2**16  # of ours none has half
@@ -35,6 +33,8 @@ def read_document(content: bytes, where: str) -> Any:
         LFADSError: neither YAML nor JSON, too large, nested too deeply, with tags of classes or
             with aliases, of which a few lines can make billions of values.
     """
+    import yaml
+
     if len(content) > MAX_BYTES:
         raise LFADSError(
             f"{where}: has more than {MAX_BYTES} bytes, too many for a file of settings; give the "

@@ -8,13 +8,15 @@ import re
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from email.message import Message
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from lfads_lightning.config import LFADSError
 from lfads_lightning.runs.files import is_name, whole_file
+
+if TYPE_CHECKING:
+    from email.message import Message
 
 TIMEOUT_S = 60
 # none of files, ftp or data, which a server could send us to
@@ -121,7 +123,7 @@ def _blocks(response: Any) -> Iterator[bytes]:
         yield block
 
 
-def _name(url: str, headers: Message) -> str:
+def _name(url: str, headers: "Message") -> str:
     name = name_in(url)
     if not PurePosixPath(name).suffix:
         name = headers.get_filename() or name

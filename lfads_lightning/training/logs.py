@@ -12,9 +12,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 from lightning.pytorch.loggers import TensorBoardLogger
-from tensorboard.summary.writer import event_file_writer
 from tqdm import tqdm
-from tqdm.notebook import tqdm as tqdm_of_notebook
 
 from lfads_lightning.config import LFADSError, LossConfig
 from lfads_lightning.notebook.interactive import has_widgets, in_kernel
@@ -24,6 +22,7 @@ from lfads_lightning.training.hidden import NAME as HIDDEN
 from lfads_lightning.training.module import LFADSModule
 
 SECONDS_BETWEEN_LINES = 10.0
+_WRITERS = "tensorboard.summary.writer.event_file_writer"  # whose threads they are
 # what says most of a model comes first; at most one of them is shown beside the cost
 _BESIDE_THE_COST = {
     "valid/co_bps": "co-bps {:.3f}",
@@ -148,7 +147,7 @@ def silent_writers() -> Iterator[None]:
     """Let TensorBoard's threads keep their errors: who writes next is told, and says it once."""
 
     def hook(told: threading.ExceptHookArgs) -> None:
-        of_tensorboard = type(told.thread).__module__ == event_file_writer.__name__
+        of_tensorboard = type(told.thread).__module__ == _WRITERS
         if not (of_tensorboard and issubclass(told.exc_type, OSError)):
             before(told)
 
@@ -221,7 +220,10 @@ class Progress(pl.Callback):
         )
         if (sys.stderr.isatty() or in_kernel()) and not self.silent:
             total = self._epochs_in_all(trainer)
-            if has_widgets():  # a browser is told less often than a terminal
+            if has_widgets():
+                from tqdm.notebook import tqdm as tqdm_of_notebook  # imports IPython
+
+                # a browser is told less often than a terminal
                 bar, more = tqdm_of_notebook, {"mininterval": 0.3}
             else:
                 bar, more = (

@@ -425,6 +425,7 @@ def test_run_is_continued_as_if_it_had_never_stopped(call, shared):
 # --- help ------------------------------------------------------------------------------------
 
 HEAVY = {"torch", "lightning", "matplotlib", "scipy", "tensorboard", "h5py"}
+OF_SETTINGS = {"hydra", "omegaconf", "numpy", "yaml"}  # half a second
 
 
 def modules(result):
@@ -444,8 +445,8 @@ def test_help_answers_soon_and_leaves_nothing(help_call):
     result, seconds, left = help_call
     assert result.code == 0
     assert "lfads_lightning.cli" in modules(result)
-    assert modules(result) & HEAVY == set()
-    assert seconds < 15  # half a second on an idle machine
+    assert modules(result) & (HEAVY | OF_SETTINGS) == set()
+    assert seconds < 15  # a tenth of a second on an idle machine
     assert left == []
 
 

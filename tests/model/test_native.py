@@ -1,6 +1,7 @@
 """The native recurrence is the reference recurrence: same numbers and gradients; its refusals."""
 
 import os
+import platform
 import shutil
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from lfads_lightning.config import (
     Recurrence,
     SessionSpec,
 )
-from lfads_lightning.model import fused, native, recurrences
+from lfads_lightning.model import builds, fused, native, recurrences
 from lfads_lightning.model.cells import GRU
 from lfads_lightning.model.lfads import LFADS
 from lfads_lightning.model.loss import compute_loss
@@ -156,6 +157,60 @@ def no_compiler(monkeypatch):
     monkeypatch.setenv("CXX", "")
     monkeypatch.setattr(native.shutil, "which", lambda name: None)
     yield
+    native.library.cache_clear()
+
+
+def test_the_best_build_that_a_processor_can_run_is_taken(tmp_path):
+    source = tmp_path / "native.cpp"
+    source.write_text("// a kernel")
+    v4, v3 = (set(needed) for needed in builds.KINDS["x86_64"].values())
+    assert builds.fitting(source, "x86_64", v4) is None  # none was carried
+    paths = {k: tmp_path / builds.name(k, source) for of in builds.KINDS.values() for k in of}
+    for path in paths.values():
+        path.touch()
+    assert builds.fitting(source, "x86_64", v4) == paths["x86-64-v4"]
+    assert builds.fitting(source, "x86_64", v4 - {"avx512vl"}) == paths["x86-64-v3"]
+    assert builds.fitting(source, "x86_64", v4, only="x86-64-v3") == paths["x86-64-v3"]
+    assert builds.fitting(source, "x86_64", v3, only="x86-64-v4") is None
+    assert builds.fitting(source, "x86_64", v3 - {"fma"}) is None
+    assert builds.fitting(source, "aarch64", set()) == paths["armv8-a"]
+    assert builds.fitting(source, "arm64", v4) is None  # a Mac compiles its own
+    source.write_text("// another")
+    assert builds.fitting(source, "x86_64", v4) is None
+
+
+@pytest.fixture
+def carried_kernel(monkeypatch, tmp_path):
+    """A build for a kind of processor that this one is of, beside a copy of the source."""
+    source = Path(shutil.copy(native.SOURCE, tmp_path))
+    compiler, features = shutil.which("c++"), native._processor().split()
+    kinds = builds.KINDS.get(platform.machine(), {})
+    fitting = [kind for kind, needed in kinds.items() if needed <= set(features)]
+    if compiler is None or not fitting:
+        pytest.skip("no compiler, or no kind of processor that builds are made for")
+    monkeypatch.setattr(native, "SOURCE", source)
+    return fitting[-1], builds.build(fitting[-1], compiler, source, tmp_path)
+
+
+def test_a_carried_kernel_needs_no_compiler(carried_kernel, no_compiler, monkeypatch):
+    kind, path = carried_kernel
+    passes = recurrences.choose(Recurrence.native)
+    assert native.library()._name == str(path)
+    recurrences.checked.__wrapped__(passes, "cpu")  # the loop's numbers
+    for asked, found in ((kind, str(path)), ("compile", None), ("x86-64-v9", None)):
+        native.library.cache_clear()
+        monkeypatch.setenv(native.CHOICE, asked)
+        if found is None:
+            with pytest.raises(native.NativeUnavailable, match="no such build|no C\\+\\+ compiler"):
+                native.library()
+        else:
+            assert native.library()._name == found
+
+
+def test_a_carried_kernel_that_does_not_load_is_compiled(native_passes, carried_kernel):
+    carried_kernel[1].write_bytes(b"no library")  # it is not loaded yet
+    native.library.cache_clear()
+    assert native.library()._name != str(carried_kernel[1])
     native.library.cache_clear()
 
 

@@ -1,0 +1,45 @@
+"""What ``lfads train --help`` says; it imports neither Hydra nor NumPy, so it answers at once."""
+
+from pathlib import Path
+
+from lfads_lightning import params
+from lfads_lightning.commands import program
+from lfads_lightning.runs.files import presets_dir
+
+_CALLS = {
+    "[group=preset] [group.name=value ...]": "train",
+    "data.data_dir=FOLDER data.data_filename_stem=STEM model.co_dim=4": "",
+    "params_file=my_params.yaml": "a flat file of parameter names",
+    "kind=posterior_sample_and_average output.lfads_save_dir=RUN": "",
+    "resume=FOLDER": "go on with a run, a sweep or a search",
+    "-m model.co_dim=0,1,2,4 seed=0,1,2": "a sweep: every combination, in turn",
+    "... --cfg job": "show the settings and do nothing",
+    "... --config-dir FOLDER": "presets of your own",
+    "--version": "",
+}
+
+
+def help_text(config_dir: str | None = None) -> str:
+    """Return what ``--help`` prints: how to call, the presets, all parameters."""
+    groups = sorted({path.parent.name for path in presets_dir().glob("*/*.yaml")} - {"space"})
+    presets = "\n".join(f"  {g}: {', '.join(presets_of(g, config_dir))}" for g in groups)
+    calls = "\n".join(
+        f"  {program()} {words:<48} {what}".rstrip() for words, what in _CALLS.items()
+    )
+    return f"""\
+LFADS: denoised firing rates, factors, initial conditions and inferred inputs from spike counts.
+
+{calls}
+
+Presets (group=preset):
+{presets}
+
+Parameters (group.name=default):
+
+{params.help_text()}"""
+
+
+def presets_of(group: str, config_dir: str | None) -> list[str]:
+    """List the presets of a group, ours and those of ``--config-dir``."""
+    folders = [presets_dir() / group] + ([Path(config_dir) / group] if config_dir else [])
+    return sorted(file.stem for folder in folders for file in folder.glob("*.yaml"))

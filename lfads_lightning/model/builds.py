@@ -1,0 +1,65 @@
+"""Builds of native.cpp that a wheel carries, for who has no compiler: one per kind of processor.
+
+They are named by the source and the flags that they were made of, so that none is taken for a
+source that has changed since. Without one that fits, the kernel is compiled on first use. The
+standard library alone: the project's own build (``hatch_build.py``) makes them with this file.
+"""
+
+import hashlib
+import subprocess
+from collections.abc import Collection
+from pathlib import Path
+
+FLAGS = "-O3 -fno-math-errno -fno-trapping-math -fopenmp -fPIC -std=c++17"
+# of each machine, the best first: what of /proc/cpuinfo a kind of processor needs (x86-64 psABI)
+_V3 = {"avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "abm", "movbe"}
+KINDS: dict[str, dict[str, set[str]]] = {
+    "x86_64": {
+        "x86-64-v4": _V3 | {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"},
+        "x86-64-v3": _V3,
+    },
+    "aarch64": {"armv8-a": set()},
+}
+
+
+def name(kind: str, source: Path) -> str:
+    """Return what the build for a kind of processor is called."""
+    made_of = source.read_bytes() + f"{FLAGS} {kind}".encode()
+    return f"native-{kind}-{hashlib.sha256(made_of).hexdigest()[:16]}.so"
+
+
+def fitting(source: Path, machine: str, features: Collection[str], only: str = "") -> Path | None:
+    """Return the best build beside the source that this processor can run; None: there is none.
+
+    Args:
+        source: native.cpp.
+        machine: as ``platform.machine()``.
+        features: of the processor, by the names of /proc/cpuinfo.
+        only: the kind that is asked for; empty: any.
+    """
+    for kind, needed in KINDS.get(machine, {}).items():
+        path = source.with_name(name(kind, source))
+        if only in ("", kind) and needed <= set(features) and path.is_file():
+            return path
+    return None
+
+
+def build(kind: str, compiler: str, source: Path, folder: Path) -> Path:
+    """Compile the source for a kind of processor; return the library.
+
+    It is linked against no OpenMP: torch, which is always there, has one for all to use, and names
+    it differently in each of its versions.
+
+    Raises:
+        subprocess.CalledProcessError: the compiler failed; ``stderr`` says why.
+    """
+    compiled, library = folder / f"{kind}.o", folder / name(kind, source)
+    for words in (
+        [*FLAGS.split(), f"-march={kind}", "-c", source.name, "-o", str(compiled)],
+        ["-shared", "-s", str(compiled), "-o", str(library)],
+    ):
+        subprocess.run(
+            [compiler, *words], cwd=source.parent, check=True, capture_output=True, text=True
+        )
+    compiled.unlink()
+    return library
