@@ -171,14 +171,22 @@ def _of_named_axes(recording: Any, source: str, settings: Settings) -> Recording
 
 def _read(source: str, key: str, value: Any) -> Any:
     """Return an array; of a list of lists, such as spike times by neuron, cells."""
+    value = _unmasked(value)
     items = list(value) if isinstance(value, list | tuple) or _is_objects(value) else []
-    items = [as_array(source, key, i) if _is_array_like(i) else i for i in items]
+    items = [as_array(source, key, i) if _is_array_like(i) else _unmasked(i) for i in items]
     lengths = {_shape(item) if isinstance(item, list | tuple | np.ndarray) else None
                for item in items}  # fmt: skip
     is_times = key.lower() in names.TIMES[:-1]
     if lengths and None not in lengths and (len(lengths) > 1 or _is_objects(value) or is_times):
         return Cells((len(items),), [as_array(source, key, item) for item in items])
     return as_array(source, key, items if items else value)
+
+
+def _unmasked(value: Any) -> Any:
+    """Return a masked array as numbers with NaN, which says that an entry is missing."""
+    if not np.ma.isMaskedArray(value) or not np.ma.getmaskarray(value).any():
+        return value
+    return np.ma.filled(value.astype(np.result_type(value.dtype, np.float32)), np.nan)
 
 
 def _is_array_like(item: Any) -> bool:

@@ -11,6 +11,7 @@ import numpy as np
 from lfads_lightning.commands import listed, nearest
 from lfads_lightning.config import LFADSError
 from lfads_lightning.data.arrays import sizes
+from lfads_lightning.data.missing import inside
 from lfads_lightning.recordings import coverage, nlb
 from lfads_lightning.recordings.binning import (
     MOST_BINS,
@@ -351,11 +352,40 @@ def _of_counts(recording: Recording, counts: Counts, settings: Settings) -> Cut:
             places.per_trial[name] = array[places.numbers]
     average = n_joined > 1 and holds_real_values(values)
 
-    def count(at: np.ndarray) -> np.ndarray:
+    def joined(at: np.ndarray) -> np.ndarray:
         lengths = None if places.lengths is None else places.lengths[at]
         return _ended(join_bins(pieces(values, at), n_joined, average), lengths)
 
-    return _cut(recording, settings, places, n_bins // n_joined, width, count)
+    if not _has_gaps(values):
+        return _cut(recording, settings, places, n_bins // n_joined, width, joined)
+
+    def count(at: np.ndarray) -> np.ndarray:
+        found = joined(at)
+        found[np.isnan(found)] = 0
+        return found
+
+    cut = _cut(recording, settings, places, n_bins // n_joined, width, count)
+    return _with_missing(cut, joined)
+
+
+def _has_gaps(values: np.ndarray) -> bool:
+    return values.dtype.kind == "f" and bool(np.isnan(values.min()))
+
+
+def _with_missing(cut: Cut, counts: Callable[[np.ndarray], np.ndarray]) -> Cut:
+    """Say which entries are missing, by NaN in ``counts``; neurons that always are, are left out."""
+    present = np.ones((len(cut.numbers), cut.n_bins, len(cut.neuron_ids)), bool)
+    if cut.lengths is not None:
+        present &= inside(cut.lengths, cut.n_bins)[:, :, None]
+    within = present.sum()
+    for i in range(len(present)):
+        present[i] &= ~np.isnan(counts(np.array([i]))[0])
+    if present.sum() == within:
+        return cut
+    if cut.lengths is None:  # so that a trial does not end with its last entry
+        cut.lengths = np.full(len(present), cut.n_bins)
+    cut.present = present
+    return cut
 
 
 def _joined(
@@ -390,10 +420,16 @@ def _windows_of_counts(
 ) -> Places:
     n_trials, length, _ = counts.values.shape
     firsts, keep = np.zeros(n_trials, int), np.arange(n_trials)
-    ends = np.full(n_trials, length) if counts.lengths is None else counts.lengths
+    ends = _ends(counts)
     constants: dict = {}
     columns = {"trial": keep} | (recording.trials or {})
     selected, notes = _selected(columns, n_trials, settings, recording.source)
+    empty = selected & (ends == 0)
+    if empty.any():
+        notes.append(_in_which_nothing(empty))
+        selected = selected & ~empty
+    if not selected.any():
+        raise LFADSError(f"{where}: no trial is left ({'; '.join(notes)}); expected some")
     per_trial, n_bins = {}, int(ends[selected].max())
     if settings.window_s is not None or settings.align_to is not None:
         own = settings.source_bin_width_s or counts.bin_width_s
@@ -435,14 +471,12 @@ def _windows_of_counts(
             f"{where}: trials of {n_bins} bins are no whole number of bins of {width:.9g} s; "
             f"crop them, for instance with window_s={(0, float(f'{shorter:.9g}'))}"
         )
-    holed = _with_gaps(counts.values, firsts, firsts + ends, keep)
-    if holed.any():
-        notes.append(f"{holed.sum()} trials with gaps (NaN counts)")
-        keep = keep[~holed]
+    bare = np.array([_is_bare(counts.values[i, firsts[i] : firsts[i] + ends[i]]) for i in keep])
+    if bare.any():
+        notes.append(_in_which_nothing(bare))
+        keep = keep[~bare]
     if len(keep) == 0:
-        raise LFADSError(f"{where}: no trial is left ({'; '.join(notes)}); expected some without "
-                         "NaN counts; leave out the neurons that were not recorded, or mend the "
-                         "counts")  # fmt: skip
+        raise LFADSError(f"{where}: no trial is left ({'; '.join(notes)}); expected some")
     per_trial = {name: column[keep] for name, column in per_trial.items()}
     unequal = None if (ends[keep] == n_bins).all() else ends[keep]
     return Places(firsts[keep], n_bins, keep, per_trial, constants, notes, lengths=unequal)
@@ -463,12 +497,23 @@ def _events_of_counts(recording: Recording, counts: Counts, settings: Settings) 
     return events.astype(np.float64)
 
 
-def _with_gaps(
-    values: np.ndarray, firsts: np.ndarray, lasts: np.ndarray, keep: np.ndarray
-) -> np.ndarray:
-    if values.dtype.kind != "f":
-        return np.zeros(len(keep), bool)
-    return np.array([np.isnan(values[i, firsts[i] : lasts[i]]).any() for i in keep], bool)
+def _ends(counts: Counts) -> np.ndarray:
+    """Return the bins of each trial, (E,): as the reader says, else up to the last count."""
+    n_trials, length, _ = counts.values.shape
+    if counts.lengths is not None:
+        return counts.lengths
+    if not _has_gaps(counts.values):
+        return np.full(n_trials, length)
+    filled = np.stack([~np.isnan(trial).all(1) for trial in counts.values])
+    return np.where(filled.any(1), length - np.argmax(filled[:, ::-1], axis=1), 0)
+
+
+def _in_which_nothing(trials: np.ndarray) -> str:
+    return f"{trials.sum()} trials in which nothing was recorded (NaN counts)"
+
+
+def _is_bare(values: np.ndarray) -> bool:
+    return values.dtype.kind == "f" and bool(np.isnan(values).all())
 
 
 def _chops_of_counts(
@@ -485,7 +530,7 @@ def _chops_of_counts(
     notes = [f"the last {length % n_joined} bins of the file"] if length % n_joined else []
     broken = np.zeros(usable, bool)
     if counts.values.dtype.kind == "f":
-        gaps = np.isnan(counts.values[0]).any(1)[: usable * n_joined]
+        gaps = np.isnan(counts.values[0]).all(1)[: usable * n_joined]
         broken = gaps.reshape(usable, n_joined).any(1)
     edges = np.flatnonzero(np.diff(np.concatenate([[True], broken, [True]]).astype(int)))
     begins, ends = edges[::2], edges[1::2]
