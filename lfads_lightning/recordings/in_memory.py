@@ -12,9 +12,10 @@ import numpy as np
 
 from lfads_lightning.config import LFADSError
 from lfads_lightning.data.arrays import as_array
+from lfads_lightning.data.session_files import check_declared
 from lfads_lightning.recordings import names
 from lfads_lightning.recordings.named_arrays import Cells, recording_from_arrays
-from lfads_lightning.recordings.records import Recording, Spikes, Units
+from lfads_lightning.recordings.records import Counts, Recording, Spikes, Units
 from lfads_lightning.recordings.settings import Settings
 from lfads_lightning.recordings.table_rows import recording_from_table
 from lfads_lightning.recordings.tables import columns_of_frame
@@ -90,7 +91,7 @@ def add_trials(recording: Recording, columns: Columns) -> None:
     """Give a recording trials that were given beside it."""
     if isinstance(recording.activity, Spikes) and recording.activity.trials is None:
         recording.trials, recording.trial_ids, recording.beside = columns, None, {}
-    elif isinstance(recording.activity, Spikes):
+    elif isinstance(recording.activity, Spikes) or recording.activity.is_continuous:
         recording.beside |= columns
     else:
         n = len(recording.activity.values)
@@ -126,13 +127,28 @@ def _of_pynapple(recording: Any, source: str, settings: Settings) -> Recording:
             f"{source} is a {type(recording).__name__}; expected a TsGroup of spike times, or a "
             "TsdFrame of counts, bins × neurons"
         )
-    width = float(f"{float(np.median(np.diff(np.asarray(times)))):.6g}")
+    values, times = np.asarray(values), np.asarray(times, np.float64)
+    width = float(f"{float(np.median(np.diff(times))):.6g}")
     arrays = {
-        "counts": np.asarray(values),
+        "counts": _on_grid(values, times, width),
         "bin_width_s": np.array(width),
-        "neuron_ids": np.array(list(getattr(recording, "columns", range(np.shape(values)[1])))),
+        "neuron_ids": np.array(list(getattr(recording, "columns", range(values.shape[1])))),
     }
-    return recording_from_arrays(arrays, source, settings)
+    found = recording_from_arrays(arrays, source, settings)
+    assert isinstance(found.activity, Counts)
+    found.activity.start = float(times[0])
+    return found
+
+
+def _on_grid(values: np.ndarray, times: np.ndarray, width: float) -> np.ndarray:
+    """Put NaN into the gaps of what was sampled piece by piece, (T, D)."""
+    at = np.round((times - times[0]) / width).astype(np.int64)
+    if len(at) == at[-1] + 1:
+        return values
+    check_declared("its bins", (int(at[-1]) + 1, values.shape[1]), 8)
+    filled = np.full((at[-1] + 1, values.shape[1]), np.nan)
+    filled[at] = values
+    return filled
 
 
 def _are_spike_trains(value: Any) -> bool:

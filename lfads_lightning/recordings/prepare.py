@@ -175,8 +175,8 @@ def _check_values(source: str, counts: Counts, settings: Settings) -> bool:
     where = f"{source}: {counts.key}"
     if (mark := mark_of_missing(counts.values)) is not None:
         raise LFADSError(
-            f"{where} holds {mark}; expected counts; write NaN there, which is taken as missing, or "
-            "crop all trials with window_s"
+            f"{where} holds {mark}; expected counts; write NaN there, which is taken as missing, "
+            "or crop all trials with window_s"
         )
     width = settings.source_bin_width_s or counts.bin_width_s
     if (step := step_between(counts.values, width)) is not None:
@@ -367,7 +367,8 @@ def _leave_out_bare_trials(cut: Cut, neurons: np.ndarray) -> None:
     bare = ~cut.present[:, :, neurons].any((1, 2))
     if bare.any():
         cut.notes.append(f"{bare.sum()} trials in which none of these neurons was recorded")
-        cut.usable = ~bare if cut.usable is None else cut.usable & ~bare
+        usable = ~bare if cut.usable is None else cut.usable & ~bare
+        cut.usable = np.asarray(usable)
 
 
 def _with_few_events(cut: Cut, seen: Seen, keep: np.ndarray, least_hz: float) -> np.ndarray:

@@ -74,6 +74,7 @@ class Counts:
         is_continuous: the values are one recording, to be chopped.
         lengths: (E,), the bins of each trial; what lies behind them is 0. None: all have T, or NaN
             says where they end.
+        start: the time of the first bin of a continuous recording, in the file's unit.
     """
 
     key: str
@@ -81,6 +82,7 @@ class Counts:
     bin_width_s: float | None
     is_continuous: bool = False
     lengths: np.ndarray | None = None
+    start: float = 0.0
 
 
 @dataclass
@@ -147,8 +149,8 @@ class Cut:
         bin_width_s: None where nobody said.
         neuron_ids: (D,).
         numbers: (E,), trials (or chops) of the source, counted from 0.
-        counts: gives the (n, T, D) counts of the trials at these n positions of ``numbers``; 0 where
-            nothing was recorded.
+        counts: gives the (n, T, D) counts of the trials at these n positions of ``numbers``; 0
+            where nothing was recorded.
         per_trial: arrays (E, ...) that are stored for each split.
         constants: arrays and texts that are stored once.
         held_out: (D,) booleans, or None.

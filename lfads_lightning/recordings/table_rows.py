@@ -113,9 +113,16 @@ def _counts(columns: Columns, source: str, settings: Settings) -> Recording:
             width,
             trial is None,
             None if (lengths == lengths[0]).all() else lengths,
+            _start(columns, trial, settings),
         ),
         trials=labels,
     )
+
+
+def _start(columns: Columns, trial: str | None, settings: Settings) -> float:
+    """Return the time of the first bin of a continuous recording."""
+    name = _times_of_bins(columns, settings)
+    return 0.0 if trial is not None or name is None else float(columns[name][0])
 
 
 def _fits(values: np.ndarray) -> bool:

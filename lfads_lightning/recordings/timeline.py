@@ -10,7 +10,7 @@ from lfads_lightning.config import LFADSError
 from lfads_lightning.data.arrays import check_dtype
 from lfads_lightning.recordings import names
 from lfads_lightning.recordings.clocks import check_times, rising
-from lfads_lightning.recordings.records import Recording, Signal, Spikes, Timeline
+from lfads_lightning.recordings.records import Counts, Recording, Signal, Spikes, Timeline
 from lfads_lightning.recordings.settings import Settings
 from lfads_lightning.recordings.tables import plain_ids, read_table
 
@@ -82,6 +82,39 @@ def _trials(
     if start is not None:
         return _columns_of(source, beside, len(beside[start]), start, settings), None
     return recording.trials, recording.trial_ids
+
+
+def trials_of_counts(recording: Recording, counts: Counts, settings: Settings) -> Columns | None:
+    """Return the columns of a table of trials beside counts; None: there is none.
+
+    Args:
+        recording: what was read; of a continuous one, ``beside`` may hold a table.
+        counts: its counts: of trials, of which the table has a row for each, or continuous.
+        settings: the path of the table.
+    """
+    source = recording.source
+    if settings.trials is not None:
+        table = standard_columns(read_table(Path(settings.trials)))
+        if settings.chop_bins is not None:
+            raise LFADSError(
+                f"{source}: trials and chop_bins cut the recording in two ways; leave one out"
+            )
+        n_rows, n_trials = len(_table_ids(table)), len(counts.values)
+        if not counts.is_continuous and n_rows != n_trials:
+            raise LFADSError(
+                f"{settings.trials}: has {n_rows} rows, the counts have {n_trials} trials; "
+                "expected a row for each"
+            )
+        return table
+    if not counts.is_continuous:
+        return None
+    start = names.find(recording.beside, names.STARTS)
+    if start is None and settings.align_to in recording.beside:
+        start = settings.align_to
+    if start is None:
+        return None
+    n = len(recording.beside[start])
+    return _columns_of(source, recording.beside, n, start, settings)
 
 
 def _columns_of(

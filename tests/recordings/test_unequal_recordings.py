@@ -187,7 +187,8 @@ def test_nan_says_what_is_missing(tmp_path):
     for name, value in ways.items():
         session = lfads.read_session(lfads.prepare(value, tmp_path, name=name, valid_fraction=0))
         np.testing.assert_array_equal(session.train.lengths, LENGTHS)
-        assert session.train.mask is None and session.train.data.dtype == np.uint8
+        assert session.train.mask is None
+        assert session.train.data.dtype == np.uint8
     gone = np.zeros(padded.shape, bool)
     gone[3, :, 5], gone[4, 2:5], gone[6], gone[..., 8] = True, True, True, True
     gone[7, LENGTHS[7] - 1] = True  # not where the trial ends, as it has a window
@@ -230,4 +231,5 @@ def test_a_channel_that_is_missing_does_not_break_a_recording(tmp_path):
         lfads.prepare(counts, tmp_path, name="a", chop_bins=20, valid_fraction=0)
     )
     assert session.train.data.shape == (6, 20, 4)
-    assert session.train.mask[:, :, 1].sum() == 60 and (session.train.mask[..., 0] == 1).all()
+    assert session.train.mask[:, :, 1].sum() == 60
+    assert (session.train.mask[..., 0] == 1).all()
