@@ -154,6 +154,8 @@ def _counts(arrays: Arrays, source: str, settings: Settings) -> Recording:
         "counts (trials × bins × neurons) or spike times with their units",
     )  # fmt: skip
     where = f"{source}: {key}"
+    if _length(arrays[key]) == 0:
+        raise LFADSError(f"{where} is empty; expected counts")
     values, told, lengths = _as_trials(arrays[key], where, settings, is_field="." in key)
     check_dtype(where, values.dtype)
     axes = told or settings.axes or (AXES if values.ndim == 3 else AXES[1:])

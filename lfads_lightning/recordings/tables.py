@@ -151,7 +151,9 @@ def _read_parquet(path: Path) -> dict[str, np.ndarray]:
 
 
 def columns_of_frame(frame: Any, source: str) -> dict[str, np.ndarray]:
-    """Return the columns of a data frame (pandas, polars)."""
+    """Return the columns of a data frame (pandas, polars); levels of an index with names, too."""
+    if any(name is not None for name in getattr(getattr(frame, "index", None), "names", ())):
+        frame = frame.reset_index()
     return {str(n): _as_column(np.asarray(frame[n]), f"{source}: {n}") for n in frame.columns}
 
 

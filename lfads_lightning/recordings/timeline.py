@@ -134,6 +134,12 @@ def _columns_of(
 def _ids_of_trials(source: str, spikes: Spikes, table: Columns | None) -> np.ndarray:
     assert spikes.trials is not None
     in_table = None if table is None else _table_ids(table)
+    if in_table is not None and len(set(in_table.tolist())) < len(in_table):
+        values, n = np.unique(in_table, return_counts=True)
+        raise LFADSError(
+            f"{source}: the trial table has {n.max()} rows of trial {values[n.argmax()]}; expected "
+            "one of each, as spikes come by trial"
+        )
     if (ids := spikes.trial_ids) is not None:
         if in_table is not None and len(in_table) != len(ids):
             raise LFADSError(

@@ -7,9 +7,9 @@ import pytest
 import lfads_lightning as lfads
 from lfads_lightning.cli.prepare import main
 from lfads_lightning.config import LFADSError
-from lfads_lightning.recordings.tables import read_table
 from lfads_lightning.recordings.readers import read_file
 from lfads_lightning.recordings.settings import Settings
+from lfads_lightning.recordings.tables import read_table
 from lfads_lightning.recordings.trials import cut_trials
 
 RNG = np.random.default_rng(0)
