@@ -24,7 +24,7 @@ from lfads_lightning.data.oddities import rate_notes, scale_notes
 from lfads_lightning.data.session_writer import Blocks, write_session
 from lfads_lightning.data.values import half_counts, mark_of_missing, step_between
 from lfads_lightning.notebook.interactive import warns_in_short
-from lfads_lightning.recordings import names
+from lfads_lightning.recordings import names, nlb
 from lfads_lightning.recordings.binning import block_size
 from lfads_lightning.recordings.in_memory import (
     add_trials,
@@ -32,7 +32,6 @@ from lfads_lightning.recordings.in_memory import (
     read_memory,
     table_in_memory,
 )
-from lfads_lightning.recordings.nlb import FORWARD_S
 from lfads_lightning.recordings.readers import read_file
 from lfads_lightning.recordings.records import Counts, Cut, Recording
 from lfads_lightning.recordings.settings import (
@@ -117,12 +116,24 @@ def prepare_recording(
         if is_in_memory(recording):
             read = partial(read_memory, recording, source, settings)
         else:
-            read = partial(read_file, copies.get(recording), settings)
+            path = copies.get(recording)
+            if settings.nlb is not None:
+                path = _of_benchmark(path, settings.nlb)
+            read = partial(read_file, path, settings)
         if trials is not None:
             read = partial(_with_trials, read, trials, source)
         made = _prepare(read, copies.output(target), name, settings, about)
         copies.send()
     return made._replace(path=target, summary=f"{target}: {made.summary}")
+
+
+def _of_benchmark(path: Path, name: str) -> Path:
+    """Find the file of a data set of the benchmark, if a folder is given."""
+    if path.is_dir():
+        return nlb.training_file(path, name)
+    if (said := nlb.said_by(path)) not in (name, None):
+        warnings.warn(f"{path}: is {said} by its name; it is prepared as {name}", stacklevel=2)
+    return path
 
 
 def _with_trials(read: Callable[[], Recording], trials: Any, source: str) -> Recording:
@@ -555,7 +566,7 @@ def _summary(
         rate += f"; {100 * missing:.2g} % of the entries are missing" if missing else ""
     made = f"{sizes} {pieces} x {n_bins} bins{width} x {len(neurons)} neurons ({rate})"
     if settings.nlb is not None and cut.bin_width_s is not None:
-        n_forward = round(FORWARD_S / cut.bin_width_s)
+        n_forward = round(nlb.FORWARD_S / cut.bin_width_s)
         made += (
             f"; the last {n_forward} bins are forward: train with data.forward_steps={n_forward}"
         )
