@@ -536,7 +536,10 @@ def _windows_of_continuous(
     first = 0.0
     if settings.window_s is not None:
         first, last = settings.window_s
-        ends = np.full(n_trials, whole_bins(last - first, width, f"{source}: a window"))
+        # frames of a microscope divide no window: it has the nearest whole number of them
+        n_bins = max(round((last - first) / width), 1)
+        n_bins = whole_bins(n_bins * width, width, f"{source}: a window")
+        ends = np.full(n_trials, n_bins)
     else:
         ends = _whole_trials(table, settings, name, known, width, source)
         if (short := known & (ends == 0)).any():
