@@ -15,7 +15,7 @@ from lfads_lightning import cli
 GUIDE = Path(__file__).parents[1] / "docs/guide"
 PAGES = ("preparing", "calcium-and-emg", "session-files", "several-sessions")
 # other tests have files of these kinds: test_neo.py
-SKIPPED = ("pip install", "lfads prepare day1.nev", "lfads prepare neuralynx_folder/")
+SKIPPED = ("lfads prepare day1.nev", "lfads prepare neuralynx_folder/")
 CHEAP = re.compile(r"lfads prepare \S+\.(npy|npz|csv) ")
 RNG = np.random.default_rng(0)
 END, STARTS = 60.0, 1.0 + 1.9 * np.arange(30)
@@ -37,7 +37,7 @@ def commands(page):
     text = (GUIDE / f"{page}.md").read_text(encoding="utf-8")
     blocks = re.findall(r"^```console\n((?:.*\n)*?)```$", text, re.M)
     lines = re.sub(r" *\\\n *", " ", "\n".join(blocks)).splitlines()
-    return [line for line in lines if line.strip() and not line.startswith(SKIPPED)]
+    return [line for line in lines if line.startswith("lfads ") and not line.startswith(SKIPPED)]
 
 
 def table(path, columns):
@@ -126,9 +126,10 @@ def write_nwb():
 def write_sessions(page):
     Path("data").mkdir()
     for name in ("monkey_day1", "monkey_day2", "new"):
+        counts = RNG.poisson(0.6, (30, 25, 24))
         if page in ("session-files", "several-sessions"):
             lfads.write_session(
-                f"data/{name}.h5", train_data=COUNTS[:24], valid_data=COUNTS[24:],
+                f"data/{name}.h5", train_data=counts[:24], valid_data=counts[24:],
                 train_condition=np.arange(24) % 8, valid_condition=np.arange(6), bin_width_s=0.02,
             )  # fmt: skip
     events = RNG.gamma(2, 1, (20, 25, 6)) * (RNG.random((20, 25, 6)) < 0.3)
