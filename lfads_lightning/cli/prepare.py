@@ -43,20 +43,24 @@ class Options:
         doc="a file or a folder", metavar="RECORDING", positional=True
     )
     out: str | Path = option(doc="folder for the session files", metavar="OUT")
+    name: str | None = option(
+        None, "of the session (default: the file's without its extension, or the folder's)"
+    )
 
 
 @command
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``lfads prepare ...``; a user's mistake ends with one line."""
     given = parser().given(argv)
-    options = Options(recordings=given.pop("recordings"), out=given.pop("out"))
+    options = Options(**{f.name: given.pop(f.name) for f in dataclasses.fields(Options)
+                         if f.name in given})  # fmt: skip
     # numpy and h5py are imported once the command line is known to be right
     from lfads_lightning.runs.remote import expanded
 
     try:
         settings = Settings(**given)
         recordings = expanded(options.recordings)
-        _check_names(recordings, settings)
+        _check_names(recordings, options.name, settings)
     except LFADSError as error:
         fail(LFADSError(_as_options(error)))
     from lfads_lightning.recordings.prepare import prepare_recording
@@ -65,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     warnings.showwarning = _show_warning
     for path in recordings:
         try:
-            made = prepare_recording(path, options.out, None, settings)
+            made = prepare_recording(path, options.out, options.name, settings)
         except LFADSError as error:
             failed = 1
             print(f"error: {_as_options(error)}", file=sys.stderr)
@@ -85,8 +89,10 @@ def parser() -> Parser:
     return Parser("prepare", DESCRIPTION, Options, Settings, epilog=EPILOGUE)
 
 
-def _check_names(recordings: list[str | Path], settings: Settings) -> None:
+def _check_names(recordings: list[str | Path], name: str | None, settings: Settings) -> None:
     """Refuse two recordings that would become one file."""
+    if name is not None and len(recordings) > 1:
+        raise LFADSError(f"--name {name} is for one recording; expected one at a time")
     stems: dict[str, str | Path] = {}
     for path in recordings:
         stem = settings.nlb or session_name(path)
@@ -94,7 +100,7 @@ def _check_names(recordings: list[str | Path], settings: Settings) -> None:
         if other is not path:
             raise LFADSError(
                 f"{other} and {path} would both become {stem}.h5; expected unlike names; "
-                "prepare them into two folders"
+                "prepare each by itself, with --name"
             )
 
 

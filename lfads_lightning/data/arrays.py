@@ -14,6 +14,14 @@ from lfads_lightning.data.values import mark_of_missing, step_between
 MAX_COUNT = 2**32 - 1
 
 
+# how the names of axes begin: trials, bins, neurons
+NAMED_AXES = (
+    ("trial", "epoch"),
+    ("time", "bin", "frame"),
+    ("neuron", "unit", "channel", "cell", "electrode", "roi", "cluster"),
+)
+
+
 class Blocks(NamedTuple):
     """An array that is made while it is written, so that it is never whole in memory.
 
@@ -103,9 +111,9 @@ def _axes_of(value: object) -> list[str] | None:
     dims = getattr(value, "dims", None)
     if not isinstance(dims, tuple) or len(dims) not in (2, 3) or not hasattr(value, "transpose"):
         return None
-    ours = (("trial",), ("time", "bin"), ("neuron", "unit", "channel", "cell", "electrode"))
     found = [
-        [d for d in dims if str(d).lower().startswith(words)] for words in ours[3 - len(dims) :]
+        [d for d in dims if str(d).lower().startswith(words)]
+        for words in NAMED_AXES[3 - len(dims) :]
     ]
     if not all(len(names) == 1 for names in found):
         return None

@@ -86,7 +86,7 @@ def rate_notes(means: np.ndarray, bin_width_s: float | None) -> list[str]:
     if 0 < highest / bin_width_s < LOW_HZ:
         return [
             f"the highest rate is {highest / bin_width_s:.3g} Hz; check the bin width "
-            f"({bin_width_s:g} s): it is in seconds"
+            f"({bin_width_s:g} s) and the unit of times: both are taken as seconds"
         ]
     return []
 

@@ -154,6 +154,8 @@ def _counts(arrays: Arrays, source: str, settings: Settings) -> Recording:
         "counts (trials × bins × neurons) or spike times with their units",
     )  # fmt: skip
     where = f"{source}: {key}"
+    if _length(arrays[key]) == 0:
+        raise LFADSError(f"{where} is empty; expected counts")
     values, told, lengths = _as_trials(arrays[key], where, settings, is_field="." in key)
     check_dtype(where, values.dtype)
     axes = told or settings.axes or (AXES if values.ndim == 3 else AXES[1:])
@@ -196,6 +198,14 @@ def _counts(arrays: Arrays, source: str, settings: Settings) -> Recording:
     is_text = quality is not None and columns[quality].dtype.kind == "U"
     trials = _per_trial(arrays, taken, values.shape, lengths)
     prefix = key.rpartition(".")[0] + "."  # fields beside the counts go by their own names
+    beside = {}
+    if is_continuous:
+        beside = {
+            name: as_vector(value, name)
+            for name, value in arrays.items()
+            if name not in taken and _length(value) not in (None, 1) and _is_vector(value)
+            and _length(value) != values.shape[1]
+        }  # fmt: skip
     return Recording(
         source,
         Units(
@@ -206,6 +216,7 @@ def _counts(arrays: Arrays, source: str, settings: Settings) -> Recording:
         ),
         Counts(key, values, width, is_continuous, lengths),
         trials={name.removeprefix(prefix): column for name, column in trials.items()},
+        beside=beside,
     )
 
 

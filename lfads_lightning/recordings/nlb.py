@@ -5,7 +5,12 @@ Events, windows and lags are those of the benchmark's own package, nlb_tools. Bi
 bin at or after its first moment. The 200 ms behind it are forward bins, which are predicted only.
 """
 
+import re
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
+
+from lfads_lightning.commands import listed
+from lfads_lightning.config import LFADSError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -13,6 +18,19 @@ if TYPE_CHECKING:
 
 FORWARD_S = 0.2
 SUFFIXES = {0.005: "", 0.02: "_20"}  # of the groups of a submission, by the width of its bins
+
+
+_DEPTH = 3  # 000128/sub-Jenkins/sub-Jenkins_ses-full_desc-train_behavior+ecephys.nwb
+# what the archive (DANDI) calls them: its number of the set, subject, session
+_IN_ARCHIVE = {
+    "mc_maze": ("000128", "sub-Jenkins_ses-full"),
+    "mc_rtt": ("000129", "sub-Indy"),
+    "area2_bump": ("000127", "sub-Han"),
+    "dmfc_rsg": ("000130", "sub-Haydn"),
+    "mc_maze_large": ("000138", "sub-Jenkins_ses-large"),
+    "mc_maze_medium": ("000139", "sub-Jenkins_ses-medium"),
+    "mc_maze_small": ("000140", "sub-Jenkins_ses-small"),
+}
 
 
 class DataSet(NamedTuple):
@@ -68,6 +86,55 @@ def options(name: str) -> dict[str, object]:
         "split_column": "split",
         "min_rate_hz": 0.0,  # a submission has all neurons
     }
+
+
+def said_by(path: Path, folder: Path | None = None) -> str | None:
+    """Return which data set a file is of, as its name or the folders around it say; None: neither.
+
+    Args:
+        path: the file.
+        folder: around it, whose own name and those above do not count; None: the name alone.
+
+    >>> said_by(Path("sub-Jenkins_ses-large_desc-train_behavior+ecephys.nwb"))
+    'mc_maze_large'
+    >>> said_by(Path("mc_maze_train.nwb"))
+    'mc_maze'
+    """
+    parts = path.relative_to(folder).parts if folder is not None else (path.name,)
+    for part in reversed(parts):
+        for name, (number, subject) in _IN_ARCHIVE.items():
+            if part == number or re.match(rf"{subject}(?![^\W_])", part):
+                return name
+        spelled = [name for name in DATA_SETS if name in part.lower()]
+        if spelled:
+            return max(spelled, key=len)  # mc_maze_large is not mc_maze
+    return None
+
+
+def training_file(folder: Path, name: str) -> Path:
+    """Return the file of a data set's training and validation trials in a folder, or below it.
+
+    Raises:
+        LFADSError: there is none, or more than one.
+    """
+    found = [
+        path
+        for path in sorted(folder.rglob("*.nwb"))
+        if len(path.relative_to(folder).parts) <= _DEPTH and path.is_file()
+    ]
+    ours = [path for path in found if said_by(path, folder) == name]
+    if not ours:  # a folder of the data set itself, or of one file that says nothing
+        unsaid = [path for path in found if said_by(path, folder) is None]
+        ours = unsaid if said_by(folder.resolve()) in (name, None) else []
+    ours = [path for path in ours if not re.search(r"(?<![^\W_])test(?![^\W_])", path.name)]
+    if len(ours) == 1:
+        return ours[0]
+    names = [str(path.relative_to(folder)) for path in (ours or found)]
+    what = f"several files that may be {name}" if ours else f"no training file of {name}"
+    raise LFADSError(
+        f"{folder}: holds {what} ({listed(names, 20) if names else 'no .nwb at all'}); expected "
+        "one; give the file itself"
+    )
 
 
 def on_grid(times_s: "np.ndarray", bin_width_s: float, tolerance: float) -> "np.ndarray":

@@ -24,7 +24,7 @@ from lfads_lightning.data.oddities import rate_notes, scale_notes
 from lfads_lightning.data.session_writer import Blocks, write_session
 from lfads_lightning.data.values import half_counts, mark_of_missing, step_between
 from lfads_lightning.notebook.interactive import warns_in_short
-from lfads_lightning.recordings import names
+from lfads_lightning.recordings import names, nlb
 from lfads_lightning.recordings.binning import block_size
 from lfads_lightning.recordings.in_memory import (
     add_trials,
@@ -32,7 +32,6 @@ from lfads_lightning.recordings.in_memory import (
     read_memory,
     table_in_memory,
 )
-from lfads_lightning.recordings.nlb import FORWARD_S
 from lfads_lightning.recordings.readers import read_file
 from lfads_lightning.recordings.records import Counts, Cut, Recording
 from lfads_lightning.recordings.settings import (
@@ -117,12 +116,24 @@ def prepare_recording(
         if is_in_memory(recording):
             read = partial(read_memory, recording, source, settings)
         else:
-            read = partial(read_file, copies.get(recording), settings)
+            path = copies.get(recording)
+            if settings.nlb is not None:
+                path = _of_benchmark(path, settings.nlb)
+            read = partial(read_file, path, settings)
         if trials is not None:
             read = partial(_with_trials, read, trials, source)
         made = _prepare(read, copies.output(target), name, settings, about)
         copies.send()
     return made._replace(path=target, summary=f"{target}: {made.summary}")
+
+
+def _of_benchmark(path: Path, name: str) -> Path:
+    """Find the file of a data set of the benchmark, if a folder is given."""
+    if path.is_dir():
+        return nlb.training_file(path, name)
+    if (said := nlb.said_by(path)) not in (name, None):
+        warnings.warn(f"{path}: is {said} by its name; it is prepared as {name}", stacklevel=2)
+    return path
 
 
 def _with_trials(read: Callable[[], Recording], trials: Any, source: str) -> Recording:
@@ -149,6 +160,7 @@ def _prepare(
     _take_behaviour(cut, settings)
     seen = _survey(cut, name)
     neurons = _choose_neurons(cut, seen, keep, settings)
+    _leave_out_bare_trials(cut, neurons)
     if not told:
         _warn_of_values(cut, seen, neurons)
     condition = _condition(cut, settings)
@@ -174,8 +186,8 @@ def _check_values(source: str, counts: Counts, settings: Settings) -> bool:
     where = f"{source}: {counts.key}"
     if (mark := mark_of_missing(counts.values)) is not None:
         raise LFADSError(
-            f"{where} holds {mark}; expected counts; write NaN there, so that such trials are left "
-            "out, or crop all trials with window_s"
+            f"{where} holds {mark}; expected counts; write NaN there, which is taken as missing, "
+            "or crop all trials with window_s"
         )
     width = settings.source_bin_width_s or counts.bin_width_s
     if (step := step_between(counts.values, width)) is not None:
@@ -229,14 +241,20 @@ def _survey(cut: Cut, name: str) -> Seen:
         if block.dtype.kind == "f":
             squares += np.square(block, dtype=np.float64).sum((0, 1))
         events += np.count_nonzero(block, axis=(0, 1))
-        there = _present(cut, every[at : at + len(block)], block)
-        lowest = np.minimum(lowest, there.min((0, 1)))
-        highest = np.maximum(highest, there.max((0, 1)))
+        there = _present(cut, every[at : at + len(block)])
+        if there is not None:
+            low = np.where(there, block, np.inf).min((0, 1))
+            high = np.where(there, block, -np.inf).max((0, 1))
+        else:
+            low, high = block.min((0, 1)), block.max((0, 1))
+        lowest, highest = np.minimum(lowest, low), np.maximum(highest, high)
         per_trial[at : at + len(block)] = block.sum((1, 2), dtype=np.float64)
         if block.dtype.kind == "f":
             whole = whole and bool((block == np.floor(block)).all())
         at += len(block)
-    low, high = lowest.min(), highest.max()
+    recorded = lowest <= highest
+    low, high = lowest.min(where=recorded, initial=np.inf), highest.max(
+        where=recorded, initial=-np.inf)  # fmt: skip
     if not np.isfinite([low, high]).all():
         raise LFADSError(f"{cut.source}: counts hold infinity; expected finite values; mend them")
     is_counts = whole and low >= 0 and high <= MAX_COUNT
@@ -244,17 +262,16 @@ def _survey(cut: Cut, name: str) -> Seen:
     return Seen(totals, squares, highest > lowest, events, per_trial, dtype)
 
 
-def _present(cut: Cut, trials: np.ndarray, block: np.ndarray) -> np.ndarray:
-    """Return the counts of these trials, behind whose ends their first bin stands."""
-    if cut.lengths is None:
-        return block
-    is_there = inside(cut.lengths[trials], cut.n_bins)
-    return np.where(is_there[:, :, None], block, block[:, :1])
+def _present(cut: Cut, trials: np.ndarray) -> np.ndarray | None:
+    """Return which entries of these trials were recorded, (n, T, D) or (n, T, 1); None: all."""
+    if cut.present is not None:
+        return cut.present[trials]
+    return None if cut.lengths is None else inside(cut.lengths[trials], cut.n_bins)[:, :, None]
 
 
 def _warn_of_values(cut: Cut, seen: Seen, neurons: np.ndarray) -> None:
     """Say what the chosen neurons' rates or scales give away."""
-    n = cut.n_entries
+    n = cut.n_entries[neurons]
     means = seen.totals[neurons] / n
     if seen.is_counts:
         notes = rate_notes(means, cut.bin_width_s)
@@ -298,7 +315,14 @@ def _choose_neurons(cut: Cut, seen: Seen, chosen: np.ndarray, settings: Settings
     keep = np.array([i not in {str(n) for n in settings.leave_out} for i in ids]) & chosen
     if not chosen.all():
         cut.notes.append(unselected(chosen, settings))
-    seconds = cut.n_entries * (cut.bin_width_s or np.nan)
+    unseen = keep & (cut.n_entries == 0)
+    if unseen.any():
+        cut.notes.append(
+            f"{unseen.sum()} neurons that were never recorded (NaN counts): "
+            f"{listed(cut.neuron_ids[unseen].tolist())}"
+        )
+        keep &= ~unseen
+    seconds = np.maximum(cut.n_entries, 1) * (cut.bin_width_s or np.nan)
     if settings.min_rate_hz is None:
         silent = cut.neuron_ids[keep & ~seen.varies]
         if len(silent) and not seen.is_counts:
@@ -347,6 +371,17 @@ def _choose_neurons(cut: Cut, seen: Seen, chosen: np.ndarray, settings: Settings
     return np.flatnonzero(keep)
 
 
+def _leave_out_bare_trials(cut: Cut, neurons: np.ndarray) -> None:
+    """Mark trials in which none of the chosen neurons was recorded."""
+    if cut.present is None:
+        return
+    bare = ~cut.present[:, :, neurons].any((1, 2))
+    if bare.any():
+        cut.notes.append(f"{bare.sum()} trials in which none of these neurons was recorded")
+        usable = ~bare if cut.usable is None else cut.usable & ~bare
+        cut.usable = np.asarray(usable)
+
+
 def _with_few_events(cut: Cut, seen: Seen, keep: np.ndarray, least_hz: float) -> np.ndarray:
     """Return which traces are 0 but for events, such as those of deconvolved calcium, and rare."""
     are_zero = cut.n_entries - seen.n_events
@@ -358,7 +393,8 @@ def _with_few_events(cut: Cut, seen: Seen, keep: np.ndarray, least_hz: float) ->
             f"{cut.source}: min_rate_hz counts the events of {sparse.sum()} channels that are 0 "
             "between these; it needs source_bin_width_s, the width of the bins in the file"
         )
-    few = sparse & (seen.n_events / (cut.n_entries * cut.bin_width_s) < least_hz)
+    seconds = np.maximum(cut.n_entries, 1) * cut.bin_width_s
+    few = sparse & (seen.n_events / seconds < least_hz)
     if few.any():
         cut.notes.append(
             f"{few.sum()} channels with fewer than {least_hz:g} events per second: "
@@ -484,6 +520,8 @@ def _stored(
     per_trial = cut.per_trial | {"inds": cut.numbers}
     if cut.lengths is not None:
         per_trial["lengths"] = cut.lengths
+    if cut.present is not None:
+        per_trial["mask"] = cut.present[:, :, neurons]
     if "truth" in per_trial:  # a rate for each neuron
         per_trial["truth"] = per_trial["truth"][..., neurons]
     if condition is not None:
@@ -508,8 +546,10 @@ def _summary(
 ) -> str:
     sizes = " + ".join(f"{len(chosen)} {split}" for split, chosen in splits.items())
     trials = np.concatenate(list(splits.values()))
-    mean = seen.totals[neurons].sum() / (cut.n_entries * len(neurons))
-    n_bins = f"{cut.n_bins}" if cut.lengths is None else f"{cut.lengths.min()} to {cut.n_bins}"
+    n_entries = cut.n_entries[neurons].sum()
+    mean = seen.totals[neurons].sum() / n_entries
+    shortest = cut.n_bins if cut.lengths is None else cut.lengths.min()
+    n_bins = f"{cut.n_bins}" if shortest == cut.n_bins else f"{shortest} to {cut.n_bins}"
     width = "" if cut.bin_width_s is None else f" of {1000 * cut.bin_width_s:g} ms"
     if seen.dtype.kind == "f":
         rate = "real values: lfads check says which model.output_dist suits them"
@@ -520,9 +560,13 @@ def _summary(
         empty = int((seen.per_trial[trials] == 0).sum())
         rate += f"; {empty} trials without any spike" if empty else ""
     pieces = "chops" if "chop_starts" in cut.per_trial else "trials"
+    if cut.present is not None:
+        assert cut.lengths is not None
+        missing = 1 - n_entries / (cut.lengths.sum() * len(neurons))
+        rate += f"; {100 * missing:.2g} % of the entries are missing" if missing else ""
     made = f"{sizes} {pieces} x {n_bins} bins{width} x {len(neurons)} neurons ({rate})"
     if settings.nlb is not None and cut.bin_width_s is not None:
-        n_forward = round(FORWARD_S / cut.bin_width_s)
+        n_forward = round(nlb.FORWARD_S / cut.bin_width_s)
         made += (
             f"; the last {n_forward} bins are forward: train with data.forward_steps={n_forward}"
         )

@@ -69,10 +69,12 @@ class Counts:
 
     Attributes:
         key: the array's name in the file.
-        values: (E, T, D); a continuous recording is one trial.
+        values: (E, T, D); a continuous recording is one trial. NaN is what was not recorded.
         bin_width_s: None where the file does not say.
         is_continuous: the values are one recording, to be chopped.
-        lengths: (E,), the bins of each trial; what lies behind them is 0. None: all have T.
+        lengths: (E,), the bins of each trial; what lies behind them is 0. None: all have T, or NaN
+            says where they end.
+        start: the time of the first bin of a continuous recording, in the file's unit.
     """
 
     key: str
@@ -80,6 +82,7 @@ class Counts:
     bin_width_s: float | None
     is_continuous: bool = False
     lengths: np.ndarray | None = None
+    start: float = 0.0
 
 
 @dataclass
@@ -146,7 +149,8 @@ class Cut:
         bin_width_s: None where nobody said.
         neuron_ids: (D,).
         numbers: (E,), trials (or chops) of the source, counted from 0.
-        counts: gives the (n, T, D) counts of the trials at these n positions of ``numbers``.
+        counts: gives the (n, T, D) counts of the trials at these n positions of ``numbers``; 0
+            where nothing was recorded.
         per_trial: arrays (E, ...) that are stored for each split.
         constants: arrays and texts that are stored once.
         held_out: (D,) booleans, or None.
@@ -154,6 +158,7 @@ class Cut:
         notes: what was left out, and why.
         usable: (E,), False for trials to leave out; None: all are used.
         lengths: (E,), the bins of each trial; counts behind them are 0. None: all have T.
+        present: (E, T, D) booleans, what was recorded; None: all that lies within trials.
     """
 
     source: str
@@ -169,9 +174,13 @@ class Cut:
     notes: list[str] = field(default_factory=list)
     usable: np.ndarray | None = None
     lengths: np.ndarray | None = None
+    present: np.ndarray | None = None
 
     @property
-    def n_entries(self) -> int:
-        """Bins of all trials together."""
+    def n_entries(self) -> np.ndarray:
+        """The bins, of all trials together, in which each neuron was recorded, (D,)."""
+        if self.present is not None:
+            return self.present.sum((0, 1))
         every = len(self.numbers) * self.n_bins
-        return every if self.lengths is None else int(self.lengths.sum())
+        n = every if self.lengths is None else int(self.lengths.sum())
+        return np.full(len(self.neuron_ids), n)

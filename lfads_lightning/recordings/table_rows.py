@@ -63,7 +63,7 @@ def _looks_like_bins(columns: Columns, settings: Settings) -> bool:
         return False
     neurons = [c for n, c in columns.items() if n not in _beside(columns, settings)]
     return len(neurons) >= LEAST_NEURONS and all(
-        len(c) > 1 and bool((c == np.floor(c)).all() and (c >= 0).all()) for c in neurons
+        len(c) > 1 and bool(np.all(np.isnan(c) | ((c == np.floor(c)) & (c >= 0)))) for c in neurons
     )
 
 
@@ -103,7 +103,7 @@ def _counts(columns: Columns, source: str, settings: Settings) -> Recording:
             labels[name] = np.array([column[own[0]] for own in rows])
     if trial is not None:
         labels["trial"] = plain_ids(np.array([columns[trial][own[0]] for own in rows]))
-    is_whole = values.dtype.kind != "f" or bool((values == np.floor(values)).all())
+    is_whole = values.dtype.kind != "f" or bool((values == np.floor(values)).all())  # NaN is not
     return Recording(
         source,
         Units(np.array(ids)),
@@ -113,9 +113,16 @@ def _counts(columns: Columns, source: str, settings: Settings) -> Recording:
             width,
             trial is None,
             None if (lengths == lengths[0]).all() else lengths,
+            _start(columns, trial, settings),
         ),
         trials=labels,
     )
+
+
+def _start(columns: Columns, trial: str | None, settings: Settings) -> float:
+    """Return the time of the first bin of a continuous recording."""
+    name = _times_of_bins(columns, settings)
+    return 0.0 if trial is not None or name is None else float(columns[name][0])
 
 
 def _fits(values: np.ndarray) -> bool:
@@ -152,6 +159,6 @@ def _width(
         raise LFADSError(
             f"{source}: {name} rises by {steps.min():.6g} to {steps.max():.6g} from row to row; "
             "expected a row for each bin, and bins of one width; put in what is missing (counts "
-            "of 0, or an empty field, whose trial is left out)"
+            "of 0, or an empty field where nothing was recorded)"
         )
     return float(f"{width * settings.seconds_per_unit:.6g}")

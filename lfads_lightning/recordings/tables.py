@@ -58,8 +58,24 @@ def _read_csv(path: Path, named: Sequence[str]) -> dict[str, np.ndarray]:
         try:
             columns[name] = _column(path, mark, i, float, skipped)
         except ValueError:
-            columns[name] = _text_column(path, mark, i, name, skipped)
-    return columns
+            columns[name] = _truth_values(_text_column(path, mark, i, name, skipped))
+    return {name: c for name, c in columns.items() if not _numbers_rows(name, c)}
+
+
+def _truth_values(texts: np.ndarray) -> np.ndarray:
+    """Read true and false, as pandas and R write them; an empty field is NaN. Others stay texts."""
+    lower = np.char.lower(np.char.strip(texts))
+    is_true, is_false, is_empty = lower == "true", lower == "false", lower == ""
+    if not (is_true | is_false | is_empty).all() or is_empty.all():
+        return texts
+    return np.where(is_empty, np.nan, is_true) if is_empty.any() else is_true
+
+
+def _numbers_rows(name: str, column: np.ndarray) -> bool:
+    """Tell the row numbers that pandas and R write beside a table, in a column without a name."""
+    if name and not name.startswith("Unnamed: "):
+        return False
+    return column.dtype.kind == "f" and bool((np.diff(column) == 1).all())
 
 
 def _as_named(path: Path, first: list[str], named: Sequence[str]) -> list[str]:
@@ -135,7 +151,9 @@ def _read_parquet(path: Path) -> dict[str, np.ndarray]:
 
 
 def columns_of_frame(frame: Any, source: str) -> dict[str, np.ndarray]:
-    """Return the columns of a data frame (pandas, polars)."""
+    """Return the columns of a data frame (pandas, polars); levels of an index with names, too."""
+    if any(name is not None for name in getattr(getattr(frame, "index", None), "names", ())):
+        frame = frame.reset_index()
     return {str(n): _as_column(np.asarray(frame[n]), f"{source}: {n}") for n in frame.columns}
 
 

@@ -10,7 +10,7 @@ from lfads_lightning.config import LFADSError
 from lfads_lightning.data.arrays import check_dtype
 from lfads_lightning.recordings import names
 from lfads_lightning.recordings.clocks import check_times, rising
-from lfads_lightning.recordings.records import Recording, Signal, Spikes, Timeline
+from lfads_lightning.recordings.records import Counts, Recording, Signal, Spikes, Timeline
 from lfads_lightning.recordings.settings import Settings
 from lfads_lightning.recordings.tables import plain_ids, read_table
 
@@ -84,6 +84,39 @@ def _trials(
     return recording.trials, recording.trial_ids
 
 
+def trials_of_counts(recording: Recording, counts: Counts, settings: Settings) -> Columns | None:
+    """Return the columns of a table of trials beside counts; None: there is none.
+
+    Args:
+        recording: what was read; of a continuous one, ``beside`` may hold a table.
+        counts: its counts: of trials, of which the table has a row for each, or continuous.
+        settings: the path of the table.
+    """
+    source = recording.source
+    if settings.trials is not None:
+        table = standard_columns(read_table(Path(settings.trials)))
+        if settings.chop_bins is not None:
+            raise LFADSError(
+                f"{source}: trials and chop_bins cut the recording in two ways; leave one out"
+            )
+        n_rows, n_trials = len(_table_ids(table)), len(counts.values)
+        if not counts.is_continuous and n_rows != n_trials:
+            raise LFADSError(
+                f"{settings.trials}: has {n_rows} rows, the counts have {n_trials} trials; "
+                "expected a row for each"
+            )
+        return table
+    if not counts.is_continuous:
+        return None
+    start = names.find(recording.beside, names.STARTS)
+    if start is None and settings.align_to in recording.beside:
+        start = settings.align_to
+    if start is None:
+        return None
+    n = len(recording.beside[start])
+    return _columns_of(source, recording.beside, n, start, settings)
+
+
 def _columns_of(
     source: str, beside: Columns, n: int, start: str | None, settings: Settings
 ) -> Columns:
@@ -101,6 +134,12 @@ def _columns_of(
 def _ids_of_trials(source: str, spikes: Spikes, table: Columns | None) -> np.ndarray:
     assert spikes.trials is not None
     in_table = None if table is None else _table_ids(table)
+    if in_table is not None and len(set(in_table.tolist())) < len(in_table):
+        values, n = np.unique(in_table, return_counts=True)
+        raise LFADSError(
+            f"{source}: the trial table has {n.max()} rows of trial {values[n.argmax()]}; expected "
+            "one of each, as spikes come by trial"
+        )
     if (ids := spikes.trial_ids) is not None:
         if in_table is not None and len(in_table) != len(ids):
             raise LFADSError(

@@ -4,6 +4,8 @@ Spike times are cut in seconds and counted; counts that came in bins are cut in 
 """
 
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,6 +13,7 @@ import numpy as np
 from lfads_lightning.commands import listed, nearest
 from lfads_lightning.config import LFADSError
 from lfads_lightning.data.arrays import sizes
+from lfads_lightning.data.missing import inside
 from lfads_lightning.recordings import coverage, nlb
 from lfads_lightning.recordings.binning import (
     MOST_BINS,
@@ -26,7 +29,7 @@ from lfads_lightning.recordings.clocks import check_events, check_overlap
 from lfads_lightning.recordings.records import Counts, Cut, Recording, Spikes, Timeline
 from lfads_lightning.recordings.selection import chosen
 from lfads_lightning.recordings.settings import Settings
-from lfads_lightning.recordings.timeline import timeline
+from lfads_lightning.recordings.timeline import timeline, trials_of_counts
 from lfads_lightning.recordings.units import held_out
 
 RUN_CHOPS = 10  # neighbouring chops that share a split, where chops overlap
@@ -154,7 +157,8 @@ def _windows_of_spikes(spikes: Timeline, settings: Settings, width: float) -> Pl
             "seconds, NaN where a trial lacks the event; name another event with align_to"
         )
     if settings.window_s is None:
-        first, lengths = 0.0, _whole_trials(spikes, settings, event, known, width)
+        first = 0.0
+        lengths = _whole_trials(spikes.trials, settings, event, known, width, spikes.source)
         short = known & (lengths == 0)
         if short.any():
             notes.append(f"{short.sum()} trials shorter than a bin")
@@ -239,26 +243,29 @@ def _events_of_spikes(spikes: Timeline, settings: Settings) -> tuple[str, np.nda
 
 
 def _whole_trials(
-    spikes: Timeline, settings: Settings, event: str, known: np.ndarray, width: float
+    columns: dict[str, np.ndarray],
+    settings: Settings,
+    event: str,
+    known: np.ndarray,
+    width: float,
+    source: str,
 ) -> np.ndarray:
     """Return the bins of trials that go from start to stop, (E,); 0 where there is no event."""
-    assert spikes.trials is not None
-    columns = spikes.trials
     if event != "start_time" or "start_time" not in columns or "stop_time" not in columns:
         raise LFADSError(
-            f"{spikes.source}: trials are aligned to {event}: give window_s, their first and last "
+            f"{source}: trials are aligned to {event}: give window_s, their first and last "
             "moment in seconds from it (only trials with start_time and stop_time go without)"
         )
     lengths = (columns["stop_time"] - columns["start_time"]) * settings.seconds_per_unit
     shortest, longest = lengths[known].min(), lengths[known].max()
     if not 0 < shortest <= longest < MOST_BINS * width:
         raise LFADSError(
-            f"{spikes.source}: trials last from {shortest:.6g} to {longest:.6g} s; expected a stop "
+            f"{source}: trials last from {shortest:.6g} to {longest:.6g} s; expected a stop "
             f"after each start, within {MOST_BINS:.0e} bins; mend or leave out such trials"
         )
     # trials that are equal but for a part of a bin are cut to the shortest
     if longest - shortest < TOLERANCE * width:
-        n_bins = whole_bins(shortest, width, f"{spikes.source}: a trial")
+        n_bins = whole_bins(shortest, width, f"{source}: a trial")
     elif longest - shortest <= width / 2:
         n_bins = max(int(shortest / width + TOLERANCE), 1)
     else:
@@ -311,23 +318,30 @@ def _refuse_where(source: str, settings: Settings) -> None:
 
 def _of_counts(recording: Recording, counts: Counts, settings: Settings) -> Cut:
     where = f"{recording.source}: {counts.key}"
-    for option in ("nlb", "behaviour_lag_s"):
+    for option in ("nlb", "behaviour_lag_s", "behaviour_file", "recording_s"):
         if getattr(settings, option):
             raise LFADSError(
                 f"{where} holds counts in bins; {option} is for spike times; leave it out"
             )
     n_joined, width = _joined(recording, counts, settings, where)
-    if counts.is_continuous != (settings.chop_bins is not None):
-        if counts.is_continuous:
-            raise LFADSError(
-                f"{where} is one continuous recording of {counts.values.shape[1]} bins; cut it "
-                "into pieces with chop_bins"
-            )
+    if settings.chop_bins is not None and not counts.is_continuous:
         raise LFADSError(
             f"{where} is cut into trials already ({sizes(counts.values.shape)}); chop_bins is for "
             "a continuous recording; leave it out"
         )
-    find = _chops_of_counts if counts.is_continuous else _windows_of_counts
+    table = trials_of_counts(recording, counts, settings)
+    if settings.chop_bins is not None:
+        find = _chops_of_counts
+    elif not counts.is_continuous:
+        find = _windows_of_counts
+        recording = replace(recording, trials=(recording.trials or {}) | (table or {}))
+    elif table is None:
+        raise LFADSError(
+            f"{where} is one continuous recording of {counts.values.shape[1]} bins; cut it into "
+            "pieces with chop_bins, or into trials by a table of these, trials=..."
+        )
+    else:
+        find = partial(_windows_of_continuous, table)
     places = find(recording, counts, settings, n_joined, width, where)
     values, length = counts.values, counts.values.shape[1]
     trial = np.zeros(len(places.starts), int) if counts.is_continuous else places.numbers
@@ -338,9 +352,9 @@ def _of_counts(recording: Recording, counts: Counts, settings: Settings) -> Cut:
     def pieces(array: np.ndarray, at: np.ndarray) -> np.ndarray:
         if n_bins == length:
             return array[trial[at]]
-        if places.lengths is not None:  # from their first bins on
+        if places.lengths is not None and not counts.is_continuous:  # from their first bins on
             return array[trial[at], :n_bins]
-        return np.stack([array[trial[i], starts[i] : starts[i] + n_bins] for i in at])
+        return np.stack([_window(array[trial[i]], starts[i], n_bins) for i in at])
 
     every = np.arange(len(starts))
     for name, array in (recording.trials or {}).items():
@@ -351,11 +365,48 @@ def _of_counts(recording: Recording, counts: Counts, settings: Settings) -> Cut:
             places.per_trial[name] = array[places.numbers]
     average = n_joined > 1 and holds_real_values(values)
 
-    def count(at: np.ndarray) -> np.ndarray:
+    def binned(at: np.ndarray) -> np.ndarray:
         lengths = None if places.lengths is None else places.lengths[at]
         return _ended(join_bins(pieces(values, at), n_joined, average), lengths)
 
-    return _cut(recording, settings, places, n_bins // n_joined, width, count)
+    if not _has_gaps(values):
+        return _cut(recording, settings, places, n_bins // n_joined, width, binned)
+
+    def count(at: np.ndarray) -> np.ndarray:
+        found = binned(at)
+        found[np.isnan(found)] = 0
+        return found
+
+    cut = _cut(recording, settings, places, n_bins // n_joined, width, count)
+    return _with_missing(cut, binned)
+
+
+def _window(array: np.ndarray, start: int, n_bins: int) -> np.ndarray:
+    """Return some rows, and 0 for those behind the end, where the longest of the trials reaches."""
+    rows = array[start : start + n_bins]
+    if len(rows) == n_bins:
+        return rows
+    return np.pad(rows, [(0, n_bins - len(rows))] + [(0, 0)] * (rows.ndim - 1))
+
+
+def _has_gaps(values: np.ndarray) -> bool:
+    return values.dtype.kind == "f" and bool(np.isnan(values.min()))
+
+
+def _with_missing(cut: Cut, counts: Callable[[np.ndarray], np.ndarray]) -> Cut:
+    """Say which entries are missing, by NaN in ``counts``."""
+    present = np.ones((len(cut.numbers), cut.n_bins, len(cut.neuron_ids)), bool)
+    if cut.lengths is not None:
+        present &= inside(cut.lengths, cut.n_bins)[:, :, None]
+    within = present.sum()
+    for i in range(len(present)):
+        present[i] &= ~np.isnan(counts(np.array([i]))[0])
+    if present.sum() == within:
+        return cut
+    if cut.lengths is None:  # so that a trial does not end with its last entry
+        cut.lengths = np.full(len(present), cut.n_bins)
+    cut.present = present
+    return cut
 
 
 def _joined(
@@ -390,10 +441,16 @@ def _windows_of_counts(
 ) -> Places:
     n_trials, length, _ = counts.values.shape
     firsts, keep = np.zeros(n_trials, int), np.arange(n_trials)
-    ends = np.full(n_trials, length) if counts.lengths is None else counts.lengths
+    ends = _ends(counts)
     constants: dict = {}
     columns = {"trial": keep} | (recording.trials or {})
     selected, notes = _selected(columns, n_trials, settings, recording.source)
+    empty = selected & (ends == 0)
+    if empty.any():
+        notes.append(_in_which_nothing(empty))
+        selected = selected & ~empty
+    if not selected.any():
+        raise LFADSError(f"{where}: no trial is left ({'; '.join(notes)}); expected some")
     per_trial, n_bins = {}, int(ends[selected].max())
     if settings.window_s is not None or settings.align_to is not None:
         own = settings.source_bin_width_s or counts.bin_width_s
@@ -435,17 +492,92 @@ def _windows_of_counts(
             f"{where}: trials of {n_bins} bins are no whole number of bins of {width:.9g} s; "
             f"crop them, for instance with window_s={(0, float(f'{shorter:.9g}'))}"
         )
-    holed = _with_gaps(counts.values, firsts, firsts + ends, keep)
-    if holed.any():
-        notes.append(f"{holed.sum()} trials with gaps (NaN counts)")
-        keep = keep[~holed]
+    bare = np.array([_is_bare(counts.values[i, firsts[i] : firsts[i] + ends[i]]) for i in keep])
+    if bare.any():
+        notes.append(_in_which_nothing(bare))
+        keep = keep[~bare]
     if len(keep) == 0:
-        raise LFADSError(f"{where}: no trial is left ({'; '.join(notes)}); expected some without "
-                         "NaN counts; leave out the neurons that were not recorded, or mend the "
-                         "counts")  # fmt: skip
+        raise LFADSError(f"{where}: no trial is left ({'; '.join(notes)}); expected some")
     per_trial = {name: column[keep] for name, column in per_trial.items()}
     unequal = None if (ends[keep] == n_bins).all() else ends[keep]
     return Places(firsts[keep], n_bins, keep, per_trial, constants, notes, lengths=unequal)
+
+
+def _windows_of_continuous(
+    table: dict[str, np.ndarray],
+    recording: Recording,
+    counts: Counts,
+    settings: Settings,
+    n_joined: int,
+    width: float | None,
+    where: str,
+) -> Places:
+    """Cut trials out of a continuous recording, by the times of a table."""
+    source, length = recording.source, counts.values.shape[1]
+    own = settings.source_bin_width_s or counts.bin_width_s
+    if own is None or width is None:
+        raise LFADSError(f"{where}: trials are cut by times; give source_bin_width_s, in seconds")
+    name = settings.align_to or "start_time"
+    numbers = [k for k, v in table.items() if v.dtype.kind in "iuf"]
+    if name not in numbers:
+        raise LFADSError(
+            f"{source}: align_to={name} is no event of the trials{nearest(name, numbers)}; "
+            f"expected one of {listed(numbers, 20)}"
+        )
+    events_s = table[name] * settings.seconds_per_unit
+    n_trials = len(events_s)
+    selected, notes = _selected(table, n_trials, settings, source)
+    known = selected & np.isfinite(events_s)
+    if not known.any():
+        raise LFADSError(f"{source}: none of its {selected.sum()} trials has a time of {name}; "
+                         "name another event with align_to")  # fmt: skip
+    if not known[selected].all():
+        notes.append(f"{(~known & selected).sum()} trials without the event {name}")
+    first = 0.0
+    if settings.window_s is not None:
+        first, last = settings.window_s
+        # frames of a microscope divide no window: it has the nearest whole number of them
+        n_bins = max(round((last - first) / width), 1)
+        n_bins = whole_bins(n_bins * width, width, f"{source}: a window")
+        ends = np.full(n_trials, n_bins)
+    else:
+        ends = _whole_trials(table, settings, name, known, width, source)
+        if (short := known & (ends == 0)).any():
+            notes.append(f"{short.sum()} trials shorter than a bin")
+            known &= ~short
+    ends = ends * n_joined
+    offsets = np.where(known, events_s, 0) + first - counts.start * settings.seconds_per_unit
+    firsts = np.round(offsets / own).astype(np.int64)
+    inside_it = known & (firsts >= 0) & (firsts + ends <= length)
+    if not inside_it.any():
+        begin = counts.start * settings.seconds_per_unit
+        raise LFADSError(
+            f"{source}: every trial lies outside the recording: {name} is from "
+            f"{events_s[known].min():.6g} to {events_s[known].max():.6g} s, the recording from "
+            f"{begin:.6g} to {begin + length * own:.6g} s; check unit and clock of {name}"
+        )
+    if (lost := known & ~inside_it).any():
+        notes.append(f"{lost.sum()} trials outside the recording ({_extent(counts, own)})")
+    keep = np.flatnonzero(inside_it)
+    bare = np.array([_is_bare(counts.values[0, firsts[i] : firsts[i] + ends[i]]) for i in keep])
+    if bare.any():
+        notes.append(_in_which_nothing(bare))
+        keep = keep[~bare]
+    if len(keep) == 0:
+        raise LFADSError(f"{where}: no trial is left ({'; '.join(notes)}); expected some")
+    check_overlap(source, name, events_s[keep] + first, ends[keep] * own, width)
+    per_trial = {k: v[keep] for k, v in table.items()
+                 if v.dtype.kind in "biufU" and k not in ("start_time", "stop_time")}  # fmt: skip
+    per_trial["event_times_s"] = events_s[keep]
+    n_bins = int(ends[keep].max())
+    constants = {"event": name, "window_s": [first, first + n_bins * own]}
+    unequal = None if (ends[keep] == n_bins).all() else ends[keep]
+    return Places(firsts[keep], n_bins, keep, per_trial, constants, notes, lengths=unequal)
+
+
+def _extent(counts: Counts, own: float) -> str:
+    """Say from when to when a continuous recording lasts."""
+    return f"{counts.start:.6g} to {counts.start + counts.values.shape[1] * own:.6g} s"
 
 
 def _events_of_counts(recording: Recording, counts: Counts, settings: Settings) -> np.ndarray:
@@ -463,12 +595,23 @@ def _events_of_counts(recording: Recording, counts: Counts, settings: Settings) 
     return events.astype(np.float64)
 
 
-def _with_gaps(
-    values: np.ndarray, firsts: np.ndarray, lasts: np.ndarray, keep: np.ndarray
-) -> np.ndarray:
-    if values.dtype.kind != "f":
-        return np.zeros(len(keep), bool)
-    return np.array([np.isnan(values[i, firsts[i] : lasts[i]]).any() for i in keep], bool)
+def _ends(counts: Counts) -> np.ndarray:
+    """Return the bins of each trial, (E,): as the reader says, else up to the last count."""
+    n_trials, length, _ = counts.values.shape
+    if counts.lengths is not None:
+        return counts.lengths
+    if not _has_gaps(counts.values):
+        return np.full(n_trials, length)
+    filled = np.stack([~np.isnan(trial).all(1) for trial in counts.values])
+    return np.where(filled.any(1), length - np.argmax(filled[:, ::-1], axis=1), 0)
+
+
+def _in_which_nothing(trials: np.ndarray) -> str:
+    return f"{trials.sum()} trials in which nothing was recorded (NaN counts)"
+
+
+def _is_bare(values: np.ndarray) -> bool:
+    return values.dtype.kind == "f" and bool(np.isnan(values).all())
 
 
 def _chops_of_counts(
@@ -485,7 +628,7 @@ def _chops_of_counts(
     notes = [f"the last {length % n_joined} bins of the file"] if length % n_joined else []
     broken = np.zeros(usable, bool)
     if counts.values.dtype.kind == "f":
-        gaps = np.isnan(counts.values[0]).any(1)[: usable * n_joined]
+        gaps = np.isnan(counts.values[0]).all(1)[: usable * n_joined]
         broken = gaps.reshape(usable, n_joined).any(1)
     edges = np.flatnonzero(np.diff(np.concatenate([[True], broken, [True]]).astype(int)))
     begins, ends = edges[::2], edges[1::2]

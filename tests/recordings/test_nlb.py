@@ -11,7 +11,7 @@ from lfads_lightning.cli.export import main as export_main
 from lfads_lightning.cli.kinds import run_kind
 from lfads_lightning.cli.prepare import main as prepare_main
 from lfads_lightning.config import Kind, LFADSError
-from lfads_lightning.recordings.nlb import DATA_SETS
+from lfads_lightning.recordings.nlb import DATA_SETS, training_file
 from lfads_lightning.runs.run import Run
 
 pynwb = pytest.importorskip("pynwb", reason="needs the extra [nwb]")
@@ -230,3 +230,46 @@ def test_counts_in_bins_are_refused(tmp_path):
         lfads.prepare(tmp_path / "a.npz", tmp_path, nlb="mc_maze")
     with pytest.raises(LFADSError, match="behaviour_lag_s is for spike times"):
         lfads.prepare(tmp_path / "a.npz", tmp_path, behaviour_lag_s=0.1)
+
+
+MAZE = "sub-Jenkins/sub-Jenkins_ses-{}_desc-{}.nwb"
+FOLDERS = [  # what lies in a folder, the data set, what is taken of it
+    ([MAZE.format("full", "train_behavior+ecephys"), MAZE.format("full", "test_ecephys")],
+     "mc_maze", 0),
+    ([MAZE.format("large", "train"), MAZE.format("full", "train")], "mc_maze", 1),
+    ([MAZE.format("large", "train"), MAZE.format("full", "train")], "mc_maze_large", 0),
+    (["000138/" + MAZE.format("x", "train"), "000128/" + MAZE.format("x", "train")], "mc_maze", 1),
+    (["mc_maze_large_train.nwb", "mc_maze_train.nwb"], "mc_maze", 1),
+    (["mc_maze_large/desc-train.nwb", "mc_maze/desc-train.nwb"], "mc_maze", 1),
+    (["sub-Indy/sub-Indy_desc-train_behavior+ecephys.nwb"], "mc_rtt", 0),
+    (["sub-Han/sub-Han_desc-train.nwb", "sub-Haydn/sub-Haydn_desc-train.nwb"], "dmfc_rsg", 1),
+    (["desc-train.nwb", "desc-test.nwb"], "mc_maze", 0),
+    ([MAZE.format("large", "train")], "mc_maze", "no training file of mc_maze"),
+    ([MAZE.format("full", "test")], "mc_maze", "no training file of mc_maze"),
+    (["a.nwb", "b.nwb"], "mc_maze", "several files that may be mc_maze"),
+    ([], "mc_maze", "no .nwb at all"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("files", "name", "expected"), FOLDERS)
+def test_a_folder_is_searched_for_one_data_set(tmp_path, files, name, expected):
+    folder = tmp_path / "here"
+    folder.mkdir()
+    for file in files:
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        (folder / file).touch()
+    if isinstance(expected, int):
+        assert training_file(folder, name) == folder / files[expected]
+    else:
+        with pytest.raises(LFADSError, match=expected):
+            training_file(folder, name)
+
+
+def test_a_folder_stands_for_its_file(maze, tmp_path):
+    given = tmp_path / MAZE.format("full", "train")
+    given.parent.mkdir()
+    given.hardlink_to(maze[0] / "desc-train.nwb")
+    made = lfads.prepare(tmp_path, tmp_path, nlb="mc_maze")
+    assert lfads.read_session(made).n_bins == 180
+    with pytest.warns(UserWarning, match="is mc_maze by its name; it is prepared as mc_maze_large"):
+        lfads.prepare(given, tmp_path, nlb="mc_maze_large")

@@ -152,11 +152,8 @@ def test_chops_where_they_do_not_belong(tmp_path):
 
 
 def test_counts_with_gaps(tmp_path):
-    counts = COUNTS.astype(float)
-    counts[:, 3, 2] = np.nan
-    with refused(
-        "counts: no trial is left (20 trials with gaps (NaN counts)); expected some without NaN"
-    ):
+    counts = np.full(COUNTS.shape, np.nan)
+    with refused("counts: no trial is left (20 trials in which nothing was recorded (NaN counts))"):
         prepare(tmp_path, {"counts": counts})
     counts[:, 3, 2] = np.inf
     with refused("counts hold infinity; expected finite values"):

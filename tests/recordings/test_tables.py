@@ -9,6 +9,7 @@ from lfads_lightning.cli.prepare import main
 from lfads_lightning.config import LFADSError
 from lfads_lightning.recordings.readers import read_file
 from lfads_lightning.recordings.settings import Settings
+from lfads_lightning.recordings.tables import read_table
 from lfads_lightning.recordings.trials import cut_trials
 
 RNG = np.random.default_rng(0)
@@ -120,3 +121,17 @@ def test_what_is_no_table_of_counts(tmp_path):
         lfads.prepare(uneven, tmp_path, chop_bins=5)
     with pytest.raises(LFADSError, match="expected a column of numbers for each neuron"):
         lfads.prepare(write(tmp_path / "d.csv", {"time": [1.0, 2.0]}), tmp_path, rows="bins")
+
+
+def test_what_pandas_and_r_write_beside_a_table(tmp_path):
+    """Row numbers are no neuron; true and false are no texts."""
+    path = tmp_path / "a.csv"
+    path.write_text('"",a,b,c,ok\n0,1,2,3,TRUE\n1,0,1,5,FALSE\n2,0,2,2,\n')
+    table = read_table(path)
+    assert list(table) == ["a", "b", "c", "ok"]
+    np.testing.assert_array_equal(table["ok"], [1, 0, np.nan])
+    path.write_text("Unnamed: 0,ok,said\n1,True,true\n4,False,maybe\n")
+    table = read_table(path)
+    assert table["ok"].tolist() == [True, False]
+    assert table["said"].tolist() == ["true", "maybe"]
+    assert "Unnamed: 0" in table  # it does not count the rows

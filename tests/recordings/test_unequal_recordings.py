@@ -31,7 +31,7 @@ def check(found, trials=TRIALS):
     for own, expected in zip(counts, trials, strict=True):
         np.testing.assert_array_equal(own[: len(expected)], expected)
         assert (own[len(expected) :] == 0).all()
-    assert found.n_entries == sum(map(len, trials))
+    assert (found.n_entries == sum(map(len, trials))).all()
 
 
 def as_structure(trials, name="spikes", sparse=False):
@@ -175,3 +175,61 @@ def test_a_session_file_holds_them_and_a_model_trains_on_them(tmp_path):
 def test_trials_that_do_not_fit(tmp_path, trials, said):
     with pytest.raises(LFADSError, match=said):
         lfads.prepare({"counts": trials}, tmp_path, name="a")
+
+
+def test_nan_says_what_is_missing(tmp_path):
+    """Padding ends trials; other gaps are masked; what was never recorded is left out."""
+    padded = np.full((15, max(LENGTHS), 12), np.nan)
+    for row, trial in zip(padded, TRIALS, strict=True):
+        row[: len(trial)] = trial
+    ways = {"padded": padded, "list": TRIALS, "masked": np.ma.masked_invalid(padded),
+            "some_masked": [np.ma.masked_array(t, False) for t in TRIALS]}  # fmt: skip
+    for name, value in ways.items():
+        session = lfads.read_session(lfads.prepare(value, tmp_path, name=name, valid_fraction=0))
+        np.testing.assert_array_equal(session.train.lengths, LENGTHS)
+        assert session.train.mask is None
+        assert session.train.data.dtype == np.uint8
+    gone = np.zeros(padded.shape, bool)
+    gone[3, :, 5], gone[4, 2:5], gone[6], gone[..., 8] = True, True, True, True
+    gone[7, LENGTHS[7] - 1] = True  # not where the trial ends, as it has a window
+    holed = np.where(gone, np.nan, padded)
+    np.save(tmp_path / "holed.npy", holed)
+    path = lfads.prepare(
+        tmp_path / "holed.npy", tmp_path, source_bin_width_s=0.01, window_s=(0, 0.1),
+        valid_fraction=0, min_rate_hz=0.1,
+    )  # fmt: skip
+    session = lfads.read_session(path)
+    rows, neurons = np.r_[:6, 7:15], np.r_[:8, 9:12]
+    present = ~gone[:, :10][rows][..., neurons]
+    np.testing.assert_array_equal(session.train.mask, present)
+    there = np.where(present, padded[:, :10][rows][..., neurons], 0)
+    np.testing.assert_array_equal(session.train.data, there)
+    assert session.train.lengths is None or (session.train.lengths == 10).all()
+    with h5py.File(path) as file:
+        left_out = file["left_out"].asstr()[()].tolist()
+    assert left_out == [
+        "1 trials in which nothing was recorded (NaN counts)",
+        "1 neurons that were never recorded (NaN counts): 8",
+    ]
+
+
+def test_rates_of_neurons_are_of_the_bins_in_which_they_were_recorded(tmp_path):
+    """A neuron that is there in a tenth of the trials is not a tenth as fast."""
+    counts = RNG.poisson(1.0, (20, 30, 4)).astype(float)
+    counts[2:, :, 1] = np.nan
+    made = lfads.prepare(
+        counts, tmp_path, name="a", source_bin_width_s=0.1, min_rate_hz=5, valid_fraction=0
+    )
+    assert lfads.read_session(made).neuron_ids.tolist() == [0, 1, 2, 3]
+
+
+def test_a_channel_that_is_missing_does_not_break_a_recording(tmp_path):
+    counts = RNG.poisson(1.0, (100, 4)).astype(float)
+    counts[10:60, 1] = np.nan  # of one channel
+    counts[70:75] = np.nan  # of all
+    session = lfads.read_session(
+        lfads.prepare(counts, tmp_path, name="a", chop_bins=20, valid_fraction=0)
+    )
+    assert session.train.data.shape == (6, 20, 4)
+    assert session.train.mask[:, :, 1].sum() == 60
+    assert (session.train.mask[..., 0] == 1).all()

@@ -88,7 +88,11 @@ def read(path: Path, settings: Settings) -> Recording:
     """
     probes = _probes(path)
     if len(probes) > 1:
-        below = [str(probe.relative_to(path)) for probe in probes]
+        parts = [probe.relative_to(path).parts for probe in probes]
+        # up to where they differ: alf/probe00, not its sorter's folder
+        longest = range(1, max(map(len, parts)) + 1)
+        n = next(k for k in longest if len({own[:k] for own in parts}) == len(parts))
+        below = [str(Path(*own[:n])) for own in parts]
         raise LFADSError(
             f"{path}: holds the spikes of {len(probes)} probes ({listed(below, 20)}); expected "
             f"one; give a folder of these: {path / below[0]}"

@@ -57,12 +57,16 @@ def read(path: Path, settings: Settings) -> Recording:
         raise LFADSError(f'{path}: reading it needs neo; pip install "lfads-lightning[neo]"')
     kind = kind_of_folder(path) if path.is_dir() else _FILES[path.suffix.lower()]
     assert kind is not None
-    found = _unpacked(path, kind)
+    return recording_of(_unpacked(path, kind), str(path), settings)
+
+
+def recording_of(found: dict[str, np.ndarray], source: str, settings: Settings) -> Recording:
+    """Make a recording of arrays as ``neo_files`` names them; errors name it by ``source``."""
     counts = found["n_spikes"].sum(1)
     if not counts.any():
         raise LFADSError(
-            f"{path}: holds no spikes ({len(counts)} units are declared); expected sorted units or "
-            "threshold crossings; if a sorter has written them elsewhere, give its folder or file"
+            f"{source}: holds no spikes ({len(counts)} units are declared); expected sorted units "
+            "or threshold crossings; of a sorter that wrote them elsewhere, give the folder or file"
         )
     times = np.split(found["spikes"], np.cumsum(found["n_spikes"].ravel())[:-1])
     bounds = found["segments"]
@@ -80,7 +84,7 @@ def read(path: Path, settings: Settings) -> Recording:
     elif n_segments > 1:
         spikes.invalid = np.stack([bounds[:-1, 1], np.maximum(bounds[1:, 0], bounds[:-1, 1])], 1)
     recording = Recording(
-        str(path),
+        source,
         Units(ids, {"name": names}, quality, (SORTED, UNSORTED)),
         spikes,
     )
