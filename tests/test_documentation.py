@@ -92,6 +92,14 @@ def test_readme_is_one_page():
     assert len(README.encode()) <= 12 * 1024
 
 
+@pytest.mark.parametrize("page", ["README.md", "docs/quickstart.md"])
+def test_first_command_is_shown_as_it_was_printed(page):
+    """``python -m benchmarks.first_command RECORDING --docs`` writes it."""
+    told = (DOCS / "first-command.txt").read_text(encoding="utf-8")
+    assert f"```text\n{told}```\n" in PAGES[page]
+    assert (DOCS / "first-command.png").is_file()
+
+
 # --- commands ---
 
 

@@ -1,4 +1,4 @@
-"""What a session file holds, what would fail in training, and settings that suit its size."""
+"""What a session file holds, what would fail in training, and what recipe=auto chooses."""
 
 import hashlib
 import shlex
