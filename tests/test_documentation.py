@@ -112,7 +112,7 @@ def test_command_is_understood(command, tmp_path, monkeypatch, new_config):
     (tmp_path / "my_params.yaml").write_text("co_dim: 3")
     for folder in ("data", "FOLDER", "DATA", "shared/data", "."):  # recipe=auto looks at the data
         (tmp_path / folder).mkdir(parents=True, exist_ok=True)
-        for stem in ("monkey", "NAME", "traces", "day1", "new"):
+        for stem in ("monkey", "NAME", "traces", "day1", "new", "mine"):
             with h5py.File(tmp_path / folder / f"{stem}.h5", "w") as file:
                 file["train_data"] = np.ones((9, 8, 5), np.uint8)
     bucket = fsspec.filesystem("memory")  # in place of S3
@@ -122,6 +122,8 @@ def test_command_is_understood(command, tmp_path, monkeypatch, new_config):
     GlobalHydra.instance().clear()
     if plugin := re.search("launcher=(joblib|submitit|ray)", command):
         pytest.importorskip(f"hydra_plugins.hydra_{plugin[1]}_launcher", reason="needs an extra")
+    if "engine=ray" in command:
+        pytest.importorskip("ray", reason="needs an extra")
     command = command.replace("s3://", "memory://").replace("/shared/", f"{tmp_path}/shared/")
     words = shlex.split(command)[2:]
     argv = [a.replace("range(50)", "7") for a in words if a != "-m"]
