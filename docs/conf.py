@@ -38,8 +38,11 @@ html_theme_options = {
 }
 html_math_renderer = "mathml"
 html_show_sourcelink = False
-# wide tables have the page to themselves
-html_sidebars = {f"reference/{page}": [] for page in ("parameters", "commands", "session-keys")}
+# pages with wide tables, and those without a section, have the width to themselves
+ALONE = ("parameters", "commands", "session-keys")
+html_sidebars = {
+    page: [] for page in ("quickstart", "contributing", *(f"reference/{p}" for p in ALONE))
+}
 
 myst_enable_extensions = ["dollarmath", "amsmath", "attrs_block", "colon_fence", "deflist"]
 myst_heading_anchors = 3
