@@ -84,7 +84,7 @@ def log_figures(logger: Logger, figures: Mapping[str, bytes], step: int) -> None
 
     Args:
         logger: one of theirs.
-        figures: PNG files by name, ``valid/trial``.
+        figures: PNG files by name, ``valid/summary``.
         step: updates behind the weights.
 
     Raises:

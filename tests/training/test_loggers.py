@@ -64,7 +64,7 @@ def test_mlflow_has_one_run_of_one_that_goes_on(counts, tmp_path, monkeypatch, r
     assert run.data.metrics["final/valid/total"] == pytest.approx(total)
     assert run.info.status == "FINISHED"
     pictures = {p.path for p in client.list_artifacts(run.info.run_id, "images")}
-    steps = {int(p.split("+")[2]) for p in pictures if p.startswith("images/valid~trial+")}
+    steps = {int(p.split("+")[2]) for p in pictures if p.startswith("images/valid~summary+")}
     assert len(steps) >= 2  # while it trained, and in the end
     assert any(p.startswith("images/train~") for p in pictures)
 
@@ -96,10 +96,10 @@ def test_wandb_keeps_an_offline_run_in_the_runs_folder(counts, tmp_path, monkeyp
     assert b"model.gen_dim" in kept
     assert b"final/valid/total" in kept
     assert wandb.run is None  # the next run of this program has its own
-    drawn = [row for row in told if "valid/trial" in row]
-    assert [isinstance(row["valid/trial"], wandb.Image) for row in drawn] == [True, True]
+    drawn = [row for row in told if "valid/summary" in row]
+    assert [isinstance(row["valid/summary"], wandb.Image) for row in drawn] == [True, True]
     assert drawn[-1]["trainer/global_step"] == trained.step
-    assert list((folder / "wandb").glob("offline-run-*/files/media/images/valid/trial_*.png"))
+    assert list((folder / "wandb").glob("offline-run-*/files/media/images/valid/summary_*.png"))
     assert (folder / "tensorboard").is_dir()
 
 
