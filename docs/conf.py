@@ -25,6 +25,7 @@ extensions = [
 ]
 exclude_patterns = ["_build", "generated"]
 html_theme = "pydata_sphinx_theme"
+html_context = {"default_mode": "auto"}  # without it each page tells the console of an error
 html_title = "lfads-lightning"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
@@ -37,8 +38,13 @@ html_theme_options = {
 }
 html_math_renderer = "mathml"
 html_show_sourcelink = False
+# pages with wide tables, and those without a section, have the width to themselves
+ALONE = ("parameters", "commands", "session-keys")
+html_sidebars = {
+    page: [] for page in ("quickstart", "contributing", *(f"reference/{p}" for p in ALONE))
+}
 
-myst_enable_extensions = ["dollarmath", "amsmath", "colon_fence", "deflist"]
+myst_enable_extensions = ["dollarmath", "amsmath", "attrs_block", "colon_fence", "deflist"]
 myst_heading_anchors = 3
 # tutorials are trained anew at each build, in a folder of their own
 nb_execution_mode = "force"

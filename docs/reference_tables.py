@@ -25,6 +25,7 @@ from lfads_lightning.recordings import keys
 from lfads_lightning.recordings.settings import Settings
 
 FOLDER = Path(__file__).parent / "generated"
+STACKED = "{.stacked}\n"  # a table whose rows become paragraphs on a phone: _static/site.css
 
 
 def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
@@ -43,7 +44,7 @@ def parameters() -> str:
         names = [f.name for f in fields(cls) if f.name in params.dotted_names()]
         title = f"`{group}`" if group else "The whole run"
         about = "" if not group else (cls.__doc__ or "").strip() + "\n\n"
-        found.append(f"## {title}\n\n{about}{params.parameter_table(names)}\n")
+        found.append(f"## {title}\n\n{about}{STACKED}{params.parameter_table(names)}\n")
     return "\n".join(found)
 
 
@@ -104,7 +105,7 @@ def commands() -> str:
             continue
         module = import_module(f"lfads_lightning.cli.{verb}")
         options = [*fields(module.Options), *(fields(Settings) if verb == "prepare" else ())]
-        found.append(table(("option", "default", "meaning"), map(_option, options)))
+        found.append(STACKED + table(("option", "default", "meaning"), map(_option, options)))
     return "\n".join(found)
 
 

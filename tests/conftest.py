@@ -86,7 +86,7 @@ def reports():
 def _no_reports(request, monkeypatch):
     """Draw nothing where no one asks for it: figures take longer than a tiny training run."""
     if "reports" not in request.fixturenames:
-        monkeypatch.setattr("lfads_lightning.report.finish._report", lambda *args: None)
+        monkeypatch.setattr("lfads_lightning.report.finish._report", lambda *args: {})
 
 
 def copied(run, to):

@@ -38,6 +38,10 @@ PAGES = {
     for path in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md"))]
     if not {"_build", "generated"} & set(path.parts)
 }
+JOB_FILES = {
+    path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
+    for path in sorted(DOCS.glob("tutorials/*.sbatch"))
+}
 SHELL = ("", "console", "bash")
 
 
@@ -48,10 +52,10 @@ def blocks(text):
 
 
 def commands():
-    """Return every command that a page shows, in a block or in a line, with its page."""
+    """Return every command that a page or a job file shows, with its page."""
     found = {}
-    for page, text in PAGES.items():
-        lines = []
+    for page, text in (PAGES | JOB_FILES).items():
+        lines = text.replace("$SLURM_ARRAY_TASK_ID", "1").splitlines() if page in JOB_FILES else []
         for kind, block in blocks(text):
             if kind in SHELL:
                 lines += re.sub(r" *\\\n *", " ", block).splitlines()
@@ -89,6 +93,14 @@ def test_readme_is_one_page():
     assert len(README.encode()) <= 12 * 1024
 
 
+@pytest.mark.parametrize("page", ["README.md", "docs/quickstart.md"])
+def test_first_command_is_shown_as_it_was_printed(page):
+    """``python -m benchmarks.first_command RECORDING --docs`` writes it."""
+    told = (DOCS / "first-command.txt").read_text(encoding="utf-8")
+    assert f"```text\n{told}```\n" in PAGES[page]
+    assert (DOCS / "first-command.png").is_file()
+
+
 # --- commands ---
 
 
@@ -101,7 +113,7 @@ def test_command_is_understood(command, tmp_path, monkeypatch, new_config):
     (tmp_path / "my_params.yaml").write_text("co_dim: 3")
     for folder in ("data", "FOLDER", "DATA", "shared/data", "."):  # recipe=auto looks at the data
         (tmp_path / folder).mkdir(parents=True, exist_ok=True)
-        for stem in ("monkey", "NAME", "traces", "day1", "new"):
+        for stem in ("monkey", "NAME", "traces", "day1", "new", "mine"):
             with h5py.File(tmp_path / folder / f"{stem}.h5", "w") as file:
                 file["train_data"] = np.ones((9, 8, 5), np.uint8)
     bucket = fsspec.filesystem("memory")  # in place of S3
@@ -109,8 +121,10 @@ def test_command_is_understood(command, tmp_path, monkeypatch, new_config):
     bucket.pipe_file("/lab/mine.yaml", b"co_dim: 3")
     bucket.pipe_file("/lab/runs/a/config.yaml", (tmp_path / "RUN/config.yaml").read_bytes())
     GlobalHydra.instance().clear()
-    if "launcher=joblib" in command:
-        pytest.importorskip("hydra_plugins.hydra_joblib_launcher", reason="needs an extra")
+    if plugin := re.search("launcher=(joblib|submitit|ray)", command):
+        pytest.importorskip(f"hydra_plugins.hydra_{plugin[1]}_launcher", reason="needs an extra")
+    if "engine=ray" in command:
+        pytest.importorskip("ray", reason="needs an extra")
     command = command.replace("s3://", "memory://").replace("/shared/", f"{tmp_path}/shared/")
     words = shlex.split(command)[2:]
     argv = [a.replace("range(50)", "7") for a in words if a != "-m"]
@@ -227,8 +241,8 @@ def test_links_lead_somewhere(page):
         assert target.exists(), link
         if anchor:
             content = target.read_text(encoding="utf-8")
-            for name in re.findall(r"\{include\} \.\./generated/([\w-]+)\.md", content):
-                content += "\n" + generated[name]()
+            for name in re.findall(r"\{include\} \.\./(?:generated/)?([\w-]+)\.md", content):
+                content += "\n" + (generated[name]() if name in generated else PAGES[f"{name}.md"])
             assert anchor in anchors(content), link
     named = r"`(?:python )?((?:lfads_lightning|benchmarks|tests|conf|docs)/[\w/.-]+?)/?[` ]"
     for path in re.findall(named, text):

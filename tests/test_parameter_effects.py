@@ -1250,6 +1250,7 @@ def test_device_is_used_and_falls_back_to_the_cpu_with_a_warning(train, monkeypa
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert resolve_device("cpu:0") == torch.device("cpu")
+    monkeypatch.setattr(loop, "_missing", set())  # what was said is not said again
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert resolve_device("gpu:0") == torch.device("cuda:0")
     assert resolve_device("gpu:1") == resolve_device("cuda:1") == torch.device("cuda:1")

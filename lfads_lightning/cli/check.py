@@ -4,12 +4,13 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING
 
 from lfads_lightning.cli.options import Parser
 from lfads_lightning.cli.programs import command
 from lfads_lightning.commands import option, override, to_train
-from lfads_lightning.config import LFADSError
+from lfads_lightning.config import LFADSError, OutputDist
 from lfads_lightning.runs.remote import is_url
 
 if TYPE_CHECKING:
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
     from lfads_lightning.recordings.findings import Finding
 
 DESCRIPTION = (
-    "Show what session files hold, what would fail in training, and settings that suit their size."
+    "Show what session files hold, what would fail in training, and the settings that recipe=auto "
+    "chooses for them."
 )
 EPILOGUE = """\
 exit status: 0 can be trained on, 1 something would fail (with --strict: or is seldom meant),
@@ -119,11 +121,14 @@ def _print(path: str | Path, found: "Finding") -> None:
     if not found.faults:
         from lfads_lightning.runs.remote import beside
 
-        words = [f"{name}={value}" for name, value in found.settings.items()]
+        # recipe=auto chooses the rest; counts are Poisson to it
+        dist = OutputDist.poisson if found.noise is None else found.noise.output_dist
+        is_odd = dist.is_counts and dist is not OutputDist.poisson
+        words = [f"model.output_dist={dist.name}"] if is_odd else []
         folder = override("data.data_dir", str(beside(path, "")).rstrip("/"))
         stem = override("data.data_filename_stem", Path(path).stem)
         print(f"  to start with: {to_train(folder, stem, *words)}")
-        print(f"  {found.recipe}")
+        print(fill(found.recipe, 98, initial_indent="  ", subsequent_indent="    "))
 
 
 def _together(found: list["Finding"]) -> list[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from lfads_lightning.api import train_sessions
+from lfads_lightning.commands import override, to_train
 from lfads_lightning.config import Algorithm, Config, Kind
 from lfads_lightning.data.datamodule import load_data
 from lfads_lightning.data.sessions import Session
@@ -76,10 +77,13 @@ def _train(config: Config, run: Run, is_job: bool) -> float | None:
         more = f", {files.report.name}" if config.output.report else ""
         print(f"Search: {shown} (settings of all members: {files.history.name}{more})")
         shown = _shown(files.best.folder)
+    print(f"Scores:\n{scores_table(trained.scores, trained.comparison)}\n")
     print(f"Run: {shown}")
     if config.output.report:
         print(f"Report: {shown}/{run.report.name}")
-    print(f"Scores:\n{scores_table(trained.scores, trained.comparison)}", flush=True)
+    kind = Kind.posterior_sample_and_average.name
+    results = to_train(f"kind={kind}", override("output.lfads_save_dir", shown))
+    print(f"Rates and factors, as a file: {results}", flush=True)
     if (address := run.address) is not None:
         print(f"Copied to: {address}", flush=True)
     return _criterion(trained)

@@ -1,4 +1,4 @@
-"""What a session file holds, what would fail in training, and settings that suit its size."""
+"""What a session file holds, what would fail in training, and what recipe=auto chooses."""
 
 import hashlib
 import shlex
@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from lfads_lightning.commands import listed
-from lfads_lightning.config import LFADSError, OutputDist
+from lfads_lightning.config import LFADSError
 from lfads_lightning.data.arrays import as_counts
 from lfads_lightning.data.fields import arrays_of
 from lfads_lightning.data.oddities import axes_note, notes_on
@@ -45,7 +45,6 @@ class Finding:
         empty_trials: trials without any spike, by split.
         faults: what training would refuse.
         cautions: what it would not, but is seldom meant.
-        settings: parameters that suit this size, by their dotted names.
         noise: the noise model that the values suggest, and why.
         recipe: what recipe=auto would choose for this session alone, in a line.
     """
@@ -64,7 +63,6 @@ class Finding:
     empty_trials: dict[str, int] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
     cautions: list[str] = field(default_factory=list)
-    settings: dict[str, object] = field(default_factory=dict)
     noise: Suggestion | None = None
     recipe: str = ""
 
@@ -114,7 +112,6 @@ def _look_at(session: Session) -> Finding:
     _cautions(session, found)
     known = {name: split.known for name, split in session.splits.items()}
     found.noise = suggested(statistics_of(known))
-    found.settings = suited(session, found)
     facts = facts_of([arrays_of(session)])
     if facts is not None:
         found.recipe = line(settings_for(facts), facts)
@@ -233,35 +230,3 @@ def _cautions(session: Session, found: Finding) -> None:
         found.cautions.append(f"{empty} trials without any spike: check alignment and window")
     if found.bin_width_s is None:
         found.cautions.append("bin_width_s is missing: rates in Hz cannot be stated")
-
-
-def suited(session: Session, found: Finding) -> dict[str, object]:
-    """Return settings that suit the size of a session; what is not named stays at its default.
-
-    Rules of thumb: eight updates an epoch or more; networks of a third of the default size below
-    500 training trials; half as many factors as neurons at most, so that they cannot pass every
-    neuron on; ramps of 100 epochs, 200 to 2000 updates; 0.3 coordinated dropout for counts.
-    """
-    n = found.n_trials["train"]
-    batch = int(2 ** np.clip(np.floor(np.log2(max(n / 8, 1))), 2, 7))
-    batch = min(batch, n)
-    settings: dict[str, object] = {}
-    if n < 500:
-        settings["model"] = "small"
-    if batch != 128:
-        settings["data.batch_size"] = batch
-    most = max(found.n_neurons // 2, 1)
-    if session.alignment_matrix_cxf is not None:
-        settings["model.factors_dim"] = session.alignment_matrix_cxf.shape[1]
-    elif most < (10 if n < 500 else 50):
-        settings["model.factors_dim"] = most
-    if session.train.ext_input is not None and session.train.ext_input.shape[2]:
-        settings["data.ext_input_dim"] = session.train.ext_input.shape[2]
-    if found.is_counts:
-        settings["data.coordinated_dropout_rate"] = 0.3
-    if found.noise is not None and found.noise.output_dist is not OutputDist.poisson:
-        settings["model.output_dist"] = found.noise.output_dist.name
-    ramp = int(np.clip(100 * -(-n // batch), 200, 2000))
-    if ramp != 2000:
-        settings["loss.kl_increase_steps"] = settings["loss.l2_increase_steps"] = ramp
-    return settings

@@ -98,8 +98,8 @@ def _behind(verdict: Verdict | None) -> list[Finding]:
         return []
     found = []
     remedy = (
-        "Use the simple method's rates until a model is ahead: settings that suit the size of the "
-        "data (lfads check names some), more trials, several seeds; see the other findings."
+        "Use the simple method's rates until a model is ahead: try recipe=auto without settings of "
+        "your own, more trials, several seeds; see the other findings."
     )
     if verdict.is_below_constant:
         found.append(

@@ -27,6 +27,7 @@ from lfads_lightning.inference.trained import TrainedModel
 from lfads_lightning.report import about
 from lfads_lightning.report.findings import Finding, copying, not_scored
 from lfads_lightning.report.run_report import Inferred, write_run_report
+from lfads_lightning.report.tensorboard import by_tag
 from lfads_lightning.runs.run import Run
 from lfads_lightning.training.checkpoints import WITHIN_RAMPS
 from lfads_lightning.training.fit import Fitted
@@ -87,10 +88,11 @@ def finish(trained: TrainedModel, sessions: list[Session], fitted: Fitted) -> Sc
     }
     run = Run(trained.folder)
     run.write_scores(scores)
-    log_scores(trained.config, trained.folder, scores)
+    figures: dict[str, bytes] = {}
     if trained.config.output.report:
         found = [*seen.findings, *(not_scored(n, why) for n, why in scoring.problems.items())]
-        _report(trained, scores, chosen, sessions, split, scoring.posteriors, found)
+        figures = _report(trained, scores, chosen, sessions, split, scoring.posteriors, found)
+    log_scores(trained.config, trained.folder, scores, figures, trained.step)
     if not scoring.problems:
         run.unfinished_scores.unlink(missing_ok=True)
     return scores
@@ -193,7 +195,7 @@ def _report(
     split: str,
     posteriors: Mapping[str, Posterior],
     found: list[Finding],
-) -> None:
+) -> dict[str, bytes]:
     assert trained.folder is not None
     _tell("Drawing the report")
     machine = about.this_machine(trained.model.factor_weight.device)
@@ -204,10 +206,11 @@ def _report(
         for s in scored
     }
     try:
-        write_run_report(
+        pictures = write_run_report(
             trained.folder, trained.config, scores, trained.step,
             Inferred(run, sessions, split, inferred), record,
         )  # fmt: skip
+        return {tag: png for s, some in pictures.items() for tag, png in by_tag(s, some).items()}
     except LFADSError:
         raise  # the disk is full
     except Exception as error:  # the model and its scores are there
@@ -217,6 +220,7 @@ def _report(
             f"{program('report')} {shlex.quote(str(trained.folder))} tries again",
             stacklevel=2,
         )
+    return {}
 
 
 def _tell(text: str) -> None:

@@ -63,7 +63,7 @@ def write_run_report(
     step: int,
     inferred: Inferred | str,
     record: about.Record,
-) -> list[findings.Finding]:
+) -> dict[str, list[Picture]]:
     """Write report.html, report.json, figures/, and what TensorBoard shows of the end.
 
     Args:
@@ -75,7 +75,7 @@ def write_run_report(
         record: of the machine, and findings that cannot be made anew.
 
     Returns:
-        What a user should know.
+        The figures of the data that loggers are given, by split; none without the data.
     """
     columns = Run(folder).read_metrics()
     trials = None
@@ -111,7 +111,7 @@ def write_run_report(
         _tiles(scores, table),
         sections,
     )
-    return found
+    return last
 
 
 def _findings(

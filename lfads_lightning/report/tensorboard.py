@@ -1,4 +1,4 @@
-"""What a run shows in TensorBoard beside its scalars: figures, and its settings with its scores."""
+"""What loggers have beside scalars: figures; TensorBoard settings with scores, too."""
 
 import math
 import time
@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.loggers import TensorBoardLogger
 
 from lfads_lightning.config import Config
 from lfads_lightning.data.sessions import Session
@@ -21,7 +20,7 @@ from lfads_lightning.runs.files import writing
 from lfads_lightning.runs.names import TENSORBOARD
 from lfads_lightning.runs.run import Run
 from lfads_lightning.training import loggers
-from lfads_lightning.training.logs import silent_writers
+from lfads_lightning.training.logs import Events, silent_writers
 from lfads_lightning.training.module import LFADSModule
 
 if TYPE_CHECKING:
@@ -59,10 +58,14 @@ class Figures(pl.Callback):
         if not trainer.is_global_zero or not self._is_time(trainer.current_epoch):
             return
         started = time.monotonic()
-        for logger in trainer.loggers:
-            if isinstance(logger, TensorBoardLogger):
-                with writing(logger.log_dir):
-                    self._draw(logger.experiment, pl_module)
+        if trainer.loggers:
+            for split, pictures in self._draw(pl_module).items():
+                for logger in trainer.loggers:
+                    if isinstance(logger, Events):
+                        with writing(logger.log_dir):
+                            add_pictures(logger.experiment, split, pictures, pl_module.step)
+                    else:
+                        loggers.log_figures(logger, by_tag(split, pictures), pl_module.step)
         seconds = time.monotonic() - started
         self.seconds, self.longest = self.seconds + seconds, max(self.longest, seconds)
 
@@ -73,7 +76,7 @@ class Figures(pl.Callback):
         return self.seconds + (self.longest or FIRST_GUESS_S) < SHARE_OF_TIME * elapsed
 
     @torch.no_grad()
-    def _draw(self, writer: "SummaryWriter", module: LFADSModule) -> None:
+    def _draw(self, module: LFADSModule) -> dict[str, list[Picture]]:
         model = module.model
         run = Evaluation(
             model,
@@ -87,10 +90,12 @@ class Figures(pl.Callback):
         splits = list(self.session.splits)[::-1]  # validation first
         if self.every_n_epochs is None:
             splits = [splits[self.turn % len(splits)]]
+        pictures = {}
         for split in splits:
             trials = shown_trials(run, self.session, split, most=MOST_TRIALS)
             drawings = drawings_of(trials) if self.every_n_epochs else [self._next(trials)]
-            add_pictures(writer, split, [render(d, DPI) for d in drawings], module.step)
+            pictures[split] = [render(drawing, DPI) for drawing in drawings]
+        return pictures
 
     def _next(self, trials: Trials) -> Drawing:
         """Draw the figure whose turn it is, or the next that this model has."""
@@ -100,6 +105,11 @@ class Figures(pl.Callback):
             self.turn += 1
             if drawing is not None:
                 return drawing
+
+
+def by_tag(split: str, pictures: Sequence[Picture]) -> dict[str, bytes]:
+    """Return figures as PNG files by the name that loggers show, ``split/name``."""
+    return {f"{split}/{p.drawing.name}": p.png for p in pictures}
 
 
 def add_pictures(

@@ -1,13 +1,14 @@
 """Where a run's numbers go beside its own files: ``trainer.logger``, through Lightning's loggers.
 
-Each gets a row per epoch, the settings, and in the end the scores. A run that goes on is the same
-run for wandb and MLflow: both know it by the number in its folder.
+Each gets a row per epoch, the settings, figures, and in the end the scores. A run that goes on is
+the same run for wandb and MLflow: both know it by the number in its folder.
 """
 
 import math
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -78,9 +79,47 @@ def close(loggers: list[Logger]) -> None:
             logger.experiment.finish()
 
 
+def log_figures(logger: Logger, figures: Mapping[str, bytes], step: int) -> None:
+    """Show figures in wandb or MLflow.
+
+    Args:
+        logger: one of theirs.
+        figures: PNG files by name, ``valid/summary``.
+        step: updates behind the weights.
+
+    Raises:
+        LFADSError: they cannot be shown; says why.
+    """
+    from PIL import Image
+
+    with _in_one_line(logger):
+        images = {name: Image.open(BytesIO(png)) for name, png in figures.items()}
+        if isinstance(logger, WandbLogger) and images:
+            from wandb import Image as Shown
+
+            row = {name: Shown(image) for name, image in images.items()}
+            logger.experiment.log(row | {"trainer/global_step": step})
+        elif isinstance(logger, MLFlowLogger):
+            for name, image in images.items():
+                logger.experiment.log_image(logger.run_id, image, key=name, step=step)
+
+
 @rank_zero_only
-def log_scores(config: Config, folder: Path, scores: Mapping[str, Any]) -> None:
+def log_scores(
+    config: Config,
+    folder: Path,
+    scores: Mapping[str, Any],
+    figures: Mapping[str, bytes],
+    step: int,
+) -> None:
     """Add the final scores to wandb's summary and to MLflow's metrics, as ``final/NAME``.
+
+    Args:
+        config: all parameters.
+        folder: the run's.
+        scores: by name; those that are no finite numbers are left out.
+        figures: the last ones, as in :func:`log_figures`.
+        step: updates behind the weights that are scored.
 
     Raises:
         LFADSError: they cannot be written; says why.
@@ -95,6 +134,7 @@ def log_scores(config: Config, folder: Path, scores: Mapping[str, Any]) -> None:
         of_wandb = _wandb(folder)
         with _in_one_line(of_wandb):
             of_wandb.experiment.summary.update(finals)
+        log_figures(of_wandb, figures, step)
         close([of_wandb])
     if "mlflow" in asked:
         of_mlflow = _mlflow(folder)
@@ -105,6 +145,7 @@ def log_scores(config: Config, folder: Path, scores: Mapping[str, Any]) -> None:
                     client.set_tag(run, name, value)
                 else:
                     client.log_metric(run, name, float(value))
+        log_figures(of_mlflow, figures, step)
 
 
 def _wandb(folder: Path) -> WandbLogger:

@@ -218,6 +218,9 @@ def _start_from(model: LFADS, config: Config, sessions: Sequence[Session]) -> tu
     return step, known
 
 
+_missing: set[str] = set()  # devices that this process was asked for and does not have
+
+
 def resolve_device(name: str, *, tell: bool = True) -> torch.device:
     """Map ``gpu:0`` (the original's spelling), ``cuda:0``, ``mps`` or ``cpu:0`` to a torch device.
 
@@ -237,7 +240,8 @@ def resolve_device(name: str, *, tell: bool = True) -> torch.device:
         return torch.device("cuda", index)
     if kind == "mps" and torch.backends.mps.is_available():
         return torch.device("mps")
-    if kind != "cpu" and tell:
+    if kind != "cpu" and tell and name not in _missing:
+        _missing.add(name)  # said once, however many candidates a run tries
         warnings.warn(
             f"trainer.device={name}: this machine has no such device, using the CPU "
             "(trainer.device=cpu:0 says so on purpose)",

@@ -110,16 +110,15 @@ def test_run_ends_well_and_quietly(shared):
     assert "[HYDRA]" not in shared.result.out  # what libraries log while they draw
 
 
-def test_folder_and_scores_are_printed_last(shared):
+def test_scores_and_folder_are_printed_last(shared):
     lines = shared.result.out.splitlines()
-    last_run = max(i for i, line in enumerate(lines) if line.startswith("Run: "))
+    table, numbers, end = "\n".join(lines[lines.index("Scores:") + 1 :]).split("\n\n")
     folder = shared.folder.relative_to(shared.data.parent)
-    assert lines[last_run] == f"Run: {folder}"
-    assert lines[last_run + 1 : last_run + 3] == [
-        f"Report: {folder}/report.html",
-        "Scores:",
-    ]
-    table, numbers = "\n".join(lines[last_run + 3 :]).split("\n\n")
+    use = f"kind=posterior_sample_and_average output.lfads_save_dir={folder}"
+    *places, command = end.splitlines()
+    assert places == [f"Run: {folder}", f"Report: {folder}/report.html"]
+    assert command.startswith("Rates and factors, as a file: ")
+    assert command.endswith(f"train.py {use}")
     scores = json.loads((shared.folder / "scores.json").read_text())
     assert {"valid/total", "valid/bits_per_spike", "valid/rate_r2"} < scores.keys()
     assert (scores["epochs"], scores["updates"], scores["checkpoint"]) == (3, 6, "checkpoint_lve")

@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 import lfads_lightning as lfads
 from lfads_lightning.cli.check import main
 from lfads_lightning.recordings.findings import check_file
+from lfads_lightning.runs.run import Run
 
 E, T, D = 60, 40, 8
 
@@ -140,30 +142,6 @@ def test_sessions_that_cannot_be_trained_together(tmp_path, capsys):
     assert "sessions differ in seconds a bin (0.02, 0.05)" in capsys.readouterr().out
 
 
-def test_settings_follow_the_size():
-    """Small sessions get small models; what is at its default is not said."""
-    from lfads_lightning.data.sessions import sessions_from_arrays
-    from lfads_lightning.recordings.findings import _look_at
-
-    def suggested(n_trials, n_neurons, dist="poisson"):
-        data = np.random.default_rng(0).poisson(1.0, (n_trials, 5, n_neurons))
-        if dist == "gaussian":
-            data = data + 0.25
-        (session,) = sessions_from_arrays(
-            {"a": data}, output_dist=dist, ext_input_dim=0, factors_dim=1, warn=False
-        )
-        return _look_at(session).settings
-
-    ramps = {"loss.kl_increase_steps": 1600, "loss.l2_increase_steps": 1600}
-    assert suggested(2000, 200) == {"data.coordinated_dropout_rate": 0.3} | ramps
-    small = suggested(9, 12)
-    assert small["model"] == "small"
-    assert small["model.factors_dim"] == 6
-    assert small["data.batch_size"] == 4
-    assert "data.coordinated_dropout_rate" not in suggested(9, 12, "gaussian")
-    assert suggested(9, 12, "gaussian")["model.output_dist"] == "gaussian"
-
-
 def test_settings_are_understood_by_training(call, tmp_path, capsys):
     """The line that is printed can be typed, external inputs and alignment included."""
     data = counts()
@@ -174,8 +152,11 @@ def test_settings_are_understood_by_training(call, tmp_path, capsys):
         alignment_matrix_cxf=np.ones((D, 3)), alignment_bias_c=np.zeros(D),
     )  # fmt: skip
     assert main([str(path)]) == 0
-    (line,) = re.findall(r"lfads train (.*)", capsys.readouterr().out)
-    assert "data.ext_input_dim=2" in line
-    assert "model.factors_dim=3" in line
-    result = call(*shlex.split(line), "trainer.max_epochs=1", "trainer.device=cpu:0")
+    told = capsys.readouterr().out
+    (line,) = re.findall(r"lfads train (.*)", told)
+    assert re.sub(r"\s+", " ", told.split("recipe=auto, for ")[1]).count("ext_input_dim 2") == 1
+    small = ("trainer.max_steps=2", "trainer.device=cpu:0", "search.candidates=null")
+    result = call(*shlex.split(line), *small, "output.report=false")
     assert result.code == 0, result.err
+    config = Run(next(Path("outputs").glob("*/*"))).read_config()
+    assert (config.data.ext_input_dim, config.model.factors_dim) == (2, 3)

@@ -19,6 +19,7 @@ QUICK = {k: v for k, v in TINY.items() if k != "report"} | {
     "report": False,
     "plot_every_n_epochs": 0,
 }
+DRAWN = QUICK | {"report": True, "plot_every_n_epochs": 2, "num_score_samples": 2}
 
 
 @pytest.mark.parametrize("value", ["wandb", ["tensorboard", "mlflow"], "csv"])
@@ -44,14 +45,15 @@ def test_csv_alone_leaves_the_tables(counts, tmp_path):
 
 @pytest.mark.slow  # importing them takes seconds
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
-def test_mlflow_has_one_run_of_one_that_goes_on(counts, tmp_path, monkeypatch):
+def test_mlflow_has_one_run_of_one_that_goes_on(counts, tmp_path, monkeypatch, reports):
     from mlflow.tracking import MlflowClient
 
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     folder = str(tmp_path / "run")
-    lfads.fit(counts, logger="mlflow", lfads_save_dir=folder, **QUICK)
-    trained = lfads.fit(counts, logger="mlflow", lfads_save_dir=folder, **QUICK | {"max_epochs": 3})
+    monkeypatch.chdir(tmp_path)  # figures are files below the working folder
+    lfads.fit(counts, logger="mlflow", lfads_save_dir=folder, **DRAWN)
+    trained = lfads.fit(counts, logger="mlflow", lfads_save_dir=folder, **DRAWN | {"max_epochs": 3})
     client = MlflowClient(uri)
     experiment = client.get_experiment_by_name("lfads")
     (run,) = client.search_runs([experiment.experiment_id])
@@ -61,11 +63,15 @@ def test_mlflow_has_one_run_of_one_that_goes_on(counts, tmp_path, monkeypatch):
     total = trained.scores["valid/total"]
     assert run.data.metrics["final/valid/total"] == pytest.approx(total)
     assert run.info.status == "FINISHED"
+    pictures = {p.path for p in client.list_artifacts(run.info.run_id, "images")}
+    steps = {int(p.split("+")[2]) for p in pictures if p.startswith("images/valid~summary+")}
+    assert len(steps) >= 2  # while it trained, and in the end
+    assert any(p.startswith("images/train~") for p in pictures)
 
 
 @pytest.mark.slow  # importing them takes seconds
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
-def test_wandb_keeps_an_offline_run_in_the_runs_folder(counts, tmp_path, monkeypatch):
+def test_wandb_keeps_an_offline_run_in_the_runs_folder(counts, tmp_path, monkeypatch, reports):
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_SILENT", "true")
     told = []
@@ -77,7 +83,7 @@ def test_wandb_keeps_an_offline_run_in_the_runs_folder(counts, tmp_path, monkeyp
     )
     folder = tmp_path / "run"
     trained = lfads.fit(
-        counts, logger=["wandb", "tensorboard"], lfads_save_dir=str(folder), **QUICK
+        counts, logger=["wandb", "tensorboard"], lfads_save_dir=str(folder), **DRAWN
     )
     rows = [row for row in told if "train/total" in row]
     assert [row["train/total"] for row in rows] == pytest.approx(
@@ -90,6 +96,10 @@ def test_wandb_keeps_an_offline_run_in_the_runs_folder(counts, tmp_path, monkeyp
     assert b"model.gen_dim" in kept
     assert b"final/valid/total" in kept
     assert wandb.run is None  # the next run of this program has its own
+    drawn = [row for row in told if "valid/summary" in row]
+    assert [isinstance(row["valid/summary"], wandb.Image) for row in drawn] == [True, True]
+    assert drawn[-1]["trainer/global_step"] == trained.step
+    assert list((folder / "wandb").glob("offline-run-*/files/media/images/valid/summary_*.png"))
     assert (folder / "tensorboard").is_dir()
 
 
