@@ -37,6 +37,9 @@ SOURCE = Path(__file__).with_name("native.cpp")
 FLAGS = "-O3 -march=native -fno-math-errno -fno-trapping-math -fopenmp -shared -fPIC -std=c++17"
 
 
+KERNELS = ("gru_forward", "gru_backward", "decoder_forward", "decoder_backward", "poisson")
+
+
 class NativeUnavailable(Exception):
     """The kernel cannot be had here; says why."""
 
@@ -64,6 +67,13 @@ def library() -> ctypes.CDLL:
     loaded.lfads_set_sgemm(sgemm)
     _keep_freed_memory()
     return loaded
+
+
+def product_seconds() -> float:
+    """Return the seconds of matrix products since ``lfads_product_ns(1)``; no more are counted."""
+    function = library().lfads_product_ns
+    function.restype = ctypes.c_longlong
+    return 1e-9 * function(0)
 
 
 def _keep_freed_memory() -> None:
