@@ -5,6 +5,7 @@ Letters in shapes: ``E`` trials, ``B`` trials of a batch, ``T`` time bins, ``D``
 (inferred inputs), ``Z`` initial-condition code. Rates are expected counts per bin.
 """
 
+import os
 from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -34,6 +35,11 @@ if TYPE_CHECKING:
     from lfads_lightning.stitching import align as align
 
 __version__ = version("lfads-lightning")
+
+# How long a thread that waits for others keeps its core; read when torch is imported. By default it
+# is milliseconds, which on a busy machine the others miss.
+if not {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & set(os.environ):
+    os.environ["GOMP_SPINCOUNT"] = "10000"
 
 # torch takes seconds to import, so names are fetched when they are used
 _HOME = {
