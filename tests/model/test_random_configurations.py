@@ -112,7 +112,9 @@ def survey(numbers):
         tally.update(f"{k}={getattr(v, 'name', v)}" for k, v in drawn.switches.items()
                      if not k.endswith(("lag", "ic_dim", "gen_ic")))  # fmt: skip
         tally.update([f"threads={drawn.threads}", f"use_means={drawn.use_means}"])
-        assert errors["kernel"][-1] < TOLERANCE, f"configuration {number}: {drawn.switches}"
+        # some configurations amplify rounding: there the loop is the measure
+        allowed = max(TOLERANCE, 2 * errors["loop"][-1])
+        assert errors["kernel"][-1] < allowed, f"configuration {number}: {drawn.switches}"
     print(
         f"\n{len(numbers)} configurations:", ", ".join(f"{k} {n}" for k, n in sorted(tally.items()))
     )
