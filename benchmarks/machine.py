@@ -129,7 +129,7 @@ def sgemm_seconds(size: Size) -> float:
 
 
 def arguments(
-    description: str, sizes: str, bodies: str = "reference,native", **more: str
+    description: str, sizes: str, bodies: str = "reference,native", **more: Any
 ) -> argparse.Namespace:
     """Read the command line that the benchmarks share, and set the number of threads.
 
@@ -137,7 +137,7 @@ def arguments(
         description: for ``--help``.
         sizes: default of ``--sizes``.
         bodies: default of ``--bodies``.
-        **more: further options, and their defaults.
+        **more: further options, and their defaults; of False, a switch.
     """
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--sizes", default=sizes)
@@ -146,7 +146,11 @@ def arguments(
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--json", type=Path, help="write the rows to this file")
     for name, default in more.items():
-        parser.add_argument(f"--{name}", default=default)
+        option = "--" + name.replace("_", "-")
+        if default is False:
+            parser.add_argument(option, action="store_true")
+        else:
+            parser.add_argument(option, default=default)
     given = parser.parse_args()
     given.sizes, given.bodies = given.sizes.split(","), given.bodies.split(",")
     torch.set_num_threads(given.threads)

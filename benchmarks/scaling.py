@@ -23,7 +23,7 @@ import torch
 
 from benchmarks import machine
 from benchmarks.sampling import peak_mb
-from benchmarks.step import new_step
+from benchmarks.step import Step
 from lfads_lightning.config import Recurrence
 from lfads_lightning.data.sessions import Session, sessions_from_arrays
 from lfads_lightning.training.fit import fit
@@ -108,7 +108,7 @@ def step(letter: str, rounds: int) -> list[dict]:
     field = {"T": "n_bins", "B": "n_trials", "D": "n_neurons"}[letter]
     size = machine.SIZES["S"]
     sizes = {f: size._replace(**{field: int(getattr(size, field) * f)}) for f in (0.5, 1, 2)}
-    works = {str(f): new_step(s, Recurrence.auto) for f, s in sizes.items()}
+    works = {str(f): Step(s, Recurrence.auto) for f, s in sizes.items()}
     medians = {f: statistics.median(s) for f, s in machine.in_turn(works, rounds).items()}
     return [
         {letter: getattr(sizes[float(f)], field), "step_ms": round(1e3 * s, 1)}
@@ -120,7 +120,7 @@ def step(letter: str, rounds: int) -> list[dict]:
 def lightning(rounds: int) -> list[dict]:
     """Compare an epoch of 20 updates, logs and progress on, with 20 bare updates."""
     size = machine.SIZES["S"]
-    one = new_step(size, Recurrence.auto)
+    one = Step(size, Recurrence.auto)
     bare, whole = [], []
     for _ in range(max(rounds // 3, 1)):
         blocks = machine.in_turn({"bare": lambda: [one() for _ in range(20)]}, 5)

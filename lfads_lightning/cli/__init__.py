@@ -1,6 +1,7 @@
 """The command line, ``lfads VERB``: a module for each verb. The only place that knows Hydra."""
 
 import difflib
+import os
 import sys
 from importlib import import_module
 
@@ -8,6 +9,11 @@ from lfads_lightning.cli.programs import fail, version_text
 from lfads_lightning.config import LFADSError
 
 __all__ = ["main"]
+
+# How long a thread that waits for others keeps its core; read when torch is imported. By default it
+# is milliseconds, which on a busy machine the others miss.
+if not {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & set(os.environ):
+    os.environ["GOMP_SPINCOUNT"] = "10000"
 
 VERBS = {
     "train": "train a model, or use one that is trained; also: python train.py",

@@ -8,6 +8,8 @@
 // weights are left to the caller: one large one each.
 
 #include <algorithm>
+#include <atomic>
+#include <chrono>
 #include <cmath>
 #include <cstring>
 #include <vector>
@@ -19,10 +21,26 @@ using Sgemm = void (*)(const char*, const char*, const int*, const int*, const i
                        const int*);
 Sgemm sgemm = nullptr;
 
+// How long products take, of all threads; looked at by benchmarks/step.py alone.
+bool times_products = false;
+std::atomic<long long> product_ns{0};
+struct Timed {
+  using Clock = std::chrono::steady_clock;
+  Clock::time_point start;
+  Timed() {
+    if (times_products) start = Clock::now();
+  }
+  ~Timed() {
+    if (times_products)
+      product_ns += std::chrono::nanoseconds(Clock::now() - start).count();
+  }
+};
+
 // C (m, n) = beta C + A (m, k) B, row-major; B is (k, n), or (n, k) where transposed.
 void gemm(int m, int n, int k, const float* a, int lda, const float* b, int ldb, bool transposed,
           float beta, float* c, int ldc) {
   if (m == 0 || n == 0) return;
+  const Timed timed;
   const float one = 1.0f;
   sgemm(transposed ? "T" : "N", "N", &n, &m, &k, &one, b, &ldb, a, &lda, &beta, c, &ldc);
 }
@@ -30,6 +48,7 @@ void gemm(int m, int n, int k, const float* a, int lda, const float* b, int ldb,
 // C (m, n) += A^T B, row-major; A is (k, m), B is (k, n)
 void add_outer(int m, int n, int k, const float* a, int lda, const float* b, int ldb, float* c) {
   if (m == 0 || n == 0 || k == 0) return;
+  const Timed timed;
   const float one = 1.0f;
   sgemm("N", "T", &n, &m, &k, &one, b, &ldb, a, &lda, &one, c, &n);
 }
@@ -208,6 +227,12 @@ void poisson(int T, int B, int D, float clip, int threads, const float* log_rate
 extern "C" {
 
 void lfads_set_sgemm(void* address) { sgemm = reinterpret_cast<Sgemm>(address); }
+
+// Time products from now on, or do not; returns the nanoseconds since this was last asked.
+long long lfads_product_ns(int timed) {
+  times_products = timed;
+  return product_ns.exchange(0);
+}
 
 // x (T, B, m), w_in (m, 3n), h0 (B, n), bias (3n) -> g (T, B, 3n), h (T, B, n); rh (B, n) is scratch; m
 // may be 0. Without `keep`, for a pass that is not gone back, g is of one bin.

@@ -40,6 +40,9 @@ FLAGS = f"{builds.FLAGS} -march=native -shared"
 CHOICE = "LFADS_KERNEL"  # a kind of build (builds.py), or compile
 
 
+KERNELS = ("gru_forward", "gru_backward", "decoder_forward", "decoder_backward", "poisson")
+
+
 class NativeUnavailable(Exception):
     """The kernel cannot be had here; says why."""
 
@@ -85,6 +88,13 @@ def _compiled() -> ctypes.CDLL:
     except (OSError, subprocess.SubprocessError, NotPrivate) as error:
         detail = getattr(error, "stderr", None) or str(error)
         raise NativeUnavailable(f"it could not be compiled ({detail.strip()[:300]})") from error
+
+
+def product_seconds() -> float:
+    """Return the seconds of matrix products since ``lfads_product_ns(1)``; no more are counted."""
+    function = library().lfads_product_ns
+    function.restype = ctypes.c_longlong
+    return 1e-9 * function(0)
 
 
 def _keep_freed_memory() -> None:

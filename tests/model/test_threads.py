@@ -1,6 +1,9 @@
 """Training gives the same on one and on two CPU threads, but for the rounding of sums."""
 
 import csv
+import os
+import subprocess
+import sys
 
 import lightning.pytorch as pl
 import numpy as np
@@ -53,3 +56,16 @@ def test_one_and_two_threads_agree_within_float_error(tmp_path, recurrence):
     np.testing.assert_allclose(costs[1], costs[0], rtol=COST_RTOL)
     for name, one in weights[0].items():
         torch.testing.assert_close(weights[1][name], one, rtol=0, atol=WEIGHT_ATOL)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"), [({}, "10000"), ({"OMP_WAIT_POLICY": "active"}, None)]
+)
+def test_waiting_threads_give_up_their_core_unless_told_otherwise(given, expected):
+    ours = {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"}
+    env = {k: v for k, v in os.environ.items() if k not in ours} | given
+    asked = "import os, lfads_lightning.cli; print(os.environ.get('GOMP_SPINCOUNT'))"
+    seen = subprocess.run(
+        [sys.executable, "-c", asked], env=env, capture_output=True, text=True, check=True
+    )
+    assert seen.stdout.strip() == str(expected)
