@@ -196,7 +196,8 @@ class LFADSModule(pl.LightningModule):
         self._predicted_sum = self._predicted_sum.to(self.device)
         self.faults.begin(self)
         if self.config.trainer.criterion is Criterion.hidden_recon:
-            self.hidden = self._hidden_entries()
+            data = self.trainer.datamodule  # type: ignore[attr-defined]
+            self.hidden = hidden.hidden_entries(data, self.config, self.device)
         if self.resumed and self.config.optim.do_reset_learning_rate:
             for group in self.trainer.optimizers[0].param_groups:
                 group["lr"] = self.config.optim.learning_rate_init
@@ -210,23 +211,6 @@ class LFADSModule(pl.LightningModule):
                 "optim.do_reset_learning_rate=true, or a lower stop",
                 stacklevel=2,
             )
-
-    def _hidden_entries(self) -> hidden.HiddenEntries | None:
-        data = self.trainer.datamodule  # type: ignore[attr-defined]
-        batches = data.first_validation_trials(hidden.MOST_TRIALS)
-        batches = [
-            b._replace(
-                **{
-                    name: held.to(self.device)
-                    for name in ("data", "ext_input", "never_shown", "present", "lengths")
-                    if (held := getattr(b, name)) is not None
-                }
-            )
-            for b in batches
-        ]
-        n = min(data.batch_size, max(len(s.train.data) for s in data.sessions))
-        cfg = self.config.data.sample_validation_rate, self.config.sampling.memory_mb
-        return hidden.HiddenEntries(batches, n, *cfg) if batches else None
 
     def on_validation_epoch_start(self) -> None:
         """Empty the sums."""
@@ -268,7 +252,7 @@ class LFADSModule(pl.LightningModule):
         if not is_last and self.global_step - self.looked_at < entries.every:
             return
         self.looked_at, started = self.global_step, time.monotonic()
-        nats = entries.look(self.model, trainer.global_rank, trainer.world_size)
+        nats = entries.look(self.model, trainer.global_rank, trainer.world_size).mean()
         if trainer.world_size > 1:
             torch.distributed.all_reduce(nats)
         value, past = float(nats), self.config.trainer.criterion_smoothing
