@@ -125,6 +125,7 @@ def settings_for(facts: Facts) -> dict[str, Any]:
         "optimizer": "adamw",
         "schedule": "cosine",
         "warmup_steps": min(30, updates // 10),
+        "average_weights": True,
         "max_steps": updates,
     }
     if facts.neurons > 1:  # of one neuron the factor is the log-rate: there is no read-out

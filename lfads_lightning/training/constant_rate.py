@@ -126,7 +126,8 @@ def _save(model: LFADS, folder: Path, config: Config) -> None:
     saved = load_checkpoint(require_checkpoint(folder, LOWEST))
     saved["state_dict"] = {f"model.{name}": value for name, value in model.state_dict().items()}
     saved["lfads"] |= {"step": 0, "metrics": {}}
-    saved.pop("optimizer_states", None)  # those of other weights
+    for name in ("optimizer_states", "trained_weights"):  # those of other weights
+        saved.pop(name, None)
     name = f"{config.output.checkpoint_name}_lve-{0:08d}.ckpt"
     write_checkpoint(saved, where / name)
     others = [n for n in read_index(where, LOWEST) if n != name]

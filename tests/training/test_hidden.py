@@ -71,7 +71,9 @@ def test_looks_are_alike_for_every_seed_and_any_memory(new_model, spikes):
     model, values = new_model(), []
     for seed, memory_mb in ((0, 256), (1, 256)):
         torch.manual_seed(seed)
-        values.append(HiddenEntries([Batch("a", spikes)], 4, memory_mb=memory_mb).look(model).mean())
+        values.append(
+            HiddenEntries([Batch("a", spikes)], 4, memory_mb=memory_mb).look(model).mean()
+        )
     assert values[0] == values[1]
     entries = HiddenEntries([Batch("a", spikes)], 4)
     entries.memory = 1  # one trial a pass: other random numbers
