@@ -42,6 +42,7 @@ from lfads_lightning.runs.signals import Interrupted, Preempted
 from lfads_lightning.search.candidates import with_best_candidate
 from lfads_lightning.search.run import run_search
 from lfads_lightning.search.space import drawn_settings
+from lfads_lightning.training import constant_rate
 from lfads_lightning.training import fit as training
 from lfads_lightning.training.checkpoints import best_index, tell_to_continue
 from lfads_lightning.training.loop import resolve_device
@@ -241,6 +242,7 @@ def _trained(
     every = config.trainer.plot_every_n_epochs
     figures = [Figures(sessions, every)] if every != 0 else []
     fitted = training.fit(config, sessions, folder, figures)
+    fitted = constant_rate.unless_better(config, sessions, folder, fitted)
     trained = Trained(
         fitted.model, config, sessions[0].n_bins, fitted.step, folder, identity_of(sessions)
     )

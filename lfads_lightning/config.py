@@ -446,6 +446,12 @@ class OptimConfig:
     cosine_end: float = _p(
         0.01, "Cosine: share of learning_rate_init that it ends at.", ours=True, ge=0, le=1
     )
+    average_weights: bool = _p(
+        False,
+        "Validate, keep and score averages of the weights over the last tenth of the updates so "
+        "far, 50 at most; training goes on with the weights themselves.",
+        ours=True,
+    )
     learning_rate_init: float = _p(
         0.01, "Learning rate at the start, or of a cosine its highest.", gt=0
     )
@@ -556,7 +562,8 @@ class TrainerConfig:
         "What the lowest-validation-error checkpoint, a sweep and early stopping go by: total "
         "cost; smoothed reconstruction, of all entries or of those never shown; or hidden_recon, "
         "of entries hidden from the encoders, a fifth at a time, every 20 updates or more (15 % of "
-        "the time), and the ramps do not matter.",
+        "the time), and the ramps do not matter; with do_start_at_mean_rates a constant rate is "
+        "kept where no epoch is better.",
         ours=True,
     )
     criterion_smoothing: float = _p(
@@ -637,7 +644,10 @@ class SearchConfig:
         takes="Sequence[str] | None",
     )
     space: str = _p(
-        "autolfads", "What is searched: a preset of conf/space, or a YAML file.", ours=True
+        "autolfads",
+        "What is searched: a preset of conf/space, or a YAML file. recipe=auto searches recipe, "
+        "which starts from what it fills.",
+        ours=True,
     )
     engine: Engine = _p(
         Engine.local, "local: processes on this machine; ray: a Ray cluster.", ours=True
@@ -681,8 +691,8 @@ class Config:
     recipe: Recipe = _p(
         Recipe.auto,
         "What is not set: auto: is chosen by the size and the statistics of the data, told in a "
-        "line and written to config.yaml; original: has the defaults below. With a params_file "
-        "original, unless it is given.",
+        "line and written to config.yaml; a search starts from it; original: has the defaults "
+        "below. With a params_file original, unless it is given.",
         ours=True,
     )
     params_file: str | None = _p(

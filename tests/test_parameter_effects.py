@@ -47,7 +47,9 @@ from lfads_lightning.search import engines
 from lfads_lightning.search.run import run_search
 from lfads_lightning.search.space import drawn_settings
 from lfads_lightning.training import hidden, loop, module
+from lfads_lightning.training.checkpoints import load_checkpoint, require_checkpoint
 from lfads_lightning.training.fit import Fitted, fit
+from lfads_lightning.training.format import state_of
 from lfads_lightning.training.loop import resolve_device
 from lfads_lightning.training.module import LFADSModule
 
@@ -837,6 +839,29 @@ def test_warmup_steps_are_those_in_which_the_rate_rises(train):
 def test_cosine_end_is_the_share_that_is_left_at_the_last_update(train):
     for end in (0.0, 0.25):
         assert train(**COSINE, cosine_end=end).log["lr"][-1] == pytest.approx(0.004 * end)
+
+
+@effect_of("average_weights")
+def test_average_weights_keeps_averages_and_trains_on_without_them(train):
+    def last(n, **more):
+        run = train(**cfg | {"max_steps": n}, **more)
+        saved = load_checkpoint(require_checkpoint(run.folder, "checkpoint"))
+        return [
+            state_of({"state_dict": saved[k]})
+            for k in ("state_dict", "trained_weights")
+            if k in saved
+        ]
+
+    cfg = COSINE | {"precision": "float64", "cosine_end": 1.0}
+    steps = [last(n)[0] for n in (1, 2, 3)]
+    kept, trained = last(3, average_weights=True)
+    average = train(precision="float64", **STILL).weights
+    for n, now in enumerate(steps, 1):
+        new = 1 - min(0.98, (1 + n) / (10 + n))
+        average = {name: (1 - new) * average[name] + new * now[name] for name in now}
+    for name, value in average.items():
+        torch.testing.assert_close(kept[name], value)
+        assert torch.equal(trained[name], steps[2][name])
 
 
 @effect_of("do_train_io_only")

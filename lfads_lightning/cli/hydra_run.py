@@ -63,7 +63,7 @@ def _run(cfg: DictConfig) -> float | None:
     settings = {o.key_or_group: o.value() for o in parsed(hydra_cfg.overrides.task)}
     try:
         choices = dict(hydra_cfg.runtime.choices)
-        config, named = resolve(cfg, hydra_cfg.overrides.task, choices)
+        config, named, read = resolve(cfg, hydra_cfg.overrides.task, choices)
         is_job = is_job and named is None
         if is_job:
             drawn = drawn_settings(config)
@@ -82,7 +82,7 @@ def _run(cfg: DictConfig) -> float | None:
 
             config.output.lfads_save_dir = str(run.folder.resolve())
             started = time.monotonic()
-            criterion = run_kind(config, run, is_job)
+            criterion = run_kind(config, run, is_job, read)
             if is_job:
                 print(sweeps.line(run.folder, settings, time.monotonic() - started), flush=True)
             return criterion

@@ -24,19 +24,22 @@ from lfads_lightning.training.loop import one_setting_of_threads
 from lfads_lightning.training.optimizer import moments_of
 
 
-def run_kind(config: Config, run: Run, is_job: bool = False) -> float | None:
+def run_kind(
+    config: Config, run: Run, is_job: bool = False, read: list[Session] | None = None
+) -> float | None:
     """Do what ``kind`` says and print where the results are.
 
     Args:
         config: all parameters.
         run: where.
         is_job: it is one of a sweep's, which tells of each in one line of its own.
+        read: the data, where they have been read already.
 
     Returns:
         The lowest criterion of a training run, a sweep's objective; else None.
     """
     if config.kind is Kind.train:
-        return _train(config, run, is_job)
+        return _train(config, run, is_job, read)
     with run.mirrored():
         _apply(config, run_of_best(run).folder)
     return None
@@ -57,8 +60,8 @@ def _apply(config: Config, folder: Path) -> None:
         print(f"  {_shown(path)}")
 
 
-def _train(config: Config, run: Run, is_job: bool) -> float | None:
-    sessions = load_data(config)
+def _train(config: Config, run: Run, is_job: bool, read: list[Session] | None) -> float | None:
+    sessions = load_data(config, read)
     sizes = ", ".join(
         f"{s.name}: {len(s.train.data)}"
         + (f" + {len(s.valid.data)}" if s.valid is not None else "")

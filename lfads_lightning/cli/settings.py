@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import hydra
 import yaml
@@ -30,6 +30,9 @@ from lfads_lightning.runs.run import Run
 from lfads_lightning.search.space import drawn_settings
 from lfads_lightning.training.changes import OF_OTHER_KINDS
 from lfads_lightning.training.start import with_model_of_start
+
+if TYPE_CHECKING:
+    from lfads_lightning.data.fields import Session
 
 # groups whose presets still count when a run's own config is the base
 _PRESETS_OVER_A_RUN = ("data", "trainer")
@@ -67,7 +70,7 @@ def settings_text(argv: Sequence[str]) -> str:
     choices, tasks = dict(cfg.hydra.runtime.choices), list(cfg.hydra.overrides.task)
     with open_dict(cfg):
         del cfg["hydra"]
-    config, _ = resolve(cfg, tasks, choices)
+    config = resolve(cfg, tasks, choices).config
     params.check(config)
     return yaml.safe_dump(params.to_dict(config), sort_keys=False)
 
@@ -83,18 +86,27 @@ def _composed(overrides: Sequence[str], config_dir: str | None) -> DictConfig:
         raise LFADSError(f"command line: {reason(error, words)}") from error
 
 
-def resolve(
-    cfg: DictConfig, overrides: Sequence[str], choices: dict[str, str]
-) -> tuple[Config, Run | None]:
+class Resolved(NamedTuple):
+    """What a command line means.
+
+    Attributes:
+        config: of the run.
+        run: where the parameters name its folder.
+        read: the data, unchecked, where the recipe has looked at them; else None.
+    """
+
+    config: Config
+    run: Run | None
+    read: "list[Session] | None"
+
+
+def resolve(cfg: DictConfig, overrides: Sequence[str], choices: dict[str, str]) -> Resolved:
     """Make the run's config: defaults, presets or the run's own, params_file, command line.
 
     Args:
         cfg: as Hydra composed it.
         overrides: of this job's command line.
         choices: Hydra's chosen presets, by group.
-
-    Returns:
-        The config, and the run where the parameters name its folder.
     """
     composed = params.from_dict(
         OmegaConf.to_container(cfg, resolve=True, enum_to_str=True),  # type: ignore[arg-type]
@@ -125,10 +137,14 @@ def resolve(
                 f"{run.folder}: {CONFIG} is missing, which says how the model was trained and on "
                 "what; restore it"
             )
+    read = None
     if saved is None:
         config = with_model_of_start(config, settings)
         if config.recipe is Recipe.auto and config.kind is Kind.train:
-            config = _with_recipe(config, params.differing(composed) | set(settings))
+            names = params.differing(composed) | set(settings)
+            if choices.get("search") is not None and "criterion" not in settings:
+                names.discard("criterion")  # the preset's is that of recipe=original
+            config, read = _with_recipe(config, names)
     if run is not None and saved is not None:
         chosen = [g for g in _PRESETS_OVER_A_RUN if choices.get(g) is not None]
         if choices.get("experiment") is not None:
@@ -143,16 +159,24 @@ def resolve(
     if config.data.data_dir is not None and not is_url(config.data.data_dir):
         # so that the run's folder alone says where its data are, from any working folder
         config.data.data_dir = str(Path(config.data.data_dir).resolve())
-    return config, run
+    return Resolved(config, run, read)
 
 
-def _with_recipe(config: Config, given: set[str]) -> Config:
-    """Fill what is not given; a preset's value that is the default's counts as not given."""
+def _with_recipe(config: Config, given: set[str]) -> "tuple[Config, list[Session] | None]":
+    """Fill what is not given; a preset's value that is the default's counts as not given.
+
+    Returns:
+        The config, and the data that were read for it.
+    """
     # torch comes with it, which takes a second; --help does not
-    from lfads_lightning.data.datamodule import arrays_as_read
+    from lfads_lightning.data.datamodule import read_data
+    from lfads_lightning.data.fields import arrays_of
     from lfads_lightning.data.recipe import filled
 
-    return filled(config, given, arrays_as_read(config))
+    if config.optim.start_from is not None:  # nothing is filled
+        return filled(config, given, ()), None
+    read = read_data(config)
+    return filled(config, given, map(arrays_of, read)), read
 
 
 def _over_a_run(

@@ -11,9 +11,16 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from lfads_lightning.config import Config, LFADSError
-from lfads_lightning.data.fields import KEYS, Session, Split, arrays_of
+from lfads_lightning.data.fields import KEYS, Session, Split
 from lfads_lightning.data.session_files import iterate_sessions, load_sessions
-from lfads_lightning.data.sessions import Given, checked
+from lfads_lightning.data.sessions import (
+    Given,
+    assemble,
+    check_session,
+    check_together,
+    checked,
+    compact,
+)
 from lfads_lightning.data.synthetic import SYNTHETIC, generate
 
 ABOUT_AS_LONG = 0.9, 1.1  # how far lengths are moved before trials are sorted by them
@@ -406,17 +413,26 @@ def n_trials_of(sessions: Sequence[Session]) -> dict[str, list[int]]:
     return {s.name: [0 if p is None else len(p.data) for p in (s.train, s.valid)] for s in sessions}
 
 
-def arrays_as_read(config: Config) -> Iterator[dict[str, Any]]:
-    """Read the sessions that a config names one by one, unchecked, as their arrays by key."""
+def read_data(config: Config) -> list[Session]:
+    """Read the sessions that a config names, unchecked, for who must look at them before.
+
+    Counts are in the smallest type that holds them; the rest is as it was stored. None where there
+    is nothing of that name: :func:`load_data` says why.
+    """
     folder, name = config.data.data_dir, config.data.data_filename_stem
     if folder is not None:
-        yield from map(arrays_of, iterate_sessions(folder, name))
-    elif name in SYNTHETIC:
-        yield from generate(name).values()
+        return list(map(compact, iterate_sessions(folder, name)))
+    if name in SYNTHETIC:
+        return [assemble(given.name, given.source, given.arrays) for given in _generated(name)]
+    return []
 
 
-def load_data(config: Config) -> list[Session]:
+def load_data(config: Config, read: list[Session] | None = None) -> list[Session]:
     """Read the sessions that a config names, or generate the embedded data set of that name.
+
+    Args:
+        config: names the data, and says what they must be.
+        read: of :func:`read_data`, where that has been done; the list is emptied.
 
     Raises:
         LFADSError: no such files, or something in them is not as it must be.
@@ -427,6 +443,11 @@ def load_data(config: Config) -> list[Session]:
         "ext_input_dim": config.data.ext_input_dim,
         "factors_dim": config.model.factors_dim,
     }
+    if read:
+        sessions = []
+        while read:  # each is let go of
+            sessions.append(check_session(read.pop(0), **asked))  # type: ignore[arg-type]
+        return check_together(sessions)
     if config.data.data_dir is not None:
         return load_sessions(config.data.data_dir, name, **asked)  # type: ignore[arg-type]
     if not name:
@@ -439,8 +460,11 @@ def load_data(config: Config) -> list[Session]:
             f"data.data_filename_stem={name!r}: data.data_dir is not set, and no embedded data set "
             f"has this name (they are {', '.join(SYNTHETIC)}); set data.data_dir to your folder"
         )
-    given = [
+    return checked(_generated(name), **asked)  # type: ignore[arg-type]
+
+
+def _generated(name: str) -> list[Given]:
+    return [
         Given.of_arrays(session, {key: arrays[key] for key in KEYS if key in arrays})
         for session, arrays in generate(name).items()
     ]
-    return checked(given, **asked)  # type: ignore[arg-type]

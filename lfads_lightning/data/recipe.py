@@ -44,6 +44,13 @@ UPDATES = 1200  # of a recording of up to MANY_TRIALS trials
 MANY_TRIALS, MOST_UPDATES = 500, 6000
 RAMP = 400
 LEAST_TO_TRY = 400  # updates: with fewer, candidates are not told apart
+# A population trains one structure, and its learning rate moves with it, by no schedule. Of the
+# structures it has the one that was ahead on most recordings.
+OF_SEARCH = {
+    **CANDIDATES["fast_inputs"], "space": "recipe",
+    "learning_rate_decay_factor": 1.0, "learning_rate_stop": 0.0,
+}  # fmt: skip
+NOT_OF_SEARCH = ("candidates", "schedule", "warmup_steps", "max_steps")
 
 
 class Facts(NamedTuple):
@@ -63,6 +70,7 @@ class Facts(NamedTuple):
         aligned_factors: F of the alignment matrices, where there are such.
         updates: that the user asks for, by trainer.max_steps or max_epochs.
         minutes: the same, by trainer.max_minutes.
+        is_search: a population is to be trained, not one model.
     """
 
     trials: int
@@ -78,6 +86,7 @@ class Facts(NamedTuple):
     aligned_factors: int | None = None
     updates: int | None = None
     minutes: float | None = None
+    is_search: bool = False
 
     def __str__(self) -> str:
         """Return them as they are told."""
@@ -116,6 +125,7 @@ def settings_for(facts: Facts) -> dict[str, Any]:
         "optimizer": "adamw",
         "schedule": "cosine",
         "warmup_steps": min(30, updates // 10),
+        "average_weights": True,
         "max_steps": updates,
     }
     if facts.neurons > 1:  # of one neuron the factor is the log-rate: there is no read-out
@@ -126,6 +136,9 @@ def settings_for(facts: Facts) -> dict[str, Any]:
         settings["criterion"] = "hidden_recon"
         if facts.updates is None or facts.updates >= LEAST_TO_TRY:
             settings["candidates"] = list(CANDIDATES)
+    if facts.is_search:
+        kept = {name: value for name, value in settings.items() if name not in NOT_OF_SEARCH}
+        return kept | OF_SEARCH
     return settings
 
 
@@ -204,8 +217,9 @@ def filled(
 ) -> Config:
     """Return a config with what the recipe fills, and tell it in a line.
 
-    A run that has begun keeps what it began with. A search has a space of settings, and a run that
-    starts from another has that one's model: nothing is filled for these, ``recipe`` is `original`.
+    A run that has begun keeps what it began with. A run that starts from another has that one's
+    model: nothing is filled for it, ``recipe`` is `original`. Of a search, what is filled is where
+    its population begins.
 
     Args:
         config: of the run.
@@ -215,13 +229,17 @@ def filled(
     """
     if config.recipe is not Recipe.auto:
         return config
-    if config.search.algorithm is not Algorithm.none or config.optim.start_from is not None:
+    if config.optim.start_from is not None:
         if "recipe" in given:
-            what = "search" if config.optim.start_from is None else "run that starts from another"
-            print(f"recipe=auto fills nothing for a {what}: recipe=original", file=sys.stderr)
+            print(
+                "recipe=auto fills nothing for a run that starts from another: recipe=original",
+                file=sys.stderr,
+            )
         config.recipe = Recipe.original
         return config
     if begun is not None:
+        if "recipe" not in given:
+            config.recipe = begun.recipe
         names = _NAMES if begun.recipe is Recipe.auto else frozenset()
         kept = {n: params.flat_value(begun, n) for n in names if n not in given}
         return params.from_flat(kept, base=config)
@@ -274,7 +292,8 @@ def _chosen(config: Config, given: Collection[str], facts: Facts) -> dict[str, A
     if "output_dist" in given:
         facts = facts._replace(is_counts=config.model.output_dist.is_counts)
     trainer = config.trainer
-    facts = facts._replace(minutes=trainer.max_minutes)
+    is_search = config.search.algorithm is not Algorithm.none
+    facts = facts._replace(minutes=trainer.max_minutes, is_search=is_search)
     size = batch_size(facts)
     if "max_steps" in given:
         facts = facts._replace(updates=trainer.max_steps)
@@ -298,4 +317,6 @@ def _chosen(config: Config, given: Collection[str], facts: Facts) -> dict[str, A
     return {name: value for name, value in chosen.items() if name not in leave}
 
 
-_NAMES = frozenset(settings_for(Facts(8, 8, 8, 8, 1.0, ext_inputs=1))).union(*CANDIDATES.values())
+_NAMES = frozenset(settings_for(Facts(8, 8, 8, 8, 1.0, ext_inputs=1))).union(
+    OF_SEARCH, *CANDIDATES.values()
+)

@@ -89,9 +89,9 @@ def iterate_sessions(data_dir: str | Path, data_filename_stem: str) -> Iterator[
     if is_url(data_dir):
         is_wanted = partial(may_be_session, stem=data_filename_stem)
         with local_copies() as copies:
-            yield from iterate_sessions(
-                copies.matching(str(data_dir), is_wanted), data_filename_stem
-            )
+            folder = copies.matching(str(data_dir), is_wanted)
+            for session in iterate_sessions(folder, data_filename_stem):
+                yield replace(session, source=copies.named(session.source))
         return
     for name, path in find_sessions(data_dir, data_filename_stem):
         yield from _iterate_sessions(path, name)

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 
 from lfads_lightning.commands import listed, nearest
 from lfads_lightning.config import LFADSError, OutputDist
-from lfads_lightning.data.arrays import check_range, sizes, to_counts, to_float
+from lfads_lightning.data.arrays import as_counts, check_range, sizes, to_counts, to_float
 from lfads_lightning.data.fields import KEYS, OF_SESSION, OF_SPLIT, SPLIT_KEYS
 from lfads_lightning.data.fields import Session as Session
 from lfads_lightning.data.fields import Split as Split
@@ -140,6 +140,16 @@ def assemble(name: str, source: str, arrays: Mapping[str, Any]) -> Session:
     }
     given |= {key: arrays[key] for key in OF_SESSION if key in arrays}
     return Session(name, source=source, **given)
+
+
+def compact(session: Session) -> Session:
+    """Return a session as read with its counts in the smallest type that holds them."""
+    splits = {
+        name: split if (counts := as_counts(split.data)) is None else split._replace(data=counts)
+        for name, split in session.splits.items()
+        if split.data.dtype.kind in "biuf" and split.data.size
+    }
+    return replace(session, **splits)  # type: ignore[arg-type]
 
 
 def check_session(

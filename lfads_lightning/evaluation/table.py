@@ -259,8 +259,8 @@ class Verdict(NamedTuple):
 
     @property
     def is_below_constant(self) -> bool:
-        """Whether a constant rate says more than the model."""
-        return self.constant is not None and self.ours < self.constant
+        """Whether a constant rate says more than the model, by what is printed."""
+        return self.constant is not None and round(self.ours, 3) < round(self.constant, 3)
 
     def __str__(self) -> str:
         """Return the comparison as a sentence or two."""

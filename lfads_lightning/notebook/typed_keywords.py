@@ -18,8 +18,8 @@ class FitKeywords(TypedDict, total=False):
     """Seeds initial weights, data order, noise and masks."""
     recipe: Literal["original", "auto"]
     """What is not set: auto: is chosen by the size and the statistics of the data, told in a line
-    and written to config.yaml; original: has the defaults below. With a params_file original,
-    unless it is given.
+    and written to config.yaml; a search starts from it; original: has the defaults below. With a
+    params_file original, unless it is given.
     """
     params_file: str | None
     """Flat YAML or JSON file of parameter names; the command line beats it."""
@@ -171,6 +171,10 @@ class FitKeywords(TypedDict, total=False):
     """Cosine: updates over which the rate first rises to learning_rate_init."""
     cosine_end: float
     """Cosine: share of learning_rate_init that it ends at."""
+    average_weights: bool
+    """Validate, keep and score averages of the weights over the last tenth of the updates so far,
+    50 at most; training goes on with the weights themselves.
+    """
     learning_rate_init: float
     """Learning rate at the start, or of a cosine its highest."""
     learning_rate_decay_factor: float
@@ -245,7 +249,8 @@ class FitKeywords(TypedDict, total=False):
     """What the lowest-validation-error checkpoint, a sweep and early stopping go by: total cost;
     smoothed reconstruction, of all entries or of those never shown; or hidden_recon, of entries
     hidden from the encoders, a fifth at a time, every 20 updates or more (15 % of the time), and
-    the ramps do not matter.
+    the ramps do not matter; with do_start_at_mean_rates a constant rate is kept where no epoch
+    is better.
     """
     criterion_smoothing: float
     """Weight of the past in the smoothed reconstruction, per epoch; of hidden_recon per look."""
@@ -286,7 +291,9 @@ class FitKeywords(TypedDict, total=False):
     criterion goes on: one_input, no_inputs, fast_inputs; None: none. recipe=auto tries them.
     """
     space: str
-    """What is searched: a preset of conf/space, or a YAML file."""
+    """What is searched: a preset of conf/space, or a YAML file. recipe=auto searches recipe, which
+    starts from what it fills.
+    """
     engine: Literal["local", "ray"]
     """local: processes on this machine; ray: a Ray cluster."""
     population: int
@@ -385,8 +392,8 @@ class EstimatorKeywords(TypedDict, total=False):
     """Seeds initial weights, data order, noise and masks."""
     recipe: Literal["original", "auto"] | None
     """What is not set: auto: is chosen by the size and the statistics of the data, told in a line
-    and written to config.yaml; original: has the defaults below. With a params_file original,
-    unless it is given.
+    and written to config.yaml; a search starts from it; original: has the defaults below. With a
+    params_file original, unless it is given.
     """
     batch_size: int | None
     """Trials per batch, cut to the session's size; default number of samples."""
@@ -543,6 +550,10 @@ class EstimatorKeywords(TypedDict, total=False):
     """Cosine: updates over which the rate first rises to learning_rate_init."""
     cosine_end: float | None
     """Cosine: share of learning_rate_init that it ends at."""
+    average_weights: bool | None
+    """Validate, keep and score averages of the weights over the last tenth of the updates so far,
+    50 at most; training goes on with the weights themselves.
+    """
     learning_rate_init: float | None
     """Learning rate at the start, or of a cosine its highest."""
     learning_rate_decay_factor: float | None
@@ -599,7 +610,8 @@ class EstimatorKeywords(TypedDict, total=False):
     """What the lowest-validation-error checkpoint, a sweep and early stopping go by: total cost;
     smoothed reconstruction, of all entries or of those never shown; or hidden_recon, of entries
     hidden from the encoders, a fifth at a time, every 20 updates or more (15 % of the time), and
-    the ramps do not matter.
+    the ramps do not matter; with do_start_at_mean_rates a constant rate is kept where no epoch
+    is better.
     """
     criterion_smoothing: float | None
     """Weight of the past in the smoothed reconstruction, per epoch; of hidden_recon per look."""

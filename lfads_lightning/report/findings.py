@@ -34,6 +34,16 @@ OF_DATA = (
     "means_differ",
     "not_scored",
 )
+# that a constant rate has too, and that say less than that it is one
+OF_STRUCTURE = (
+    "simple_ahead",
+    "below_constant",
+    "means_differ",
+    "overfitted",
+    "underfit",
+    "unused_inputs",
+    "unused_ic",
+)
 BAD_BITS = 0.05  # bits/spike of training trials; a model that has not even learned these
 FAR_APART = 0.1  # bits/spike by which training trials are explained better than validation trials
 FEW_TRIALS, FEW_VALID = 50, 10
@@ -72,6 +82,7 @@ def of_run(
         sessions: the data, where they are there: costs become bits per spike.
     """
     found = [
+        _no_structure(scores),
         _copying(scores),
         _not_finite(columns),
         _rate_stopped(config, columns),
@@ -133,6 +144,17 @@ def not_scored(session: str, why: str) -> Finding:
         f"Session {session} could not be scored",
         f"{why}.",
         "The model is there, and so are the others' scores; lfads evaluate RUN computes them anew.",
+    )
+
+
+def _no_structure(scores: Mapping[str, Any]) -> Finding | None:
+    if not isinstance(text := scores.get("no_structure"), str):
+        return None
+    return Finding(
+        "no_structure",
+        "The recording shows no structure that the model could find",
+        f"{text}.",
+        "More trials, or neurons that fire more; wider bins; then train again.",
     )
 
 

@@ -16,7 +16,13 @@ from lfads_lightning.config import LFADSError
 from lfads_lightning.data.sessions import Session
 from lfads_lightning.evaluation.kept import Kept, read_kept, write_kept
 from lfads_lightning.evaluation.scores import score
-from lfads_lightning.evaluation.table import BEST_SMOOTHING, TRUTH, EvaluationTable
+from lfads_lightning.evaluation.table import (
+    BEST_SMOOTHING,
+    HEADLINES,
+    TRUTH,
+    EvaluationTable,
+    Verdict,
+)
 from lfads_lightning.inference.copying import (
     better_than_truth_message,
     bits_of_hidden_entries,
@@ -53,7 +59,8 @@ def finish(trained: TrainedModel, sessions: list[Session], fitted: Fitted) -> Sc
         ``criterion`` (lowest eligible epoch's), ``valid/total`` and ``valid/recon`` of that epoch
         (nats per trial); the model's scores over all sessions, as in evaluation.json and under the
         same names (:data:`~lfads_lightning.evaluation.table.NOTES`); what the simple methods reach,
-        ``best_simple_method``, and ``verdict``, a sentence; with truth those of the true rates
+        ``best_simple_method``, and ``verdict``, a sentence; ``no_structure``, another, where the
+        constant rate was kept; with truth those of the true rates
         and of the best Gaussian smoothing, ``valid/truth_bits_per_spike``,
         ``valid/smoothing_rate_r2``; ``epochs``, ``updates``, ``seconds``, which ``checkpoint``
         was scored, and the metric that it was ``chosen_by``.
@@ -77,6 +84,9 @@ def finish(trained: TrainedModel, sessions: list[Session], fitted: Fitted) -> Sc
         scores["criterion"] = fitted.criterion
     scores |= {k: v for k, v in fitted.valid.items() if k in _SCORES_OF_TRAINING}
     scores |= _of_table(table, split)
+    if fitted.is_constant:
+        scores["no_structure"] = _no_structure(table.verdict(split))
+        _tell(str(scores["no_structure"]))
     if seen.bits is not None:
         scores[f"{split}/seen_bits_per_spike"] = seen.bits
     scores |= {
@@ -96,6 +106,17 @@ def finish(trained: TrainedModel, sessions: list[Session], fitted: Fitted) -> Sc
     if not scoring.problems:
         run.unfinished_scores.unlink(missing_ok=True)
     return scores
+
+
+def _no_structure(verdict: Verdict | None) -> str:
+    """Say that the model is the constant rate, and which simple method to use."""
+    text = (
+        "The recording shows no structure that the model could find: entries hidden from it were "
+        "predicted no better than by each neuron's mean, so these means are its rates. "
+    )
+    if verdict is None:
+        return text + "Use a simple method: smoothing, or a PSTH"
+    return text + f"Use {verdict.best}: {verdict.best_value:.3f} {HEADLINES[verdict.metric]}"
 
 
 class _Scoring(NamedTuple):

@@ -134,6 +134,8 @@ def _findings(
             found = [f for f in found if f.key != "underfit"]
     else:
         lasting |= set(findings.OF_DATA)
+    if any(f.key == "no_structure" for f in found):
+        found = [f for f in found if f.key not in findings.OF_STRUCTURE]
     before = [f for f in record.findings if f.key in lasting]
     if any(f.key == "copying" for f in before):
         found = [f for f in found if f.key != "copying"]

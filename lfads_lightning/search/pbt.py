@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from lfads_lightning import params
-from lfads_lightning.config import Config, LFADSError
+from lfads_lightning.config import Config, LFADSError, Recipe
 from lfads_lightning.data.datamodule import TrainingBatches
 from lfads_lightning.data.sessions import Session
 from lfads_lightning.runs.documents import read_json
@@ -109,7 +109,7 @@ class _Journal:
         searched = {
             "seed": config.seed,
             "population": config.search.population,
-            "space": [list(r) for r in space],
+            "space": [list(r._replace(init=r.starts)) for r in space],
         }
         try:
             self.state = read_json(self.files.journal)
@@ -259,8 +259,19 @@ class _Journal:
     def _plan_first(self) -> None:
         cfg = self.config
         rng = np.random.default_rng([cfg.seed, 0])
-        settings = [{r.name: r.draw(rng) for r in self.space} for _ in range(cfg.search.population)]
+        settings = [
+            {r.name: self._start(r, rng, is_first=m == 0) for r in self.space}
+            for m in range(cfg.search.population)
+        ]
         self._add(None, settings, 0)
+
+    def _start(self, r: Range, rng: np.random.Generator, is_first: bool) -> float:
+        """Return what a member starts with: a draw, or the recipe's value, or one near it."""
+        if r.init is not None or self.config.recipe is Recipe.original:
+            return r.draw(rng)
+        own = params.flat_value(self.config, r.name)  # of the recipe, or set in its place
+        inside = min(max(own, r.low), r.high)
+        return inside if is_first else r.perturbed(inside, rng)
 
     def _plan_next(self) -> bool:
         """Plan the next generation; return False where there is none."""

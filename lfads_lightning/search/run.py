@@ -18,7 +18,7 @@ from lfads_lightning.runs.run import Run, Search
 from lfads_lightning.search.members import Task, member_config
 from lfads_lightning.search.pbt import search
 from lfads_lightning.search.space import find_space, read_space
-from lfads_lightning.training import checkpoints, loop
+from lfads_lightning.training import checkpoints, constant_rate, loop
 from lfads_lightning.training.changes import keep_beginning
 from lfads_lightning.training.fit import Fitted
 from lfads_lightning.training.format import state_of
@@ -61,16 +61,8 @@ def run_search(config: Config, sessions: list[Session], folder: Path) -> Trained
     model = loop.new_model(own, sessions, Path(best["checkpoint"]))
     model.load_state_dict(state_of(saved))
     step = saved["lfads"]["step"]
-    trained = TrainedModel(
-        model.to(loop.resolve_device(own.trainer.device)),
-        own,
-        sessions[0].n_bins,
-        step,
-        run.folder,
-        identity_of(sessions),
-    )
     fitted = Fitted(
-        trained.model,
+        model.to(loop.resolve_device(own.trainer.device)),
         step,
         checkpoints.LOWEST,
         f"valid/{own.trainer.criterion.name}",
@@ -79,6 +71,10 @@ def run_search(config: Config, sessions: list[Session], folder: Path) -> Trained
         best["until_epoch"],
         step,
         seconds=best["seconds"],
+    )
+    fitted = constant_rate.unless_better(own, sessions, run.folder, fitted)
+    trained = TrainedModel(
+        fitted.model, own, sessions[0].n_bins, fitted.step, run.folder, identity_of(sessions)
     )
     trained.scores = finish(trained, scored_sessions(sessions), fitted)
     if config.output.report:

@@ -4,9 +4,11 @@
     optim.learning_rate_init: {min: 1e-5, max: 0.02, init: [0.002, 0.01]}
     model.keep_prob: {min: 0.4, max: 1, complement: true, draw: uniform}
 
-``init`` is what members start with, a value or a range to draw from (default: the bounds); ``draw``
-is log (default) or uniform; ``perturb`` is how far one perturbation goes at most (default 0.3:
-times or divided by 1.3); ``complement: true`` moves 1 - value instead of the value.
+``init`` is what members start with, a value or a range to draw from. Without it, the first member
+starts under ``recipe=auto`` with the run's own value, the others with that value, perturbed; under
+``recipe=original`` all draw from the bounds. ``draw`` is log (default) or uniform; ``perturb`` is
+how far one perturbation goes at most (default 0.3: times or divided by 1.3); ``complement: true``
+moves 1 - value instead of the value.
 
 Random draws (``search.draw``, ``sweep=random``) may be of any parameter, and of a list:
 ``model.co_dim: {values: [0, 2, 4]}``.
@@ -47,7 +49,7 @@ class Range(NamedTuple):
         name: flat.
         low: lower bound.
         high: upper bound.
-        init: from where to where members start.
+        init: from where to where members start; None where the space does not say.
         log: draw starts uniformly in the logarithm, else in the value.
         perturb: w; a perturbation multiplies or divides by 1 + 0.002 w up to 1 + w.
         complement: 1 - value is what is drawn and perturbed; the bounds are the value's.
@@ -57,7 +59,7 @@ class Range(NamedTuple):
     name: str
     low: float
     high: float
-    init: tuple[float, float]
+    init: tuple[float, float] | None
     log: bool
     perturb: float
     complement: bool
@@ -70,8 +72,13 @@ class Range(NamedTuple):
         value = self._drawn(rng)
         return round(value) if params.is_integer(self.name) else value
 
+    @property
+    def starts(self) -> tuple[float, float]:
+        """From where to where a draw goes: ``init``, or the bounds."""
+        return (self.low, self.high) if self.init is None else self.init
+
     def _drawn(self, rng: np.random.Generator) -> float:
-        a, b = sorted(self._moved(v) for v in self.init)
+        a, b = sorted(self._moved(v) for v in self.starts)
         if self.log and a > 0:
             return self._value(math.exp(rng.uniform(math.log(a), math.log(b))))
         return self._value(rng.uniform(a, b))
@@ -168,6 +175,7 @@ def _range(given: str, entry: Any, where: str, of_any_parameter: bool) -> Range:
     for bound in (low, high):
         params.check_value(name, bound, where)
     init = entry.get("init", [low, high])
+    is_given = "init" in entry
     starts = init if isinstance(init, list) else [init, init]
     if len(starts) != 2:
         raise LFADSError(
@@ -194,7 +202,8 @@ def _range(given: str, entry: Any, where: str, of_any_parameter: bool) -> Range:
     perturb = _number(entry.get("perturb", 0.3), f"{where}: {dotted}: perturb")
     if perturb <= 0:
         raise LFADSError(f"{where}: {dotted}: perturb is {perturb:g}; expected a number > 0")
-    return Range(name, low, high, (a, b), draw == "log", perturb, complement)
+    start = (a, b) if is_given else None
+    return Range(name, low, high, start, draw == "log", perturb, complement)
 
 
 def _number(value: Any, where: str) -> float:

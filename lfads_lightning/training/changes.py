@@ -64,7 +64,7 @@ CHANGEABLE = frozenset({
     "l2_con_scale", "l2_start_step", "l2_increase_steps", "co_mean_corr_scale",
     "do_analytic_kl_co",
     "learning_rate_decay_factor", "learning_rate_stop", "learning_rate_n_to_compare",
-    "schedule", "warmup_steps", "cosine_end",
+    "schedule", "warmup_steps", "cosine_end", "average_weights",
     "max_grad_norm", "do_reset_learning_rate", "do_train_io_only", "do_train_encoder_only",
     "lfads_save_dir", "checkpoint_name", "checkpoint_pb_load_name", "output_filename_stem",
     "max_ckpt_to_keep", "max_ckpt_to_keep_lve", "csv_log", "include_optimizer", "report",

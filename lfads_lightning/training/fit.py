@@ -41,6 +41,7 @@ class Fitted(NamedTuple):
     epochs: int
     updates: int
     seconds: float
+    is_constant: bool = False  # training found nothing: it is the constant rate
 
 
 def fit(

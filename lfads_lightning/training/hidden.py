@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lfads_lightning.data.datamodule import Batch
+from lfads_lightning.config import Config
+from lfads_lightning.data.datamodule import Batch, LFADSDataModule
 from lfads_lightning.model.lfads import LFADS
 from lfads_lightning.model.visibility import Visibility, sample_validation
 
@@ -58,15 +59,19 @@ class HiddenEntries:
 
     @torch.no_grad()
     def look(self, model: LFADS, first: int = 0, step: int = 1) -> Tensor:
-        """Return -log p(hidden entries) in nats per trial, of all five parts together.
+        """Return -log p(hidden entries) of each trial in nats, of all five parts together.
 
         Args:
             model: to score.
             first: part to begin with; of several devices each takes some parts.
             step: from one part to the next.
+
+        Returns:
+            (E,), the trials of all sessions, one session after the other.
         """
-        nats = torch.zeros((), device=model.factor_weight.device)
+        found = []
         for batch in self.batches:
+            nats = torch.zeros(len(batch.data), device=model.factor_weight.device)
             draw = torch.Generator().manual_seed(_seed(batch))
             parts = torch.randint(N_PARTS, batch.data.shape, generator=draw, dtype=torch.uint8)
             parts = parts.to(batch.data.device)
@@ -74,8 +79,10 @@ class HiddenEntries:
             for part in range(first, N_PARTS, step):
                 rng = torch.Generator(batch.data.device).manual_seed(_seed(batch, part))
                 for start in range(0, len(batch.data), size):
-                    nats += self._nats(model, batch, parts == part, slice(start, start + size), rng)
-        return nats / self.n_trials
+                    trials = slice(start, start + size)
+                    nats[trials] += self._nats(model, batch, parts == part, trials, rng)
+            found.append(nats)
+        return torch.cat(found)
 
     def _trials_per_pass(self, model: LFADS, batch: Batch) -> int:
         cfg, (_, n_bins, n_neurons) = model.config, batch.data.shape
@@ -86,7 +93,7 @@ class HiddenEntries:
     def _nats(
         self, model: LFADS, batch: Batch, part: Tensor, trials: slice, rng: torch.Generator
     ) -> Tensor:
-        """Return -log p of the hidden entries of some trials, summed over the trials."""
+        """Return -log p of the hidden entries of some trials, (B,)."""
         data, name, hidden = batch.data[trials], batch.session, part[trials]
         ext = None if batch.ext_input is None else batch.ext_input[trials]
         n, n_bins = data.shape[:2]
@@ -106,7 +113,26 @@ class HiddenEntries:
         unseen, scored = model.encoded.unseen(name, n_bins, weight.device, lengths), seen.weight
         if unseen is not None and scored is not None:
             scored = scored.masked_fill(unseen, 0)
-        return model.noise_model.nll_of_params(samples, data, scored).sum()
+        return model.noise_model.nll_of_params(samples, data, scored)
+
+
+def hidden_entries(
+    data: LFADSDataModule, config: Config, device: torch.device
+) -> HiddenEntries | None:
+    """Return the entries of a run's validation trials; None where it has no such trials."""
+    batches = [
+        b._replace(
+            **{
+                name: held.to(device)
+                for name in ("data", "ext_input", "never_shown", "present", "lengths")
+                if (held := getattr(b, name)) is not None
+            }
+        )
+        for b in data.first_validation_trials(MOST_TRIALS)
+    ]
+    n = min(data.batch_size, max(len(s.train.data) for s in data.sessions))
+    rate, memory_mb = config.data.sample_validation_rate, config.sampling.memory_mb
+    return HiddenEntries(batches, n, rate, memory_mb) if batches else None
 
 
 def _seed(batch: Batch, part: int = N_PARTS) -> int:

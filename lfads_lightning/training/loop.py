@@ -172,18 +172,18 @@ def new_model(config: Config, sessions: Sequence[Session], own: Path | None = No
         if own is not None:  # what follows is in the checkpoint
             continue
         if config.model.do_start_at_mean_rates:
-            start_at_moments(model, s.name, _moments(s.train.known))
+            start_at_moments(model, s.name, moments_of(s.train.known))
         if config.model.do_standardise_input:
             shown = s.train.known[:, : s.n_bins - model.encoded.forward_steps]
             shown = shown[..., held_in(model.sessions[s.name])]
             standardise = model.standardise[session_key(s.name)]
             assert isinstance(standardise, Standardise)
-            moments = _moments(shown)
+            moments = moments_of(shown)
             standardise.set(moments.mean, moments.variance)
     return model.double() if config.trainer.precision is Precision.float64 else model
 
 
-def _moments(data: np.ndarray) -> Moments:
+def moments_of(data: np.ndarray) -> Moments:
     """Return the moments of each channel of data (E, T, D), trial by trial: no copy is made.
 
     Entries that are NaN do not count.

@@ -23,7 +23,8 @@ from lfads_lightning.model.records import LFADSOutput, Masks, Noise
 from lfads_lightning.model.visibility import Visibility, coordinated, sample_validation
 from lfads_lightning.params import to_dict
 from lfads_lightning.training import faults, hidden, random_states
-from lfads_lightning.training.format import VERSION
+from lfads_lightning.training.averages import Averages
+from lfads_lightning.training.format import VERSION, state_of
 from lfads_lightning.training.optimizer import new_optimizer
 from lfads_lightning.training.predictions import Null, log_likelihoods
 from lfads_lightning.training.schedules import LearningRateRule, cosine, ramp
@@ -44,6 +45,9 @@ class LFADSModule(pl.LightningModule):
 
     The random numbers of an update come from a generator seeded by (seed, update), and are drawn
     for all devices together: a resumed run and one on more devices draw the same.
+
+    With ``optim.average_weights`` what is validated, and what a checkpoint holds as the model's
+    weights, are averages over the updates; those that training goes on with stand beside them.
 
     An update whose loss or gradient is not finite is left out, of weights and logs alike; see
     :mod:`lfads_lightning.training.faults`.
@@ -79,6 +83,8 @@ class LFADSModule(pl.LightningModule):
         self.hidden: hidden.HiddenEntries | None = None
         self.look_seconds, self.n_looks = 0.0, 0  # of this process
         self.looked_at = 0  # the update at which hidden entries were looked at last
+        self.averages: Averages | None = None
+        self._averages_before: dict[str, Tensor] = {}  # of the checkpoint that is continued
         self._terms = list(LossTerms._fields)
         if config.data.sample_validation_rate > 0:
             self._terms.append("sample_recon")
@@ -195,8 +201,13 @@ class LFADSModule(pl.LightningModule):
         self._valid_sum = self._valid_sum.to(self.device)
         self._predicted_sum = self._predicted_sum.to(self.device)
         self.faults.begin(self)
+        if self.config.optim.average_weights:
+            self.averages = Averages(self.model)
+            if self._averages_before:
+                self.averages.take_up(self._averages_before)
         if self.config.trainer.criterion is Criterion.hidden_recon:
-            self.hidden = self._hidden_entries()
+            data = self.trainer.datamodule  # type: ignore[attr-defined]
+            self.hidden = hidden.hidden_entries(data, self.config, self.device)
         if self.resumed and self.config.optim.do_reset_learning_rate:
             for group in self.trainer.optimizers[0].param_groups:
                 group["lr"] = self.config.optim.learning_rate_init
@@ -211,22 +222,15 @@ class LFADSModule(pl.LightningModule):
                 stacklevel=2,
             )
 
-    def _hidden_entries(self) -> hidden.HiddenEntries | None:
-        data = self.trainer.datamodule  # type: ignore[attr-defined]
-        batches = data.first_validation_trials(hidden.MOST_TRIALS)
-        batches = [
-            b._replace(
-                **{
-                    name: held.to(self.device)
-                    for name in ("data", "ext_input", "never_shown", "present", "lengths")
-                    if (held := getattr(b, name)) is not None
-                }
-            )
-            for b in batches
-        ]
-        n = min(data.batch_size, max(len(s.train.data) for s in data.sessions))
-        cfg = self.config.data.sample_validation_rate, self.config.sampling.memory_mb
-        return hidden.HiddenEntries(batches, n, *cfg) if batches else None
+    def on_validation_start(self) -> None:
+        """Validate the averages."""
+        if self.averages is not None:
+            self.averages.swap(self.model)
+
+    def on_validation_end(self) -> None:
+        """Go on with the weights that are trained."""
+        if self.averages is not None:
+            self.averages.swap(self.model)
 
     def on_validation_epoch_start(self) -> None:
         """Empty the sums."""
@@ -268,7 +272,9 @@ class LFADSModule(pl.LightningModule):
         if not is_last and self.global_step - self.looked_at < entries.every:
             return
         self.looked_at, started = self.global_step, time.monotonic()
-        nats = entries.look(self.model, trainer.global_rank, trainer.world_size)
+        self.on_validation_start()
+        nats = entries.look(self.model, trainer.global_rank, trainer.world_size).mean()
+        self.on_validation_end()
         if trainer.world_size > 1:
             torch.distributed.all_reduce(nats)
         value, past = float(nats), self.config.trainer.criterion_smoothing
@@ -336,6 +342,8 @@ class LFADSModule(pl.LightningModule):
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         """Count the batch: a run that is continued begins after it."""
         self.n_batches += 1
+        if self.averages is not None:
+            self.averages.add(self.model, self.global_step)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what rebuilds the model without its data, and what continues training."""
@@ -354,10 +362,19 @@ class LFADSModule(pl.LightningModule):
         checkpoint["lfads"]["n_trials"] = n_trials_of(data.sessions)
         checkpoint["lfads"] |= identity_of(data.sessions, self.identity).to_record()
         checkpoint["rng"] = random_states.get(self.device)
+        if self.averages is not None:
+            ours = {f"model.{name}": value for name, value in self.averages.weights.items()}
+            now = checkpoint["state_dict"]
+            checkpoint["state_dict"], checkpoint["trained_weights"] = (
+                (now, now | ours) if self.averages.are_in else (now | ours, now)
+            )
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take up the learning-rate rule and the random state where they were."""
         record = checkpoint["lfads"]
+        if "trained_weights" in checkpoint:
+            self._averages_before = state_of(checkpoint)
+            checkpoint["state_dict"] = checkpoint["trained_weights"]
         self.rule.costs, self.start_step = list(record["costs"]), record["start_step"]
         self.smoothed = dict(record["smoothed"])
         self.metrics = dict(record.get("metrics", {}))

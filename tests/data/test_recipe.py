@@ -8,6 +8,7 @@ import lfads_lightning as lfads
 from lfads_lightning import params
 from lfads_lightning.cli import check as check_command
 from lfads_lightning.config import Config, LFADSError, OutputDist, Recipe
+from lfads_lightning.data import session_files
 from lfads_lightning.data.recipe import (
     CANDIDATES,
     Facts,
@@ -145,12 +146,52 @@ def test_original_fills_nothing():
     assert filled(config, (), [{"train_data": COUNTS}]) == config
 
 
-@pytest.mark.parametrize("given", [{"algorithm": "pbt"}, {"start_from": "a"}], ids=str)
-def test_searches_and_runs_from_others_are_not_filled(given, capfd):
+def test_runs_from_others_are_not_filled(capfd):
+    given = {"start_from": "a"}
     for asked in ({}, {"recipe": "auto"}):
         config = filled(from_flat(given), set(given | asked), [{"train_data": COUNTS}])
         assert config == from_flat(given | {"recipe": "original"})
         assert ("fills nothing for a" in capfd.readouterr().err) is bool(asked)
+
+
+def test_a_search_has_the_recipe_but_for_what_ends_a_single_run(tmp_path):
+    sessions = [{"train_data": COUNTS, "valid_data": COUNTS}]
+    given = {"algorithm": "pbt", "kl_ic_weight": 0.7}
+    config = filled(from_flat(given), set(given), sessions)
+    one = filled(from_flat({}), (), sessions)
+    assert (config.search.space, config.search.candidates) == ("recipe", None)
+    assert config.trainer.criterion == one.trainer.criterion
+    assert config.trainer.max_steps is None  # its generations are epochs
+    assert config.optim.schedule.name == "original"
+    assert config.optim.learning_rate_decay_factor == 1
+    assert config.model.co_dim == CANDIDATES["fast_inputs"]["co_dim"]
+    assert config.optim.learning_rate_init == one.optim.learning_rate_init
+    assert config.loss.kl_ic_weight == 0.7
+    theirs = filled(from_flat(given | {"space": "autolfads"}), {*given, "space"}, sessions)
+    assert theirs.search.space == "autolfads"
+    # one that began by the original's defaults goes on by these
+    begun = from_flat({"algorithm": "pbt", "recipe": "original"})
+    again = filled(from_flat({"algorithm": "pbt"}), {"algorithm"}, sessions, begun)
+    assert again == begun
+
+
+def test_the_command_line_reads_data_once(tmp_path, call, monkeypatch):
+    with h5py.File(tmp_path / "mine.h5", "w") as file:
+        file["train_data"], file["valid_data"] = COUNTS[:24].astype(float), COUNTS[24:]
+    reads, original = [], session_files._read_group
+
+    def counted(group, name, *rest):
+        reads.append(name)
+        return original(group, name, *rest)
+
+    monkeypatch.setattr(session_files, "_read_group", counted)
+    words = [f"{params.dotted_names()[name]}={value}" for name, value in QUICK.items()]
+    data = (f"data.data_dir={tmp_path}", "data.data_filename_stem=mine")
+    for n, recipe in enumerate(("auto", "original")):
+        call(*data, f"recipe={recipe}", *words, f"output.lfads_save_dir={tmp_path / recipe}")
+        assert reads == ["mine"] * (n + 1)
+    both = (Run(tmp_path / r).read_config() for r in ("auto", "original"))
+    assert [c.recipe.name for c in both] == ["auto", "original"]
 
 
 def test_files_and_runs_that_do_not_say_are_original(tmp_path):

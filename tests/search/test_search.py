@@ -156,6 +156,34 @@ def test_a_space_that_is_not_there_is_an_error(search, tmp_path, new_config, ses
         run_search(new_config(**SETTINGS | {"space": "autolfad"}), sessions, tmp_path / "s")
 
 
+def first_settings(new_config, sessions, folder, **parameters):
+    """Return what each member of the first generation starts with."""
+    config = new_config(**SETTINGS | {"max_generations": 1, "generation_epochs": 1} | parameters)
+    run_search(config, sessions, folder)
+    return json.loads(Search(folder).journal.read_text())["generations"][0]["settings"]
+
+
+def test_a_population_starts_with_the_recipe_and_around_it(new_config, sessions, tmp_path):
+    own = {"learning_rate_init": 0.004, "keep_prob": 0.9, "kl_ic_weight": 0.3, "l2_gen_scale": 0.5}
+    given = {"recipe": "auto", "space": "recipe", "kl_co_weight": 0.1} | own
+    first, *others = first_settings(new_config, sessions, tmp_path / "a", **given)
+    assert first["l2_gen_scale"] == 1.0  # the nearest inside the bounds
+    assert {n: v for n, v in first.items() if n in own} == own | {"l2_gen_scale": 1.0}
+    for r in read_space(presets_dir() / "space" / "recipe.yaml"):
+        a, *near = (r._moved(member[r.name]) for member in (first, *others))
+        for b in near:
+            assert a != b
+            assert 1 / (1 + r.perturb) <= b / a <= (1 + r.perturb) * 1.0001
+    # a user's own start stands, and the original draws from the bounds as it did
+    space = {"optim.learning_rate_init": {"min": 1e-4, "max": 0.05, "init": [0.02, 0.03]}}
+    file = write_space(tmp_path / "s.yaml", space)
+    for member in first_settings(new_config, sessions, tmp_path / "b", **given | {"space": file}):
+        assert 0.02 <= member["learning_rate_init"] <= 0.03
+    drawn = first_settings(new_config, sessions, tmp_path / "c", recipe="original", space="recipe")
+    assert max(m["learning_rate_init"] for m in drawn) / 0.004 not in (1.0, 1.3)
+    assert len({m["keep_prob"] for m in drawn}) == 3
+
+
 def test_published_space_is_read():
     names = {r.name for r in read_space(presets_dir() / "space" / "autolfads.yaml")}
     assert {"learning_rate_init", "keep_prob", "coordinated_dropout_rate"} < names

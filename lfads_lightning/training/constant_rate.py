@@ -1,0 +1,134 @@
+"""Is a trained model better than a constant rate? Where it is not, the constant rate is the model.
+
+A model that starts at the mean rates (``model.do_start_at_mean_rates``) is a constant rate before
+its first update, but for what its random read-out adds. So that state competes with the epochs, by
+the same criterion: on a recording of a few spikes every epoch may be worse.
+"""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from lfads_lightning.config import Config, Criterion
+from lfads_lightning.data.datamodule import LFADSDataModule
+from lfads_lightning.data.sessions import Session
+from lfads_lightning.model.layers import session_layer
+from lfads_lightning.model.lfads import LFADS
+from lfads_lightning.runs.run import Run
+from lfads_lightning.training.checkpoints import (
+    LOWEST,
+    load_checkpoint,
+    read_index,
+    require_checkpoint,
+    write_checkpoint,
+    write_index,
+)
+from lfads_lightning.training.fit import Fitted
+from lfads_lightning.training.hidden import NAME, hidden_entries
+from lfads_lightning.training.loop import moments_of, new_model
+
+SURE = 1.0  # standard errors, over validation trials, by which a model must be better
+
+
+def unless_better(
+    config: Config, sessions: Sequence[Session], folder: Path, fitted: Fitted
+) -> Fitted:
+    """Return what was trained, or the constant rate where that is no better.
+
+    The constant rate is then the newest checkpoint of ``checkpoint_lve``, of 0 updates; the best
+    epoch's stays beside it, and a run that is continued goes on from there.
+
+    Args:
+        config: of the run; nothing happens unless it starts at the mean rates and chooses by
+            ``hidden_recon``.
+        sessions: read and checked.
+        folder: of the run.
+        fitted: what was trained.
+    """
+    is_asked = config.model.do_start_at_mean_rates and config.optim.start_from is None
+    is_judged = fitted.chosen_by == NAME and config.trainer.criterion is Criterion.hidden_recon
+    if not is_asked or not is_judged:
+        return fitted
+    device = fitted.model.factor_weight.device
+    constant = constant_model(config, sessions)
+    if constant is None:
+        return fitted
+    constant.to(device)
+    constant.passes = fitted.model.passes
+    cfg = config.data
+    data = LFADSDataModule(
+        sessions,
+        cfg.batch_size,
+        sample_validation_rate=cfg.sample_validation_rate,
+        sample_validation_seed=cfg.sample_validation_seed,
+    )
+    entries = hidden_entries(data, config, device)
+    assert entries is not None  # an epoch was chosen by these
+    of_constant = entries.look(constant)
+    if is_better(entries.look(fitted.model), of_constant):
+        return fitted
+    _save(constant, folder, config)
+    criterion = float(of_constant.mean())
+    valid = {NAME: criterion}
+    return fitted._replace(
+        model=constant, step=0, criterion=criterion, valid=valid, is_constant=True
+    )
+
+
+def constant_model(config: Config, sessions: Sequence[Session]) -> LFADS | None:
+    """Return a model that has not been trained, and gives each channel's mean in every trial.
+
+    None where the factors are the log-rates themselves: there is no read-out to hold the means.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        model = new_model(config, sessions)
+    for session in sessions:
+        readout = session_layer(model.readout, session.name)
+        if readout is None:
+            return None
+        layers = [readout, *(session_layer(x, session.name) for x in model.extra_readouts.values())]
+        with torch.no_grad():
+            for weight in (getattr(layer, "weight", None) for layer in layers):
+                if weight is not None:  # some are numbers per channel
+                    weight.zero_()
+            if model.noise_model.is_counts:
+                # training starts no neuron below LEAST_RATE, which of short bins is a high rate
+                means = moments_of(session.train.known).mean
+                half_a_spike = 0.5 / (len(session.train.data) * session.n_bins)
+                readout.bias.copy_(means.clamp(min=half_a_spike).log())
+    return model
+
+
+def is_better(model: Tensor, constant: Tensor) -> bool:
+    """Return whether a model is better than a constant rate by more than noise.
+
+    >>> is_better(torch.tensor([3.0, 4.0, 5.0]), torch.tensor([6.0, 6.0, 6.0]))
+    True
+    >>> is_better(torch.tensor([3.0, 6.0, 8.0]), torch.tensor([6.0, 6.0, 6.0]))
+    False
+
+    Args:
+        model: (E,), -log p of each trial.
+        constant: (E,), of the same trials.
+    """
+    gains = (constant - model).double()
+    error = float(gains.std()) / math.sqrt(len(gains)) if len(gains) > 1 else 0.0
+    return float(gains.mean()) > SURE * error
+
+
+def _save(model: LFADS, folder: Path, config: Config) -> None:
+    """Make it the newest checkpoint of the lowest criterion."""
+    where = Run(folder).checkpoints
+    saved = load_checkpoint(require_checkpoint(folder, LOWEST))
+    saved["state_dict"] = {f"model.{name}": value for name, value in model.state_dict().items()}
+    saved["lfads"] |= {"step": 0, "metrics": {}}
+    for name in ("optimizer_states", "trained_weights"):  # those of other weights
+        saved.pop(name, None)
+    name = f"{config.output.checkpoint_name}_lve-{0:08d}.ckpt"
+    write_checkpoint(saved, where / name)
+    others = [n for n in read_index(where, LOWEST) if n != name]
+    write_index(where, LOWEST, [*others, name])
