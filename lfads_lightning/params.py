@@ -77,17 +77,19 @@ def canonical(name: str, where: str) -> str:
     for candidate in (name, name.lower(), name.lower().rstrip("_")):
         if candidate in known:
             return known[candidate]
-    raise LFADSError(f"{where}: no parameter is named {shown(name)}{nearest(name)}")
+    hint = nearest(name, with_group="." in name)
+    raise LFADSError(f"{where}: no parameter is named {shown(name)}{hint}")
 
 
-def nearest(name: str) -> str:
+def nearest(name: str, with_group: bool = True) -> str:
     """Return '; did you mean ...?' for an unknown parameter name, or where to find the list."""
     flat = name.rsplit(".", 1)[-1].lower()[:80]
     found = difflib.get_close_matches(flat, [n.lower() for n in _fields()], n=1, cutoff=0.6)
     if not found:
         return f"; {program()} --help lists them"
     by_lower = {n.lower(): n for n in _fields()}
-    return f"; did you mean {dotted_names()[by_lower[found[0]]]}?"
+    meant = by_lower[found[0]]
+    return f"; did you mean {dotted_names()[meant] if with_group else meant}?"
 
 
 @cache
@@ -227,7 +229,7 @@ def from_dict(nested: Mapping[str, Any], where: str = "config") -> Config:
             for name, inner in value.items():
                 if unknown_group or dotted_names().get(name) != f"{key}.{name}":
                     full = f"{key}.{name}"[:80]
-                    raise LFADSError(f"{where}: no parameter is named {full}{nearest(str(name))}")
+                    raise LFADSError(f"{where}: no parameter is named {full}{nearest(full)}")
                 flat[name] = inner
         else:
             flat[key] = value

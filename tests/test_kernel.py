@@ -154,5 +154,5 @@ def test_without_widgets_the_bar_is_a_line_that_updates(kernel):
 def test_mistake_is_one_line(kernel):
     (error,) = [c for kind, c in kernel.run("lfads.fit(counts, co_dims=3)") if kind == "error"]
     assert error["traceback"] == [
-        "LFADSError: fit: no parameter is named 'co_dims'; did you mean model.co_dim?"
+        "LFADSError: fit: no parameter is named 'co_dims'; did you mean co_dim?"
     ]

@@ -858,7 +858,7 @@ def test_damaged_index_of_a_run(fails, own_copy, content):
         (b"\xff\xfe\x80", ["mine.yaml", "neither YAML nor JSON"]),
         (b"just a text", ["mine.yaml", "holds a str"]),
         (b"- 1\n- 2\n", ["mine.yaml", "holds a list"]),
-        (b"co_dims: 3\n", ["mine.yaml", "'co_dims'", "did you mean model.co_dim?"]),
+        (b"co_dims: 3\n", ["mine.yaml", "'co_dims'", "did you mean co_dim?"]),
         (b"co_dim: many\n", ["mine.yaml", "model.co_dim is 'many'", "an integer"]),
         (b"co_dim: -3\n", ["mine.yaml", "model.co_dim is -3", ">= 0"]),
         (b"co_dim: 1\nCo_dim: 2\n", ["mine.yaml", "co_dim is given twice"]),

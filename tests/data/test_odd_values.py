@@ -2,6 +2,7 @@
 
 import re
 
+import h5py
 import numpy as np
 import pytest
 
@@ -144,10 +145,13 @@ def test_arrays_that_would_lose_something(tmp_path, make, text, trained):
             method(make())
 
 
-def test_what_prepare_would_lose(tmp_path):
-    """A recording is cut into trials by events; it has no mask."""
-    with pytest.raises(LFADSError, match=r"is a masked array, with .* entries masked"):
-        lfads.prepare({"counts": masked()}, tmp_path, name="a")
+def test_what_is_masked_is_missing_in_what_prepare_writes(tmp_path):
+    made = lfads.prepare({"counts": masked()}, tmp_path, name="a", min_rate_hz=0)
+    with h5py.File(made) as file:
+        shown = np.zeros(masked().shape, bool)
+        for split in ("train", "valid"):
+            shown[file[f"{split}_inds"][()]] = file[f"{split}_mask"][()].astype(bool)
+    np.testing.assert_array_equal(shown, ~np.ma.getmaskarray(masked()))
 
 
 def test_a_mask_that_hides_nothing_is_no_loss(tmp_path):

@@ -224,7 +224,7 @@ def test_figures_and_the_meter_of_copying_use_samples(apart, monkeypatch):
     module = SimpleNamespace(
         model=trained.model, config=trained.config, ramps=lambda: (1.0, 1.0), step=7
     )
-    tensorboard.Figures([session], 1)._draw(None, module)
+    tensorboard.Figures([session], 1)._draw(module)
     assert {t.title for t in drawn} == {"a, valid", "a, train"}
     np.testing.assert_allclose(
         drawn[0].posterior.rates.mean((0, 1)), sampled.mean((0, 1)), rtol=0.2

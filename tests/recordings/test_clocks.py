@@ -151,7 +151,7 @@ def test_cells_of_trials_by_neurons(tmp_path):
 
 def test_why_pieces_and_bins_are_left_out(tmp_path):
     counts = np.random.default_rng(0).poisson(2.0, (100, 4)).astype(float)
-    counts[10, 2] = np.nan
+    counts[10] = np.nan
     made = lfads.prepare({"counts": counts}, tmp_path, name="a", chop_bins=20)
     import h5py
 

@@ -170,9 +170,10 @@ def test_figures_wait_until_they_cost_less_than_a_fiftieth(monkeypatch, seconds)
     """Figures that take so long, in epochs of a second."""
     clock, spent = Clock(), []
 
-    def draw(self, writer, module):
+    def draw(self, module):
         spent.append(seconds)
         clock.now += seconds
+        return {}
 
     monkeypatch.setattr(figures, "time", clock)
     monkeypatch.setattr(figures.Figures, "_draw", draw)

@@ -347,7 +347,7 @@ def test_terminated_program_ends_with_75_and_goes_on_bit_for_bit(program, tmp_pa
 
 
 def test_program_that_is_not_training_ends_at_once(program, tmp_path, monkeypatch):
-    def load(config):
+    def load(*given):
         (tmp_path / "loading").write_text("1\n")
         time.sleep(60)
 
@@ -361,7 +361,7 @@ def test_program_that_is_not_training_ends_at_once(program, tmp_path, monkeypatc
 def test_further_signals_change_nothing_once_it_ends(program, tmp_path, monkeypatch):
     """SLURM sends SIGTERM to each process of a job, and a wrapper hands it on once more."""
 
-    def load(config):
+    def load(*given):
         try:
             (tmp_path / "loading").write_text("1\n")
             time.sleep(60)
@@ -392,7 +392,7 @@ def test_signal_in_a_destructor_is_not_lost(program, tmp_path, monkeypatch):
             for _ in range(50):
                 time.sleep(0.01)
 
-    def load(config):
+    def load(*given):
         Slow()
         time.sleep(60)
 
