@@ -66,6 +66,7 @@ def test_value_of_any_letters_is_read_as_it_was_written():
     assert [composed[f"x{i}"] for i in range(len(values))] == values
 
 
+@pytest.mark.slow
 @windows
 def test_pasted_commands_train_and_go_on(started, counts, tmp_path, capsys):
     data, run = tmp_path / NASTY / "data", tmp_path / NASTY / "run"

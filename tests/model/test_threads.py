@@ -37,7 +37,7 @@ class Look(pl.Callback):
 
 
 @pytest.mark.filterwarnings("ignore:.*valid_data.*:UserWarning")
-@pytest.mark.parametrize("recurrence", ["reference", "auto"])
+@pytest.mark.parametrize("recurrence", [pytest.param("reference", marks=pytest.mark.slow), "auto"])
 def test_one_and_two_threads_agree_within_float_error(tmp_path, recurrence):
     path, before = tmp_path / "a.h5", torch.get_num_threads()
     counts = np.random.default_rng(0).poisson(1.0, (64, 12, 60))

@@ -210,6 +210,7 @@ def test_aligned_sessions_have_the_check_of_their_alignment():
     assert run_report._alignment(without) is None
 
 
+@pytest.mark.slow
 def test_report_is_written_anew_from_files_and_data(run, tmp_path, capsys):
     folder = copied(run / "run", tmp_path / "run")
     before = Page(folder / "report.html")
