@@ -5,6 +5,7 @@ These are known by what they have, and nothing is imported for them: groups of s
 """
 
 import os
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -347,12 +348,15 @@ def _array_of_dataset(recording: Any, source: str, settings: Settings) -> Any:
 
 def _read(source: str, key: str, value: Any) -> Any:
     """Return an array; of a list of lists, such as spike times by neuron, cells."""
-    value = _unmasked(value)
+    value = _unmasked(value, f"{source}: {key}")
     is_times = key.lower() in names.TIMES[:-1]
     if is_times and (cells := _by_trial(value)) is not None:
         return cells
     items = list(value) if isinstance(value, list | tuple) or _is_objects(value) else []
-    items = [as_array(source, key, i) if _is_array_like(i) else _unmasked(i) for i in items]
+    items = [
+        as_array(source, key, i) if _is_array_like(i) else _unmasked(i, f"{source}: {key}")
+        for i in items
+    ]
     lengths = {_shape(item) if isinstance(item, list | tuple | np.ndarray) else None
                for item in items}  # fmt: skip
     if lengths and None not in lengths and (len(lengths) > 1 or _is_objects(value) or is_times):
@@ -360,10 +364,15 @@ def _read(source: str, key: str, value: Any) -> Any:
     return as_array(source, key, items if items else value)
 
 
-def _unmasked(value: Any) -> Any:
+def _unmasked(value: Any, where: str) -> Any:
     """Return a masked array as numbers with NaN, which says that an entry is missing."""
-    if not np.ma.isMaskedArray(value) or not np.ma.getmaskarray(value).any():
+    if not np.ma.isMaskedArray(value) or not (hidden := np.ma.getmaskarray(value)).any():
         return value
+    warnings.warn(
+        f"{where}: the {hidden.sum()} of {hidden.size} entries that the mask hides are missing in "
+        "the session file too: they are neither encoded nor scored",
+        stacklevel=2,
+    )
     return np.ma.filled(value.astype(np.result_type(value.dtype, np.float32)), np.nan)
 
 

@@ -146,7 +146,8 @@ def test_arrays_that_would_lose_something(tmp_path, make, text, trained):
 
 
 def test_what_is_masked_is_missing_in_what_prepare_writes(tmp_path):
-    made = lfads.prepare({"counts": masked()}, tmp_path, name="a", min_rate_hz=0)
+    with pytest.warns(UserWarning, match="entries that the mask hides are missing"):
+        made = lfads.prepare({"counts": masked()}, tmp_path, name="a", min_rate_hz=0)
     with h5py.File(made) as file:
         shown = np.zeros(masked().shape, bool)
         for split in ("train", "valid"):

@@ -177,6 +177,7 @@ def test_trials_that_do_not_fit(tmp_path, trials, said):
         lfads.prepare({"counts": trials}, tmp_path, name="a")
 
 
+@pytest.mark.filterwarnings("ignore:.*the mask hides:UserWarning")
 def test_nan_says_what_is_missing(tmp_path):
     """Padding ends trials; other gaps are masked; what was never recorded is left out."""
     padded = np.full((15, max(LENGTHS), 12), np.nan)
