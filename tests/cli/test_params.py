@@ -203,12 +203,12 @@ def test_documented_name_is_its_own_canonical_form(name):
 @pytest.mark.parametrize(
     ("given", "nearest"),
     [
-        ("codim", "model.co_dim"),
-        ("clip_value", "model._clip_value"),
+        ("codim", "co_dim"),
+        ("clip_value", "_clip_value"),
         ("loss.co_dim", "model.co_dim"),
-        ("learning_rate", "optim.learning_rate_"),
-        ("keepprob", "model.keep_prob"),
-        ("l2_gen_scal", "loss.l2_gen_scale"),
+        ("learning_rate", "learning_rate_"),
+        ("keepprob", "keep_prob"),
+        ("l2_gen_scal", "l2_gen_scale"),
         ("sed", "seed"),
     ],
 )
@@ -429,7 +429,7 @@ def test_folder_in_place_of_a_file_is_refused(tmp_path):
 
 def test_unknown_name_in_a_file_is_refused_with_its_path(tmp_path):
     path = put(tmp_path, "codim: 2")
-    with pytest.raises(LFADSError, match=says(str(path), "'codim'", "model.co_dim")):
+    with pytest.raises(LFADSError, match=says(str(path), "'codim'", "co_dim")):
         params.read_params_file(path)
 
 

@@ -258,7 +258,7 @@ SESSION = lfads.Session(
             {"windw_s": [0, 1]},
             ["no keyword is named windw_s; did you mean window_s"],
         ),
-        (SESSION.train, {"co_dims": 1}, ["co_dims", "did you mean model.co_dim?"]),
+        (SESSION.train, {"co_dims": 1}, ["co_dims", "did you mean co_dim?"]),
         ([SESSION, SESSION], {}, ["data is a list of sessions; expected them by name"]),
         ({"a": {"b": 1}}, {}, ["session 'a' is a mapping; expected an array, a session or a file"]),
         ({}, {}, ["train_data: expected {session name: array} with at least one session"]),
