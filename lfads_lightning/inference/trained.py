@@ -37,6 +37,7 @@ from lfads_lightning.model.names import to_original
 from lfads_lightning.model.recurrences import choose
 from lfads_lightning.notebook.cards import card, facts, lines, sizes
 from lfads_lightning.params import settings_of
+from lfads_lightning.runs.names import checkpoint_name
 from lfads_lightning.runs.run import Run
 from lfads_lightning.training.checkpoints import (
     PERIODIC,
@@ -277,7 +278,7 @@ class TrainedModel:
         run = Run.open(folder)
         if run.checkpoints.exists():
             raise LFADSError(f"{run.folder}: holds a run already; save to another folder")
-        name = f"{self.config.output.checkpoint_name}-{self.step:08d}.ckpt"
+        name = checkpoint_name(self.config.output.checkpoint_name, self.step)
         state = {f"model.{k}": v.cpu() for k, v in self.model.state_dict().items()}
         record = model_record(self.model, self.config, self.n_bins, self.step)
         record |= self.identity.to_record()

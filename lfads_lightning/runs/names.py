@@ -19,3 +19,14 @@ TRIED, TRIED_RECORD = "tried", "tried.json"
 COMMAND, RANKING = "sweep.yaml", "results.csv"
 JOB, ERROR = "job.yaml", "error.txt"
 ALIGNMENT = "alignment.png"  # of lfads-align, beside the session files
+
+
+def checkpoint_name(stem: str, step: int, is_lowest: bool = False) -> str:
+    """Return what the checkpoint of an update is called.
+
+    Args:
+        stem: ``output.checkpoint_name``.
+        step: updates that the model has had.
+        is_lowest: it is one of those of the lowest validation cost.
+    """
+    return f"{stem}{'_lve' if is_lowest else ''}-{step:08d}.ckpt"

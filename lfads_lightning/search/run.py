@@ -13,6 +13,7 @@ from lfads_lightning.params import check
 from lfads_lightning.report.finish import finish
 from lfads_lightning.report.search_report import write_search_report
 from lfads_lightning.runs.files import whole_file
+from lfads_lightning.runs.names import checkpoint_name
 from lfads_lightning.runs.provenance import places_in, remember
 from lfads_lightning.runs.run import Run, Search
 from lfads_lightning.search.members import Task, member_config
@@ -51,7 +52,7 @@ def run_search(config: Config, sessions: list[Session], folder: Path) -> Trained
     run = files.best
     own.output.lfads_save_dir, own.optim.do_reset_learning_rate = str(run.folder), False
     saved = checkpoints.load_checkpoint(best["checkpoint"])
-    name = f"{own.output.checkpoint_name}-{saved['lfads']['step']:08d}.ckpt"
+    name = checkpoint_name(own.output.checkpoint_name, saved["lfads"]["step"])
     with whole_file(run.checkpoints / name) as path:
         shutil.copyfile(best["checkpoint"], path)
     for index in (checkpoints.PERIODIC, checkpoints.LOWEST):

@@ -27,6 +27,7 @@ from lfads_lightning.config import Config, LFADSError, OutputConfig
 from lfads_lightning.notebook.interactive import at_prompt
 from lfads_lightning.runs.documents import read_json
 from lfads_lightning.runs.files import check_name, remove_leftovers, whole_file, writing
+from lfads_lightning.runs.names import checkpoint_name
 from lfads_lightning.runs.run import Run
 from lfads_lightning.runs.signals import Interrupted, Preempted, Request
 from lfads_lightning.training.format import read_checkpoint
@@ -180,8 +181,7 @@ class Checkpoints(Checkpoint):
             tell_to_continue(self.run.folder, done, pl_module.config)
 
     def _name(self, module: LFADSModule, index: str) -> str:
-        lve = "_lve" if index == LOWEST else ""
-        return f"{self.output.checkpoint_name}{lve}-{module.step:08d}.ckpt"
+        return checkpoint_name(self.output.checkpoint_name, module.step, index == LOWEST)
 
     def _save(
         self, trainer: pl.Trainer, module: pl.LightningModule, index: str, n_kept: int

@@ -17,6 +17,7 @@ from lfads_lightning.data.datamodule import LFADSDataModule
 from lfads_lightning.data.sessions import Session
 from lfads_lightning.model.layers import session_layer
 from lfads_lightning.model.lfads import LFADS
+from lfads_lightning.runs.names import checkpoint_name
 from lfads_lightning.runs.run import Run
 from lfads_lightning.training.checkpoints import (
     LOWEST,
@@ -128,7 +129,7 @@ def _save(model: LFADS, folder: Path, config: Config) -> None:
     saved["lfads"] |= {"step": 0, "metrics": {}}
     for name in ("optimizer_states", "trained_weights"):  # those of other weights
         saved.pop(name, None)
-    name = f"{config.output.checkpoint_name}_lve-{0:08d}.ckpt"
+    name = checkpoint_name(config.output.checkpoint_name, 0, is_lowest=True)
     write_checkpoint(saved, where / name)
     others = [n for n in read_index(where, LOWEST) if n != name]
     write_index(where, LOWEST, [*others, name])
