@@ -492,12 +492,7 @@ def _windows_of_counts(
             f"{where}: trials of {n_bins} bins are no whole number of bins of {width:.9g} s; "
             f"crop them, for instance with window_s={(0, float(f'{shorter:.9g}'))}"
         )
-    bare = np.array([_is_bare(counts.values[i, firsts[i] : firsts[i] + ends[i]]) for i in keep])
-    if bare.any():
-        notes.append(_in_which_nothing(bare))
-        keep = keep[~bare]
-    if len(keep) == 0:
-        raise LFADSError(f"{where}: no trial is left ({'; '.join(notes)}); expected some")
+    keep = _recorded(counts, firsts, ends, keep, notes, where)
     per_trial = {name: column[keep] for name, column in per_trial.items()}
     unequal = None if (ends[keep] == n_bins).all() else ends[keep]
     return Places(firsts[keep], n_bins, keep, per_trial, constants, notes, lengths=unequal)
@@ -559,12 +554,7 @@ def _windows_of_continuous(
     if (lost := known & ~inside_it).any():
         notes.append(f"{lost.sum()} trials outside the recording ({_extent(counts, own)})")
     keep = np.flatnonzero(inside_it)
-    bare = np.array([_is_bare(counts.values[0, firsts[i] : firsts[i] + ends[i]]) for i in keep])
-    if bare.any():
-        notes.append(_in_which_nothing(bare))
-        keep = keep[~bare]
-    if len(keep) == 0:
-        raise LFADSError(f"{where}: no trial is left ({'; '.join(notes)}); expected some")
+    keep = _recorded(counts, firsts, ends, keep, notes, where)
     check_overlap(source, name, events_s[keep] + first, ends[keep] * own, width)
     per_trial = {k: v[keep] for k, v in table.items()
                  if v.dtype.kind in "biufU" and k not in ("start_time", "stop_time")}  # fmt: skip
@@ -608,6 +598,26 @@ def _ends(counts: Counts) -> np.ndarray:
 
 def _in_which_nothing(trials: np.ndarray) -> str:
     return f"{trials.sum()} trials in which nothing was recorded (NaN counts)"
+
+
+def _recorded(
+    counts: Counts,
+    firsts: np.ndarray,
+    ends: np.ndarray,
+    keep: np.ndarray,
+    notes: list[str],
+    where: str,
+) -> np.ndarray:
+    """Return which trials to keep: those with a count from their first bin on; note the others."""
+    rows = np.zeros_like(keep) if counts.is_continuous else keep
+    bare = np.array([_is_bare(counts.values[row, firsts[i] : firsts[i] + ends[i]])
+                     for row, i in zip(rows, keep, strict=True)], bool)  # fmt: skip
+    if bare.any():
+        notes.append(_in_which_nothing(bare))
+        keep = keep[~bare]
+    if len(keep) == 0:
+        raise LFADSError(f"{where}: no trial is left ({'; '.join(notes)}); expected some")
+    return keep
 
 
 def _is_bare(values: np.ndarray) -> bool:
