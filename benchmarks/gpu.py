@@ -12,7 +12,6 @@ capture takes minutes.
 
 import logging
 import statistics
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -89,14 +88,13 @@ class Step:
 
 def milliseconds(work: Callable[[], None], rounds: int) -> float:
     """Return the median time of a round, the device's share included."""
-    seconds = []
-    for _ in range(rounds + 2):
-        torch.cuda.synchronize()
-        started = time.perf_counter()
+
+    def to_its_end() -> None:
         work()
         torch.cuda.synchronize()
-        seconds.append(time.perf_counter() - started)
-    return round(1e3 * statistics.median(seconds[2:]), 2)
+
+    seconds = machine.in_turn({"work": to_its_end}, rounds, warm_ups=2)["work"]
+    return round(1e3 * statistics.median(seconds), 2)
 
 
 def gradients(name: str, body: str, dtype: torch.dtype) -> dict[str, Tensor]:
