@@ -24,7 +24,7 @@ import lfads_lightning as lfads
 from lfads_lightning.data.sessions import sessions_from_arrays
 from lfads_lightning.evaluation.scores import evaluate
 from lfads_lightning.evaluation.table import LFADS
-from lfads_lightning.training.loop import one_setting_of_threads
+from lfads_lightning.model.threads import one_setting_of_threads
 
 N_HELD_OUT = 6
 LAG_BINS = 5  # 100 ms

@@ -14,6 +14,7 @@ import torch
 
 from lfads_lightning.config import Config, SessionSpec
 from lfads_lightning.model.lfads import LFADS
+from lfads_lightning.model.threads import use_threads
 from lfads_lightning.params import from_flat
 
 _CONTROLLER = {"ci_enc_dim": 64, "con_dim": 64, "co_dim": 2}
@@ -142,7 +143,12 @@ def arguments(
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--sizes", default=sizes)
     parser.add_argument("--bodies", default=bodies)
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument(
+        "--threads",
+        type=lambda word: None if word == "null" else int(word),
+        default=1,
+        help="as trainer.num_threads; null: the native kernels use all cores, torch one thread",
+    )
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--json", type=Path, help="write the rows to this file")
     for name, default in more.items():
@@ -153,7 +159,7 @@ def arguments(
             parser.add_argument(option, default=default)
     given = parser.parse_args()
     given.sizes, given.bodies = given.sizes.split(","), given.bodies.split(",")
-    torch.set_num_threads(given.threads)
+    use_threads(given.threads)
     return given
 
 

@@ -22,6 +22,7 @@ from benchmarks import machine
 from benchmarks.profile_of_step import profile
 from lfads_lightning.config import Recurrence
 from lfads_lightning.data.datamodule import Batch
+from lfads_lightning.model import native
 from lfads_lightning.model.layout import time_major
 from lfads_lightning.model.recurrences import choose
 from lfads_lightning.training.module import LFADSModule
@@ -69,7 +70,7 @@ def measure(name: str, bodies: list[str], rounds: int, **parameters: Any) -> lis
         {
             "size": name,
             "body": body,
-            "threads": torch.get_num_threads(),
+            "threads": native.team or torch.get_num_threads(),
             "step_ms": round(1e3 * median, 1),
             "quartiles_ms": "-".join(
                 f"{1e3 * q:.1f}" for q in statistics.quantiles(seconds[body], n=4)[::2]

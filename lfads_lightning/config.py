@@ -600,8 +600,13 @@ class TrainerConfig:
         "triton: CUDA kernels (float32); auto: native or triton, where it can be had.",
         ours=True,
     )
-    num_threads: int = _p(
-        1, "CPU threads; more pay only on idle cores.", ours=True, ge=1, le=MOST_AT_ONCE
+    num_threads: int | None = _p(
+        1,
+        "CPU threads of torch. null: one, but the native kernels share batches of 64 trials or "
+        "more among all cores, with the same numbers on any number of cores.",
+        ours=True,
+        ge=1,
+        le=MOST_AT_ONCE,
     )
     logger: Any = _p(
         "tensorboard",

@@ -16,11 +16,11 @@ from lfads_lightning.inference.outputs import write_model_params, write_posterio
 from lfads_lightning.inference.trained import TrainedModel, load
 from lfads_lightning.model.names import variable_blocks
 from lfads_lightning.model.recurrences import choose
+from lfads_lightning.model.threads import one_setting_of_threads
 from lfads_lightning.report.finish import scores_table
 from lfads_lightning.runs.run import Run, Search
 from lfads_lightning.search.run import run_of_best
 from lfads_lightning.training.checkpoints import load_checkpoint, require_checkpoint
-from lfads_lightning.training.loop import one_setting_of_threads
 from lfads_lightning.training.optimizer import moments_of
 
 

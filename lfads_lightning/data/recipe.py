@@ -127,6 +127,7 @@ def settings_for(facts: Facts) -> dict[str, Any]:
         "warmup_steps": min(30, updates // 10),
         "average_weights": True,
         "max_steps": updates,
+        "num_threads": None,
     }
     if facts.neurons > 1:  # of one neuron the factor is the log-rate: there is no read-out
         settings["do_start_at_mean_rates"] = True

@@ -65,8 +65,8 @@ def evaluate_run(
     from lfads_lightning.data.datamodule import load_data
     from lfads_lightning.evaluation.scores import evaluate
     from lfads_lightning.inference.trained import load
+    from lfads_lightning.model.threads import one_setting_of_threads
     from lfads_lightning.training.checkpoints import best_index
-    from lfads_lightning.training.loop import one_setting_of_threads
 
     trained = load(chosen.folder, checkpoint or best_index(chosen.folder), device)
     own = _data_of(config)

@@ -39,6 +39,11 @@ SOURCE = Path(__file__).with_name("native.cpp")
 FLAGS = f"{builds.FLAGS} -march=native -shared"
 CHOICE = "LFADS_KERNEL"  # a kind of build (builds.py), or compile
 
+TRIALS_OF_A_PART = 32
+# Threads that share the parts of a batch, whose number then depends on its trials alone; 0: a part
+# for each of torch's threads. Set by threads.py.
+team = 0
+
 
 KERNELS = ("gru_forward", "gru_backward", "decoder_forward", "decoder_backward", "poisson")
 
@@ -164,8 +169,16 @@ def _pointer(tensor: Tensor | None) -> ctypes.c_void_p:
     return ctypes.c_void_p(None if tensor is None or tensor.numel() == 0 else tensor.data_ptr())
 
 
-def _threads(n_trials: int) -> int:
-    return max(1, min(torch.get_num_threads(), n_trials))
+def _parts(n_trials: int) -> int:
+    """Return into how many parts the trials of a batch are cut, and tell the kernel its threads.
+
+    Sums over trials are taken part by part, so their rounding depends on this number. Fewer than 32
+    trials to a part would cost more in small products than a second thread gives.
+    """
+    library().lfads_set_team(team)
+    if team == 0:
+        return max(1, min(torch.get_num_threads(), n_trials))
+    return 2 ** min(max(n_trials // TRIALS_OF_A_PART, 1).bit_length() - 1, 3)
 
 
 def _covers(tensor: Tensor) -> bool:
@@ -187,7 +200,7 @@ def _gru_forward(
     n_bins, n_trials, n = h.shape
     buffer, rh = h.new_empty(n_bins if keep else 1, n_trials, 3 * n), torch.empty_like(start)
     library().lfads_gru_forward(
-        *(*h.shape, int(reverse), ctypes.c_float(clip), _threads(h.shape[1]), int(keep)),
+        *(*h.shape, int(reverse), ctypes.c_float(clip), _parts(h.shape[1]), int(keep)),
         0 if x is None else x.shape[2],
         *map(_pointer, (x, matrix, buffer, start, gates, candidate, bias, h, rh)),
     )
@@ -205,18 +218,18 @@ def _gru_backward(
     clip: float,
     reverse: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    threads = _threads(h.shape[1])
-    sums = _new_sums(h, threads, h.shape[2])
+    parts = _parts(h.shape[1])
+    sums = _new_sums(h, parts, h.shape[2])
     library().lfads_gru_backward(
-        *(*h.shape, int(reverse), ctypes.c_float(clip), threads),
+        *(*h.shape, int(reverse), ctypes.c_float(clip), parts),
         *map(_pointer, (*held, start, gates, candidate, h, d_h, d_start, sums)),
     )
     return _summed(sums, h.shape[2])
 
 
-def _new_sums(like: Tensor, threads: int, n: int) -> Tensor:
-    """Return room for the gradients of gates (n, 2n), candidate (n, n) and bias (3n) by thread."""
-    return like.new_empty(threads, 3 * n * n + 3 * n)
+def _new_sums(like: Tensor, parts: int, n: int) -> Tensor:
+    """Return room for the gradients of gates (n, 2n), candidate (n, n) and bias (3n) by part."""
+    return like.new_empty(parts, 3 * n * n + 3 * n)
 
 
 def _summed(sums: Tensor, n: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -241,33 +254,33 @@ class _Decoder(ctypes.Structure):
     """
 
     _fields_ = [
-        *((name, ctypes.c_int) for name in "T B N K U G F C I use_means feed keep threads".split()),
+        *((name, ctypes.c_int) for name in "T B N K U G F C I use_means feed keep parts".split()),
         ("clip", ctypes.c_float),
         *((name, ctypes.c_void_p) for name in _POINTERS),
     ]
 
 
-def _filled(sizes: DecoderSizes, threads: int, clip: float, t: Tensors) -> _Decoder:
+def _filled(sizes: DecoderSizes, parts: int, clip: float, t: Tensors) -> _Decoder:
     arrays = {name: _pointer(t.get(name)) for name in _POINTERS}
-    return _Decoder(*sizes, threads, clip, **arrays)
+    return _Decoder(*sizes, parts, clip, **arrays)
 
 
 def _decoder_forward(sizes: DecoderSizes, clip: float, t: Tensors) -> None:
     if sizes.N < sizes.B:  # samples share them: project once
         t["con_in"] = (t["encodings"].flatten(0, 1) @ t["w_enc"]).view(sizes.T, sizes.N, -1)
     t |= {"con_rh": torch.empty_like(t["c0"]), "gen_rh": torch.empty_like(t["g0"])}
-    library().lfads_decoder_forward(ctypes.byref(_filled(sizes, _threads(sizes.B), clip, t)))
+    library().lfads_decoder_forward(ctypes.byref(_filled(sizes, _parts(sizes.B), clip, t)))
 
 
 def _decoder_backward(sizes: DecoderSizes, clip: float, t: Tensors) -> None:
-    threads = _threads(sizes.B)
-    t["con_sums"] = _new_sums(t["c0"], threads, sizes.K)
-    t["gen_sums"] = _new_sums(t["g0"], threads, sizes.G)
-    library().lfads_decoder_backward(ctypes.byref(_filled(sizes, threads, clip, t)))
+    parts = _parts(sizes.B)
+    t["con_sums"] = _new_sums(t["c0"], parts, sizes.K)
+    t["gen_sums"] = _new_sums(t["g0"], parts, sizes.G)
+    library().lfads_decoder_backward(ctypes.byref(_filled(sizes, parts, clip, t)))
     for cell, n in (("con", sizes.K), ("gen", sizes.G)):
-        parts = _summed(t[f"{cell}_sums"], n)
+        grads = _summed(t[f"{cell}_sums"], n)
         names = ("gates", "candidate", "b")
-        t |= {f"d_{cell}_{name}": part for name, part in zip(names, parts, strict=True)}
+        t |= {f"d_{cell}_{name}": grad for name, grad in zip(names, grads, strict=True)}
 
 
 PASSES = FusedPasses(
@@ -286,7 +299,7 @@ class _PoissonNLL(torch.autograd.Function):
         nll = log_rates.new_empty(n_trials, dtype=torch.float64)
         d = torch.empty_like(log_rates)
         library().lfads_poisson(
-            *(n_bins, n_trials, n_channels, ctypes.c_float(clip), _threads(n_trials)),
+            *(n_bins, n_trials, n_channels, ctypes.c_float(clip), _parts(n_trials)),
             *(_pointer(log_rates), _pointer(counts), int(counts.dtype == torch.uint8)),
             *map(_pointer, (weight, nll, d)),
         )

@@ -272,8 +272,10 @@ class FitKeywords(TypedDict, total=False):
     """reference: the PyTorch loop; native: C++ kernels, built on first use (CPU, float32); triton:
     CUDA kernels (float32); auto: native or triton, where it can be had.
     """
-    num_threads: int
-    """CPU threads; more pay only on idle cores."""
+    num_threads: int | None
+    """CPU threads of torch. None: one, but the native kernels share batches of 64 trials or more
+    among all cores, with the same numbers on any number of cores.
+    """
     logger: Literal["tensorboard", "csv", "wandb", "mlflow"] | Sequence[str]
     """Where costs, settings and scores go beside the run's own files; [wandb, mlflow] are several,
     csv is metrics.csv alone, which every run writes.
@@ -634,7 +636,9 @@ class EstimatorKeywords(TypedDict, total=False):
     CUDA kernels (float32); auto: native or triton, where it can be had.
     """
     num_threads: int | None
-    """CPU threads; more pay only on idle cores."""
+    """CPU threads of torch. None: one, but the native kernels share batches of 64 trials or more
+    among all cores, with the same numbers on any number of cores.
+    """
     logger: Literal["tensorboard", "csv", "wandb", "mlflow"] | Sequence[str] | None
     """Where costs, settings and scores go beside the run's own files; [wandb, mlflow] are several,
     csv is metrics.csv alone, which every run writes.

@@ -3,7 +3,6 @@
 import importlib
 import os
 import signal
-import sys
 import threading
 import time
 import warnings
@@ -15,6 +14,7 @@ from typing import Any, Protocol
 
 from lfads_lightning.config import Config, Engine, LFADSError
 from lfads_lightning.data.sessions import Session
+from lfads_lightning.model.threads import cores
 from lfads_lightning.params import NEEDS_RAY, from_dict, to_dict
 from lfads_lightning.runs.signals import PREEMPTIONS, Preempted
 from lfads_lightning.search.members import Task, train_member
@@ -53,8 +53,7 @@ def start(config: Config, sessions: Sequence[Session], folder: Path) -> Members:
 def _workers_that_fit(config: Config) -> int:
     if resolve_device(config.trainer.device).type != "cpu":
         return 1
-    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-    return max(cores // config.trainer.num_threads, 1)
+    return max(cores() // (config.trainer.num_threads or 1), 1)
 
 
 class _Here:
@@ -81,7 +80,7 @@ class _Processes:
             n,
             context,
             _begin_worker,
-            (to_dict(config), list(sessions), folder, os.getpid(), self.told),
+            (to_dict(config), list(sessions), folder, os.getpid(), self.told, max(cores() // n, 1)),
         )
 
     def train(self, tasks: Sequence[Task]) -> Iterator[tuple[Task, float]]:
@@ -98,8 +97,14 @@ _worker: list[Any] = []  # of this process: config, sessions, folder, the event 
 
 
 def _begin_worker(
-    config: dict[str, Any], sessions: list[Session], folder: Path, parent: int, told: Any
+    config: dict[str, Any],
+    sessions: list[Session],
+    folder: Path,
+    parent: int,
+    told: Any,
+    share: int,
 ) -> None:
+    os.environ["OMP_NUM_THREADS"] = str(share)  # of the cores, for trainer.num_threads=null
     _worker[:] = [from_dict(config), sessions, folder, told]
     warnings.simplefilter("ignore")  # the search has said it
     for number in (signal.SIGINT, *PREEMPTIONS):
@@ -155,7 +160,7 @@ class _Ray:
                     f"({' '.join(str(error).split())[:200]}); start one by 'ray start --head'"
                 ) from error
         gpus = 1 if config.trainer.device.startswith(("gpu", "cuda")) else 0
-        needs: dict[str, Any] = {"num_cpus": config.trainer.num_threads}
+        needs: dict[str, Any] = {"num_cpus": config.trainer.num_threads or 1}
         if gpus and ray.cluster_resources().get("GPU"):
             needs["num_gpus"] = gpus
         self.function = ray.remote(max_retries=3, **needs)(_train_on_node)

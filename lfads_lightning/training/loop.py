@@ -27,6 +27,7 @@ from lfads_lightning.model.layers import Standardise, session_key
 from lfads_lightning.model.lfads import LFADS
 from lfads_lightning.model.observations.noise_model import Moments
 from lfads_lightning.model.recurrences import choose
+from lfads_lightning.model.threads import one_setting_of_threads
 from lfads_lightning.model.visibility import held_in
 from lfads_lightning.runs import signals
 from lfads_lightning.runs.provenance import places_in, remember
@@ -285,17 +286,6 @@ def _trainer(
         enable_checkpointing=any(isinstance(c, Checkpoint) for c in callbacks),
         **several,
     )
-
-
-@contextmanager
-def one_setting_of_threads(n: int) -> Iterator[None]:
-    """Let torch use ``n`` CPU threads inside, and as many as before afterwards."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(n)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 @contextmanager
