@@ -2,10 +2,11 @@
 PYTHON ?= python3
 BIN := .venv/bin
 COMMA := ,
-# what pip says is shown where it fails: with --quiet it keeps the reason to itself
+# what pip says is shown where it fails: with --quiet it keeps the reason to itself. Python compiles
+# what is imported by itself: pip would compile all of every package, which takes as long as the rest
 define install
 	@echo "pip install $(1) (minutes where torch is fetched; .venv/install.log)"
-	@$(BIN)/python -m pip install -c constraints.txt $(1) >.venv/install.log 2>&1 || \
+	@$(BIN)/python -m pip install --no-compile -c constraints.txt $(1) >.venv/install.log 2>&1 || \
 	  { tail -n 40 .venv/install.log; exit 1; }
 endef
 
