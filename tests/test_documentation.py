@@ -5,6 +5,7 @@ import importlib.util
 import inspect
 import re
 import shlex
+import shutil
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -111,11 +112,12 @@ def test_command_is_understood(command, tmp_path, monkeypatch, new_config):
         (tmp_path / folder).mkdir()
         Run(tmp_path / folder).write_config(new_config())
     (tmp_path / "my_params.yaml").write_text("co_dim: 3")
+    with h5py.File(tmp_path / "any.h5", "w") as file:
+        file["train_data"] = np.ones((9, 8, 5), np.uint8)
     for folder in ("data", "FOLDER", "DATA", "shared/data", "."):  # recipe=auto looks at the data
         (tmp_path / folder).mkdir(parents=True, exist_ok=True)
         for stem in ("monkey", "NAME", "traces", "day1", "new", "mine"):
-            with h5py.File(tmp_path / folder / f"{stem}.h5", "w") as file:
-                file["train_data"] = np.ones((9, 8, 5), np.uint8)
+            shutil.copy(tmp_path / "any.h5", tmp_path / folder / f"{stem}.h5")
     bucket = fsspec.filesystem("memory")  # in place of S3
     monkeypatch.setattr(remote, "NO_STORES", set())
     bucket.pipe_file("/lab/mine.yaml", b"co_dim: 3")

@@ -1207,9 +1207,9 @@ def test_max_minutes_is_made_a_number_of_updates_once(train, tmp_path, schedule)
     asked = {"max_minutes": 2 / 60, "schedule": schedule, "batch_size": 4}
     started = time.monotonic()
     run = train(folder=tmp_path, **asked, learning_rate_stop=0.0)
-    assert 1.4 < time.monotonic() - started < 4
+    assert 1.4 < time.monotonic() - started < 8
     n = lfads.Run(tmp_path).read_config().trainer.max_steps
-    assert run.fitted.updates == n > 20
+    assert run.fitted.updates == n > 5
     if schedule == "cosine":
         assert run.log["lr"][-1] == pytest.approx(0.0001)
         assert run.log["lr"][0] == 0.01

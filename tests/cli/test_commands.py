@@ -66,7 +66,7 @@ main()
     )
     assert process.stdout.readline() == b"writing\n"
     process.terminate()
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=200)
     assert (process.returncode, out, err) == (75, b"", b"")
     assert list(tmp_path.iterdir()) == []
 
@@ -86,7 +86,7 @@ main()
     assert process.stdout.readline() == b"a line of a long table\n"
     process.stdout.close()  # as head does
     assert process.stderr.read() == b""
-    assert process.wait(timeout=60) == 1
+    assert process.wait(timeout=200) == 1
     process.stderr.close()
 
 

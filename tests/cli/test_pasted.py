@@ -43,7 +43,7 @@ def paste(command, cwd):
         env=environment | {"PATH": path, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
     )
     assert process.returncode == 0, f"{command}\n{process.stdout}{process.stderr}"

@@ -52,7 +52,7 @@ def run_process(*argv, cwd, options=()):
         env=environment | {"OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
     )
     return Result(process.returncode, process.stdout, process.stderr)

@@ -215,6 +215,7 @@ def test_native_kernels_give_the_same(new, spikes, switches):
     torch.testing.assert_close(numbers[0], numbers[1], rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_triton_kernels_give_the_same(new, spikes):
     triton_passes = pytest.importorskip("lfads_lightning.model.triton_passes")
     model = new()

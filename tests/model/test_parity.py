@@ -25,21 +25,15 @@ CASES = sorted((Path(__file__).parent / "parity").glob("*.npz"))
 TRAIN_CASES = [p for p in CASES if p.stem.endswith("__train")]
 
 
-def on_every_body(cases, slow=()):
-    """Parametrize by case and body; the Triton kernels run in its interpreter here."""
+def on_every_body(cases):
+    """Parametrize by case and body; the Triton kernels run in its interpreter here, slowly."""
     interpreted = importlib.util.find_spec("triton") and os.environ.get("TRITON_INTERPRET") == "1"
     absent = pytest.mark.skipif(not interpreted, reason="no Triton, or a GPU: test_triton.py")
-    marks = {Recurrence.triton: [absent]}
+    marks = {Recurrence.triton: [absent, pytest.mark.slow]}
     return pytest.mark.parametrize(
         ("path", "recurrence"),
         [
-            pytest.param(
-                path,
-                body,
-                id=f"{body.name}-{path.stem}",
-                marks=marks.get(body, [])
-                + [pytest.mark.slow] * (body is Recurrence.triton and path.stem[0] in slow),
-            )
+            pytest.param(path, body, id=f"{body.name}-{path.stem}", marks=marks.get(body, []))
             # auto: the native one, where it can be built
             for body in (Recurrence.reference, Recurrence.auto, Recurrence.triton)
             for path in cases
@@ -137,14 +131,14 @@ def check_pass(case, recorded, data, output: LFADSOutput, ramps):
     return terms
 
 
-@on_every_body(CASES, slow="ACDEFGHI")  # by their first letters
+@on_every_body(CASES)
 def test_intermediates_and_costs_equal_the_original(path, recurrence):
     case = Case(path, recurrence)
     for session in case.sessions:
         check_pass(case, *case.run(f"fwd/{session}/", session, 0))
 
 
-@on_every_body(TRAIN_CASES, slow="ABCDEFGHI")  # by their first letters
+@on_every_body(TRAIN_CASES)
 def test_gradients_and_four_updates_equal_the_original(path, recurrence):
     case = Case(path, recurrence)
     model = case.model

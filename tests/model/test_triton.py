@@ -8,6 +8,7 @@ import pytest
 import test_native
 import test_parity
 import torch
+from conftest import slowly
 
 from lfads_lightning.config import LossConfig, ModelConfig, Recurrence, SessionSpec
 from lfads_lightning.model import recurrences
@@ -72,7 +73,7 @@ def test_means_drive_the_generator_if_asked(triton_passes):
     assert_same(model, triton_passes, n_trials=3, n_bins=4, use_means=True)
 
 
-@pytest.mark.parametrize("n", [1, pytest.param(33, marks=INTERPRETED)])
+@pytest.mark.parametrize("n", [pytest.param(n, marks=INTERPRETED) for n in (1, 33)])
 def test_any_width_and_length(triton_passes, n):
     torch.manual_seed(0)
     names = ("ic_dim", "factors_dim", "ic_enc_dim", "gen_dim", "ci_enc_dim", "con_dim", "co_dim")
@@ -126,7 +127,7 @@ def test_auto_takes_kernels_only_if_they_give_the_loops_numbers(triton_passes):
             recurrences.checked(passes, DEVICE)
 
 
-@pytest.mark.parametrize("kernel", ["gru_forward", "gru_backward", "decoder_forward"])
+@pytest.mark.parametrize("kernel", ["gru_forward", *slowly("gru_backward", "decoder_forward")])
 def test_kernel_compiles_for_a_gpu_that_is_not_here(kernel):
     """What the interpreter takes, the compiler must take too; it needs no device."""
     code = f"""

@@ -146,7 +146,7 @@ def test_server_that_stops_in_the_middle_of_training(with_data, server, tmp_path
             time.sleep(0.1)
         server.stop()
         try:
-            err = process.communicate(timeout=90)[1]
+            err = process.communicate(timeout=200)[1]
         finally:
             process.kill()
             server.start()
@@ -173,7 +173,7 @@ def test_server_that_stops_in_the_middle_of_training(with_data, server, tmp_path
         env=environment,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
     )
     assert again.returncode == 0, again.stderr
