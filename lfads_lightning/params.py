@@ -105,7 +105,7 @@ def _expected(f: dataclasses.Field) -> str:
     if isinstance(f.default, Enum):
         kind = "one of " + ", ".join(member.name for member in type(f.default))
     else:
-        names = {int: "an integer", float: "a number", bool: "true or false", str: "a text"}
+        names = {int: "an integer", float: "a number", bool: "true or false", str: "text"}
         declared = [t for t in names if re.search(rf"\b{t.__name__}\b", _type_name(f))]
         kind = names[declared[0]] + (" or null" if "None" in _type_name(f) else "")
     signs = {"gt": ">", "ge": ">=", "le": "<="}

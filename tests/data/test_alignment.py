@@ -355,7 +355,7 @@ def test_command(folder, capsys, monkeypatch):
     out = folder / "out"
     code, text, err = call(capsys, *paths, "--factors-dim", F, "--out", out, "--ridge", "cv")
     assert (code, err) == (0, "")
-    assert re.search(r"^3 components hold \d+\.\d% of the variance of all neurons", text)
+    assert re.search(r"^3 components explain \d+\.\d% of the variance of all neurons", text)
     assert re.search(r"^m_b +25 +5 +0\.\d+ +0\.\d+$", text, re.MULTILINE)
     assert f"  {out}/m_a.h5" in text
     assert (out / "alignment.png").is_file()

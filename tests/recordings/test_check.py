@@ -136,7 +136,7 @@ def test_broken_and_missing_files(tmp_path, capsys):
 def test_sessions_that_cannot_be_trained_together(tmp_path, capsys):
     one, other = write(tmp_path, counts()), write(tmp_path, counts()[:, :30], "b")
     assert main([str(one), str(other)]) == 1
-    assert "fails: sessions differ in bins a trial (30, 40)" in capsys.readouterr().out
+    assert "problem: sessions differ in bins per trial (30, 40)" in capsys.readouterr().out
     wide = write(tmp_path, counts(), "c", bin_width_s=0.05)
     assert main([str(one), str(wide)]) == 1
     assert "sessions differ in seconds a bin (0.02, 0.05)" in capsys.readouterr().out
