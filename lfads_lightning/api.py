@@ -94,7 +94,7 @@ def fit(
         The model with the lowest validation cost (the last one, where none was eligible).
 
     Raises:
-        LFADSError: data or parameters are wrong; the message says which and how to mend it.
+        LFADSError: data or parameters are wrong; the message says which and how to fix it.
         KeyboardInterrupt: Ctrl-C, in a script. What was done is saved; the same call with
             ``lfads_save_dir`` set to the run's folder goes on. At a prompt or in a notebook nothing
             is raised: the model so far is returned.

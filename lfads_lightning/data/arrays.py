@@ -146,7 +146,7 @@ def check_finite(where: str, array: np.ndarray) -> None:
     """Refuse NaN and infinity."""
     # the extremes carry both: no mask as large as the array is needed
     if not np.isfinite([array.min(), array.max()]).all():
-        expected = f"all values must be finite in {array.dtype}; mend them or leave the trial out"
+        expected = f"all values must be finite in {array.dtype}; fix them or leave the trial out"
         refuse_value(where, array, ~np.isfinite(array), expected)
 
 
@@ -157,12 +157,12 @@ def to_counts(where: str, array: np.ndarray) -> np.ndarray:
         return counts
     gaussian = "for real values set model.output_dist=gaussian"
     faults: tuple[tuple[Callable[[np.ndarray], np.ndarray], str], ...] = (
-        (lambda x: ~np.isfinite(x), "counts must be finite; mend them or leave the trial out"),
+        (lambda x: ~np.isfinite(x), "counts must be finite; fix them or leave the trial out"),
         (lambda x: x < 0, f"counts per bin cannot be negative; {gaussian}"),
         (lambda x: x > MAX_COUNT, f"counts go up to {MAX_COUNT}; {gaussian}"),
         (
             lambda x: x != np.floor(x),
-            f"expected whole counts; {gaussian}, counts with rounding errors are mended by "
+            f"expected whole counts; {gaussian}, counts with rounding errors are fixed by "
             "numpy.rint",
         ),
     )

@@ -277,7 +277,7 @@ def check_ext_input(session: Session, ext_input_dim: int) -> None:
         if split.ext_input is None or split.ext_input.shape != wanted:
             raise LFADSError(
                 f"{session.source}: {name}_ext_input is {found}; expected E×T×I = {sizes(wanted)} "
-                f"for ext_input_dim={ext_input_dim}; mend the array or set data.ext_input_dim"
+                f"for ext_input_dim={ext_input_dim}; fix the array or set data.ext_input_dim"
             )
 
 

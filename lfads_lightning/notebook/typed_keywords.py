@@ -679,95 +679,95 @@ class PrepareKeywords(TypedDict, total=False):
     """Options of `lfads prepare`."""
 
     bin_width_s: float | None
-    """Bin width; for counts: a multiple of the file's (default: the file's)."""
+    """Bin width; for binned counts, a multiple of the file's (default: the file's)."""
     source_bin_width_s: float | None
-    """Bin width of counts in a file that does not say it."""
+    """Bin width of the counts in the file, if the file does not say."""
     counts_key: str | None
-    """Which array of a .npz or .mat file holds the counts; a field of a structure is named with a
-    point, as D.data.
+    """Array of a .npz or .mat file that holds the counts; for a field of a structure, write D.data.
     """
     axes: Sequence[Literal["trials", "bins", "neurons"]] | None
     """Order of the axes of the counts in the file (default: trials bins neurons, or bins neurons
     for one continuous recording).
     """
     rows: Literal["spikes", "bins"] | None
-    """What a row of a table is: a spike, or a bin with a column for each neuron (default: a spike,
-    where there is a column of neurons).
+    """What a row of a table is: one spike, or one bin with a column per neuron (default: a spike,
+    if there is a column of neurons).
     """
     columns: Sequence[str]
-    """Names of the columns of a table that has none, in their order, such as unit time."""
+    """Column names for a table without a header, in order, such as unit time."""
     unit_column: str | None
-    """Column (or key) of the neuron of each spike."""
+    """Column (or key) with the neuron of each spike."""
     time_column: str | None
-    """Column (or key) of the time of each spike."""
+    """Column (or key) with the time of each spike."""
     trial_column: str | None
-    """Column (or key) of the trial of each spike."""
+    """Column (or key) with the trial of each spike."""
     time_unit: Literal["s", "ms", "us", "samples"] | None
-    """Unit of all times in the file (default: s, and times that look otherwise are refused); for
-    Kilosort and Phy: of the tables beside, as spikes are in samples.
+    """Unit of all times in the file (default: s; times that look like another unit are refused);
+    for Kilosort and Phy, whose spikes are in samples: of the other tables.
     """
     sampling_rate_hz: float | None
     """Samples per second, for time_unit samples, Kilosort and Phy."""
     trials: str | None
-    """Trial table: a CSV or parquet file ({name} stands for the recording's), or the name of an NWB
-    interval table (default: trials).
+    """Trial table: a CSV or parquet file ({name} is replaced by the recording's name), or the name
+    of an NWB interval table (default: trials).
     """
     align_to: str | None
-    """Event (column of the trial table) that trials are aligned to."""
+    """Event (column of the trial table) to which trials are aligned."""
     window_s: tuple[float, float] | None
-    """First and last moment of a trial, from the event."""
+    """Start and end of each trial, relative to the event."""
     recording_s: tuple[float, float] | None
-    """First and last moment of the recording."""
+    """Start and end of the recording."""
     chop_bins: int | None
-    """Cut a continuous recording into pieces of this length."""
+    """Cut a continuous recording into chops (pieces) of this length."""
     overlap_bins: int
-    """Bins that neighbouring pieces share."""
+    """Overlap of neighbouring chops."""
     min_rate_hz: float | None
-    """Leave out neurons below this rate; of real values, which are 0 between events, events count:
-    bins that are not 0; constant ones are left out, too; 0 keeps silent ones (default: refuse
-    these).
+    """Leave out neurons below this rate; for real values that are 0 between events, the rate is
+    that of bins other than 0. Constant neurons are left out too. 0 keeps silent neurons
+    (default: they are an error).
     """
     leave_out: Sequence[str]
-    """Neurons to leave out, by their ids."""
+    """Ids of neurons to leave out."""
     unit_quality: Sequence[str]
-    """Units to take, by what a sorter or a person calls them: good, or good,mua, or all (default:
-    good of Kilosort and Phy, all of others).
+    """Units to use, by the label that a sorter or a person gave them: good, or good,mua, or all
+    (default: good for Kilosort and Phy, all for others).
     """
     units: str | None
-    """Units to take, by a condition on their columns, such as "quality == 'good' and depth < 500";
-    id is their number or name.
+    """Units to use, as a condition on their columns, such as "quality == 'good' and depth < 500";
+    id is the number or name of a unit.
     """
     where: str | None
-    """Trials to take, by a condition on their columns, such as "success and rt < 600": comparisons,
-    and, or, not, in ['a', 'b'], parentheses.
+    """Trials to use, as a condition on their columns, such as "success and rt < 600"; it can
+    contain comparisons, and, or, not, in ['a', 'b'], parentheses.
     """
     held_out: str | None
-    """Column (or key) that marks held-out neurons (default: held_out or heldout, if there)."""
+    """Column (or key) that marks held-out neurons (default: held_out or heldout, if present)."""
     condition: Sequence[str]
-    """Column (or key) of conditions (default: condition, if there is one); of several columns, each
-    combination is a condition.
+    """Column (or key) with the condition of each trial (default: condition, if present); if several
+    are given, each combination is a condition.
     """
     behaviour: Sequence[str]
     """Behaviour: NWB time series, or keys, or columns of the behaviour file."""
     behaviour_file: str | None
-    """CSV or parquet file with a column time ({name} stands for the recording's)."""
+    """CSV or parquet file with a column time ({name} is replaced by the recording's name)."""
     behaviour_lag_s: float
-    """Put behaviour beside the spikes of so many seconds earlier (below 0: later), where spikes
-    come as times.
+    """Lag of the behaviour: each bin of spikes gets the behaviour of so many seconds later (below
+    0: earlier); only for spike times.
     """
     drop_nan_behaviour: bool
-    """Drop trials whose behaviour has gaps, instead of refusing them."""
+    """Drop trials with gaps in their behaviour, instead of stopping with an error."""
     valid_fraction: float
-    """Share of the trials of each condition for validation."""
+    """Fraction of the trials of each condition for validation."""
     test_fraction: float
-    """Share of the trials of each condition for a test split."""
+    """Fraction of the trials of each condition for a test split."""
     split_column: str | None
-    """Column that says train, val (valid, validation) or test; trials of other labels are left out.
+    """Column with the split of each trial: train, val (valid, validation) or test; trials with
+    other labels are left out.
     """
     split: Literal["even", "random"]
-    """How these are chosen: evenly spaced in time, or at random."""
+    """How validation and test trials are chosen: evenly spaced in time, or at random."""
     seed: int
-    """Of the random split."""
+    """Seed of the random split."""
     nlb: (
         Literal[
             "mc_maze",
@@ -780,7 +780,7 @@ class PrepareKeywords(TypedDict, total=False):
         ]
         | None
     )
-    """A data set of the Neural Latents Benchmark, whose NWB file this is: its event, its window and
-    200 ms of forward bins, bin width, behaviour, lag, conditions, held-out neurons and splits;
-    options that are given beside overrule these.
+    """The data set of the Neural Latents Benchmark that this NWB file is from. Sets the event, the
+    window with 200 ms of forward bins, bin width, behaviour, lag, conditions, held-out neurons
+    and splits of the benchmark; other options that you give override these.
     """

@@ -180,7 +180,7 @@ def _counts(arrays: Arrays, source: str, settings: Settings) -> Recording:
         if len(ids) != values.shape[2]:
             raise LFADSError(
                 f"{where} has {values.shape[2]} neurons, {ids_key} names {len(ids)}; expected one "
-                "for each; give the order of its axes (axes=...), or mend the names"
+                "for each; give the order of its axes (axes=...), or fix the names"
             )
     width_key = names.find(arrays, names.BIN_WIDTHS)
     width = None
@@ -345,7 +345,7 @@ def _refuse_axes(
 ) -> NoReturn:
     expected = AXES[3 - values.ndim :]
     if axes is None:
-        remedy = "mend them"
+        remedy = "fix them"
     else:
         remedy = f"if it is {' × '.join(axes)}, give axes={axes}, else axes={expected}"
     raise LFADSError(

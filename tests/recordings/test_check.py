@@ -64,13 +64,10 @@ def test_silent_copied_and_shared_channels_are_named(tmp_path, capsys):
     assert found.empty_trials == {"train": 1, "valid": 0}
     assert main([str(path)]) == 0
     out = capsys.readouterr().out
-    assert "  note: 1 silent neurons (102)" in out
-    assert (
-        "  note: 1 neurons are copies of others: leave them out (lfads prepare --leave-out 105)"
-        in out
-    )
-    assert "  note: 1 pairs of neurons share spikes (the most: 106 and 107" in out
-    assert "  note: 1 trials without any" in out
+    assert "  note: silent neurons: 102; leave them out" in out
+    assert "  note: neurons with the same spikes as another: 1; leave them out (lfads prep" in out
+    assert "  note: pairs of neurons that share spikes: 1 (most of all 106 and 107" in out
+    assert "  note: trials without spikes: 1" in out
     assert main([str(path), "--strict"]) == 1
 
 
