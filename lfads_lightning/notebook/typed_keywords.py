@@ -337,18 +337,18 @@ class FitKeywords(TypedDict, total=False):
     train_inds: ArrayLike | Mapping[str, ArrayLike] | None
     """(E) whole numbers; which trials of the recording these are, counted from 0."""
     train_condition: ArrayLike | Mapping[str, ArrayLike] | None
-    """(E) whole numbers or texts; each trial's condition; negative or empty: none."""
+    """(E) whole numbers or text; condition of each trial; negative or empty: none."""
     train_behaviour: ArrayLike | Mapping[str, ArrayLike] | None
-    """(E, T, K) real numbers; what the animal did, bin by bin."""
+    """(E, T, K) real numbers; behaviour in each bin."""
     train_event_times_s: ArrayLike | Mapping[str, ArrayLike] | None
-    """(E) seconds; the event that each trial is aligned to, on the recording's clock."""
+    """(E) seconds; time of the event that each trial is aligned to, on the recording's clock."""
     train_lengths: ArrayLike | Mapping[str, ArrayLike] | None
-    """(E) whole numbers; bins of each trial, where trials are of unequal length."""
+    """(E) whole numbers; number of bins of each trial, if trials differ in length."""
     train_mask: ArrayLike | Mapping[str, ArrayLike] | None
-    """(E, T, D) 0 or 1; 1 where an entry of the data is there, 0 where it is missing."""
+    """(E, T, D) 0 or 1; 1 where an entry of the data is present, 0 where it is missing."""
     valid_data: ArrayLike | Mapping[str, ArrayLike] | None
     """(E, T, D) counts or real numbers; spike counts per bin, or real values with
-    `model.output_dist=gaussian`; without `valid_data` no best model is picked.
+    `model.output_dist=gaussian`; without `valid_data` the best epoch is not chosen.
     """
     valid_ext_input: ArrayLike | Mapping[str, ArrayLike] | None
     """(E, T, I) real numbers; external inputs, used if `data.ext_input_dim` > 0."""
@@ -358,29 +358,31 @@ class FitKeywords(TypedDict, total=False):
     valid_inds: ArrayLike | Mapping[str, ArrayLike] | None
     """(E) whole numbers; which trials of the recording these are, counted from 0."""
     valid_condition: ArrayLike | Mapping[str, ArrayLike] | None
-    """(E) whole numbers or texts; each trial's condition; negative or empty: none."""
+    """(E) whole numbers or text; condition of each trial; negative or empty: none."""
     valid_behaviour: ArrayLike | Mapping[str, ArrayLike] | None
-    """(E, T, K) real numbers; what the animal did, bin by bin."""
+    """(E, T, K) real numbers; behaviour in each bin."""
     valid_event_times_s: ArrayLike | Mapping[str, ArrayLike] | None
-    """(E) seconds; the event that each trial is aligned to, on the recording's clock."""
+    """(E) seconds; time of the event that each trial is aligned to, on the recording's clock."""
     valid_lengths: ArrayLike | Mapping[str, ArrayLike] | None
-    """(E) whole numbers; bins of each trial, where trials are of unequal length."""
+    """(E) whole numbers; number of bins of each trial, if trials differ in length."""
     valid_mask: ArrayLike | Mapping[str, ArrayLike] | None
-    """(E, T, D) 0 or 1; 1 where an entry of the data is there, 0 where it is missing."""
+    """(E, T, D) 0 or 1; 1 where an entry of the data is present, 0 where it is missing."""
     alignment_matrix_cxf: ArrayLike | Mapping[str, ArrayLike] | None
-    """(D, F) real numbers; start of the read-in: how to stitch several sessions."""
+    """(D, F) real numbers; initial read-in weights, to stitch several sessions."""
     alignment_bias_c: ArrayLike | Mapping[str, ArrayLike] | None
-    """(D) real numbers; what the read-in subtracts; start of the read-out's bias."""
+    """(D) real numbers; subtracted from the data by the initial read-in; also the initial read-out
+    bias.
+    """
     conversion_factor: float | Mapping[str, float] | None
     """one number; units of the truth per (count/bin); 1 if absent."""
     bin_width_s: float | Mapping[str, float] | None
     """one number; bin width, seconds."""
     neuron_ids: ArrayLike | Mapping[str, ArrayLike] | None
-    """(D) whole numbers or texts; names of the neurons."""
+    """(D) whole numbers or text; names of the neurons."""
     window_s: ArrayLike | Mapping[str, ArrayLike] | None
-    """(2) seconds; first and last moment of a trial, in seconds from its event."""
+    """(2) seconds; start and end of a trial, in seconds from its event."""
     event: str | Mapping[str, str] | None
-    """one text; what trials are aligned to, for figures."""
+    """one text; name of the event that trials are aligned to, for figures."""
     ext_input: ArrayLike | Mapping[str, ArrayLike] | None
     """(E, T, I) real numbers; external inputs, used if `data.ext_input_dim` > 0."""
     truth: ArrayLike | Mapping[str, ArrayLike] | None
@@ -389,15 +391,15 @@ class FitKeywords(TypedDict, total=False):
     inds: ArrayLike | Mapping[str, ArrayLike] | None
     """(E) whole numbers; which trials of the recording these are, counted from 0."""
     condition: ArrayLike | Mapping[str, ArrayLike] | None
-    """(E) whole numbers or texts; each trial's condition; negative or empty: none."""
+    """(E) whole numbers or text; condition of each trial; negative or empty: none."""
     behaviour: ArrayLike | Mapping[str, ArrayLike] | None
-    """(E, T, K) real numbers; what the animal did, bin by bin."""
+    """(E, T, K) real numbers; behaviour in each bin."""
     event_times_s: ArrayLike | Mapping[str, ArrayLike] | None
-    """(E) seconds; the event that each trial is aligned to, on the recording's clock."""
+    """(E) seconds; time of the event that each trial is aligned to, on the recording's clock."""
     lengths: ArrayLike | Mapping[str, ArrayLike] | None
-    """(E) whole numbers; bins of each trial, where trials are of unequal length."""
+    """(E) whole numbers; number of bins of each trial, if trials differ in length."""
     mask: ArrayLike | Mapping[str, ArrayLike] | None
-    """(E, T, D) 0 or 1; 1 where an entry of the data is there, 0 where it is missing."""
+    """(E, T, D) 0 or 1; 1 where an entry of the data is present, 0 where it is missing."""
 
 
 class EstimatorKeywords(TypedDict, total=False):

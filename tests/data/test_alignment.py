@@ -309,12 +309,16 @@ def _with(**changes):
         ({}, {"smoothing_bins": -1}, "smoothing_bins=-1; expected bins, 0 or more"),
         ({}, {"ridge": -1}, "ridge=-1; expected a number of 0 or more, or 'cv'"),
         ({}, {"out": "x"}, "align: out is for files"),
-        ({}, {"same_neurons": True}, "session 'b': has 5 neurons, session 'a' has 8; sessions of"),
+        (
+            {},
+            {"same_neurons": True},
+            "session 'b': has 5 neurons, session 'a' has 8; with same_",
+        ),
         ({}, {"same_neurons": True, "ridge": 1.0}, "same_neurons takes no regression"),
         (
             {"condition": dict.fromkeys(DIMS, np.zeros(C * R, int))},
             {"ridge": "cv"},
-            "ridge=cv leaves conditions out, and the sessions share only one",
+            "ridge=cv needs two or more shared conditions, and the sessions share only one",
         ),
     ],
 )
