@@ -114,7 +114,7 @@ def test_groups_in_circles_and_empty_giants_in_nwb_are_refused(tmp_path):
         lfads.prepare(path, tmp_path, bin_width_s=0.01)
     with h5py.File(path, "w") as file:
         file.create_dataset("specifications/x", (10**9,), h5py.string_dtype(), chunks=(64,))
-    with pytest.raises(LFADSError, match="a recording is not so empty"):
+    with pytest.raises(LFADSError, match="if these are real data"):
         lfads.prepare(path, tmp_path, bin_width_s=0.01)
 
 
@@ -318,7 +318,7 @@ def test_nearly_empty_array_of_huge_shape_is_refused(tmp_path):
     with h5py.File(path, "w") as file:
         file.create_dataset("train_data", shape=(10**5, 10**3, 100), dtype="u1", chunks=True)
     assert path.stat().st_size < 10**5
-    with pytest.raises(LFADSError, match="a recording is not so empty"):
+    with pytest.raises(LFADSError, match="if these are real data"):
         read_sessions(path)
 
 
@@ -329,7 +329,7 @@ def test_bomb_of_zeros_is_refused(tmp_path, monkeypatch):
         zeros = np.zeros((2**18, 8, 4), np.uint8)
         file.create_dataset("train_data", data=zeros, chunks=(2**15, 8, 4), compression="gzip")
     assert path.stat().st_size < 2**20 / 4
-    with pytest.raises(LFADSError, match="a recording is not so empty"):
+    with pytest.raises(LFADSError, match="if these are real data"):
         read_sessions(path)
 
 

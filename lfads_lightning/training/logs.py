@@ -1,4 +1,4 @@
-"""What a run tells while it trains: CSV logs, TensorBoard scalars, the terminal."""
+"""What a run reports during training: CSV logs, TensorBoard scalars, the terminal."""
 
 import csv
 import math
@@ -27,8 +27,8 @@ _WRITERS = "tensorboard.summary.writer.event_file_writer"  # whose threads they 
 _BESIDE_THE_COST = {
     "valid/co_bps": "co-bps {:.3f}",
     "valid/fp_bps": "fp-bps {:.3f}",
-    "valid/sample_recon": "never shown {:.1f}",
-    "valid/bits_per_spike": "bits/spike of seen entries {:.3f}",
+    "valid/sample_recon": "sample validation {:.1f}",
+    "valid/bits_per_spike": "bits/spike (seen entries) {:.3f}",
 }
 
 

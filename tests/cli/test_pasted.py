@@ -106,7 +106,7 @@ def test_who_called_fit_is_told_how_to_call_it_again(counts, tmp_path, capsys):
     run = lfads.fit(counts, lfads_save_dir=tmp_path / NASTY, **settings)
     tell_to_continue(run.folder, "Interrupted", run.config)
     said = capsys.readouterr().err
-    assert f"the same call of fit, with lfads_save_dir={str(run.folder)!r}" in said
+    assert f"call fit in the same way, with lfads_save_dir={str(run.folder)!r}" in said
 
 
 @pytest.mark.parametrize(

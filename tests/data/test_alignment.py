@@ -136,8 +136,8 @@ def test_trials_without_a_shared_condition_are_left_out():
     with pytest.warns(UserWarning, match="left out") as said:
         after = lfads.align(data, condition, factors_dim=F)
     assert str(said[0].message) == (
-        "session 'a': 2 trials without condition and 2 trials of conditions that not all sessions "
-        "have (77) are left out of the alignment"
+        "session 'a': 2 trials without condition and 2 trials of conditions that some "
+        "sessions lack (77) are left out of the alignment"
     )
     np.testing.assert_allclose(after.components, before.components)
     assert after.n_trials == {"a": C * R, "b": C * R, "c": C * R}

@@ -148,7 +148,7 @@ def test_cell_arrays_are_named(tmp_path: Path) -> None:
 
 def test_bin_width_in_milliseconds_is_suspected() -> None:
     """20 s bins are 20 ms bins."""
-    with pytest.warns(UserWarning, match="bin_width_s is 20 seconds; if these are milliseconds"):
+    with pytest.warns(UserWarning, match="bin_width_s is 20 seconds; if this is in milliseconds"):
         sessions_from_arrays(
             {"a": arrays()["train_data"]},
             {"a": arrays()["valid_data"]},
@@ -161,7 +161,7 @@ def test_sessions_of_one_model_have_one_bin_width() -> None:
     """What is not stated is not compared."""
     data = {name: arrays()["train_data"] for name in "abc"}
     sessions_from_arrays(data, bin_width_s={"a": 0.01, "c": 0.01}, warn=False, **POISSON)
-    with refused("session 'c': bin_width_s is 0.02, that of session 'a' is 0.01; one model"):
+    with refused("session 'c': bin_width_s is 0.02, that of session 'a' is 0.01; all sessions"):
         sessions_from_arrays(data, bin_width_s={"a": 0.01, "c": 0.02}, warn=False, **POISSON)
 
 

@@ -405,7 +405,7 @@ def test_command_prints_the_table_and_writes_it(run, capsys):
         (["--session", "monday"], "--session monday: the data hold toy; give one of these"),
         (["--samples", "-1"], "--samples is -1; expected a number >= 0"),
         (["--lag-bins", "20"], "a lag of 20 bins in trials of 20"),
-        (["--checkpoint", "newest"], "has no checkpoint under the name 'newest'"),
+        (["--checkpoint", "newest"], "has no checkpoint named 'newest'"),
         (["--stem", "nothing"], "no file matches data_filename_stem='nothing'"),
     ],
 )
@@ -427,7 +427,7 @@ def test_folders_without_a_run_or_a_checkpoint(run, tmp_path, capsys):
     assert "no such folder; give the folder of a training run" in said(tmp_path / "nowhere")
     assert "holds no run (config.yaml is missing)" in said(tmp_path)
     (tmp_path / "config.yaml").write_bytes((run / "config.yaml").read_bytes())
-    assert "has no checkpoint under the name 'checkpoint'" in said(tmp_path)
+    assert "has no checkpoint named 'checkpoint'" in said(tmp_path)
 
 
 @pytest.mark.parametrize(

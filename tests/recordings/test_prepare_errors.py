@@ -110,9 +110,7 @@ def test_slow_spikes_of_a_very_long_recording_are_not_seconds(tmp_path):
     rows = {"time": rng.uniform(0, 600_000, 900), "unit": rng.integers(0, 3, 900)}
     with refused("spike times span 599", "look like a smaller unit; set time_unit"):
         prepare(tmp_path, rows, bin_width_s=10.0, chop_bins=10)
-    with pytest.warns(
-        UserWarning, match="rate is only 0.000503 Hz; check the bin width"
-    ):
+    with pytest.warns(UserWarning, match="rate is only 0.000503 Hz; check the bin width"):
         prepare(tmp_path, rows, bin_width_s=1000.0, chop_bins=10, time_unit="s")
 
 

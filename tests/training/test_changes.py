@@ -78,7 +78,7 @@ def test_what_a_run_began_with_is_told_and_kept(begun, name):
     was = recorded(begun, name)
     shown = getattr(was, "name", was)
     now = re.escape(str(CHANGES[name]))
-    told = rf"has begun with {params.dotted_names()[name]}={shown} \(now {now}\)"
+    told = rf"started with {params.dotted_names()[name]}={shown} \(now {now}\)"
     with pytest.warns(UserWarning, match=told):
         fit(begun, 3, **{name: CHANGES[name]})
     assert recorded(begun, name) == was
