@@ -360,5 +360,5 @@ def test_estimator_trains_as_fit_does(estimator, counts, tmp_path):
 
 
 def test_scores_need_spikes(estimator):
-    with pytest.raises(lfads.LFADSError, match="holds no spike to score"):
+    with pytest.raises(lfads.LFADSError, match="there are no spikes to score"):
         estimator.score(np.zeros((3, 8, 5), int))

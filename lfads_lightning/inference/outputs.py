@@ -35,11 +35,11 @@ UNITS = {
     "train_steps": "optimiser updates",
 }
 LABELS = {
-    "trial_ids": "number of the trial in its recording, as <split>_inds of the data, from 0",
+    "trial_ids": "number of the trial in the recording, counted from 0 (<split>_inds of the data)",
     "condition": "label of the trial; negative or empty: none",
-    "trial_starts_s": "seconds on the recording's clock, where bin 0 begins",
+    "trial_starts_s": "start of bin 0, in seconds on the clock of the recording",
     "neuron_ids": "names of the neurons, in the order of the rates",
-    "lengths": "bins of the trial; arrays are NaN beyond",
+    "lengths": "number of bins of the trial; arrays are NaN after its end",
     "bin_width_s": "seconds",
 }
 

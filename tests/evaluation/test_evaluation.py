@@ -388,7 +388,7 @@ def test_command_prints_the_table_and_writes_it(run, capsys):
     assert "behaviour r2" in head
     assert all(any(line.startswith(row) for line in out.splitlines()) for row in
                (LFADS, "constant rate", "PSTH", "smoothing", "factor analysis"))  # fmt: skip
-    assert "null: their means over the scored trials" in out
+    assert "null model: their mean rates in the scored trials" in out
     assert json.loads((run / "evaluation.json").read_text()) == before
     command.main([str(run), "--json", "--metrics", "co_bps", "behaviour_r2", "--lag-bins", "2",
                   "--samples", "3", "--split", "train", "--session", "toy"])  # fmt: skip
@@ -404,7 +404,7 @@ def test_command_prints_the_table_and_writes_it(run, capsys):
         (["--metrics", "co_bsp"], "no metric is named 'co_bsp'; did you mean co_bps?"),
         (["--session", "monday"], "--session monday: the data hold toy; give one of these"),
         (["--samples", "-1"], "--samples is -1; expected a number >= 0"),
-        (["--lag-bins", "20"], "a lag of 20 bins in trials of 20"),
+        (["--lag-bins", "20"], "lag_bins=20 in trials of 20 bins"),
         (["--checkpoint", "newest"], "has no checkpoint named 'newest'"),
         (["--stem", "nothing"], "no file matches data_filename_stem='nothing'"),
     ],

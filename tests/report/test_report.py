@@ -449,7 +449,7 @@ def test_underfit_is_called_so():
     config.model.co_dim = 0
     found = of_posterior(config, {"valid/bits_per_spike": 0.2}, {"a": same}, [], columns())
     assert keys(found) == {"underfit"}
-    assert "nearly the same of every trial" in found[0].title
+    assert "nearly the same in every trial" in found[0].title
     alive = posterior(rates=rng.gamma(2, 0.5, (30, 40, 10)), gen_states=np.zeros((30, 40, 5)))
     poor = {"valid/bits_per_spike": 0.1, "valid/truth_bits_per_spike": 0.9}
     assert keys(of_posterior(config, poor, {"a": alive}, [], columns())) == {"underfit"}
@@ -483,7 +483,7 @@ def test_overfitting_is_seen_whenever_it_began():
     flat = {"valid/recon": np.full(100, null), "train/recon": np.full(100, null - 0.3 * spikes)}
     found = of_run(Config(), {}, columns(**flat, **ramp), [session])
     assert keys(found) == {"overfitted"}
-    assert "explained by 0.433 bits/spike, validation trials by 0.000" in found[0].text
+    assert "reached 0.433 bits/spike on training trials and 0.000 on" in found[0].text
 
 
 def test_a_simple_method_that_is_ahead_and_means_that_differ_are_found():
