@@ -34,7 +34,7 @@ def start_run(config: Config) -> Run:
     """
     run = Run(Path(config.optim.start_from or "")).chosen()
     if not run.has_begun:
-        found = f"holds no run ({CONFIG})" if run.folder.is_dir() else "no such folder"
+        found = f"contains no run ({CONFIG})" if run.folder.is_dir() else "no such folder"
         raise LFADSError(
             f"optim.start_from={run.folder}: {found}; give the folder of a training run"
         )

@@ -425,7 +425,7 @@ def test_folders_without_a_run_or_a_checkpoint(run, tmp_path, capsys):
         return capsys.readouterr().err
 
     assert "no such folder; give the folder of a training run" in said(tmp_path / "nowhere")
-    assert "holds no run (config.yaml is missing)" in said(tmp_path)
+    assert "contains no run (config.yaml is missing)" in said(tmp_path)
     (tmp_path / "config.yaml").write_bytes((run / "config.yaml").read_bytes())
     assert "has no checkpoint named 'checkpoint'" in said(tmp_path)
 

@@ -158,8 +158,8 @@ def test_report_says_what_was_chosen_and_why(run, tmp_path, monkeypatch):
     text = (folder / "report.html").read_text()
     criterion = Run(folder).read_config().trainer.criterion.name
     assert (
-        f"Structure: fast_inputs (co_dim 4), which had the lowest {criterion} after 180 updates: "
-        "585.3, before one_input 588, no_inputs –."
+        f"Structure: fast_inputs (co_dim 4). Of the structures tried it had the lowest {criterion} "
+        "after 180 updates: 585.3; then one_input 588, no_inputs –."
     ) in text
     assert "Settings: 1 of them by recipe=auto, for 12 training trials." in text
     table = text[text.index("<caption>Structures that were tried first") :]
@@ -255,17 +255,17 @@ def test_report_copes_with_damaged_files_of_the_run(run, tmp_path, capsys, short
 @pytest.mark.slow
 def test_no_table_is_empty_where_the_scores_are_not_there(run, tmp_path, short_reports):
     folder = copied(run / "run", tmp_path / "run")
-    assert "All scores of the run" in (folder / "report.html").read_text()
+    assert "All scores" in (folder / "report.html").read_text()
     (folder / "scores.json").unlink()
     (folder / "evaluation.json").unlink(missing_ok=True)
     command.main([str(folder)])
-    assert "All scores of the run" not in (folder / "report.html").read_text()
+    assert "All scores" not in (folder / "report.html").read_text()
 
 
 def test_report_of_a_run_from_python_has_no_data_later(tmp_path, counts):
     lfads.fit(counts, lfads_save_dir=str(tmp_path / "run"), max_epochs=1, report=False, **SIZES)
     command.main([str(tmp_path / "run")])
-    assert "The data were given from Python" in (tmp_path / "run" / "report.html").read_text()
+    assert "The data were given in Python" in (tmp_path / "run" / "report.html").read_text()
 
 
 @pytest.mark.parametrize("what", ["none", "empty", "no_checkpoint", "sweep", "search"])
@@ -273,10 +273,10 @@ def test_folder_without_a_result_is_one_clear_error(tmp_path, capsys, new_config
     folder = tmp_path / what
     expected = {
         "none": "no such folder",
-        "empty": "holds no run",
+        "empty": "contains no run",
         "no_checkpoint": "has no checkpoint",
-        "sweep": "no job has begun",
-        "search": "no generation has ended",
+        "sweep": "no job of this sweep has begun",
+        "search": "no generation of this search has ended",
     }
     if what != "none":
         folder.mkdir()
@@ -397,7 +397,7 @@ def test_settings_that_differ_are_the_axes():
 
 
 def test_a_sweep_without_jobs_has_no_report(tmp_path):
-    with pytest.raises(LFADSError, match="no job has begun"):
+    with pytest.raises(LFADSError, match="no job of this sweep has begun"):
         write_sweep_report(tmp_path)
 
 

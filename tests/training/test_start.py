@@ -266,7 +266,7 @@ def test_mistakes(known, counts, tmp_path):
     }
     with pytest.raises(lfads.LFADSError, match=r"start_from=/none: no such folder; give the fold"):
         lfads.fit({"c": counts}, start_from="/none", **new)
-    with pytest.raises(lfads.LFADSError, match=r"start_from=.*holds no run \(config.yaml\)"):
+    with pytest.raises(lfads.LFADSError, match=r"start_from=.*contains no run \(config.yaml\)"):
         lfads.fit({"c": counts}, start_from=str(tmp_path), **new)
     with pytest.raises(lfads.LFADSError, match="session 'a' has 8 neurons, that of the data has 5"):
         lfads.fit({"a": counts}, start_from=str(folder / "run"), **new)
