@@ -174,19 +174,14 @@ def _write(
             dataset.attrs["units"] = units or "initial-condition code, arbitrary"
             if name != of:
                 dataset.attrs["meaning"] = f"standard deviation of {of} {_SPREAD[config.kind]}"
-            if rates_in_hz(of, trained) and "bin_width_s" in labels:
+            are_rates = of == "output_dist_params" and trained.model.noise_model.params_are_rates
+            if are_rates and "bin_width_s" in labels:
                 dataset.attrs["to_hz"] = 1 / labels["bin_width_s"]
         for name, array in labels.items():
             file[name] = _plain(array)
             file[name].attrs["meaning"] = LABELS[name]
         _describe(file, trained, config, attributes)
     return path
-
-
-def rates_in_hz(name: str, trained: TrainedModel) -> bool:
-    """Return whether a dataset becomes Hz when it is divided by the bin width."""
-    noise = trained.model.noise_model
-    return name == "output_dist_params" and noise.is_counts and len(noise.parameters) == 1
 
 
 def _plain(array: np.ndarray) -> np.ndarray:
