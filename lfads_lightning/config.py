@@ -13,12 +13,19 @@ from enum import Enum
 from typing import Any, NamedTuple
 
 MAX_INT = sys.maxsize
+MAX_NAME_BYTES = 150  # of a session: its output files add some seventy, and 255 are allowed
 MOST_AT_ONCE = 1024  # threads or processes: a config from somebody else must not freeze a machine
 
 
 def one_line(text: str) -> str:
     """Return text on one line; names in files may contain newlines and terminal escape codes."""
     return "".join(c if c.isprintable() else " " for c in text)
+
+
+def is_name(given: object) -> bool:
+    """Return whether something can be part of a file's name, and leads nowhere."""
+    is_text = isinstance(given, str) and given.isprintable() and not set(given) & set("/\\")
+    return is_text and len(str(given).encode(errors="replace")) <= MAX_NAME_BYTES
 
 
 class LFADSError(ValueError):

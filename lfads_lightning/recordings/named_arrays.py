@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
-from lfads_lightning.commands import listed
+from lfads_lightning.commands import listed, shown
 from lfads_lightning.config import LFADSError
 from lfads_lightning.data.arrays import check_dtype, sizes
 from lfads_lightning.data.orientation import AXES, likely_axes, question
@@ -16,7 +16,6 @@ from lfads_lightning.recordings.records import Counts, Recording, Signal, Spikes
 from lfads_lightning.recordings.settings import Settings
 from lfads_lightning.recordings.spike_rows import spikes_from_rows
 from lfads_lightning.recordings.units import flags
-from lfads_lightning.runs.documents import shown
 
 # the likelier first, where labels do not tell
 ORDERS = (

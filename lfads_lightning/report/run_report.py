@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lfads_lightning.commands import listed
+from lfads_lightning.commands import duration, listed
 from lfads_lightning.config import Config, LFADSError
 from lfads_lightning.data.alignment import carried_alignment
 from lfads_lightning.data.sessions import Session
@@ -38,7 +38,6 @@ from lfads_lightning.report.trials import Trials, shown_trials
 from lfads_lightning.runs.run import Run
 from lfads_lightning.runs.tried import best_first as best_tried
 from lfads_lightning.runs.tried import read_tried
-from lfads_lightning.search.sweeps import duration
 
 NOTHING = (
     "No problems were found. These were checked: copied spikes, underfitting, overfitting, unused "
@@ -379,7 +378,7 @@ def _tiles(scores: Mapping[str, Any], table: EvaluationTable | None) -> list[Til
     if "epochs" in scores:
         tiles.append(Tile(str(scores["epochs"]), f"epochs, {scores.get('updates', '?')} updates"))
     if isinstance(scores.get("seconds"), int | float):
-        tiles.append(Tile(duration(float(scores["seconds"])), "training time, h:mm:ss"))
+        tiles.append(Tile(duration(float(scores["seconds"]), hours=True), "training time, h:mm:ss"))
     return tiles
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lfads_lightning.commands import to_train
+from lfads_lightning.commands import duration, to_train
 from lfads_lightning.config import Config, LFADSError
 from lfads_lightning.report import about
 from lfads_lightning.report.page import Link, Section, Table, Tile, write_page
@@ -21,7 +21,7 @@ from lfads_lightning.report.tensorboard import add_scores
 from lfads_lightning.runs.documents import read_document, read_json, read_rows
 from lfads_lightning.runs.run import Run, Search, Sweep
 from lfads_lightning.search.members import Task, member_config, valid_of
-from lfads_lightning.search.sweeps import RankedJob, duration, ranked
+from lfads_lightning.search.sweeps import RankedJob, ranked
 
 _MOST_ROWS = 200
 
@@ -140,7 +140,9 @@ def write_search_report(folder: Path) -> None:
         )
         tiles.insert(0, Tile(number(float(best["score"])), where))
     if isinstance(journal.get("seconds"), int | float):
-        tiles.append(Tile(duration(float(journal["seconds"])), "training time, h:mm:ss"))
+        tiles.append(
+            Tile(duration(float(journal["seconds"]), hours=True), "training time, h:mm:ss")
+        )
     sections = [
         Section("settings", "Effect of the settings", pictures=pictures),
         Section("ranking", "Last generation", tables=[_members(last, names, criterion)]),

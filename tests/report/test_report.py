@@ -39,7 +39,6 @@ from lfads_lightning.report.population import components
 from lfads_lightning.report.search_figure import parallel_coordinates, varied
 from lfads_lightning.report.search_report import write_sweep_report
 from lfads_lightning.runs.run import Run
-from lfads_lightning.search.run import run_search
 
 SIZES = {
     "gen_dim": 6,
@@ -356,7 +355,7 @@ def test_search_has_a_report_of_its_members(new_config, counts, tmp_path, short_
     sessions = sessions_from_arrays(
         {"a": counts}, {"a": counts[:6]}, output_dist="poisson", ext_input_dim=0, factors_dim=3
     )
-    run_search(config, sessions, tmp_path / "search")
+    train_sessions(config, sessions, tmp_path / "search")
     page = Page(tmp_path / "search" / "report.html")
     assert {i["id"] for i in page.all("img")} == {"figure-search", "figure-parallel_coordinates"}
     assert "best/report.html" in {a["href"] for a in page.all("a")}
