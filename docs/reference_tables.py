@@ -1,7 +1,7 @@
-"""The tables of the reference, made from the program.
+"""The tables of the reference, generated from the code.
 
-``conf.py`` writes them when the site is built; ``python docs/reference_tables.py`` does, too: to
-``docs/generated``, a Markdown file each.
+``conf.py`` calls this when the site is built. ``python docs/reference_tables.py`` writes the tables
+to ``docs/generated``, one Markdown file each.
 """
 
 from collections.abc import Iterable
@@ -99,8 +99,8 @@ def commands() -> str:
         found.append(f"## `lfads {verb}`\n\n{what[:1].upper()}{what[1:]}.\n")
         if verb == "train":
             found.append(
-                "Its words are `parameter=value`, for each of the [parameters](parameters.md), and "
-                "`group=preset`. `-m` makes a sweep.\n"
+                "Takes `parameter=value` for each of the [parameters](parameters.md), and "
+                "`group=preset`. With `-m` it runs a sweep.\n"
             )
             continue
         module = import_module(f"lfads_lightning.cli.{verb}")
@@ -139,7 +139,7 @@ PAGES = {
 
 
 def write(folder: Path = FOLDER) -> None:
-    """Write each table that has changed, so that Sphinx reads anew what it must."""
+    """Write the tables that have changed; Sphinx only reads those again."""
     folder.mkdir(exist_ok=True)
     for name, make in PAGES.items():
         path, text = folder / f"{name}.md", make().rstrip() + "\n"

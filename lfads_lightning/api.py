@@ -24,18 +24,18 @@ from lfads_lightning.interface.signatures import FIT_KEYS, key_keywords, paramet
 from lfads_lightning.interface.trained import Trained, load
 from lfads_lightning.notebook.interactive import at_prompt, warns_in_short
 from lfads_lightning.params import (
-    OF_FILES,
     canonical,
     differing,
     flat_value,
     from_dict,
     from_flat,
-    read_params_file,
     to_dict,
 )
 from lfads_lightning.report.about import Record, write_record
 from lfads_lightning.report.finish import finish
+from lfads_lightning.report.search_report import write_search_report
 from lfads_lightning.report.tensorboard import Figures
+from lfads_lightning.runs.params_file import OF_FILES, read_params_file
 from lfads_lightning.runs.provenance import check_file_of_parameters
 from lfads_lightning.runs.run import Run
 from lfads_lightning.runs.signals import Interrupted, Preempted
@@ -94,7 +94,7 @@ def fit(
         The model with the lowest validation cost (the last one, where none was eligible).
 
     Raises:
-        LFADSError: data or parameters are wrong; the message says which and how to mend it.
+        LFADSError: data or parameters are wrong; the message says which and how to fix it.
         KeyboardInterrupt: Ctrl-C, in a script. What was done is saved; the same call with
             ``lfads_save_dir`` set to the run's folder goes on. At a prompt or in a notebook nothing
             is raised: the model so far is returned.
@@ -212,8 +212,12 @@ def train_sessions(config: Config, sessions: list[Session], folder: Path) -> Tra
     """Train or search, score and draw: where ``kind=train`` and :func:`fit` both end."""
     with Run(folder).mirrored():
         if config.search.algorithm is Algorithm.pbt:
-            best = Trained.of(run_search(config, sessions, folder))
+            found, fitted = run_search(config, sessions, folder)
+            best = Trained.of(found)
             best.data = scored_sessions(sessions)
+            best.scores = finish(best, list(best.data), fitted)
+            if config.output.report:
+                write_search_report(folder)
             return best
         try:
             trained, fitted = _trained(config, sessions, folder)

@@ -1,8 +1,9 @@
-"""How a command is printed, in the words of who called us; how the options of one are declared."""
+"""Words for terminal and messages: commands as the user types them, lists, values, times."""
 
 import dataclasses
 import difflib
 import re
+import reprlib
 import shlex
 import shutil
 import sys
@@ -11,6 +12,9 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, get_args, get_origin
 
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 80
+_SHORT.maxlist = _SHORT.maxtuple = 12
 _NO_TEXTS = ("null", "true", "false", "inf", "nan")  # written so, Hydra takes them for values
 
 
@@ -116,3 +120,22 @@ def nearest(word: str, known: Collection[str]) -> str:
     """Ask whether the nearest known word was meant."""
     near = difflib.get_close_matches(word, list(known), n=1)
     return f"; did you mean {near[0]}?" if near else ""
+
+
+def shown(value: Any) -> str:
+    """Return a value as an error quotes it, cut short: it may be anything of any size."""
+    try:
+        return _SHORT.repr(value)
+    except ValueError:  # an integer of more digits than Python writes
+        return f"a huge {type(value).__name__}"
+
+
+def duration(seconds: float, hours: bool = False) -> str:
+    """Return a time as m:ss, or as h:mm:ss from an hour on; with ``hours`` always as h:mm:ss.
+
+    >>> duration(75), duration(75, hours=True), duration(3600)
+    ('1:15', '0:01:15', '1:00:00')
+    """
+    m, s = divmod(round(seconds), 60)
+    h, m_of_hour = divmod(m, 60)
+    return f"{h}:{m_of_hour:02d}:{s:02d}" if h or hours else f"{m}:{s:02d}"

@@ -1,9 +1,9 @@
 """Every parameter: its group, name, default, meaning and bounds.
 
-The dataclasses below are schema, defaults and documentation at once. Documented LFADS names are
-field names, verbatim, each in exactly one group, so the dotted name (``model.co_dim``) follows from
-the flat one (``co_dim``) and is never written down. ``lfads_lightning.params`` reads and checks
-them.
+The dataclasses below are the schema, the defaults and the documentation. The documented LFADS names
+are field names, verbatim, and each is in exactly one group. So the dotted name (``model.co_dim``)
+follows from the flat one (``co_dim``), and is never written down. ``lfads_lightning.params`` reads
+and checks parameters.
 """
 
 import sys
@@ -13,36 +13,44 @@ from enum import Enum
 from typing import Any, NamedTuple
 
 MAX_INT = sys.maxsize
-MOST_AT_ONCE = 1024  # threads or processes: a config that was sent shall not take a machine down
+MAX_NAME_BYTES = 150  # of a session: its output files add some seventy, and 255 are allowed
+MOST_AT_ONCE = 1024  # threads or processes: a config from somebody else must not freeze a machine
 
 
 def one_line(text: str) -> str:
-    """Return a text as one line: names in files may hold line ends and terminals' commands."""
+    """Return text on one line; names in files may contain newlines and terminal escape codes."""
     return "".join(c if c.isprintable() else " " for c in text)
 
 
+def is_name(given: object) -> bool:
+    """Return whether something can be part of a file's name, and leads nowhere."""
+    is_text = isinstance(given, str) and given.isprintable() and not set(given) & set("/\\")
+    return is_text and len(str(given).encode(errors="replace")) <= MAX_NAME_BYTES
+
+
 class LFADSError(ValueError):
-    """A mistake the user can mend; says where, what was found, what is expected, what to do."""
+    """An error that the user can fix; says where, what was found, what is expected, what to do."""
 
     def __str__(self) -> str:
         """Return one line."""
         return one_line(super().__str__())
 
     def _render_traceback_(self) -> list[str]:
-        """Return what IPython and notebooks show in place of a traceback."""
+        """Return what IPython and notebooks show instead of a traceback."""
         return [f"{type(self).__name__}: {self}"]
 
 
 class SessionSpec(NamedTuple):
-    """What the model must know of a session; stored in the checkpoint.
+    """What the model needs to know about a session; stored in the checkpoint.
 
     Attributes:
         name: session name, unique within a model.
-        data_dim: D, data channels (neurons).
-        ext_input_dim: I, external inputs used by the model.
-        aligned: the session came with an ``alignment_matrix_cxf``.
-        held_out: channels that are reconstructed and never encoded, counted from 0.
-        forward_steps: last bins that are reconstructed and never encoded; the same in all sessions.
+        data_dim: D, number of data channels (neurons).
+        ext_input_dim: I, number of external inputs that the model uses.
+        aligned: whether the session came with an ``alignment_matrix_cxf``.
+        held_out: channels that are predicted but never shown to the encoders, counted from 0.
+        forward_steps: number of bins at the end of a trial that are predicted but never shown to
+            the encoders; the same in all sessions.
     """
 
     name: str
@@ -70,11 +78,11 @@ class Kind(Enum):
 
 POSTERIOR_KINDS = (Kind.posterior_sample_and_average.name, Kind.posterior_push_mean.name)
 EXPORT_FORMATS = ("nwb", "mat", "npz", "nlb")
-SMOOTHING_BINS = 2.0  # of averages that are aligned: 20 ms at the field's usual 10 ms bins
+SMOOTHING_BINS = 2.0  # for averages that are aligned: 20 ms with the usual bins of 10 ms
 
 
 class Recipe(Enum):
-    """Who fills what the user did not set."""
+    """How parameters that the user did not set are chosen."""
 
     original = "original"
     auto = "auto"
@@ -83,8 +91,8 @@ class Recipe(Enum):
 class OutputDist(Enum):
     """Noise model: the distribution of the data, given the factors.
 
-    Each is a line here and a file of the same name in ``model/observations/``, which says all else
-    of it. What kind of data it takes stands here, for those who ask before torch is there.
+    Each is a line here, and a file of the same name in ``model/observations/`` with all the rest.
+    The kind of data is given here, so that it is known without importing torch.
     """
 
     poisson = "poisson", "counts"
@@ -115,7 +123,7 @@ class OutputDist(Enum):
 
 
 class Spread(Enum):
-    """What has a spread of its own, in noise models of values that are no counts."""
+    """Whether the spread of real-valued data is inferred per bin, or trained per neuron."""
 
     bin = "bin"
     neuron = "neuron"
@@ -129,7 +137,7 @@ class Feedback(Enum):
 
 
 class Criterion(Enum):
-    """What the best epoch has least of."""
+    """The quantity that is lowest in the best epoch."""
 
     total = "total"
     recon_smoothed = "recon_smoothed"
@@ -138,7 +146,7 @@ class Criterion(Enum):
 
 
 class Optimizer(Enum):
-    """What turns gradients into updates."""
+    """The optimiser."""
 
     original = "original"
     adamw = "adamw"
@@ -152,7 +160,7 @@ class Schedule(Enum):
 
 
 class Algorithm(Enum):
-    """How settings are searched within one run."""
+    """How hyperparameters are searched within one run."""
 
     none = "none"
     pbt = "pbt"
@@ -173,7 +181,7 @@ class Precision(Enum):
 
 
 class Recurrence(Enum):
-    """What runs the recurrences; the numbers are the same."""
+    """The implementation of the recurrences; all give the same numbers."""
 
     auto = "auto"
     reference = "reference"
@@ -181,7 +189,7 @@ class Recurrence(Enum):
     triton = "triton"
 
 
-# structures that search.candidates may name; what they are: data/recipe.py
+# structures that search.candidates can name; they are defined in data/recipe.py
 CANDIDATE_NAMES = ("one_input", "no_inputs", "fast_inputs")
 
 
@@ -197,8 +205,9 @@ def _p(
 ) -> Any:
     """Declare a parameter; ``bounds`` are any of ge, gt, le.
 
-    One of several types says what is ``expected``, and by ``takes`` its type as Python writes it;
-    ``accepts`` returns a value as it is held, and raises ValueError for what is not expected.
+    A parameter of several types gives a text ``expected`` for error messages, its type annotation
+    ``takes``, and ``accepts``, a function that returns the value to store, and raises ValueError
+    for a wrong one.
     """
     metadata = {"doc": doc, "ours": ours, "bounds": bounds, "takes": takes}
     return field(default=default, metadata=metadata | {"expected": expected, "accepts": accepts})
@@ -243,59 +252,68 @@ def _loggers(value: Any) -> str | list[str]:
 
 @dataclass
 class DataConfig:
-    """Which recordings are read, and how they are served."""
+    """Which data are read, and how they are presented to the model."""
 
     data_dir: str | None = _p(
-        None, "Folder with the session files; null: the embedded data set named by the stem."
+        None, "Folder of the session files; null: the embedded data set named by the stem."
     )
     data_filename_stem: str = _p(
         "chaotic_rnn_inputs_g1p5", "Every file in data_dir named STEM or STEM_SESSION is a session."
     )
     batch_size: int = _p(
-        128, "Trials per batch, cut to the session's size; default number of samples.", ge=1
+        128,
+        "Trials per batch (at most the session's trials); also the default number of samples.",
+        ge=1,
     )
-    ext_input_dim: int = _p(0, "External inputs per bin; 0 ignores those in the files.", ge=0)
+    ext_input_dim: int = _p(
+        0, "Number of external inputs; 0: external inputs in the files are ignored.", ge=0
+    )
     temporal_spike_jitter_width: int = _p(
-        0, "Bins: each training spike moves by a uniform draw from [-w, w-1] (counts only).", ge=0
+        0,
+        "Spike jitter in training, in bins: each spike moves by a uniform integer from [-w, w-1]. "
+        "Only for counts.",
+        ge=0,
     )
     coordinated_dropout_rate: float = _p(
         0.0,
-        "Share of each training batch's entries that is hidden and scored; the rest is shown and "
-        "not scored, so that copying gains nothing. 0: all are shown and scored.",
+        "Fraction of the entries of each training batch that are hidden from the encoders; the "
+        "loss counts only these, so that copying spikes gains nothing. 0: all are shown and "
+        "counted.",
         ours=True,
         ge=0,
         le=0.99,
     )
     sample_validation_rate: float = _p(
         0.0,
-        "Share of all entries never shown and never trained on, but scored: valid/sample_recon.",
+        "Fraction of all entries that are hidden from encoders and loss, and only used for a "
+        "score, valid/sample_recon.",
         ours=True,
         ge=0,
         le=0.5,
     )
     sample_validation_seed: int = _p(
-        0, "Which entries these are; the same for every seed.", ours=True, ge=0, le=2**32 - 1
+        0, "Chooses these entries, whatever the seed of the run.", ours=True, ge=0, le=2**32 - 1
     )
     held_out_neurons: Any = _p(
         "file",
-        "Neurons that are predicted and scored, but never shown to the encoders: columns counted "
-        "from 0, or a share drawn at random; file: what its key held_out_neurons says, if any.",
+        "Neurons that are predicted and scored, but never shown to the encoders: columns, counted "
+        "from 0, or a fraction, drawn at random; file: the file's key held_out_neurons, if any.",
         ours=True,
-        expected="file, none, a share < 1, or a list of columns",
+        expected="file, none, a fraction < 1, or a list of columns",
         accepts=_held_out_neurons,
         takes="float | Literal['file', 'none'] | ArrayLike",
     )
     held_out_seed: int = _p(
         0,
-        "Which neurons a share of them is; the same for every seed.",
+        "Chooses the held-out neurons if a fraction is given, whatever the seed of the run.",
         ours=True,
         ge=0,
         le=2**32 - 1,
     )
     forward_steps: int = _p(
         0,
-        "Last bins that are predicted and scored, but never shown to the encoders; inferred inputs "
-        "go on by their prior there.",
+        "Number of bins at the end of each trial that are predicted and scored, but never shown to "
+        "the encoders; inferred inputs follow their prior there.",
         ours=True,
         ge=0,
     )
@@ -303,87 +321,113 @@ class DataConfig:
 
 @dataclass
 class ModelConfig:
-    """The network: sizes, switches, priors, initial weights."""
+    """The network: sizes, options, priors, initial weights."""
 
     output_dist: OutputDist = _p(
         OutputDist.poisson,
-        "Noise model: of counts (poisson; negative_binomial, which scatter more), of real values "
-        "(gaussian), of values above 0 (gamma), or of such with zeros (zero_inflated_gamma).",
+        "Noise model: for counts, poisson, or negative_binomial if they are overdispersed; for "
+        "real values, gaussian; for values above 0, gamma, or zero_inflated_gamma if some are 0.",
     )
     spread_per: Spread = _p(
         Spread.bin,
-        "What is trained beside the mean of values that are no counts (variance, shape, size of "
-        "events): read out of the factors for every bin, or one number of each neuron.",
+        "Parameters of the noise model besides the mean (variance, shape, event size), for data "
+        "other than counts: read out of the factors in every bin, or one number per neuron.",
         ours=True,
     )
-    ic_dim: int = _p(64, "Initial-condition code; 0: one learned start state, no KL.", ge=0)
-    factors_dim: int = _p(50, "Factors.", ge=1)
-    ic_enc_dim: int = _p(128, "Initial-condition encoder units per direction.", ge=1)
-    gen_dim: int = _p(200, "Generator units.", ge=1)
-    ci_enc_dim: int = _p(128, "Controller-input encoder units per direction.", ge=1)
-    con_dim: int = _p(128, "Controller units.", ge=1)
-    co_dim: int = _p(1, "Inferred inputs (controller outputs); 0: no controller.", ge=0)
-    keep_prob: float = _p(0.95, "Probability that dropout keeps a value, in training.", gt=0, le=1)
+    ic_dim: int = _p(
+        64, "Dimensions of the initial-condition code; 0: one trained initial state, no KL.", ge=0
+    )
+    factors_dim: int = _p(50, "Number of factors.", ge=1)
+    ic_enc_dim: int = _p(128, "Units of the initial-condition encoder, per direction.", ge=1)
+    gen_dim: int = _p(200, "Units of the generator.", ge=1)
+    ci_enc_dim: int = _p(128, "Units of the controller-input encoder, per direction.", ge=1)
+    con_dim: int = _p(128, "Units of the controller.", ge=1)
+    co_dim: int = _p(1, "Number of inferred inputs (controller outputs); 0: no controller.", ge=0)
+    keep_prob: float = _p(
+        0.95, "Dropout in training: probability that a value is kept.", gt=0, le=1
+    )
     cell_clip_value: float = _p(5.0, "Recurrent states are clamped to +- this.", gt=0)
     cell_weight_scale: float = _p(
-        1.0, "Scales the initial encoder gate weights and all controller weights.", gt=0
+        1.0, "Scale of the initial encoder gate weights and of all controller weights.", gt=0
     )
     gen_cell_input_weight_scale: float = _p(
-        1.0, "Initial std of generator input weights = this / sqrt(inputs).", ge=0
+        1.0,
+        "Initial standard deviation of the generator's input weights = this / sqrt(inputs).",
+        ge=0,
     )
     gen_cell_rec_weight_scale: float = _p(
-        1.0, "Initial std of generator recurrent weights = this / sqrt(gen_dim).", ge=0
+        1.0,
+        "Initial standard deviation of the generator's recurrent weights = this / sqrt(gen_dim).",
+        ge=0,
     )
     inject_ext_input_to_gen: bool = _p(
-        False, "External inputs enter the generator instead of the encoders."
+        False, "Feed external inputs to the generator instead of the encoders."
     )
     num_steps_for_gen_ic: int = _p(
-        MAX_INT, "First bins seen by the initial-condition encoder, both directions.", ge=1
+        MAX_INT,
+        "The initial-condition encoder sees only this many bins at the start of the trial, in both "
+        "directions.",
+        ge=1,
     )
-    do_causal_controller: bool = _p(False, "Leave out the controller's backward encoder.")
+    do_causal_controller: bool = _p(
+        False, "Leave out the controller's backward encoder, which sees the future."
+    )
     controller_input_lag: int = _p(
-        1, "Bins by which the controller's view of the data is held back.", ge=0
+        1,
+        "Lag of the controller's input, in bins: at bin t it sees the data up to bin t - lag and "
+        "from bin t + lag on.",
+        ge=0,
     )
-    do_feed_factors_to_controller: bool = _p(True, "Feed the previous bin back to the controller.")
+    do_feed_factors_to_controller: bool = _p(
+        True, "Feed the factors (or rates) of the previous bin back to the controller."
+    )
     feedback_factors_or_rates: Feedback = _p(
         Feedback.factors, "What is fed back; rates needs a single session."
     )
-    ic_prior_var_min: float = _p(0.1, "Lower bound of the initial-condition prior variance.", gt=0)
+    ic_prior_var_min: float = _p(
+        0.1, "Lower bound of the variance of the initial-condition prior.", gt=0
+    )
     ic_prior_var_scale: float = _p(0.1, "Starting value of that variance.", gt=0)
-    ic_prior_var_max: float = _p(0.1, "Upper bound; above the minimum: variance is trained.", gt=0)
+    ic_prior_var_max: float = _p(
+        0.1, "Its upper bound; the variance is trained if this is above the lower bound.", gt=0
+    )
     ic_post_var_min: float = _p(
         1e-4, "Added to the variance of the initial-condition posterior.", ge=0
     )
-    co_prior_var_scale: float = _p(0.1, "No effect, as in the original; kept, and warned of.", gt=0)
-    prior_ar_atau: float = _p(
-        10.0, "Bins: starting time constant of the AR(1) prior over inferred inputs.", gt=0
+    co_prior_var_scale: float = _p(
+        0.1, "Has no effect, as in the original; other values are warned about.", gt=0
     )
-    prior_ar_nvar: float = _p(0.1, "Starting variance of the AR(1) innovation.", gt=0)
+    prior_ar_atau: float = _p(
+        10.0,
+        "Initial time constant of the AR(1) prior over inferred inputs, in bins.",
+        gt=0,
+    )
+    prior_ar_nvar: float = _p(0.1, "Initial variance of the AR(1) innovations.", gt=0)
     do_train_prior_ar_atau: bool = _p(True, "Train the AR(1) time constants.")
     do_train_prior_ar_nvar: bool = _p(True, "Train the AR(1) innovation variances.")
-    do_train_readin: bool = _p(True, "Train the per-session read-in matrices.", ours=True)
+    do_train_readin: bool = _p(True, "Train the read-in matrix of each session.", ours=True)
     do_log_readout_bias: bool = _p(
         False,
-        "The Poisson read-out starts at the logarithm of alignment_bias_c, so at the mean rates; "
-        "the original's start takes these counts per bin for log-rates.",
+        "Initialise the Poisson read-out at the logarithm of alignment_bias_c, that is, at the "
+        "mean rates. The original uses these counts per bin as log-rates.",
         ours=True,
     )
     do_start_at_mean_rates: bool = _p(
         False,
-        "Read-outs start at the mean rates of the training trials (of values that are no counts: "
-        "at the means, variances, shapes), whatever the noise model and the alignment.",
+        "Initialise read-outs at the mean rates of the training trials (for data other than "
+        "counts: at their means, variances and shapes), for every noise model and alignment.",
         ours=True,
     )
     do_standardise_input: bool = _p(
         False,
-        "Encoders see each neuron less its mean, in units of its standard deviation, both of the "
-        "training trials; what is hidden from them is at the mean.",
+        "Standardise the input of the encoders: subtract each neuron's mean and divide by its "
+        "standard deviation in the training trials. Hidden entries are then set to the mean.",
         ours=True,
     )
     encoder_bin_size: int = _p(
         1,
-        "Bins that the initial-condition encoder reads at once: their sum, by the root of their "
-        "number. Inferred inputs keep the data's bins.",
+        "Number of bins that the initial-condition encoder reads in one step, as their sum divided "
+        "by the square root of their number. Inferred inputs keep the bins of the data.",
         ours=True,
         ge=1,
     )
@@ -400,16 +444,24 @@ class LossConfig:
     kl_ic_weight: float = _p(1.0, "Weight of the initial-condition KL.", ge=0)
     kl_co_weight: float = _p(1.0, "Weight of the inferred-input KL.", ge=0)
     kl_start_step: int = _p(0, "Update at which the KL ramp starts.", ge=0)
-    kl_increase_steps: int = _p(2000, "Updates until the KL ramp is 1; 0: 1 from the start.", ge=0)
-    l2_gen_scale: float = _p(2000.0, "L2 on the generator's recurrent weights and biases.", ge=0)
-    l2_con_scale: float = _p(0.0, "L2 on the controller's recurrent weights and biases.", ge=0)
+    kl_increase_steps: int = _p(
+        2000, "Length of the KL ramp, from 0 to 1, in updates; 0: no ramp.", ge=0
+    )
+    l2_gen_scale: float = _p(
+        2000.0, "L2 penalty on the generator's recurrent weights and biases.", ge=0
+    )
+    l2_con_scale: float = _p(
+        0.0, "L2 penalty on the controller's recurrent weights and biases.", ge=0
+    )
     l2_start_step: int = _p(0, "Update at which the L2 ramp starts.", ge=0)
-    l2_increase_steps: int = _p(2000, "Updates until the L2 ramp is 1; 0: 1 from the start.", ge=0)
+    l2_increase_steps: int = _p(
+        2000, "Length of the L2 ramp, from 0 to 1, in updates; 0: no ramp.", ge=0
+    )
     co_mean_corr_scale: float = _p(
-        0.0, "Penalty on inferred inputs (posterior means) that are active together.", ge=0
+        0.0, "Penalty on correlated inferred inputs (posterior means).", ge=0
     )
     do_analytic_kl_co: bool = _p(
-        False, "Closed-form inferred-input KL instead of the single-sample one.", ours=True
+        False, "Compute the inferred-input KL in closed form instead of from one sample.", ours=True
     )
 
 
@@ -420,55 +472,64 @@ class OptimConfig:
     optimizer: Optimizer = _p(
         Optimizer.original,
         "original: Adam with epsilon 0.1 before the bias correction, as in TensorFlow 1; adamw: "
-        "AdamW (Loshchilov & Hutter 2019), by the four parameters below.",
+        "AdamW (Loshchilov & Hutter 2019), with the four parameters below.",
         ours=True,
     )
     adamw_eps: float = _p(1e-8, "Epsilon of AdamW.", ours=True, gt=0)
-    adamw_beta1: float = _p(0.9, "Decay of AdamW's mean gradient.", ours=True, ge=0, le=0.9999)
+    adamw_beta1: float = _p(0.9, "AdamW: decay of the mean gradient.", ours=True, ge=0, le=0.9999)
     adamw_beta2: float = _p(
-        0.999, "Decay of AdamW's mean squared gradient.", ours=True, ge=0, le=0.999999
+        0.999, "AdamW: decay of the mean squared gradient.", ours=True, ge=0, le=0.999999
     )
     weight_decay: float = _p(
         0.0,
-        "AdamW: each update takes this share, times the learning rate, off each trained value.",
+        "AdamW: weight decay. Each update shrinks every weight by this fraction times the learning "
+        "rate.",
         ours=True,
         ge=0,
     )
     schedule: Schedule = _p(
         Schedule.original,
-        "original: the rate falls when the training cost rises, and ends training; cosine: it "
-        "falls by half a cosine over all updates (trainer.max_steps), whatever the cost does.",
+        "original: the learning rate falls when the training cost rises, and training ends when it "
+        "is low; cosine: it falls along half a cosine over all updates (trainer.max_steps).",
         ours=True,
     )
     warmup_steps: int = _p(
-        0, "Cosine: updates over which the rate first rises to learning_rate_init.", ours=True, ge=0
+        0, "Cosine: updates in which the rate first rises to learning_rate_init.", ours=True, ge=0
     )
     cosine_end: float = _p(
-        0.01, "Cosine: share of learning_rate_init that it ends at.", ours=True, ge=0, le=1
+        0.01, "Cosine: final rate, as a fraction of learning_rate_init.", ours=True, ge=0, le=1
     )
     average_weights: bool = _p(
         False,
-        "Validate, keep and score averages of the weights over the last tenth of the updates so "
-        "far, 50 at most; training goes on with the weights themselves.",
+        "Validate, keep and score averages of the weights over the last tenth of the updates, 50 "
+        "at most. Training continues with the weights themselves.",
         ours=True,
     )
     learning_rate_init: float = _p(
-        0.01, "Learning rate at the start, or of a cosine its highest.", gt=0
+        0.01, "Learning rate at the start; with cosine, the highest one.", gt=0
     )
-    learning_rate_decay_factor: float = _p(0.95, "Multiplies the rate at a decay.", gt=0, le=1)
-    learning_rate_stop: float = _p(1e-5, "Training ends when the rate falls below this.", ge=0)
+    learning_rate_decay_factor: float = _p(
+        0.95, "The learning rate is multiplied by this when it decays.", gt=0, le=1
+    )
+    learning_rate_stop: float = _p(
+        1e-5, "Training ends when the learning rate falls below this.", ge=0
+    )
     learning_rate_n_to_compare: int = _p(
-        6, "Epochs: decay when the training cost exceeds the last n.", ge=1
+        6,
+        "The learning rate decays when the training cost exceeds that of the last n epochs.",
+        ge=1,
     )
-    max_grad_norm: float = _p(200.0, "Global gradient norm is clipped to this.", gt=0)
-    do_reset_learning_rate: bool = _p(False, "When resuming, start again at learning_rate_init.")
+    max_grad_norm: float = _p(200.0, "The global gradient norm is clipped to this.", gt=0)
+    do_reset_learning_rate: bool = _p(
+        False, "When a run is continued, set the learning rate to learning_rate_init again."
+    )
     start_from: str | None = _p(
         None,
-        "Folder of a run whose weights training starts from; its model parameters come along, and "
-        "sessions it does not know get a read-in and read-out of their own.",
+        "Folder of a run to start from: training begins with its weights and uses its model "
+        "parameters. Sessions that it does not know get a new read-in and read-out.",
         ours=True,
     )
-    do_train_io_only: bool = _p(False, "Train only read-in and read-out.")
+    do_train_io_only: bool = _p(False, "Train only the read-ins and read-outs.")
     do_train_encoder_only: bool = _p(False, "Train only the initial-condition encoder.")
 
 
@@ -477,22 +538,28 @@ class OutputConfig:
     """What is written, and where."""
 
     lfads_save_dir: str | None = _p(
-        None, "The run's folder; null: outputs/DATE/TIME. A run found there is continued or used."
+        None,
+        "The run's folder; null: outputs/DATE/TIME. If it holds a run, that run is continued or "
+        "used.",
     )
-    checkpoint_name: str = _p("lfads_vae", "Stem of the checkpoint files.")
+    checkpoint_name: str = _p("lfads_vae", "Stem of the names of checkpoint files.")
     checkpoint_pb_load_name: str = _p(
-        "checkpoint", "Index to load from: checkpoint (newest) or checkpoint_lve (lowest cost)."
+        "checkpoint",
+        "Which checkpoint to load: checkpoint (latest) or checkpoint_lve (lowest validation "
+        "error).",
     )
     output_filename_stem: str = _p("", "Prefix of the files that the four other kinds write.")
-    max_ckpt_to_keep: int = _p(5, "Periodic checkpoints kept.", ge=1)
-    max_ckpt_to_keep_lve: int = _p(5, "Lowest-validation-error checkpoints kept.", ge=1)
-    csv_log: str = _p("fitlog", "Name of the original-format log; empty: none.")
+    max_ckpt_to_keep: int = _p(5, "Number of periodic checkpoints to keep.", ge=1)
+    max_ckpt_to_keep_lve: int = _p(
+        5, "Number of lowest-validation-error checkpoints to keep.", ge=1
+    )
+    csv_log: str = _p("fitlog", "Name of the log in the original's format; empty: none.")
     include_optimizer: bool = _p(
         False, "write_model_params also writes the optimiser's moments.", ours=True
     )
     report: bool = _p(
         True,
-        "Write report.html and all figures when training, a search or a sweep ends.",
+        "Write report.html and all figures at the end of training, a search or a sweep.",
         ours=True,
     )
 
@@ -501,33 +568,38 @@ class OutputConfig:
 class SamplingConfig:
     """How many trials and samples the posterior and prior kinds use."""
 
-    ps_nexamples_to_process: int = _p(MAX_INT, "First n trials of each split to process.", ge=1)
+    ps_nexamples_to_process: int = _p(
+        MAX_INT, "Process only the first n trials of each split.", ge=1
+    )
     num_posterior_samples: int | None = _p(
         None, "Posterior samples averaged per trial; null: batch_size.", ours=True, ge=1
     )
     num_score_samples: int = _p(
         16,
-        "Posterior samples averaged per trial for scores, figures and the report; 0: posterior "
-        "means.",
+        "Posterior samples averaged per trial for scores, figures and the report; 0: use the "
+        "posterior means.",
         ours=True,
         ge=0,
     )
     refine_steps: int = _p(
         0,
-        "Gradient steps at most by which each trial's posterior is refined, on its own bound, from "
-        "what the encoders see alone; as many are taken as help to predict entries that are held "
-        "back. 100 is a good number.",
+        "Refine the posterior of each trial by at most this many gradient steps on its own bound, "
+        "using only what the encoders see. The number of steps is the one that best predicts "
+        "entries held back for this purpose. 100 is a good value; 0: no refinement.",
         ours=True,
         ge=0,
     )
     num_prior_samples: int | None = _p(
-        None, "Trials drawn by prior_sample; null: batch_size.", ours=True, ge=1
+        None, "Number of trials drawn by prior_sample; null: batch_size.", ours=True, ge=1
     )
     num_validation_samples: int = _p(
         1, "Posterior samples per trial in the validation cost.", ours=True, ge=1
     )
     memory_mb: int = _p(
-        256, "Memory of one pass: bounds how many samples are drawn together.", ours=True, ge=1
+        256,
+        "Memory of one forward pass, in MB; limits how many samples are drawn together.",
+        ours=True,
+        ge=1,
     )
     session: str | None = _p(
         None, "Session whose read-out prior_sample uses; null: the first by name.", ours=True
@@ -536,68 +608,76 @@ class SamplingConfig:
 
 @dataclass
 class TrainerConfig:
-    """Machine and length of training."""
+    """Hardware and length of training."""
 
-    device: str = _p("gpu:0", "gpu:N, cuda:N, mps or cpu:0; falls back to the CPU with a warning.")
+    device: str = _p(
+        "gpu:0",
+        "gpu:N, cuda:N, mps or cpu:0; without such a device, the CPU is used, with a warning.",
+    )
     num_devices: int = _p(
         1,
-        "GPUs, or processes on the CPU, that share each batch (DDP).",
+        "Number of GPUs, or of processes on the CPU, that share each batch (DDP).",
         ours=True,
         ge=1,
         le=MOST_AT_ONCE,
     )
     max_epochs: int | None = _p(
-        None, "Stop after this many epochs; null: when the learning rate says so.", ours=True, ge=1
+        None,
+        "Stop after this many epochs; null: when the learning rate is low enough.",
+        ours=True,
+        ge=1,
     )
     max_steps: int | None = _p(None, "Stop after this many updates.", ours=True, ge=1)
     max_minutes: float | None = _p(
         None,
-        "Minutes of training: the first tenth measures how many updates these are, which become "
-        "max_steps (in config.yaml too); a cosine ends there. A continued run keeps the number.",
+        "Train for this many minutes. In the first tenth of that time the speed is measured, and "
+        "max_steps set accordingly (in config.yaml too). A continued run keeps that number.",
         ours=True,
         gt=0,
     )
     criterion: Criterion = _p(
         Criterion.total,
-        "What the lowest-validation-error checkpoint, a sweep and early stopping go by: total "
-        "cost; smoothed reconstruction, of all entries or of those never shown; or hidden_recon, "
-        "of entries hidden from the encoders, a fifth at a time, every 20 updates or more (15 % of "
-        "the time), and the ramps do not matter; with do_start_at_mean_rates a constant rate is "
-        "kept where no epoch is better.",
+        "What the lowest-validation-error checkpoint, sweeps and early stopping go by. total: the "
+        "total cost; recon_smoothed: the smoothed reconstruction cost; sample_recon_smoothed: the "
+        "same for the entries of sample_validation_rate; hidden_recon: that of entries hidden from "
+        "the encoders, a fifth at a time, measured every 20 updates or less often (15 % of the "
+        "time), whatever the ramps. With hidden_recon and do_start_at_mean_rates, a constant rate "
+        "is kept if no epoch is better.",
         ours=True,
     )
     criterion_smoothing: float = _p(
         0.7,
-        "Weight of the past in the smoothed reconstruction, per epoch; of hidden_recon per look.",
+        "Weight of the past in the smoothed criterion, per epoch (hidden_recon: per measurement).",
         ours=True,
         ge=0,
         le=0.99,
     )
     early_stopping_epochs: int | None = _p(
         None,
-        "Stop after this many epochs without a new lowest criterion, counted once both ramps are "
-        "complete.",
+        "Stop after this many epochs without a new lowest criterion, counted from the end of both "
+        "ramps.",
         ours=True,
         ge=1,
     )
     max_recoveries: int = _p(
         3,
-        "After three non-finite updates in a row, training goes back to its newest checkpoint with "
-        "half the learning rate; so many times, then it ends with an error. 0: at once.",
+        "After three non-finite updates in a row, training goes back to its latest checkpoint with "
+        "half the learning rate. After this many times it ends with an error.",
         ours=True,
         ge=0,
     )
     deterministic: bool = _p(
         False,
-        "Use deterministic algorithms alone (cuDNN, cuBLAS, scatter); an operation without one is "
-        "an error. On the CPU training is bit-reproducible either way.",
+        "Use only deterministic algorithms (cuDNN, cuBLAS, scatter); an operation without one is "
+        "an error. On the CPU, training is always bit-reproducible.",
         ours=True,
     )
     precision: Precision = _p(Precision.float32, "float32 or float64.", ours=True)
     recurrence: Recurrence = _p(
         Recurrence.auto,
-        "reference: the PyTorch loop; native: C++ kernels, built on first use (CPU, float32); "
-        "triton: CUDA kernels (float32); auto: native or triton, where it can be had.",
+        "Implementation of the recurrent networks. reference: a PyTorch loop; native: C++ kernels, "
+        "built on first use (CPU, float32); triton: CUDA kernels (float32); auto: native or triton "
+        "if available.",
         ours=True,
     )
     num_threads: int | None = _p(
@@ -610,8 +690,8 @@ class TrainerConfig:
     )
     logger: Any = _p(
         "tensorboard",
-        "Where costs, settings and scores go beside the run's own files; [wandb, mlflow] are "
-        "several, csv is metrics.csv alone, which every run writes.",
+        "Where costs, settings and scores are logged, besides the files of the run. Several are a "
+        "list, such as [wandb, mlflow]; csv: only metrics.csv, which every run writes.",
         ours=True,
         expected="any of tensorboard, csv, wandb, mlflow, or a list of them",
         accepts=_loggers,
@@ -619,8 +699,8 @@ class TrainerConfig:
     )
     plot_every_n_epochs: int | None = _p(
         None,
-        "Epochs between sets of figures in TensorBoard; 0: never; null: one figure after the "
-        "other, as often as takes less than 2 % of the time.",
+        "Epochs between sets of figures in TensorBoard; 0: never; null: one figure at a time, as "
+        "often as possible in 2 % of the time.",
         ours=True,
         ge=0,
     )
@@ -628,21 +708,22 @@ class TrainerConfig:
 
 @dataclass
 class SearchConfig:
-    """Population-based training, in place of a single run."""
+    """Hyperparameter search: population-based training, random draws, candidate structures."""
 
     algorithm: Algorithm = _p(
-        Algorithm.none, "none: train one model; pbt: a population (search=pbt).", ours=True
+        Algorithm.none, "none: train one model; pbt: train a population (search=pbt).", ours=True
     )
     draw: int | None = _p(
         None,
-        "Take the settings of search.space from its n-th random draw (sweep=random); null: none.",
+        "Use the n-th random draw from search.space as settings (sweep=random); null: none.",
         ours=True,
         ge=0,
     )
     candidates: Any = _p(
         None,
-        "Structures that are tried first, each for 15 % of the updates; the one of the lowest "
-        "criterion goes on: one_input, no_inputs, fast_inputs; null: none. recipe=auto tries them.",
+        "Model structures to try first, each for 15 % of the updates: one_input, no_inputs, "
+        "fast_inputs. Training continues with the one of the lowest criterion. null: none; "
+        "recipe=auto tries all.",
         ours=True,
         expected="a list of one_input, no_inputs, fast_inputs, or null",
         accepts=_candidates,
@@ -650,38 +731,41 @@ class SearchConfig:
     )
     space: str = _p(
         "autolfads",
-        "What is searched: a preset of conf/space, or a YAML file. recipe=auto searches recipe, "
-        "which starts from what it fills.",
+        "Search space: a preset of conf/space, or a YAML file. With recipe=auto the default is "
+        "recipe, which starts from the settings that the recipe chooses.",
         ours=True,
     )
     engine: Engine = _p(
         Engine.local, "local: processes on this machine; ray: a Ray cluster.", ours=True
     )
-    population: int = _p(20, "Members.", ours=True, ge=2)
-    generation_epochs: int = _p(25, "Epochs between two comparisons of members.", ours=True, ge=1)
+    population: int = _p(20, "Number of members of the population.", ours=True, ge=2)
+    generation_epochs: int = _p(
+        25, "Length of a generation, after which members are compared, in epochs.", ours=True, ge=1
+    )
     burn_in_epochs: int | None = _p(
         None,
-        "Epochs of the first generation; null: until both ramps are complete, and one generation.",
+        "Length of the first generation, in epochs; null: until both ramps are complete, plus one "
+        "generation.",
         ours=True,
         ge=1,
     )
-    max_generations: int = _p(50, "Generations at most.", ours=True, ge=1)
+    max_generations: int = _p(50, "Maximum number of generations.", ours=True, ge=1)
     stop_gain: float = _p(
         0.0005,
-        "The search ends when the best criterion gains less than this share of itself ...",
+        "The search ends when the best criterion improves by less than this fraction ...",
         ours=True,
         ge=0,
     )
     stop_generations: int = _p(4, "... over this many generations.", ours=True, ge=1)
     num_workers: int | None = _p(
         None,
-        "Members that train at once; null: as many as CPU cores, or 1 on a GPU.",
+        "Number of members that train at the same time; null: one per CPU core, or 1 on a GPU.",
         ours=True,
         ge=1,
         le=MOST_AT_ONCE,
     )
     ray_address: str | None = _p(
-        None, "Ray cluster to join, auto or ray://HOST:PORT; null: this machine alone.", ours=True
+        None, "Ray cluster to join: auto or ray://HOST:PORT; null: only this machine.", ours=True
     )
 
 
@@ -691,17 +775,21 @@ class Config:
 
     kind: Kind = _p(Kind.train, "What to do: train, or one of the four other kinds.")
     seed: int = _p(
-        0, "Seeds initial weights, data order, noise and masks.", ours=True, ge=0, le=2**32 - 1
+        0,
+        "Random seed of initial weights, data order, noise and masks.",
+        ours=True,
+        ge=0,
+        le=2**32 - 1,
     )
     recipe: Recipe = _p(
         Recipe.auto,
-        "What is not set: auto: is chosen by the size and the statistics of the data, told in a "
-        "line and written to config.yaml; a search starts from it; original: has the defaults "
-        "below. With a params_file original, unless it is given.",
+        "How parameters that are not set are chosen. auto: from the size and the statistics of the "
+        "data (printed, and written to config.yaml; a search starts from them); original: the "
+        "defaults below. With a params_file the default is original.",
         ours=True,
     )
     params_file: str | None = _p(
-        None, "Flat YAML or JSON file of parameter names; the command line beats it.", ours=True
+        None, "Flat YAML or JSON file of parameters; the command line overrides it.", ours=True
     )
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)

@@ -1,4 +1,4 @@
-"""Reading, checking and listing parameters: flat names, files, bounds, contradictions, table."""
+"""Parameters by flat name: checking their types, bounds and contradictions, and listing them."""
 
 import dataclasses
 import difflib
@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from lfads_lightning.commands import not_interpolated, program
+from lfads_lightning.commands import not_interpolated, program, shown
 from lfads_lightning.config import (
     Config,
     LFADSError,
@@ -19,13 +19,9 @@ from lfads_lightning.config import (
     Optimizer,
     Recipe,
     Schedule,
+    is_name,
 )
-from lfads_lightning.runs.documents import MAX_BYTES, read_document, shown
-from lfads_lightning.runs.files import is_name
-from lfads_lightning.runs.remote import is_url, read_text
 
-# Written by the original into its hyper-parameter file beside the parameters; derived from data.
-_RUN_TIME_FIELDS = {"dataset_names", "dataset_dims", "num_steps", "ndatasets", "allow_gpu_growth"}
 _ROOT = ""
 NOT_SETTINGS = ("kind", "params_file", "lfads_save_dir")  # what is done, and where
 
@@ -105,7 +101,7 @@ def _expected(f: dataclasses.Field) -> str:
     if isinstance(f.default, Enum):
         kind = "one of " + ", ".join(member.name for member in type(f.default))
     else:
-        names = {int: "an integer", float: "a number", bool: "true or false", str: "a text"}
+        names = {int: "an integer", float: "a number", bool: "true or false", str: "text"}
         declared = [t for t in names if re.search(rf"\b{t.__name__}\b", _type_name(f))]
         kind = names[declared[0]] + (" or null" if "None" in _type_name(f) else "")
     signs = {"gt": ">", "ge": ">=", "le": "<="}
@@ -252,51 +248,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _plain(inner) for key, inner in value.items()}
     return [_plain(inner) for inner in value] if isinstance(value, list | tuple) else value
-
-
-# A file of parameters is taken as it stands, unless it says otherwise.
-OF_FILES = {"recipe": Recipe.original}
-
-
-def read_params_file(path: str | Path) -> dict[str, Any]:
-    """Read a flat YAML or JSON file of parameter names.
-
-    Names may be spelled as on the documentation page (``Ic_dim``, ``do_train_prior_ar_atau_``);
-    the original's ``hyperparameters-<step>.txt`` is such a file too.
-
-    Returns:
-        Flat canonical name to value, checked.
-
-    Raises:
-        LFADSError: no such file, not a flat mapping, unknown name, wrong value.
-    """
-    try:
-        if is_url(path):
-            content = read_text(str(path)).encode()
-        else:
-            with Path(path).open("rb") as file:  # which may be a device without an end
-                content = file.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise LFADSError(
-            f"params_file={path}: cannot be read ({error.strerror}); give the path of a YAML or "
-            "JSON file of parameter names"
-        ) from error
-    values = read_document(content, str(path))
-    if values is None:
-        values = {}
-    if not isinstance(values, dict):
-        raise LFADSError(
-            f"{path}: holds a {type(values).__name__}; expected one 'name: value' per line"
-        )
-    flat: dict[str, Any] = {}
-    for given, value in values.items():
-        if given in _RUN_TIME_FIELDS:
-            continue
-        name = canonical(str(given), str(path))
-        if name in flat:
-            raise LFADSError(f"{path}: {name} is given twice (as {given!r} too); keep one")
-        flat[name] = check_value(name, value, str(path))
-    return flat
 
 
 NEEDS_RAY = (

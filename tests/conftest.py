@@ -52,7 +52,7 @@ def slowly(*values):
 
 
 def pytest_configure(config):
-    """Use one thread; let pass the deprecations that only other packages can mend."""
+    """Use one thread; let pass the deprecations that only other packages can fix."""
     torch.set_num_threads(1)
     os.environ["OMP_NUM_THREADS"] = "1"  # of programs that are started, and of num_threads=null
     # what the tests' runs are remembered by is theirs

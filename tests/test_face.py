@@ -191,7 +191,7 @@ def test_figures_are_those_of_the_report(trained, monkeypatch):
 
 def test_loaded_model_draws_what_it_is_given(trained, counts):
     again = lfads.load(trained.folder)
-    with pytest.raises(lfads.LFADSError, match="the data were given from Python .* give them"):
+    with pytest.raises(lfads.LFADSError, match="the data were given in Python .* give them"):
         again.plot.trial()
     assert "trial 11" in again.plot.trial(11, counts)._suptitle.get_text()
 
@@ -210,7 +210,7 @@ def test_evaluate_is_what_the_command_computes(trained, counts):
         trained.evaluate(samples=-1)
     with pytest.raises(lfads.LFADSError, match="checkpoint is for the folder of a run"):
         lfads.evaluate(trained, checkpoint="checkpoint")
-    with pytest.raises(lfads.LFADSError, match="the data were given from Python"):
+    with pytest.raises(lfads.LFADSError, match="the data were given in Python"):
         lfads.evaluate(trained.folder)
 
 
@@ -360,5 +360,5 @@ def test_estimator_trains_as_fit_does(estimator, counts, tmp_path):
 
 
 def test_scores_need_spikes(estimator):
-    with pytest.raises(lfads.LFADSError, match="holds no spike to score"):
+    with pytest.raises(lfads.LFADSError, match="there are no spikes to score"):
         estimator.score(np.zeros((3, 8, 5), int))

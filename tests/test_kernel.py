@@ -126,7 +126,7 @@ def test_interrupt_returns_the_model_so_far_and_says_how_to_go_on(kernel):
     assert step > 0
     lines = [x for x in texts(messages).splitlines() if x and not x.startswith("Warning:")]
     (line,) = lines
-    assert line.startswith("Interrupted and saved, and this is the model so far. To continue: the")
+    assert line.startswith("Interrupted and saved; fit returns the model so far. To continue: call")
     folder = re.search(r"lfads_save_dir='(.*)'$", line)[1]
     went_on = kernel.run(
         f"again = lfads.fit(counts, max_epochs=len(so_far.history) + 2, "

@@ -265,7 +265,7 @@ SOME = np.ones((4, 6, 3))
         ),
         (SOME, {"lengths": [6, 4, 6, 6], "forward_steps": 4}, "forward_steps=4 of 4 bins leaves"),
         (np.where(SOME, np.inf, 0), {}, r"train_data\[0, 0, 0\] is inf; counts must be finite"),
-        ([SOME[0], SOME[0].T], {}, "its trials are of unequal length"),
+        ([SOME[0], SOME[0].T], {}, "its trials differ in length"),
     ],
 )
 @pytest.mark.filterwarnings("ignore:.*valid_data is missing")

@@ -10,31 +10,31 @@ from lfads_lightning.config import LFADSError
 
 __all__ = ["main"]
 
-# How long a thread that waits for others keeps its core; read when torch is imported. By default it
-# is milliseconds, which on a busy machine the others miss.
+# How long a waiting thread spins before it gives up its core. By default it spins for milliseconds,
+# which other programs on a busy machine need. Must be set before torch is imported.
 if not {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & set(os.environ):
     os.environ["GOMP_SPINCOUNT"] = "10000"
 
 VERBS = {
-    "train": "train a model, or use one that is trained; also: python train.py",
-    "prepare": "make session files of recordings",
-    "check": "show what session files hold, and whether they can be trained on",
-    "align": "align the neurons of several sessions, for one model of all",
-    "merge": "merge what a run makes of overlapping chops into whole recordings",
-    "evaluate": "score a trained model, and simple methods beside it",
-    "export": "write a run's results as NWB, MATLAB or NumPy files",
-    "report": "write the report of a run, a sweep or a search anew",
-    "info": "print versions, machine and a run's summary, for an issue",
+    "train": "train a model, or run a trained one; the same as python train.py",
+    "prepare": "convert recordings to session files",
+    "check": "summarise session files, and check that a model can be trained on them",
+    "align": "align the neurons of several sessions, to train one model on all of them",
+    "merge": "merge the results of overlapping chops into whole recordings",
+    "evaluate": "score a trained model, and compare it with simple methods",
+    "export": "write the results of a run as NWB, MATLAB or NumPy files",
+    "report": "write the report of a run, a sweep or a search again",
+    "info": "print versions, hardware and a summary of a run, for a bug report",
 }
 HELP = "\n".join(
     [
         "usage: lfads VERB ...",
         "",
-        "LFADS: denoised firing rates from spike counts. The verbs:",
+        "LFADS: denoised firing rates from spike counts. Commands:",
         "",
         *(f"  {verb:<10}{what}" for verb, what in VERBS.items()),
         "",
-        "lfads VERB --help says more of one; lfads --version says the version.",
+        "lfads VERB --help shows the options of a command, lfads --version the version.",
     ]
 )
 
@@ -51,7 +51,7 @@ def main() -> int | None:
         fail(_no_such(verb, words))
     else:
         sys.argv[1:] = words
-        # of one verb alone: Hydra's import takes a third of a second
+        # import this verb's module only: importing Hydra takes a third of a second
         return import_module(f"lfads_lightning.cli.{verb}").main()
     return 0
 
@@ -61,4 +61,4 @@ def _no_such(word: str, others: list[str]) -> LFADSError:
     if not near and ("=" in word or word.startswith("-")):
         near = ["train"] if any("=" in w for w in (word, *others)) else []
     hint = f"; did you mean lfads {near[0]}?" if near else "."
-    return LFADSError(f"{word!r} is no verb{hint} The verbs are {', '.join(VERBS)}")
+    return LFADSError(f"there is no command {word!r}{hint} The commands are {', '.join(VERBS)}")

@@ -1,4 +1,4 @@
-"""``lfads align``: alignment matrices for sessions, into their files."""
+"""``lfads align``: write alignment matrices into session files."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from lfads_lightning.data.alignment import Alignment
 
 DESCRIPTION = (
-    "Align the neurons of several sessions by principal-components regression of their condition "
-    "averages (train_condition), and write alignment_matrix_cxf and alignment_bias_c into the "
-    "files: all of them, or none."
+    "Align the neurons of several sessions by principal component regression of their condition "
+    "averages (train_condition). Writes alignment_matrix_cxf and alignment_bias_c into all of the "
+    "files, or, if anything fails, into none."
 )
 
 
@@ -32,21 +32,29 @@ class Options:
     files: tuple[str | Path, ...] = option(
         doc="HDF5 file of a session", metavar="FILE", positional=True
     )
-    factors_dim: int = option(doc="as model.factors_dim")
-    out: str | Path | None = option(None, "folder for copies (default: the files are changed)")
+    factors_dim: int = option(doc="number of factors, the same as model.factors_dim in training")
+    out: str | Path | None = option(
+        None, "folder for aligned copies (default: the files themselves are changed)"
+    )
     smoothing_bins: float = option(
-        SMOOTHING_BINS, "sd of the Gaussian over the averages' time, bins; 0: none"
+        SMOOTHING_BINS,
+        "standard deviation, in bins, of the Gaussian that smooths the averages; 0: no smoothing",
     )
     ridge: float | str = option(
         0.0,
-        "weight of |W|^2, or cv: chosen by leaving conditions out; 0: least squares",
+        "ridge penalty of the regression, or cv: chosen by cross-validation over conditions; 0: "
+        "least squares",
         read=(_ridge, "a number or cv"),
     )
     same_neurons: bool = option(
         False, "the sessions have the same neurons: one matrix for all, no conditions needed"
     )
-    to: tuple[str | Path, ...] = option((), "aligned files that stay as they are", metavar="FILE")
-    figure: str | Path | None = option(None, f"PNG (default: {ALIGNMENT} beside the files)")
+    to: tuple[str | Path, ...] = option(
+        (), "files that are aligned already, to align to; they are not changed", metavar="FILE"
+    )
+    figure: str | Path | None = option(
+        None, f"PNG file for the figure (default: {ALIGNMENT} in the folder of the files)"
+    )
 
 
 @command
@@ -81,7 +89,8 @@ def table(found: "Alignment") -> str:
     dim = found.components.shape[2]
     width = max(len("session"), *map(len, found.n_trials))
     lines = [
-        f"{dim} components hold {found.variance[:dim].sum():.1%} of the variance of all neurons.",
+        f"{dim} components explain {found.variance[:dim].sum():.1%} of the variance of all "
+        "neurons.",
         f"{'session':<{width}} {'trials':>7} {'neurons':>8} {'R2 of components':>17} "
         f"{'R2 of averages':>15}",
     ]

@@ -1,4 +1,4 @@
-"""``lfads check``: what session files hold, and whether they can be trained on."""
+"""``lfads check``: summarise session files, and check that a model can be trained on them."""
 
 import sys
 from collections.abc import Sequence
@@ -19,28 +19,28 @@ if TYPE_CHECKING:
     from lfads_lightning.recordings.findings import Finding
 
 DESCRIPTION = (
-    "Show what session files hold, what would fail in training, and the settings that recipe=auto "
-    "chooses for them."
+    "Summarise session files, report problems that would stop training, and show the settings that "
+    "recipe=auto chooses for them."
 )
 EPILOGUE = """\
-exit status: 0 can be trained on, 1 something would fail (with --strict: or is seldom meant),
+exit status: 0 ready for training, 1 a problem was found (with --strict: or a note was printed),
 2 wrong usage"""
 COLUMNS = ("session", "trials", "bins", "neurons", "bin", "rate", "silent", "copies", "sharing",
            "empty")  # fmt: skip
 LEGEND = """\
-trials: train + valid; rate: lowest, median, highest of the neurons; silent: neurons without a
-spike; copies: neurons equal to another; sharing: pairs that share spikes; empty: trials without a
-spike"""
+trials: train + valid; rate: lowest - median - highest over neurons; silent: neurons without
+spikes; copies: neurons identical to another; sharing: pairs of neurons that share spikes; empty:
+trials without spikes"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Which files, and how strict."""
+    """Which files to check, and how strictly."""
 
     files: tuple[str | Path, ...] = option(
         doc="HDF5 file of a session", metavar="FILE", positional=True
     )
-    strict: bool = option(False, "fail on what is seldom meant as well")
+    strict: bool = option(False, "also fail on what is unusual and probably a mistake")
 
 
 @command
@@ -72,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         failed = failed or bool(finding.faults) or (options.strict and bool(finding.cautions))
     together = _together([finding for _, finding in found])
     for fault in together:
-        print(f"\nfails: {fault}")
+        print(f"\nproblem: {fault}")
     return int(failed or bool(together))
 
 
@@ -113,11 +113,11 @@ def _table(rows: list[list[str]]) -> str:
 def _print(path: str | Path, found: "Finding") -> None:
     print(f"\n{found.source}")
     for fault in found.faults:
-        print(f"  fails: {fault}")
+        print(f"  problem: {fault}")
     for caution in found.cautions:
         print(f"  note: {caution}")
     if found.noise is not None:
-        print(f"  noise model: {found.noise.output_dist.name}, for {found.noise.why}")
+        print(f"  noise model: {found.noise.output_dist.name}, because {found.noise.why}")
     if not found.faults:
         from lfads_lightning.runs.remote import beside
 
@@ -127,18 +127,18 @@ def _print(path: str | Path, found: "Finding") -> None:
         words = [f"model.output_dist={dist.name}"] if is_odd else []
         folder = override("data.data_dir", str(beside(path, "")).rstrip("/"))
         stem = override("data.data_filename_stem", Path(path).stem)
-        print(f"  to start with: {to_train(folder, stem, *words)}")
+        print(f"  to train: {to_train(folder, stem, *words)}")
         print(fill(found.recipe, 98, initial_indent="  ", subsequent_indent="    "))
 
 
 def _together(found: list["Finding"]) -> list[str]:
-    """Say what keeps sessions of several files from being trained together."""
+    """Say why sessions of several files cannot be trained together."""
     good = [f for f in found if not f.faults]
-    for what, unit in (("n_bins", "bins a trial"), ("bin_width_s", "seconds a bin")):
+    for what, unit in (("n_bins", "bins per trial"), ("bin_width_s", "bin width in seconds")):
         values = {getattr(f, what) for f in good} - {None}
         if len(values) > 1:
             return [
-                f"sessions differ in {unit} ({', '.join(f'{v:g}' for v in sorted(values))}); one "
-                "model needs one; prepare them alike, or train them apart"
+                f"sessions differ in {unit} ({', '.join(f'{v:g}' for v in sorted(values))}), which "
+                "must be the same for one model; prepare them alike, or train a model for each"
             ]
     return []

@@ -1,4 +1,4 @@
-"""``lfads evaluate``: a run's model beside simple methods, as a table or as JSON."""
+"""``lfads evaluate``: compare a run's model with simple methods, as a table or as JSON."""
 
 import dataclasses
 import json
@@ -18,40 +18,42 @@ if TYPE_CHECKING:
     from lfads_lightning.evaluation.evaluate_run import Evaluated
 
 DESCRIPTION = (
-    "Score a trained model, and simple methods beside it, on held-out trials of the run's data. "
-    f"Writes {EVALUATION} to the run's folder; scores of other data go to a file of their own "
-    "beside it."
+    "Score a trained model and simple methods on held-out trials of the run's data. Writes "
+    f"{EVALUATION} to the run's folder; scores on other data go to a separate file there."
 )
 NARROWER = ("session", "split", "samples", "lag_bins", "metrics", "checkpoint")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Which run, and what is scored."""
+    """Which run to score, and how."""
 
     run: str | Path = option(
-        doc="folder of a training run or of a search (also s3://…)", metavar="RUN", positional=True
+        doc="folder of a training run or a search (also s3://…)", metavar="RUN", positional=True
     )
-    session: tuple[str, ...] = option((), "these sessions alone")
+    session: tuple[str, ...] = option((), "score only these sessions")
     split: str | None = option(
-        None, "whose trials (default: valid, if any)", choices=("train", "valid")
+        None, "trials to score (default: valid, if there are any)", choices=("train", "valid")
     )
     samples: int | None = option(
         None,
-        "posterior samples averaged per trial (default: the run's num_score_samples, 16); 0: "
-        "posterior means",
+        "posterior samples averaged per trial (default: the run's num_score_samples, 16); 0: use "
+        "the posterior means",
     )
-    lag_bins: int = option(0, "behaviour of bin t + N is read from the rates of bin t")
-    metrics: tuple[str, ...] = option((), "these alone (default: all)")
+    lag_bins: int = option(0, "decode the behaviour of bin t + N from the rates of bin t")
+    metrics: tuple[str, ...] = option((), "compute only these (default: all)")
     json: bool = option(False, "print JSON instead of the table")
-    data_dir: str | None = option(None, "other data than the run's: their folder", metavar="PATH")
-    stem: str | None = option(None, "other data than the run's: their file names' beginning")
+    data_dir: str | None = option(
+        None, "folder of other data than the run was trained on", metavar="PATH"
+    )
+    stem: str | None = option(None, "beginning of the file names of other data")
     checkpoint: str | None = option(
         None,
-        "checkpoint or checkpoint_lve (default: the lowest validation error's, if any)",
+        "checkpoint (latest) or checkpoint_lve (lowest validation error; the default, if there is "
+        "one)",
         metavar="INDEX",
     )
-    device: str = option("cpu:0", "as trainer.device")
+    device: str = option("cpu:0", "device, as trainer.device")
 
 
 @command
@@ -85,11 +87,11 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _beside(done: "Evaluated", options: Options) -> str:
-    """Say what became of the file that was there."""
+    """Say what happened to the file that was there before."""
     if done.is_of_other_data:
-        return f"; {EVALUATION}, of the run's own data, stays as it is"
+        return f"; {EVALUATION}, with the scores on the run's own data, is unchanged"
     usual = {f.name: f.default for f in dataclasses.fields(Options)}
     narrowed = [typed_name(n) for n in NARROWER if getattr(options, n) != usual[n]]
     if done.replaced and narrowed:
-        return f", instead of what was there; it holds what {' '.join(narrowed)} asks for alone"
+        return f"; it replaces the old file, and holds only what {' '.join(narrowed)} selects"
     return ""

@@ -1,4 +1,4 @@
-"""``lfads export``: a run's results as NWB, MATLAB or NumPy files, or a submission to the NLB."""
+"""``lfads export``: write results as NWB, MATLAB or NumPy files, or as a submission to the NLB."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,8 +12,8 @@ from lfads_lightning.config import EXPORT_FORMATS
 from lfads_lightning.runs.names import RESULTS
 
 DESCRIPTION = f"""\
-Write a run's results ({RESULTS}_*.h5) as NWB, MATLAB or NumPy files, or as the submission file of
-the Neural Latents Benchmark (nlb)."""
+Write the results of a run ({RESULTS}_*.h5) as NWB, MATLAB or NumPy files, or as a submission file
+for the Neural Latents Benchmark (nlb)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,13 +21,17 @@ class Options:
     """The arguments of :func:`lfads_lightning.export`."""
 
     run: str | Path = option(
-        doc="a run's folder, or one of the files there", metavar="RUN", positional=True
+        doc="folder of a run, or one of its result files", metavar="RUN", positional=True
     )
-    to: str = option(doc="the format", choices=EXPORT_FORMATS)
-    out: str | Path | None = option(None, "folder (default: the run's)")
-    nwb: str | Path | None = option(None, "the recording: a copy of it gets the processing module")
+    to: str = option(doc="format to write", choices=EXPORT_FORMATS)
+    out: str | Path | None = option(None, "folder to write to (default: the run's)")
+    nwb: str | Path | None = option(
+        None, "the recording; the results are added to a copy of it, as a processing module"
+    )
     session_start_time: datetime | None = option(
-        None, "of a new NWB file: 2026-01-31T14:00:00+00:00", also=["--session-start"]
+        None,
+        "start of the session, for a new NWB file, as 2026-01-31T14:00:00+00:00",
+        also=["--session-start"],
     )
 
 

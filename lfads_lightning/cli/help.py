@@ -1,4 +1,4 @@
-"""What ``lfads train --help`` says; it imports neither Hydra nor NumPy, so it answers at once."""
+"""The text of ``lfads train --help``. To be fast, it imports neither Hydra nor NumPy."""
 
 from pathlib import Path
 
@@ -9,12 +9,12 @@ from lfads_lightning.runs.files import presets_dir
 _CALLS = {
     "[group=preset] [group.name=value ...]": "train",
     "data.data_dir=FOLDER data.data_filename_stem=STEM model.co_dim=4": "",
-    "params_file=my_params.yaml": "a flat file of parameter names",
+    "params_file=my_params.yaml": "read parameters from a flat file",
     "kind=posterior_sample_and_average output.lfads_save_dir=RUN": "",
-    "resume=FOLDER": "go on with a run, a sweep or a search",
-    "-m model.co_dim=0,1,2,4 seed=0,1,2": "a sweep: every combination, in turn",
-    "... --cfg job": "show the settings and do nothing",
-    "... --config-dir FOLDER": "presets of your own",
+    "resume=FOLDER": "continue a run, a sweep or a search",
+    "-m model.co_dim=0,1,2,4 seed=0,1,2": "a sweep over all combinations",
+    "... --cfg job": "print the settings and stop",
+    "... --config-dir FOLDER": "use your own presets",
     "--version": "",
 }
 

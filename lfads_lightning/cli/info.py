@@ -1,4 +1,4 @@
-"""``lfads info``: versions, machine and what a run is like, to be pasted into an issue."""
+"""``lfads info``: versions, hardware and a summary of a run, to paste into a bug report."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,18 +8,18 @@ from lfads_lightning.cli.programs import command
 from lfads_lightning.commands import option
 
 DESCRIPTION = (
-    "Print versions and machine and, of a run, sizes, settings, scores and findings, to be pasted "
-    "into an issue. No paths, no names of sessions and nothing of the data are in it."
+    "Print versions and hardware and, if a run is given, its sizes, settings, scores and warnings, "
+    "to paste into a bug report. It contains no paths, no session names and no data."
 )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Whose summary."""
+    """Which run to summarise."""
 
     run: str | None = option(
         None,
-        doc="the folder of a run, a sweep or a search, or its address in a bucket",
+        doc="folder of a run, a sweep or a search, or its address in a bucket",
         metavar="RUN",
         positional=True,
     )

@@ -1,4 +1,4 @@
-"""``lfads merge``: what a run makes of overlapping chops, as whole recordings."""
+"""``lfads merge``: merge the results of overlapping chops into whole recordings."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,21 +11,21 @@ from lfads_lightning.config import POSTERIOR_KINDS
 from lfads_lightning.runs.names import RESULTS
 
 DESCRIPTION = (
-    "Merge what a run makes of overlapping chops (kind=posterior_...) into whole recordings: one "
-    f"{RESULTS}_SESSION_merged_KIND.h5 for each session, in the run's folder."
+    "Merge the results of overlapping chops (kind=posterior_...) into whole recordings. Writes one "
+    f"{RESULTS}_SESSION_merged_KIND.h5 per session to the run's folder."
 )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Which results, and of which data."""
+    """Which results to merge."""
 
-    run: str | Path = option(doc="the run's folder", metavar="RUN", positional=True)
+    run: str | Path = option(doc="folder of the run", metavar="RUN", positional=True)
     data_dir: str | Path | None = option(
         None, "folder of the session files (default: the run's data.data_dir)", also=["--data"]
     )
     kind: str | None = option(
-        None, "whose outputs (default: all that are there)", choices=POSTERIOR_KINDS
+        None, "which results to merge (default: all that the run has)", choices=POSTERIOR_KINDS
     )
 
 

@@ -1,4 +1,4 @@
-"""Options of the tools: fields of dataclasses (``commands.option``), read by argparse."""
+"""Command-line options: fields of dataclasses (``commands.option``), read by argparse."""
 
 import argparse
 import dataclasses
@@ -19,7 +19,7 @@ from lfads_lightning.runs.remote import path_or_address
 _KINDS: dict[type, tuple[Callable[[str], Any], str, str]] = {
     int: (int, "an integer", "N"),
     float: (float, "a number", "X"),
-    str: (str, "a text", "NAME"),
+    str: (str, "text", "NAME"),
     Path: (path_or_address, "a path", "PATH"),
     datetime: (datetime.fromisoformat, "a time as 2026-01-31T14:00:00+00:00", "TIME"),
 }
@@ -33,13 +33,13 @@ class _Formatter(argparse.HelpFormatter):
 
 
 class Parser(argparse.ArgumentParser):
-    """Reads the command line of a tool into keywords; a mistake is one line.
+    """Reads the command line of a verb into keywords; errors are one line.
 
     Args:
-        verb: of the tool.
+        verb: name of the command.
         description: what it does.
         options: dataclasses whose fields are its options: ``bin_width_s`` is ``--bin-width-s``.
-        epilog: what the help ends with.
+        epilog: text at the end of the help.
     """
 
     def __init__(self, verb: str, description: str, *options: type, epilog: str = "") -> None:
@@ -55,7 +55,7 @@ class Parser(argparse.ArgumentParser):
             self.add_argument(*_names(f), **_words(f))
 
     def given(self, argv: Sequence[str] | None) -> dict[str, Any]:
-        """Return what was typed, by the names of the fields; None: on this program's line."""
+        """Return the options that were given, by field name; None reads ``sys.argv``."""
         words = list(sys.argv[1:] if argv is None else argv)
         options = self._option_string_actions
         for word in words:
@@ -69,7 +69,7 @@ class Parser(argparse.ArgumentParser):
                 )
         found, strangers = self.parse_known_args(words)
         if strangers:
-            self.error(f"{strangers[0]} is one word too many")
+            self.error(f"unexpected argument {strangers[0]}")
         return vars(found)
 
     def error(self, message: str) -> NoReturn:
@@ -78,7 +78,7 @@ class Parser(argparse.ArgumentParser):
         text = re.sub(r"^argument ([^\s:/]+)[^:]*: ", r"\1: ", text)
         text = re.sub(r"^the following arguments are required: (.*)", r"\1 must be given", text)
         mark = "" if text.endswith("?") else ";"
-        fail(LFADSError(f"{text}{mark} {self.prog} --help lists all"))
+        fail(LFADSError(f"{text}{mark} {self.prog} --help lists all options"))
 
 
 def typed_name(name: str) -> str:

@@ -17,6 +17,7 @@ from lfads_lightning.cli.words import flat_as_typed, parsed
 from lfads_lightning.commands import override as override_word
 from lfads_lightning.config import Kind, LFADSError
 from lfads_lightning.runs.names import COMMAND, CONFIG
+from lfads_lightning.runs.params_file import read_params_file
 from lfads_lightning.runs.provenance import check_file_of_parameters
 from lfads_lightning.runs.run import Run, Sweep
 from lfads_lightning.search.space import find_space, read_space
@@ -165,7 +166,7 @@ def _implied(values: dict[str, Any], keys: set[str], is_sweep: bool) -> list[str
     file = values.get("params_file")
     from_file = {}
     if isinstance(file, str | QuotedString):
-        from_file = params.read_params_file(_text(file))
+        from_file = read_params_file(_text(file))
         typed = {key.rsplit(".", 1)[-1]: _text(value) for key, value in values.items()}
         check_file_of_parameters(_text(file), from_file, typed, flat_as_typed)
     folder = folder or from_file.get("lfads_save_dir")

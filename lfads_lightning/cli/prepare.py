@@ -18,10 +18,10 @@ from lfads_lightning.config import LFADSError
 from lfads_lightning.recordings.settings import Settings, session_name
 
 DESCRIPTION = """\
-Make session files of recordings: NWB, MATLAB (v5, v7.3), .npz, .npy, CSV or parquet tables, folders
-of Kilosort, Phy and IBL (ALF), and what neo reads of Blackrock, Plexon, Neuralynx, TDT and others.
-Each recording becomes NAME.h5 in the folder OUT. All times are in seconds. Files and OUT may lie in
-a bucket (s3://bucket/folder; in file names * and ? are filled in)."""
+Convert recordings to session files. Reads NWB, MATLAB (v5, v7.3), .npz, .npy, CSV and parquet
+tables, folders of Kilosort, Phy and IBL (ALF), and, through neo, Blackrock, Plexon, Neuralynx, TDT
+and others. Each recording becomes NAME.h5 in the folder OUT. All times are in seconds. RECORDING
+and OUT can be in a bucket (s3://bucket/folder); file names can contain the wildcards * and ?."""
 EPILOGUE = """\
 examples:
   %(prog)s day1.nwb --out data --bin-width-s 0.01 --align-to go_cue_time --window-s -0.2 0.5
@@ -31,20 +31,20 @@ examples:
     --align-to go_cue_time --unit-quality good,mua
   %(prog)s day1.nwb --out data --bin-width-s 0.01 --where "success and rt < 600" --units "id != 3"
   %(prog)s --nlb mc_maze desc-train.nwb --out data
-exit status: 0 all were written, 1 a recording is not as it must be (the others are written),
+exit status: 0 all files were written, 1 a recording could not be converted (the others were),
 2 wrong usage"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Which recordings, and where to; how is said by the settings."""
+    """Which recordings to convert, and where to write; ``Settings`` says how."""
 
     recordings: tuple[str | Path, ...] = option(
         doc="a file or a folder", metavar="RECORDING", positional=True
     )
     out: str | Path = option(doc="folder for the session files", metavar="OUT")
     name: str | None = option(
-        None, "of the session (default: the file's without its extension, or the folder's)"
+        None, "name of the session (default: the name of the file or folder, without extension)"
     )
 
 
@@ -92,14 +92,17 @@ def parser() -> Parser:
 def _check_names(recordings: list[str | Path], name: str | None, settings: Settings) -> None:
     """Refuse two recordings that would become one file."""
     if name is not None and len(recordings) > 1:
-        raise LFADSError(f"--name {name} is for one recording; expected one at a time")
+        raise LFADSError(
+            f"--name {name} names one recording, but {len(recordings)} are given; prepare each by "
+            "itself"
+        )
     stems: dict[str, str | Path] = {}
     for path in recordings:
         stem = settings.nlb or session_name(path)
         other = stems.setdefault(stem, path)
         if other is not path:
             raise LFADSError(
-                f"{other} and {path} would both become {stem}.h5; expected unlike names; "
+                f"{other} and {path} would both become {stem}.h5; expected different names; "
                 "prepare each by itself, with --name"
             )
 

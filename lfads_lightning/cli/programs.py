@@ -1,4 +1,4 @@
-"""What all programs share: how they end, and that mistakes and warnings are one line each."""
+"""What all commands share: exit status, and errors and warnings of one line."""
 
 import os
 import sys
@@ -16,11 +16,11 @@ R = TypeVar("R")
 
 
 def command(main: Callable[P, R]) -> Callable[P, R]:
-    """Make of a function the main one of a program.
+    """Turn a function into the entry point of a command.
 
-    An :class:`LFADSError` ends it with one line and status 2, Ctrl-C without a traceback, and so
-    does whoever reads its output and has read enough (``| head``). SIGTERM ends it with status 75,
-    after it has tidied up. Warnings are one line each.
+    An :class:`LFADSError` ends the program with one line and status 2. Ctrl-C and a closed pipe
+    (``| head``) end it without a traceback. SIGTERM ends it with status 75, once it has cleaned up.
+    Warnings are printed on one line each.
     """
 
     @wraps(main)
@@ -46,10 +46,10 @@ def command(main: Callable[P, R]) -> Callable[P, R]:
 
 @contextmanager
 def _imports_not_from_here() -> Iterator[None]:
-    """Keep processes that this one starts from importing what lies in the working folder.
+    """Keep child processes from importing modules in the working folder.
 
-    Python does so by default (from 3.11 on it can be told not to), and the folder may be one that
-    was sent to somebody, with a ``multiprocessing.py`` in it.
+    Python does so by default (since 3.11 it can be told not to). The folder may come from somebody
+    else, and contain a ``multiprocessing.py``.
     """
     before = os.environ.get("PYTHONSAFEPATH")
     os.environ["PYTHONSAFEPATH"] = "1"
@@ -61,7 +61,7 @@ def _imports_not_from_here() -> Iterator[None]:
 
 
 def version_text() -> str:
-    """Return what ``--version`` prints."""
+    """Return the text of ``--version``."""
     import lfads_lightning
 
     return f"lfads-lightning {lfads_lightning.__version__}"

@@ -1,4 +1,4 @@
-"""``lfads report``: write the report of a run, a sweep or a search anew."""
+"""``lfads report``: write the report of a run, a sweep or a search again."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,20 +9,22 @@ from lfads_lightning.commands import option
 from lfads_lightning.runs.names import FIGURES, REPORT
 
 DESCRIPTION = (
-    f"Write {REPORT} and {FIGURES}/ of a run, a sweep or a search, from its files and, where they "
-    "can still be read, its data."
+    f"Write {REPORT} and {FIGURES}/ of a run, a sweep or a search again. Uses the files in its "
+    "folder and, if they are still there, its data."
 )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Whose report, and where the data are."""
+    """Which report to write, and where the data are."""
 
     folder: str = option(
-        doc="its folder, or its address in a bucket", metavar="FOLDER", positional=True
+        doc="folder of the run, sweep or search, or its address in a bucket",
+        metavar="FOLDER",
+        positional=True,
     )
     data_dir: str | None = option(
-        None, "the run's data, where they are elsewhere now", metavar="PATH"
+        None, "folder of the run's data, if they have moved", metavar="PATH"
     )
 
 

@@ -19,6 +19,7 @@ from lfads_lightning.cli.words import flat_as_typed, parsed
 from lfads_lightning.config import Config, Kind, LFADSError, Recipe
 from lfads_lightning.runs.files import presets_dir
 from lfads_lightning.runs.names import CONFIG
+from lfads_lightning.runs.params_file import OF_FILES, read_params_file
 from lfads_lightning.runs.provenance import (
     NOT_FOLLOWED,
     check_file_of_parameters,
@@ -119,7 +120,7 @@ def resolve(cfg: DictConfig, overrides: Sequence[str], choices: dict[str, str]) 
             explicit[name] = params.flat_value(composed, name)
     from_file = {}
     if composed.params_file:
-        from_file = params.OF_FILES | params.read_params_file(composed.params_file)
+        from_file = OF_FILES | read_params_file(composed.params_file)
         check_file_of_parameters(composed.params_file, from_file, explicit, flat_as_typed)
     settings = from_file | explicit
     config = params.from_flat(settings, base=composed)

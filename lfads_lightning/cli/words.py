@@ -1,4 +1,4 @@
-"""Overrides, ``group.name=value``: read by Hydra's grammar, and written as they are typed."""
+"""Overrides (``group.name=value``): parsed by Hydra, and written as one would type them."""
 
 import shlex
 from collections.abc import Sequence
@@ -16,11 +16,11 @@ def parsed(overrides: Sequence[str], where: str = "command line") -> list[Overri
     """Parse overrides by Hydra's grammar.
 
     Args:
-        overrides: words.
-        where: they stand.
+        overrides: words of the command line.
+        where: where they come from, for the error message.
 
     Raises:
-        LFADSError: one of them is not of it.
+        LFADSError: one of them does not follow the grammar.
     """
     parser = OverridesParser.create()
     found = []
@@ -37,10 +37,10 @@ def _remedy(word: str) -> str:
     if not equals:
         return "expected group.name=value"
     if value[:1] in ("'", '"'):
-        return "has a quote that is not closed, or is closed too early"
+        return "a quote is not closed, or closed too early"
     return (
-        "has a special character, or brackets that are not closed; a value that is a text goes in "
-        f"two pairs of quotes: {shlex.quote(override(key, value))}"
+        "has a special character or an open bracket; to pass the value as text, put it in two "
+        f"pairs of quotes: {shlex.quote(override(key, value))}"
     )
 
 

@@ -1,4 +1,4 @@
-"""Stitching: matrices that bring the neurons of several sessions to common components.
+"""Stitching: matrices that map the neurons of several sessions to common components.
 
 Principal-components regression (Pandarinath et al. 2018, Nature Methods 15, online methods). Per
 session, condition averages X_s of training trials, smoothed; the sessions side by side, each
@@ -22,12 +22,12 @@ from lfads_lightning.data.kinds import has_condition
 from lfads_lightning.data.sessions import Session
 from lfads_lightning.metrics import has_missing, mean_of
 
-RIDGES = (0.0, *np.geomspace(1e-4, 1e3, 8))  # what ridge="cv" chooses from
+RIDGES = (0.0, *np.geomspace(1e-4, 1e3, 8))  # the penalties that ridge="cv" compares
 N_FOLDS = 5
 
 
 class Regression(NamedTuple):
-    """What :func:`components_regression` finds."""
+    """The result of :func:`components_regression`."""
 
     components: np.ndarray  # Z (n, F)
     variance: np.ndarray  # share of the stack's variance, of every component
@@ -36,18 +36,18 @@ class Regression(NamedTuple):
 
 
 class Alignment(NamedTuple):
-    """Alignment of sessions, by session name; the two first go into ``lfads.fit`` as they are."""
+    """An alignment, by session name; the first two fields can be passed to ``lfads.fit``."""
 
     alignment_matrix_cxf: dict[str, np.ndarray]  # W_s (D, F)
     alignment_bias_c: dict[str, np.ndarray]  # b_s (D,), counts per bin
-    components: np.ndarray  # Z (C, T, F): what the sessions are brought to
-    conditions: list[str]  # C labels; trials' numbers with same_neurons
-    variance: np.ndarray  # share of the variance of each component of the stack, all of them
-    projections: dict[str, np.ndarray]  # (X_s - b_s) W_s (C, T, F): Z as the session has it
-    components_r2: dict[str, float]  # of Z from the session's neurons
-    averages_r2: dict[str, float]  # of the session's averages from Z
-    n_trials: dict[str, int]  # averaged
-    same_neurons: bool = False  # of smoothed trials, one after the other, in place of averages
+    components: np.ndarray  # Z (C, T, F): the common components
+    conditions: list[str]  # C labels; with same_neurons, the numbers of the trials
+    variance: np.ndarray  # share of the variance that each component explains, for all of them
+    projections: dict[str, np.ndarray]  # (X_s - b_s) W_s (C, T, F): Z as predicted by the session
+    components_r2: dict[str, float]  # R2 of Z, predicted from the session's neurons
+    averages_r2: dict[str, float]  # R2 of the session's averages, predicted from Z
+    n_trials: dict[str, int]  # trials that were averaged
+    same_neurons: bool = False  # made from smoothed single trials instead of averages
 
 
 def align_sessions(
@@ -61,13 +61,13 @@ def align_sessions(
     """Align sessions by their condition averages.
 
     Args:
-        sessions: with ``train_condition``; training trials alone are used.
+        sessions: sessions with ``train_condition``; only their training trials are used.
         factors_dim: F.
-        smoothing_bins: standard deviation of the Gaussian over time; 0: none.
-        ridge: weight of |W|^2 in the regression; 0: least squares; ``"cv"``: chosen by leaving
-            conditions out.
-        to: aligned sessions that stay as they are: Z is the mean of their projections, by the
-            matrices they carry. For a new session of a trained model.
+        smoothing_bins: standard deviation of the Gaussian that smooths over time; 0: none.
+        ridge: ridge penalty of the regression; 0: least squares; ``"cv"``: chosen by
+            cross-validation over conditions.
+        to: sessions that are aligned already, and are not changed: Z is the mean of their
+            projections by their own matrices. Use it to add a session to a trained model.
 
     Raises:
         LFADSError: labels or shared conditions are missing, T differs, or F is too large.
@@ -92,11 +92,11 @@ def align_sessions(
 def carried_alignment(
     sessions: Sequence[Session], *, smoothing_bins: float = SMOOTHING_BINS
 ) -> Alignment:
-    """Return what the matrices that sessions carry make of their averages, to be looked at.
+    """Return how well the alignment matrices of sessions fit their averages.
 
     Args:
-        sessions: with ``train_condition`` and ``alignment_matrix_cxf``; Z is the mean of their
-            projections.
+        sessions: sessions with ``train_condition`` and ``alignment_matrix_cxf``; Z is the mean of
+            their projections.
         smoothing_bins: as above.
 
     Raises:
@@ -120,11 +120,11 @@ def align_same_neurons(
 ) -> Alignment:
     """Align sessions that have the same neurons: one matrix for all, no conditions needed.
 
-    Its columns are the principal directions of the smoothed trials of all sessions, each channel's
-    mean of its session removed.
+    Its columns are the principal directions of the smoothed trials of all sessions, after the mean
+    of each channel in each session is removed.
 
     Args:
-        sessions: with one D and, where they have any, the same ``neuron_ids``.
+        sessions: sessions with the same D and, if they have any, the same ``neuron_ids``.
         factors_dim: F.
         smoothing_bins: as above.
 
@@ -140,8 +140,8 @@ def align_same_neurons(
         if s.data_dim != first.data_dim or others:
             found = f"{s.data_dim} neurons" if s.data_dim != first.data_dim else "other neuron_ids"
             raise LFADSError(
-                f"{s.source}: has {found}, {first.source} has {first.data_dim}; sessions of the "
-                "same neurons must have them all, in the same order"
+                f"{s.source}: has {found}, {first.source} has {first.data_dim}; with same_neurons "
+                "all sessions must have the same neurons in the same order"
             )
     smooth = [_smoothed(_filled(s), smoothing_bins).reshape(-1, s.data_dim) for s in sessions]
     biases = [x.mean(0) for x in smooth]
@@ -149,7 +149,7 @@ def align_same_neurons(
     if factors_dim > min(stacked.shape):
         raise LFADSError(
             f"factors_dim={factors_dim} is more than the {min(stacked.shape)} dimensions of "
-            f"{sizes(stacked.shape)} bins × neurons; ask for fewer"
+            f"{sizes(stacked.shape)} bins × neurons; choose a smaller one"
         )
     values, vectors = np.linalg.eigh(stacked.T @ stacked)
     matrix = vectors[:, ::-1][:, :factors_dim]
@@ -218,7 +218,8 @@ def _chosen_ridge(
     n_conditions, n_bins, _ = shape
     if n_conditions < 2:
         raise LFADSError(
-            "ridge=cv leaves conditions out, and the sessions share only one; give a number"
+            "ridge=cv needs two or more shared conditions, and the sessions share only one; give "
+            "a number"
         )
     z = components_regression(flat, factors_dim, 0.0, given).components
     fold = np.repeat(np.arange(n_conditions) % min(N_FOLDS, n_conditions), n_bins)
@@ -255,9 +256,9 @@ def _labels(session: Session) -> np.ndarray:
     condition = session.train.condition
     if condition is None:
         raise LFADSError(
-            f"{session.source}: train_condition is missing; the averages of shared conditions are "
-            "what sessions are aligned by: add a label per trial. Sessions of the same neurons can "
-            "be aligned without (same_neurons); others can be trained without alignment, and their "
+            f"{session.source}: train_condition is missing; sessions are aligned by the averages "
+            "of conditions that they share, so add a label for each trial. Sessions with the same "
+            "neurons do not need it (same_neurons). You can also train without alignment; the "
             "read-ins then start at random"
         )
     return np.where(has_condition(condition), condition.astype(str), "")
@@ -285,7 +286,7 @@ def _shared_conditions(sessions: Sequence[Session]) -> list[str]:
         if unshared:
             n = int(np.isin(labels[s.name], unshared).sum())
             left_out.append(
-                f"{n} trials of conditions that not all sessions have ({listed(unshared)})"
+                f"{n} trials of conditions that some sessions lack ({listed(unshared)})"
             )
         if left_out:
             warnings.warn(
@@ -333,7 +334,7 @@ def _check_bins(sessions: Sequence[Session]) -> None:
         if s.n_bins != first.n_bins:
             raise LFADSError(
                 f"{s.source}: trials have {s.n_bins} bins, those of {first.source} have "
-                f"{first.n_bins}; all sessions must have one T; cut the trials alike"
+                f"{first.n_bins}; all sessions must have the same T; cut their trials alike"
             )
 
 
@@ -343,17 +344,17 @@ def _check_size(sessions: Sequence[Session], shape: tuple[int, ...]) -> None:
     rows = n_conditions * n_bins - 1  # one goes with the mean
     for n, what in (
         (n_channels, f"{n_channels} channels of all sessions together"),
-        (rows, f"{rows} that {n_conditions} conditions × {n_bins} bins leave"),
+        (rows, f"{rows} dimensions of {n_conditions} conditions × {n_bins} bins"),
     ):
         if factors_dim > n:
             raise LFADSError(
-                f"factors_dim={factors_dim} is more than the {what}; ask for fewer factors"
+                f"factors_dim={factors_dim} is more than the {what}; choose a smaller one"
             )
     small = [s for s in sessions if s.data_dim < factors_dim]
     if small:
         warnings.warn(
-            f"{listed([s.name for s in small])}: fewer neurons than factors_dim={factors_dim}; "
-            "they cannot tell all the components apart",
+            f"{listed([s.name for s in small])}: fewer neurons than factors_dim={factors_dim}, so "
+            "they cannot represent all components",
             stacklevel=3,
         )
 

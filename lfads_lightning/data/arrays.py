@@ -53,8 +53,8 @@ def as_array(source: str, key: str, value: ArrayLike | Blocks) -> np.ndarray:
     if np.ma.isMaskedArray(value) and np.ma.getmaskarray(value).any():
         n = int(np.ma.getmaskarray(value).sum())
         raise LFADSError(
-            f"{where} is a masked array, with {n} of {value.size} entries masked; a mask is not "
-            "kept; leave these trials or neurons out, or give x.filled(0) if 0 is meant"
+            f"{where} is a masked array, with {n} of {value.size} entries masked; masks are not "
+            "supported here; leave out these trials or neurons, or give x.filled(0) if 0 is meant"
         )
     value = _plain(value)
     try:
@@ -63,22 +63,22 @@ def as_array(source: str, key: str, value: ArrayLike | Blocks) -> np.ndarray:
         lengths = _lengths(value)
         if len(lengths) > 1:
             raise LFADSError(
-                f"{where} is no array of numbers: its trials are of unequal length (from "
+                f"{where} is not an array of numbers: its trials differ in length (from "
                 f"{lengths[0]} to {lengths[-1]} bins); expected E×T×D; cut them alike: "
                 f"[x[:{lengths[0]}] for x in trials]"
             ) from error
         widths = _widths(value)
         if len(widths) > 1:
             raise LFADSError(
-                f"{where} is no array of numbers: its trials have from {widths[0]} to {widths[-1]} "
-                "columns; expected bins × neurons in each; of neurons × bins give [x.T for x in "
+                f"{where} is not an array of numbers: its trials have {widths[0]} to {widths[-1]} "
+                "columns; expected bins × neurons; if they are neurons × bins, give [x.T for x in "
                 "trials]"
             ) from error
         if hasattr(value, "detach"):
             raise LFADSError(
                 f"{where} is a tensor that NumPy cannot view; give x.detach().cpu().numpy()"
             ) from error
-        raise LFADSError(f"{where} is no array of numbers ({error})") from error
+        raise LFADSError(f"{where} is not an array of numbers ({error})") from error
 
 
 def _plain(value: Any) -> Any:
@@ -146,7 +146,7 @@ def check_finite(where: str, array: np.ndarray) -> None:
     """Refuse NaN and infinity."""
     # the extremes carry both: no mask as large as the array is needed
     if not np.isfinite([array.min(), array.max()]).all():
-        expected = f"all values must be finite in {array.dtype}; mend them or leave the trial out"
+        expected = f"all values must be finite in {array.dtype}; fix them or leave the trial out"
         refuse_value(where, array, ~np.isfinite(array), expected)
 
 
@@ -155,20 +155,19 @@ def to_counts(where: str, array: np.ndarray) -> np.ndarray:
     counts = as_counts(array)
     if counts is not None:
         return counts
-    gaussian = "for real values set model.output_dist=gaussian"
+    gaussian = "if these are real values, set model.output_dist=gaussian"
     faults: tuple[tuple[Callable[[np.ndarray], np.ndarray], str], ...] = (
-        (lambda x: ~np.isfinite(x), "counts must be finite; mend them or leave the trial out"),
+        (lambda x: ~np.isfinite(x), "counts must be finite; fix them or leave the trial out"),
         (lambda x: x < 0, f"counts per bin cannot be negative; {gaussian}"),
-        (lambda x: x > MAX_COUNT, f"counts go up to {MAX_COUNT}; {gaussian}"),
+        (lambda x: x > MAX_COUNT, f"counts cannot exceed {MAX_COUNT}; {gaussian}"),
         (
             lambda x: x != np.floor(x),
-            f"expected whole counts; {gaussian}, counts with rounding errors are mended by "
-            "numpy.rint",
+            f"expected whole counts; {gaussian}; remove rounding errors of counts with numpy.rint",
         ),
     )
     if np.isfinite([array.min(), array.max()]).all():
         if (mark := mark_of_missing(array)) is not None:
-            raise LFADSError(f"{where} holds {mark}; write NaN there, or crop all trials")
+            raise LFADSError(f"{where} holds {mark}; write NaN instead, or crop all trials")
         if (step := step_between(array)) is not None:
             raise LFADSError(
                 f"{where}: all values are multiples of {step:.6g}, as spikes per second are; "
@@ -213,6 +212,6 @@ def check_range(where: str, array: np.ndarray, output_dist: OutputDist) -> None:
 
 
 def refuse_value(where: str, array: np.ndarray, bad: np.ndarray, expected: str) -> NoReturn:
-    """Name the first of the bad values."""
+    """Refuse bad values, and name the first."""
     index = np.unravel_index(int(np.argmax(bad)), bad.shape)
     raise LFADSError(f"{where}[{', '.join(map(str, index))}] is {array[index]}; {expected}")

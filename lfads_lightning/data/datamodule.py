@@ -435,7 +435,7 @@ def load_data(config: Config, read: list[Session] | None = None) -> list[Session
         read: of :func:`read_data`, where that has been done; the list is emptied.
 
     Raises:
-        LFADSError: no such files, or something in them is not as it must be.
+        LFADSError: no such files, or their data cannot be used.
     """
     name = config.data.data_filename_stem
     asked = {
@@ -452,13 +452,14 @@ def load_data(config: Config, read: list[Session] | None = None) -> list[Session
         return load_sessions(config.data.data_dir, name, **asked)  # type: ignore[arg-type]
     if not name:
         raise LFADSError(
-            "data.data_dir is not set: this model was trained on arrays from Python; give "
+            "data.data_dir is not set, because this model was trained on arrays from Python; give "
             "data.data_dir=FOLDER data.data_filename_stem=STEM"
         )
     if name not in SYNTHETIC:
         raise LFADSError(
             f"data.data_filename_stem={name!r}: data.data_dir is not set, and no embedded data set "
-            f"has this name (they are {', '.join(SYNTHETIC)}); set data.data_dir to your folder"
+            f"has this name (there are {', '.join(SYNTHETIC)}); set data.data_dir to the folder of "
+            "your data"
         )
     return checked(_generated(name), **asked)  # type: ignore[arg-type]
 

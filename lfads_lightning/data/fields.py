@@ -1,4 +1,4 @@
-"""What a session may hold: one row for each key of a session file.
+"""What a session can contain: one row for each key of a session file.
 
 The rows are the fields of :class:`Split` and :class:`Session` that are annotated with a
 :class:`Field`. All else follows from them: what is read from a file (`session_files`), what
@@ -70,8 +70,8 @@ def _finite(where: str, behaviour: np.ndarray, lengths: Mapping[str, int]) -> No
 def _two_moments(where: str, window_s: np.ndarray, lengths: Mapping[str, int]) -> None:
     if window_s.size != 2 or not window_s[0] < window_s[1]:
         raise LFADSError(
-            f"{where} is {window_s.tolist()}; expected two moments, the first and the "
-            "last of a trial, in seconds from its event"
+            f"{where} is {window_s.tolist()}; expected two times, the start and the end of a "
+            "trial, in seconds from its event"
         )
 
 
@@ -85,7 +85,7 @@ def _some_channels(where: str, channels: np.ndarray, lengths: Mapping[str, int])
     if len(np.unique(channels)) < n:
         raise LFADSError(f"{where} names a channel twice; give each once")
     if n == n_neurons:
-        raise LFADSError(f"{where} names all {n} neurons; the encoders need some to see")
+        raise LFADSError(f"{where} names all {n} neurons; leave some for the encoders")
 
 
 # --- the table ------------------------------------------------------------------------------------
@@ -103,7 +103,7 @@ class Split(NamedTuple):
             "ETD",
             DATA,
             "spike counts per bin, or real values with `model.output_dist=gaussian`; without "
-            "`valid_data` no best model is picked",
+            "`valid_data` the best epoch is not chosen",
         ),
     ]
     ext_input: Annotated[
@@ -120,23 +120,27 @@ class Split(NamedTuple):
     ] = None
     condition: Annotated[
         np.ndarray | None,
-        Field("E", NAMES, "each trial's condition; negative or empty: none"),
+        Field("E", NAMES, "condition of each trial; negative or empty: none"),
     ] = None
     behaviour: Annotated[
         np.ndarray | None,
-        Field("ETK", REAL, "what the animal did, bin by bin", check=_finite),
+        Field("ETK", REAL, "behaviour in each bin", check=_finite),
     ] = None
     event_times_s: Annotated[
         np.ndarray | None,
-        Field("E", SECONDS, "the event that each trial is aligned to, on the recording's clock"),
+        Field(
+            "E",
+            SECONDS,
+            "time of the event that each trial is aligned to, on the recording's clock",
+        ),
     ] = None
     lengths: Annotated[
         np.ndarray | None,
-        Field("E", WHOLE_NUMBERS, "bins of each trial, where trials are of unequal length"),
+        Field("E", WHOLE_NUMBERS, "number of bins of each trial, if trials differ in length"),
     ] = None
     mask: Annotated[
         np.ndarray | None,
-        Field("ETD", ZERO_OR_ONE, "1 where an entry of the data is there, 0 where it is missing"),
+        Field("ETD", ZERO_OR_ONE, "1 where an entry of the data is present, 0 where it is missing"),
     ] = None
 
     def rows(self, which: np.ndarray | slice) -> "Split":
@@ -150,19 +154,19 @@ class Split(NamedTuple):
 
     @property
     def inside(self) -> np.ndarray | None:
-        """Which bins lie within each trial, (E, T) bool; None where trials are equally long."""
+        """Which bins belong to each trial, (E, T) bool; None if trials are equally long."""
         return None if self.lengths is None else inside(self.lengths, self.data.shape[1])
 
     @property
     def present(self) -> np.ndarray | None:
-        """Which entries are there, (E, T, D) bool; None where all are."""
+        """Which entries are present, (E, T, D) bool; None if all are."""
         if self.mask is not None or self.lengths is None:
             return self.mask
         return np.broadcast_to(inside(self.lengths, self.data.shape[1])[..., None], self.data.shape)
 
     @property
     def known(self) -> np.ndarray:
-        """The data (E, T, D); where entries are missing, real numbers with NaN for these."""
+        """The data (E, T, D); if entries are missing, as real numbers with NaN in their place."""
         there = self.present
         if there is None:
             return self.data
@@ -179,7 +183,7 @@ class Split(NamedTuple):
         return cut
 
     def __repr__(self) -> str:
-        """Return its sizes, and which keys it has."""
+        """Return its sizes and keys."""
         shape = sizes(np.shape(self.data))
         more = [name for name, value in self._asdict().items() if value is not None][1:]
         return f"Split({shape}{''.join(f', {name}' for name in more)})"
@@ -189,18 +193,17 @@ class Split(NamedTuple):
 class Session:
     """One recording: trials from one set of neurons.
 
-    `read_session` makes one of a file; `lfads_lightning.fit` and the methods of a trained model
-    take one as their data. When it is made, its values are put in the types to be held, and are
-    checked.
+    `read_session` reads one from a file. `lfads_lightning.fit` and the methods of a trained model
+    accept one as data. When a session is made, its values are checked and converted.
 
     Attributes:
-        name: Names the session in the model, in logs and in output files.
-        train: Trials to train on.
-        valid: Trials to validate on, or None.
+        name: Name of the session in the model, in logs and in output files.
+        train: Training trials.
+        valid: Validation trials, or None.
         source: Where it comes from, `file` or `file:group`; error messages begin with it.
 
     Raises:
-        LFADSError: shapes do not fit each other, or a value cannot be what its key says.
+        LFADSError: shapes do not match, or a value is not valid for its key.
 
     >>> import numpy as np
     >>> from lfads_lightning import Session, Split
@@ -218,12 +221,15 @@ class Session:
     valid: Split | None = None
     alignment_matrix_cxf: Annotated[
         np.ndarray | None,
-        Field("DF", REAL, "start of the read-in: how to stitch several sessions", fits_model=True),
+        Field("DF", REAL, "initial read-in weights, to stitch several sessions", fits_model=True),
     ] = None
     alignment_bias_c: Annotated[
         np.ndarray | None,
         Field(
-            "D", REAL, "what the read-in subtracts; start of the read-out's bias", fits_model=True
+            "D",
+            REAL,
+            "subtracted from the data by the initial read-in; also the initial read-out bias",
+            fits_model=True,
         ),
     ] = None
     conversion_factor: Annotated[
@@ -249,7 +255,7 @@ class Session:
         Field(
             "H",
             WHOLE_NUMBERS,
-            "channels that `data.held_out_neurons=file` predicts from the others, counted from 0",
+            "channels that `data.held_out_neurons=file` holds out, counted from 0",
             check=_some_channels,
         ),
     ] = None
@@ -258,17 +264,22 @@ class Session:
         Field(
             "2",
             SECONDS,
-            "first and last moment of a trial, in seconds from its event",
+            "start and end of a trial, in seconds from its event",
             check=_two_moments,
         ),
     ] = None
     event: Annotated[
         str | None,
-        Field("", ONE_TEXT, "what trials are aligned to, for figures", hint="such as go_cue_time"),
+        Field(
+            "",
+            ONE_TEXT,
+            "name of the event that trials are aligned to, for figures",
+            hint="such as go_cue_time",
+        ),
     ] = None
 
     def __post_init__(self) -> None:
-        """Check it; a session without a source is called by its name in errors."""
+        """Check the session; without a source, errors call it by its name."""
         if not self.source:
             object.__setattr__(self, "source", f"session '{self.name}'")
         by_key = {
@@ -294,17 +305,17 @@ class Session:
 
     @property
     def n_bins(self) -> int:
-        """T, the time bins of the arrays: of each trial, or of the longest or more."""
+        """T, the time bins of the arrays, at least those of the longest trial."""
         return self.train.data.shape[1]
 
     @property
     def data_dim(self) -> int:
-        """D, the data channels (neurons)."""
+        """D, the number of data channels (neurons)."""
         return self.train.data.shape[2]
 
     @property
     def splits(self) -> dict[str, Split]:
-        """The splits that are there, under 'train' and 'valid'."""
+        """The splits by name, 'train' and, if there are validation trials, 'valid'."""
         return {"train": self.train} | ({} if self.valid is None else {"valid": self.valid})
 
     @property
@@ -315,11 +326,11 @@ class Session:
 
     @property
     def equal_trials(self) -> bool:
-        """Whether all trials are equally long, and nothing of them is missing."""
+        """Whether all trials are equally long and no entry is missing."""
         return all(s.lengths is None and s.mask is None for s in self.splits.values())
 
     def trimmed(self) -> "Session":
-        """Return it with no bins beyond its longest trial."""
+        """Return the session without bins beyond its longest trial."""
         ends = [s.lengths.max() for s in self.splits.values() if s.lengths is not None]
         if len(ends) < len(self.splits) or max(ends) == self.n_bins:
             return self
@@ -370,7 +381,7 @@ KEYS: dict[str, Field] = {
 
 
 def arrays_of(session: Session) -> dict[str, Any]:
-    """Return what a session holds by key, as a file would store it; defaults are left out."""
+    """Return the contents of a session by key, as a file stores them; defaults are left out."""
     held = {
         f"{split}_{name}": value
         for split, trials in session.splits.items()
@@ -429,7 +440,7 @@ def _check_data(session: Session) -> None:
             hint = "; if the axes are D×T×E, transpose the arrays" if last else ""
             raise LFADSError(
                 f"{session.source}: valid_data has {valid[axis]} {what}, train_data has "
-                f"{train[axis]}; both must be E×T×D with one {letter} per session{hint}"
+                f"{train[axis]}; both must be E×T×D with the same {letter}{hint}"
             )
 
 
@@ -464,8 +475,8 @@ def _check_shapes(session: Session) -> None:
             other, was = free.setdefault(f"{name} {axis}", (key, n))
             if axis not in fixed and n != was:
                 raise LFADSError(
-                    f"{session.source}: {other} has {was} variables, {key} {n}; both must be "
-                    f"{'×'.join(field.axes)} with one {axis}"
+                    f"{session.source}: {other} has {was} variables, {key} has {n}; both must be "
+                    f"{'×'.join(field.axes)} with the same {axis}"
                 )
 
 

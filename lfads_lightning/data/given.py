@@ -1,4 +1,4 @@
-"""What a caller of the Python functions may give as data, and the sessions that it makes."""
+"""Data given to the Python functions: what they may be, and how they become sessions."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Data: TypeAlias = One | Mapping[str, One]
 
 
 def is_named(data: Data) -> bool:
-    """Return whether data say the names of their sessions."""
+    """Return whether data give names to their sessions."""
     return isinstance(data, str | os.PathLike | Session | Mapping)
 
 
@@ -36,7 +36,7 @@ def by_session(data: Data, where: str, unnamed: str = "session") -> list[Given]:
         unnamed: The name of a session that is given as an array.
 
     Raises:
-        LFADSError: It is nothing of the kind, or a file cannot be read.
+        LFADSError: It is none of these, or a file cannot be read.
     """
     if isinstance(data, str | os.PathLike):
         return [_of_session(session) for session in read_sessions(data)]
@@ -82,7 +82,7 @@ def add_keys(given: list[Given], keys: Mapping[str, Any], where: str) -> None:
         where: The function that was called, for messages.
 
     Raises:
-        LFADSError: There is no such session, or a session holds this key already.
+        LFADSError: There is no such session, or a session already has this key.
     """
     by_name = {one.name: one for one in given}
     for key, value in keys.items():
@@ -111,7 +111,7 @@ def add_keys(given: list[Given], keys: Mapping[str, Any], where: str) -> None:
                 continue
             if key in one.arrays:
                 raise LFADSError(
-                    f"{one.source}: {key} is given, and the session holds it already; leave it "
+                    f"{one.source}: {key} is given, but the session already has it; leave it "
                     "out, or change it in the session"
                 )
             one.arrays.update(added)
@@ -124,11 +124,11 @@ def hold_out(given: Iterable[Given], fraction: float, where: str) -> None:
 
     Args:
         given: The sessions.
-        fraction: Share of the trials.
+        fraction: Fraction of the trials.
         where: The function that was called, for messages.
 
     Raises:
-        LFADSError: The share is none.
+        LFADSError: The fraction is not from 0 to 1.
     """
     if not 0 < fraction < 1:
         raise LFADSError(f"{where}: valid_fraction is {fraction}; expected 0 <= valid_fraction < 1")

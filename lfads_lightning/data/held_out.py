@@ -19,7 +19,7 @@ def session_spec(session: Session, config: DataConfig) -> SessionSpec:
     if config.forward_steps >= session.shortest:
         raise LFADSError(
             f"{session.source}: data.forward_steps={config.forward_steps} of {session.shortest} "
-            "bins leaves none to the encoders; take fewer, or longer trials"
+            "bins leaves none for the encoders; use fewer forward bins, or longer trials"
         )
     return SessionSpec(
         session.name,
@@ -55,7 +55,9 @@ def held_out_columns(
         return () if given is None else tuple(sorted(map(int, given)))
     if isinstance(asked, float):
         if n == 1:
-            raise LFADSError(f"{where}={asked:g} of one neuron; there must be one to see as well")
+            raise LFADSError(
+                f"{where}={asked:g}, but there is only one neuron, which the encoders must see"
+            )
         rng = np.random.default_rng([seed, zlib.crc32(session.name.encode())])
         share = min(max(round(asked * n), 1), n - 1)
         return tuple(sorted(rng.choice(n, share, replace=False).tolist()))
@@ -68,5 +70,5 @@ def held_out_columns(
     if len(set(asked)) < len(asked):
         raise LFADSError(f"{where} names a column twice; give each once")
     if len(asked) == n:
-        raise LFADSError(f"{where} names all {n} neurons; the encoders need some to see")
+        raise LFADSError(f"{where} names all {n} neurons; leave some for the encoders")
     return tuple(sorted(asked))

@@ -1,4 +1,4 @@
-"""Whether new data are of the bins and neurons that a model knows; neurons are put in its order."""
+"""Checks that new data have the bin width and neurons of a model; neurons are put in its order."""
 
 import math
 import warnings
@@ -71,8 +71,8 @@ def check_bin_width(session: Session, known: Identity) -> None:
         return
     raise LFADSError(
         f"{session.source}: bin_width_s is {width:g} ({1000 * width:g} ms), the model was trained "  # type: ignore[operator]
-        f"on bins of {was:g} s ({1000 * was:g} ms); expected one bin width: its rates, and all "  # type: ignore[operator]
-        f"that it knows of time, are per bin; bin the recording alike (lfads prepare --bin-width-s "
+        f"on bins of {was:g} s ({1000 * was:g} ms); expected the same bin width, since its rates "  # type: ignore[operator]
+        f"and its dynamics are per bin; bin the recording alike (lfads prepare --bin-width-s "
         f"{was:g})"
     )
 
@@ -86,9 +86,9 @@ def check_order(session: Session, known: Identity) -> None:
     order = _order(session, known)
     if order is not None:
         raise LFADSError(
-            f"{session.source}: neuron_ids are those of the model's session in another order "
-            f"(first {listed(_ids(session), 3)}, there {listed(known.neuron_ids[session.name], 3)})"
-            "; training goes on with the same columns alone; write the neurons in that order"
+            f"{session.source}: neuron_ids are those of the model's session, but in another order "
+            f"(here {listed(_ids(session), 3)}, there {listed(known.neuron_ids[session.name], 3)})"
+            "; training can only be continued with the same order; write the neurons in that order"
         )
 
 
@@ -106,8 +106,8 @@ def in_order(session: Session, known: Identity) -> Session:
     if order is None:
         return session
     warnings.warn(
-        f"{session.source}: neuron_ids come in another order than the model's; its neurons are put "
-        f"in the model's order ({listed(known.neuron_ids[session.name], 3)}), also in results",
+        f"{session.source}: neuron_ids are not in the model's order; the neurons are reordered "
+        f"({listed(known.neuron_ids[session.name], 3)}), in the results too",
         stacklevel=3,
     )
     splits = {
@@ -155,10 +155,10 @@ def _order(session: Session, known: Identity) -> np.ndarray | None:
         words += [f"with {listed(extra)}, which the model does not know"] if extra else []
         words += ["with ids that come twice"] if twice and not words else []
         raise LFADSError(
-            f"{session.source}: neuron_ids are other than those of the model's session "
+            f"{session.source}: neuron_ids differ from those of the model's session "
             f"{session.name!r}: {' and '.join(words)}; expected the {len(theirs)} neurons it was "
-            "trained on; leave out or add neurons, or start a session of another name from this "
-            "model (optim.start_from)"
+            "trained on; leave out or add neurons, or start training from this model with a "
+            "session of another name (optim.start_from)"
         )
     place = {unit: k for k, unit in enumerate(ids)}
     return np.array([place[unit] for unit in theirs])

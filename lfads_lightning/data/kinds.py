@@ -58,7 +58,7 @@ def _zero_or_one(where: str, array: np.ndarray, hint: str) -> np.ndarray:
         return array
     bad = (array != 0) & (array != 1)
     if bad.any():
-        refuse_value(where, array, bad, "expected 1 where an entry is there, 0 where it is missing")
+        refuse_value(where, array, bad, "expected 1 where an entry is present, 0 where missing")
     return array.astype(bool)
 
 
@@ -72,20 +72,20 @@ def _names(where: str, array: np.ndarray, hint: str) -> np.ndarray:
         return array
     if array.dtype.kind not in "iuf":
         raise LFADSError(
-            f"{where} holds values of type {array.dtype}; expected whole numbers or texts (of a "
-            "MATLAB cell array: its numbers, from findgroups or grp2idx)"
+            f"{where} holds values of type {array.dtype}; expected whole numbers or text (convert "
+            "a MATLAB cell array to numbers, with findgroups or grp2idx)"
         )
     numbers = np.where(np.isnan(array), NO_CONDITION, array) if array.dtype.kind == "f" else array
     bad = ~np.isfinite(numbers) | (numbers != np.floor(numbers))
     if bad.any():
-        refuse_value(where, array, bad, "expected whole numbers or texts; number the labels")
+        refuse_value(where, array, bad, "expected whole numbers or text; number the labels")
     return numbers.astype(np.int64)
 
 
 def _seconds(where: str, array: np.ndarray, hint: str) -> np.ndarray:
     check_dtype(where, array.dtype)
     if array.ndim != 1 or not np.isfinite(array).all():
-        raise LFADSError(f"{where} is no list of finite numbers; expected seconds")
+        raise LFADSError(f"{where} is not a list of finite numbers; expected seconds")
     return array.astype(np.float64)
 
 
@@ -111,7 +111,7 @@ DATA = Kind("counts or real numbers", _as_stored)
 REAL = Kind("real numbers", _as_stored)
 WHOLE_NUMBERS = Kind("whole numbers", _whole_numbers)
 ZERO_OR_ONE = Kind("0 or 1", _zero_or_one)
-NAMES = Kind("whole numbers or texts", _names, may_be_text=True)
+NAMES = Kind("whole numbers or text", _names, may_be_text=True)
 SECONDS = Kind("seconds", _seconds)
 ONE_TEXT = Kind("one text", _one_text, "str", may_be_text=True)
 ONE_POSITIVE_NUMBER = Kind("one number", _one_positive_number, "float")

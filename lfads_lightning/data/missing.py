@@ -106,7 +106,7 @@ def _add_lengths(
 ) -> None:
     if (other := given.get(key)) is not None and not np.array_equal(np.ravel(other), lengths):
         raise LFADSError(
-            f"{source}: {key} says other lengths than the list of trials has; leave it out"
+            f"{source}: {key} disagrees with the lengths of the trials in the list; leave it out"
         )
     found[key] = lengths
 

@@ -1,4 +1,4 @@
-"""Files and folders of other programs: named, with the command that makes ours of them."""
+"""Recognising files of other programs, and the command that converts them."""
 
 import json
 import shlex
@@ -41,8 +41,8 @@ def _encod_recon(shapes: Mapping[str, Any], path: str) -> str:
             more = f"; train with data.forward_steps={scored[1] - seen[1]}"
     words = f'import h5py; f = h5py.File({_py(path)}, "r+"); ' + "; ".join(moves)
     return (
-        "it has what is encoded and what is reconstructed apart; rename the latter to train_data "
-        f"and valid_data, and name in held_out_neurons what is not encoded: python -c "
+        "it stores encoded and reconstructed data separately; rename the latter to train_data and "
+        f"valid_data, and list in held_out_neurons what is not encoded: python -c "
         f"{shlex.quote(words)}{more}"
     )
 
@@ -60,7 +60,7 @@ def _held_in_out(shapes: Mapping[str, Any], path: str) -> str:
     if "train_spikes_heldout" in shapes:
         words += ", held_out_neurons=np.arange(n, x.shape[2])"
     return (
-        "it has held-in and held-out neurons apart, as the Neural Latents Benchmark; call both "
-        "together train_data, and name the latter in held_out_neurons: python -c "
+        "it stores held-in and held-out neurons separately, as the Neural Latents Benchmark does; "
+        "join them as train_data, and list the latter in held_out_neurons: python -c "
         f"{shlex.quote(words + ')')}"
     )

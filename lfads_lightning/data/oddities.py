@@ -1,6 +1,6 @@
-"""What can be trained on, but is seldom meant: turned axes, a wrong bin width, unlike scales.
+"""Data that are probably wrong: swapped axes, a wrong bin width, channels of different scales.
 
-None of it is certain: `lfads check` notes it, training and `write_session` warn of it.
+None of it is certain: `lfads check` notes it, training and `write_session` warn about it.
 """
 
 import numpy as np
@@ -27,7 +27,7 @@ def axes_note(key: str, data: np.ndarray) -> list[str]:
         return []
     return [
         f"{key} is {sizes(data.shape)}, and {question(axes)}; expected {' × '.join(AXES)}; if it "
-        f"is {' × '.join(axes)}, turn it: numpy.transpose({key}, {transposition(axes)})"
+        f"is {' × '.join(axes)}, transpose it: numpy.transpose({key}, {transposition(axes)})"
     ]
 
 
@@ -46,13 +46,13 @@ def notes_on(
         return []
     notes = []
     if (mark := mark_of_missing(data)) is not None:
-        notes.append(f"the data hold {mark}; write NaN there, or crop all trials")
+        notes.append(f"the data hold {mark}; write NaN instead, or crop all trials")
     step = step_between(data, bin_width_s)
     if step is not None:
         notes.append(
-            f"all values are multiples of {step:.6g}: spikes per second (counts divided by a bin "
-            f"width of {1 / step:.6g} s), or scaled counts; expected spikes per bin; divide the "
-            f"values by {step:.6g}"
+            f"all values are multiples of {step:.6g}, so they look like spikes per second (counts "
+            f"divided by a bin width of {1 / step:.6g} s) or scaled counts; expected spikes per "
+            f"bin; divide the values by {step:.6g}"
         )
     if is_counts:
         means = data.mean((0, 1), dtype=np.float64)
@@ -75,18 +75,18 @@ def rate_notes(means: np.ndarray, bin_width_s: float | None) -> list[str]:
         if median <= HIGH_COUNT:
             return []
         return [
-            f"the median neuron has {median:.4g} spikes per bin; if these are no counts, but "
-            "fluorescence or another real value, train with model.output_dist=gaussian"
+            f"the median neuron has {median:.4g} spikes per bin; if these are not counts, but "
+            "fluorescence or other real values, train with model.output_dist=gaussian"
         ]
     if median / bin_width_s > HIGH_HZ:
         return [
-            f"the median rate is {median / bin_width_s:.4g} Hz, more than neurons fire; check the "
-            f"bin width ({bin_width_s:g} s), or whether these are counts at all"
+            f"the median rate is {median / bin_width_s:.4g} Hz, which is too high for neurons; "
+            f"check the bin width ({bin_width_s:g} s), and whether these are counts at all"
         ]
     if 0 < highest / bin_width_s < LOW_HZ:
         return [
-            f"the highest rate is {highest / bin_width_s:.3g} Hz; check the bin width "
-            f"({bin_width_s:g} s) and the unit of times: both are taken as seconds"
+            f"the highest rate is only {highest / bin_width_s:.3g} Hz; check the bin width "
+            f"({bin_width_s:g} s) and the unit of times: both are read as seconds"
         ]
     return []
 
@@ -113,8 +113,8 @@ def scale_notes(sds: np.ndarray, varies: np.ndarray, ids: np.ndarray) -> list[st
     if far.any() or sds.max() > 10 * SCALES * sds.min():
         odd = ids[far].tolist() or [ids[int(np.argmax(sds))]]
         notes.append(
-            f"the scale differs between channels: standard deviations from {sds.min():.3g} to "
-            f"{sds.max():.3g} (far from the others: {listed(odd, 10)}); one channel would outweigh "
-            "all others; z-score each, or leave these out"
+            f"channels differ in scale: their standard deviations are {sds.min():.3g} to "
+            f"{sds.max():.3g} (far from the others: {listed(odd, 10)}), so that one channel would "
+            "outweigh all others; z-score each, or leave these out"
         )
     return notes

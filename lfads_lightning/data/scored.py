@@ -28,8 +28,8 @@ def scored_sessions(sessions: Sequence[Session]) -> list[Session]:
             continue
         shown = ", ".join(f"{n[name]} of {were[name]} {name}" for name in n)
         warnings.warn(
-            f"{session.source}: scores and figures are those of {shown} trials, evenly spaced: "
-            "what is inferred for all would take more memory than the recording",
+            f"{session.source}: to save memory, scores and figures use {shown} trials, evenly "
+            "spaced",
             stacklevel=3,
         )
         cut.append(replace(session, train=splits["train"], valid=splits.get("valid")))

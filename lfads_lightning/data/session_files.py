@@ -137,7 +137,7 @@ def may_be_session(filename: str, stem: str) -> bool:
 
 
 def _session_name(path: Path, stem: str) -> str | None:
-    """Name the session of a file, or return None if the stem does not take the file."""
+    """Return the session name of a file, or None if its name does not match the stem."""
     base, extension = _split_extension(path.name)
     if not stem:
         return base if extension in (".h5", ".hdf5") else None
@@ -163,7 +163,7 @@ def _split_extension(filename: str) -> tuple[str, str]:
 
 
 def _refuse_stem(folder: Path, stem: str, names: list[str]) -> NoReturn:
-    """Say what the folder holds instead of the stem's files."""
+    """Return the error for a folder without files of the stem."""
     nearest = ""
     if names and stem:
         likeness = {n: difflib.SequenceMatcher(None, stem, n[: len(stem)]).ratio() for n in names}
@@ -229,8 +229,8 @@ def _read_header(path: Path) -> bytes:
         raise LFADSError(f"{path}: a MATLAB file older than v7.3; save it with '-v7.3'")
     if not h5py.is_hdf5(path):
         raise LFADSError(
-            f"{path}: not an HDF5 file; make one of a recording with lfads prepare, of arrays "
-            "with write_session"
+            f"{path}: not an HDF5 file; make one from a recording with lfads prepare, or from "
+            "arrays with write_session"
         )
     return header
 
@@ -263,8 +263,8 @@ def check_filled(where: str, dataset: h5py.Dataset) -> None:
     free = FREE_BYTES // 2**8 if dataset.dtype.hasobject else FREE_BYTES
     if n_bytes > free and n_bytes > MAX_RATIO * n_stored:
         raise LFADSError(
-            f"{where} declares {sizes(dataset.shape)} values, {n_bytes / 2**30:.1f} GiB, and "
-            f"stores {n_stored} bytes; a recording is not so empty; write it as uint8, with "
+            f"{where} declares {sizes(dataset.shape)} values, {n_bytes / 2**30:.1f} GiB, but "
+            f"stores only {n_stored} bytes; if these are real data, write them as uint8, with "
             "write_session"
         )
 

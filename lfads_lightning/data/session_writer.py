@@ -1,4 +1,4 @@
-"""Writing session files: whole or not at all, counts as small integers, a block at a time."""
+"""Writing session files: completely or not at all, counts as small integers, block by block."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ CHUNK_BYTES = 2**19  # about; larger than this only where one trial is
 def write_session(
     path: str | Path, *, train_data: ArrayLike | Blocks, **keys_and_extra: Any
 ) -> str | Path:
-    """Write one session file; counts go in as the smallest integer type.
+    """Write a session file; counts are stored in the smallest integer type.
 
     Args:
-        path: The file, or its address in a store; its folder is made, an older file is replaced
-            once the new one is whole.
-        train_data: (E, T, D); as :class:`~lfads_lightning.data.arrays.Blocks`, which ``valid_data``
-            may be too, it is never whole in memory.
+        path: Path of the file, or its address in a bucket. Its folder is created; an older file is
+            replaced once the new one is complete.
+        train_data: Spike counts (E, T, D). Large data can be given block by block, as
+            :class:`~lfads_lightning.data.arrays.Blocks`; the same holds for ``valid_data``.
         **keys_and_extra: The keys of a session, as below; None leaves one out. Arrays, strings or
-            scalars under other names are stored beside them as they are.
+            scalars under other names are stored unchanged.
 
     Returns:
         The path.
 
     Raises:
-        LFADSError: No configuration could read it, or it cannot be written.
+        LFADSError: The session could not be trained on, or the file cannot be written.
 
     >>> import tempfile
     >>> import numpy as np

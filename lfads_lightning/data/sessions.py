@@ -208,9 +208,9 @@ def check_session(
 
 
 def _truth_per_count(session: Session) -> float:
-    """Guess the unit of a truth that comes without one; 1 where it is counts per bin already.
+    """Guess the unit of true rates if none is given; 1 if they are counts per bin already.
 
-    Rates in Hz lie a factor of (bins per second) above the counts.
+    Rates in Hz are larger than counts by a factor of (bins per second).
     """
     truth, there = session.train.truth, session.train.present
     if truth is None:
@@ -226,21 +226,21 @@ def _truth_per_count(session: Session) -> float:
     if abs(factor / ratio - 1) > 0.1:
         factor = float(ratio)
     warnings.warn(
-        f"{session.source}: the truth is {ratio:.4g} times the counts on average, and no "
-        f"conversion_factor says why: it is read as rates of which {factor:.4g} are one count per "
-        "bin; put the right conversion_factor into the file to be sure",
+        f"{session.source}: the true rates are {ratio:.4g} times the counts on average, and there "
+        f"is no conversion_factor; {factor:.4g} is used. Store the right conversion_factor in the "
+        "file to be sure",
         stacklevel=2,
     )
     return factor
 
 
 def check_together(sessions: list[Session]) -> list[Session]:
-    """Check what sessions trained together share: T, bin width, alignment or none, unlike names."""
+    """Check that sessions can be trained together: same T, bin width, alignment; unique names."""
     aligned = [s for s in sessions if s.alignment_matrix_cxf is not None]
     if 0 < len(aligned) < len(sessions):
         lacking = next(s for s in sessions if s.alignment_matrix_cxf is None)
         raise LFADSError(
-            f"{lacking.source}: alignment_matrix_cxf is missing, {aligned[0].source} has one; "
+            f"{lacking.source}: alignment_matrix_cxf is missing, but {aligned[0].source} has one; "
             "give it for every session or for none"
         )
     timed = [s for s in sessions if s.bin_width_s is not None]
@@ -248,8 +248,8 @@ def check_together(sessions: list[Session]) -> list[Session]:
         if not math.isclose(session.bin_width_s, timed[0].bin_width_s, rel_tol=1e-6):  # type: ignore[arg-type]
             raise LFADSError(
                 f"{session.source}: bin_width_s is {session.bin_width_s:g}, that of "
-                f"{timed[0].source} is {timed[0].bin_width_s:g}; one model needs one bin width: "
-                "bin the recordings alike"
+                f"{timed[0].source} is {timed[0].bin_width_s:g}; all sessions of a model must have "
+                "the same bin width"
             )
     first = sessions[0]
     names: dict[str, Session] = {}
@@ -257,8 +257,8 @@ def check_together(sessions: list[Session]) -> list[Session]:
         if session.n_bins != first.n_bins and session.equal_trials and first.equal_trials:
             raise LFADSError(
                 f"{session.source}: trials have {session.n_bins} bins, those of {first.source} "
-                f"have {first.n_bins}; all sessions must have one T; cut the trials, or give their "
-                "lengths (train_lengths)"
+                f"have {first.n_bins}; all sessions must have the same T; cut the trials, or give "
+                "their lengths (train_lengths)"
             )
         other = names.setdefault(session.name, session)
         if other is not session:
@@ -277,7 +277,7 @@ def check_ext_input(session: Session, ext_input_dim: int) -> None:
         if split.ext_input is None or split.ext_input.shape != wanted:
             raise LFADSError(
                 f"{session.source}: {name}_ext_input is {found}; expected E×T×I = {sizes(wanted)} "
-                f"for ext_input_dim={ext_input_dim}; mend the array or set data.ext_input_dim"
+                f"for ext_input_dim={ext_input_dim}; fix the array or set data.ext_input_dim"
             )
 
 
@@ -297,7 +297,7 @@ def check_alignment(session: Session, factors_dim: int | None = None) -> None:
     if matrix.ndim == 2 and matrix.shape[0] != dim == matrix.shape[1]:
         remedy = "it seems to be F×D: transpose it"
     elif matrix.ndim == 2 and matrix.shape[0] == dim:
-        remedy = f"make it anew or set model.factors_dim={matrix.shape[1]}"
+        remedy = f"compute it again, or set model.factors_dim={matrix.shape[1]}"
     else:
         remedy = "one row per neuron of train_data, one column per factor"
     raise LFADSError(
@@ -307,11 +307,11 @@ def check_alignment(session: Session, factors_dim: int | None = None) -> None:
 
 
 def _warn_of_oddities(session: Session) -> None:
-    """Warn of what can be trained on but is seldom meant."""
+    """Warn about what can be trained on, but is probably a mistake."""
     oddities = []
     if session.valid is None:
         oddities.append(
-            "valid_data is missing; there will be no validation cost and no "
+            "valid_data is missing, so there will be no validation cost and no "
             "lowest-validation-error checkpoint"
         )
     data, is_counts = session.train.data, session.train.data.dtype.kind == "u"
@@ -328,14 +328,14 @@ def _warn_of_oddities(session: Session) -> None:
     silent = np.flatnonzero(~data.any(axis=(0, 1))).tolist()
     if silent:
         oddities.append(
-            f"{len(silent)} of {session.data_dim} neurons are 0 throughout train_data "
+            f"{len(silent)} of {session.data_dim} neurons have no spikes in train_data "
             f"({listed(silent)}, counted from 0); consider leaving them out"
         )
     width = session.bin_width_s
     if width is not None and width >= LONG_BIN_S:
         oddities.append(
-            f"bin_width_s is {width:g} seconds; if these are milliseconds, divide by 1000, or "
-            "every rate in Hz will be wrong"
+            f"bin_width_s is {width:g} seconds; if this is in milliseconds, divide by 1000, or "
+            "all rates in Hz will be wrong"
         )
     for oddity in oddities:
         warnings.warn(f"{session.source}: {oddity}", stacklevel=3)

@@ -54,20 +54,20 @@ def suggested(values: ValueStatistics) -> Suggestion:
     """
     if values.is_counts:
         if values.fano > OVERDISPERSED:
-            why = f"counts whose variance is {values.fano:.2g} times their mean from bin to bin"
+            why = f"the variance of the counts is {values.fano:.2g} times their mean"
             return Suggestion(OutputDist.negative_binomial, why)
         return Suggestion(OutputDist.poisson, "counts")
     if values.lowest < 0:
-        return Suggestion(OutputDist.gaussian, "values below 0")
+        return Suggestion(OutputDist.gaussian, "some values are below 0")
     if values.zeros > FEW_ZEROS:
-        why = f"no values below 0, and {100 * values.zeros:.0f} % zeros"
+        why = f"no values are below 0, and {100 * values.zeros:.0f} % are 0"
         return Suggestion(OutputDist.zero_inflated_gamma, why)
     if values.skew < SKEWED or values.mean_in_sds > FAR_FROM_ZERO:
-        return Suggestion(OutputDist.gaussian, "values that are not skewed, or far from 0")
-    why = f"values of 0 or more, skewed ({values.skew:.2g})"
+        return Suggestion(OutputDist.gaussian, "the values are not skewed, or far from 0")
+    why = f"the values are skewed ({values.skew:.2g}) and 0 or more"
     if values.zeros or values.lowest == 0:
-        return Suggestion(OutputDist.zero_inflated_gamma, why + ", with a few zeros")
-    return Suggestion(OutputDist.gamma, why.replace("of 0 or more", "above 0"))
+        return Suggestion(OutputDist.zero_inflated_gamma, f"{why}, and a few are 0")
+    return Suggestion(OutputDist.gamma, why.replace("0 or more", "above 0"))
 
 
 def statistics_of(data: Mapping[str, np.ndarray]) -> ValueStatistics:

@@ -94,7 +94,7 @@ def half_counts(values: np.ndarray) -> str | None:
         return None
     if near:
         return f"{where}: whole numbers but for rounding errors; round them (numpy.rint)"
-    return f"{where}: {n - n_odd} of {n} values are whole numbers, as counts are; mend the others"
+    return f"{where}: {n - n_odd} of {n} values are whole numbers, as counts are; fix the others"
 
 
 def is_constant(data: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""A run's model, scored beside simple methods, and the scores written to the run's folder."""
+"""Scores the model of a run and simple methods, and writes the scores to the run's folder."""
 
 import hashlib
 import re
@@ -43,22 +43,23 @@ def evaluate_run(
     checkpoint: str | None = None,
     device: str = "cpu:0",
 ) -> Evaluated:
-    """Score a run's model and simple methods on its data, and write that to the run's folder.
+    """Score a run's model and simple methods, and write the scores to the run's folder.
 
     Args:
-        run: of training, or a search.
-        session: names of the sessions that are scored; none: all.
-        split: ``train`` or ``valid``; None: ``valid``, if any.
-        samples: posterior samples averaged per trial; 0: posterior means; None: as the run.
-        lag_bins: behaviour of bin t + N is read from the rates of bin t.
-        metrics: those computed; none: all.
-        data_dir: folder of other data than the run's.
+        run: a training run or a search.
+        session: names of the sessions to score; empty: all.
+        split: ``train`` or ``valid``; None: ``valid``, if there are validation trials.
+        samples: posterior samples averaged per trial; 0: posterior means; None: as in the run.
+        lag_bins: behaviour of bin t + N is decoded from the rates of bin t.
+        metrics: metrics to compute; empty: all.
+        data_dir: folder of other data than the run was trained on.
         stem: the beginning of their file names.
-        checkpoint: None: the lowest validation error's, if any.
+        checkpoint: name of the checkpoint; None: that of the lowest validation error, if any.
         device: as ``trainer.device``.
 
     Raises:
-        LFADSError: no such run, no checkpoint in it, its data are gone; what evaluating raises.
+        LFADSError: no such run, no checkpoint in it, its data are missing, or they cannot be
+            scored.
     """
     chosen, config = _trained_run(run)
     # torch is imported only now: mistakes are answered at once
@@ -81,7 +82,7 @@ def evaluate_run(
         there = {s.name: s for s in sessions}
         if strangers := [name for name in session if name not in there]:
             raise LFADSError(
-                f"--session {strangers[0]}: the data hold {', '.join(there)}; give one of these"
+                f"--session {strangers[0]}: no such session; expected one of {', '.join(there)}"
             )
         sessions = [there[name] for name in session]
     if samples is not None:
@@ -125,7 +126,7 @@ def _trained_run(run: Run) -> tuple[Run, params.Config]:
     config = run.read_config()
     if config is None:
         raise LFADSError(
-            f"{run.folder}: holds no run ({CONFIG} is missing); give the folder that training "
-            "printed last"
+            f"{run.folder}: contains no run ({CONFIG} is missing); give the folder that training "
+            "printed at the end"
         )
     return run, config

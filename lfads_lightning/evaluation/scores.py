@@ -1,4 +1,4 @@
-"""A trained model beside simple methods, in one table of the field's numbers."""
+"""Scores of a trained model and of simple methods, in one table."""
 
 import math
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -78,7 +78,7 @@ def evaluate(
     lag_bins: int = 0,
     only: Collection[str] | None = None,
 ) -> EvaluationTable:
-    """Score a model, and simple methods beside it, on the same trials.
+    """Score a model and simple methods on the same trials.
 
     The model's rates are averages over ``sampling.num_score_samples`` posterior samples.
 
@@ -106,7 +106,7 @@ def evaluate(
                              f"{listed(session.splits)}")  # fmt: skip
         if abs(lag_bins) >= session.n_bins:
             raise LFADSError(
-                f"{session.source}: a lag of {lag_bins} bins in trials of {session.n_bins}; "
+                f"{session.source}: lag_bins={lag_bins} in trials of {session.n_bins} bins; "
                 "give fewer"
             )
         parts.append(score(trained, session, name, lag_bins, only, 1 / len(sessions)).part)
@@ -230,7 +230,7 @@ class _Scorer:
         hidden = predict_hidden(run, name, self.test, self.parts).rates
         found = self._hidden(Guess(LFADS, hidden, hidden, hidden))
         if found is None or not math.isfinite(found):
-            raise LFADSError(f"{self.session.source}: holds no spike to score")
+            raise LFADSError(f"{self.session.source}: there are no spikes to score")
         return float(found)
 
     def _guesses(self) -> Iterator[Guess]:
@@ -272,7 +272,7 @@ class _Scorer:
             train = judged_rates(run, name, self.train)
         n, k = self.n_seen, run.num_samples
         how = f"mean of {k} posterior samples" if k and run.is_random else "posterior means"
-        how += f", at most {run.refine_steps} refining steps" if run.refine_steps else ""
+        how += f", at most {run.refine_steps} refinement steps" if run.refine_steps else ""
         return Guess(
             LFADS,
             train.rates,
@@ -287,7 +287,7 @@ class _Scorer:
         counts, truth = (x[:, : self.n_seen] for x in (self.test_seen, self._truth()))
         mean, pooled, sd = metrics.best_smoothing(counts, truth / self.session.conversion_factor)
         found = {"rate_r2": mean, "rate_r2_pooled": pooled}
-        about = f"sd {sd:g} bins, the best for these very trials; it sees held-out neurons too"
+        about = f"sd {sd:g} bins, the best for these trials; it sees held-out neurons too"
         return {name: value for name, value in found.items() if name in asked}, about
 
     def _data(self) -> dict[str, float]:

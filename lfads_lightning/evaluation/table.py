@@ -1,4 +1,4 @@
-"""The table of scores that an evaluation gives: as data, as JSON, as text."""
+"""The table of scores of an evaluation: as data, as JSON, as text."""
 
 import json
 import math
@@ -20,24 +20,26 @@ CONSTANT = "constant rate"
 SIZES = "scored data"  # of the file: sizes, by session and split
 
 NOTES = {
-    "co_bps": "co-smoothing: bits/spike of the held-out neurons in the bins seen of the others; "
-    "null: their means over the scored trials",
-    "fp_bps": "forward prediction: bits/spike of all neurons in the last bins; same null",
+    "co_bps": "co-smoothing: bits/spike of the held-out neurons, in the bins that are seen of the "
+    "others; null model: their mean rates in the scored trials",
+    "fp_bps": "forward prediction: bits/spike of all neurons in the forward bins; same null model",
     "hidden_bits_per_spike": "bits/spike of entries that were hidden, a fifth at a time; "
-    "null: each neuron's mean over these entries",
+    "null model: each neuron's mean over these entries",
     "hidden_r2": "R2 of values that were hidden, a fifth at a time, mean over neurons",
-    "hidden_nats": "their log-density, nats per value, above that of each neuron's mean; methods "
-    "without a spread of their own get the noise model's, fitted to these very values",
-    "bits_per_spike": "bits/spike of what is seen, against each neuron's mean over the scored "
-    "trials. Copying a spike counts as explaining it: not for comparing methods",
+    "hidden_nats": "log-density of hidden values, in nats per value, above that of each neuron's "
+    "mean; for methods that predict only means, the spread of the noise model is fitted to these "
+    "same values",
+    "bits_per_spike": "bits/spike of the entries that the methods see, against each neuron's mean "
+    "over the scored trials. Not for comparing methods: copying the spikes raises it",
     "few_shot_co_bps": "co-bps of a new read-out from the factors, fitted on a few trials",
-    "behaviour_r2": "R2 of behaviour from the rates, mean over variables: ridge regression, its "
-    "penalty by cross-validation on the training trials",
-    "behaviour_r2_factors": "the same from the factors",
-    "psth_r2": "R2 of condition-mean rates against smoothed PSTHs of all trials, mean over neurons",
+    "behaviour_r2": "R2 of behaviour decoded from the rates, mean over variables; ridge "
+    "regression, with the penalty chosen by cross-validation on the training trials",
+    "behaviour_r2_factors": "the same, decoded from the factors",
+    "psth_r2": "R2 of condition-averaged rates against smoothed PSTHs of all trials, mean over "
+    "neurons",
     "rate_r2": "R2 of rates against true rates, mean over neurons",
     "rate_r2_pooled": "the same, pooled over neurons, trials and bins",
-    "effective_dim": "effective dimensions of the factors (participation ratio)",
+    "effective_dim": "effective dimensionality of the factors (participation ratio)",
 }
 # the same in few words, as heads of columns
 HEADS = {
@@ -152,7 +154,7 @@ class EvaluationTable(NamedTuple):
         }
 
     def verdict(self, split: str) -> "Verdict | None":
-        """Return who is ahead on what no method has seen; None where nothing can be compared."""
+        """Return which method best predicts unseen entries; None if there is no such score."""
         rows = self.overall(split)
         for metric in HEADLINES:
             ours = rows.get(LFADS, {}).get(metric, math.nan)
@@ -273,7 +275,7 @@ class Verdict(NamedTuple):
         text = f"A simple method is ahead: {self.best} has {self.best_value:.3f} {of}, LFADS "
         text += f"{self.ours:.3f}."
         if self.is_below_constant:
-            text += f" LFADS is below a constant rate ({self.constant:.3f})."
+            text += f" LFADS is worse than a constant rate ({self.constant:.3f})."
         return text
 
 

@@ -26,7 +26,7 @@ class About(NamedTuple):
 ABOUT = {
     "rates": About(("bin", "neuron"), "expected counts per bin", "mean of the output distribution"),
     "output_dist_params": About(
-        ("bin", "parameter"), "as the noise model has them", "parameters of the noise model"
+        ("bin", "parameter"), "depend on the noise model", "parameters of the noise model"
     ),
     "factors": About(("bin", "factor"), "1", "factors"),
     "gen_states": About(("bin", "generator_unit"), "1", "states of the generator"),
@@ -35,13 +35,13 @@ ABOUT = {
     "prior_zs_ar_con": About(("bin", "input"), "1", "inputs drawn from the AR(1) prior"),
     "post_g0_mean": About(("code",), "1", "initial-condition code, posterior mean"),
     "post_g0_logvar": About(("code",), "1", "its log-variance"),
-    "prior_g0_mean": About(("code",), "1", "the same of the prior, mean"),
-    "prior_g0_logvar": About(("code",), "1", "log-variance of the prior"),
+    "prior_g0_mean": About(("code",), "1", "initial-condition code, prior mean"),
+    "prior_g0_logvar": About(("code",), "1", "its log-variance"),
     "costs": About((), "nats", "the training loss"),
     "nll_bound_vaes": About((), "nats", "reconstruction and KL, without ramps and L2"),
     "nll_bound_iwaes": About((), "nats", "the original's importance-weighted bound"),
     "nll_bound_iwaes_true": About((), "nats", "importance-weighted bound, Burda et al. 2016"),
-    "train_steps": About((), "updates", "behind the weights"),
+    "train_steps": About((), "updates", "number of updates of the weights"),
 }
 
 
@@ -65,7 +65,8 @@ def to_xarray(
 
     Args:
         result: a Posterior or a Prior.
-        bin_width_s: adds the coordinate ``time_s``, where each bin begins, and ``rates_hz``.
+        bin_width_s: if given, adds the coordinate ``time_s``, the start of each bin, and
+            ``rates_hz``.
         neuron_ids: (D,) labels of the neurons; counted from 0 by default.
         trial_ids: (E,) labels of the trials; counted from 0 by default.
 
@@ -87,7 +88,7 @@ def to_xarray(
         made[name].attrs |= {"units": told.units, "long_name": told.meaning}
     if bin_width_s is not None:
         made = made.assign_coords(time_s=("bin", bin_width_s * np.arange(n_bins)))
-        made["time_s"].attrs |= {"units": "s", "long_name": "beginning of the bin"}
+        made["time_s"].attrs |= {"units": "s", "long_name": "start of the bin"}
         made["rates_hz"] = made["rates"] / bin_width_s
         made["rates_hz"].attrs |= {"units": "Hz", "long_name": "firing rate"}
     return made
@@ -105,8 +106,8 @@ def to_pandas(
 
     Args:
         result: a Posterior or a Prior.
-        name: of the array; ``rates`` has a row for each trial and bin and a column for each neuron.
-        bin_width_s: adds the time of each bin to the rows' index, in seconds.
+        name: name of the array; ``rates`` has a row per trial and bin, and a column per neuron.
+        bin_width_s: if given, adds the time of each bin to the index of the rows, in seconds.
         neuron_ids: (D,) labels of the neurons; counted from 0 by default.
         trial_ids: (E,) labels of the trials; counted from 0 by default.
 
@@ -160,7 +161,7 @@ def in_short(result: Any) -> str:
 
 
 def as_html(result: Any) -> str:
-    """Return a result as a notebook shows it: its arrays, and the mean of the liveliest factors."""
+    """Return a result as HTML for notebooks: its arrays, and the mean of the largest factors."""
     rows = []
     for name, array in result._asdict().items():
         if array is not None:
@@ -175,6 +176,6 @@ def as_html(result: Any) -> str:
     lively = lively - lively.mean(0)
     return card(
         in_short(result),
-        lines(lively.T, "the liveliest factors, mean over trials"),
+        lines(lively.T, "the factors of largest variance, mean over trials"),
         folded("arrays", grid(("name", "shape", "unit", "meaning"), rows)),
     )

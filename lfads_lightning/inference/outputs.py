@@ -35,11 +35,11 @@ UNITS = {
     "train_steps": "optimiser updates",
 }
 LABELS = {
-    "trial_ids": "number of the trial in its recording, as <split>_inds of the data, from 0",
+    "trial_ids": "number of the trial in the recording, counted from 0 (<split>_inds of the data)",
     "condition": "label of the trial; negative or empty: none",
-    "trial_starts_s": "seconds on the recording's clock, where bin 0 begins",
+    "trial_starts_s": "start of bin 0, in seconds on the clock of the recording",
     "neuron_ids": "names of the neurons, in the order of the rates",
-    "lengths": "bins of the trial; arrays are NaN beyond",
+    "lengths": "number of bins of the trial; arrays are NaN after its end",
     "bin_width_s": "seconds",
 }
 
@@ -174,19 +174,14 @@ def _write(
             dataset.attrs["units"] = units or "initial-condition code, arbitrary"
             if name != of:
                 dataset.attrs["meaning"] = f"standard deviation of {of} {_SPREAD[config.kind]}"
-            if rates_in_hz(of, trained) and "bin_width_s" in labels:
+            are_rates = of == "output_dist_params" and trained.model.noise_model.params_are_rates
+            if are_rates and "bin_width_s" in labels:
                 dataset.attrs["to_hz"] = 1 / labels["bin_width_s"]
         for name, array in labels.items():
             file[name] = _plain(array)
             file[name].attrs["meaning"] = LABELS[name]
         _describe(file, trained, config, attributes)
     return path
-
-
-def rates_in_hz(name: str, trained: TrainedModel) -> bool:
-    """Return whether a dataset becomes Hz when it is divided by the bin width."""
-    noise = trained.model.noise_model
-    return name == "output_dist_params" and noise.is_counts and len(noise.parameters) == 1
 
 
 def _plain(array: np.ndarray) -> np.ndarray:

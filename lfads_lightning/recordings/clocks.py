@@ -1,4 +1,4 @@
-"""Times that are not on one clock, or not in seconds: refused where that is sure, else told."""
+"""Times that are not on one clock, or not in seconds: an error if certain, else a warning."""
 
 import warnings
 from collections.abc import Sequence
@@ -43,14 +43,14 @@ def rising(times: Sequence[np.ndarray], ids: np.ndarray, source: str) -> list[np
         n_filled = sum(len(own) > 1 for own in times)
         if len(back) > n_filled / 2:
             raise LFADSError(
-                f"{found}; expected one clock for the whole recording; if it started again, add "
-                "to each part its start, or prepare the parts apart; if times are counted from "
-                "the start of each trial, say whose they are (a column trial; in MATLAB neurons × "
-                "trials cells)"
+                f"{found}; expected one clock for the whole recording; if the clock was reset, add "
+                "the start of each part to its times, or prepare the parts separately; if times "
+                "count from the start of each trial, give the trial of each spike (a column "
+                "trial; in MATLAB, cells of neurons × trials)"
             )
         warnings.warn(
-            f"{found}; they are sorted, which is right where two units were merged, and wrong "
-            f"where a clock started again; look at units {listed([b[0] for b in back])}",
+            f"{found}; they are sorted, which is right if two units were merged, and wrong if the "
+            f"clock was reset; check units {listed([b[0] for b in back])}",
             stacklevel=3,
         )
     return sorted_times
@@ -72,7 +72,8 @@ def warn_of_order(name: str, times: np.ndarray, source: str) -> None:
         warnings.warn(
             f"{source}: {name} runs backwards {len(at)} times, first in trial {i} (from "
             f"{times[known[at[0]]]:.9g} to {times[i]:.9g}); expected one clock for all trials; if "
-            "it started again there, add to each part its start, or prepare the parts apart",
+            "it was reset there, add the start of each part to its times, or prepare the parts "
+            "separately",
             stacklevel=3,
         )
 
@@ -87,8 +88,8 @@ def check_intervals(pairs: np.ndarray, where: str) -> None:
     if len(bad):
         begin, end = pairs[bad[0]]
         raise LFADSError(
-            f"{where}: interval {bad[0]} is from {begin:.9g} to {end:.9g}; expected an end after "
-            "each beginning; mend it"
+            f"{where}: interval {bad[0]} is from {begin:.9g} to {end:.9g}; expected it to end "
+            "after its start; fix it"
         )
 
 
@@ -100,13 +101,13 @@ def check_times(spikes: Timeline) -> None:
     for i, times in zip(spikes.neuron_ids, spikes.times_s, strict=True):
         if len(times) and not np.isfinite(times[[0, -1]]).all():  # NaN is sorted last
             raise LFADSError(f"{spikes.source}: unit {i} has a spike time that is not finite; "
-                             "mend or remove it")  # fmt: skip
+                             "fix or remove it")  # fmt: skip
     if spikes.unit_is_known:
         return
     n = sum(map(len, filled))
     last = max(t[-1] for t in filled)
     first = min(t[0] for t in filled)
-    remedy = "set time_unit to ms, us or samples (or to s, if seconds they are)"
+    remedy = "set time_unit to ms, us or samples (or to s, if they are seconds)"
     if n >= 20 and last > 20 and all((t == np.floor(t)).all() for t in filled):
         raise LFADSError(
             f"{spikes.source}: all {n} spike times are whole numbers, up to {last:.9g}; expected "
@@ -115,8 +116,8 @@ def check_times(spikes: Timeline) -> None:
     rate = n / len(filled) / max(last - first, 1e-9)
     if last - first > DAY_S and rate < 0.02:
         raise LFADSError(
-            f"{spikes.source}: spikes last for {last - first:.9g} s, {rate:.2g} per second and "
-            f"neuron; expected seconds, this looks like a smaller unit; {remedy}"
+            f"{spikes.source}: as seconds, spike times span {last - first:.9g} s with {rate:.2g} "
+            f"spikes per second and neuron; they look like a smaller unit; {remedy}"
         )
     stops = {} if spikes.trials is None or spikes.zeros_s is not None else spikes.trials
     ends = np.asarray(stops.get("stop_time", ()), np.float64)
@@ -124,7 +125,7 @@ def check_times(spikes: Timeline) -> None:
     if 0 < end < last / 50:
         raise LFADSError(
             f"{spikes.source}: the last spike is at {last:.9g}, the last trial ends at {end:.9g}; "
-            f"expected both in seconds, spikes look like a smaller unit; {remedy}"
+            f"expected both in seconds, but spikes look like a smaller unit; {remedy}"
         )
 
 
@@ -145,8 +146,8 @@ def check_events(
     bad = np.flatnonzero(stop < start)
     if len(bad):
         warnings.warn(
-            f"{spikes.source}: {len(bad)} trials end before they begin, first trial {bad[0]} (from "
-            f"{start[bad[0]]:.9g} to {stop[bad[0]]:.9g}); mend or leave out such trials",
+            f"{spikes.source}: {len(bad)} trials end before they start, first trial {bad[0]} (from "
+            f"{start[bad[0]]:.9g} to {stop[bad[0]]:.9g}); fix or leave out such trials",
             stacklevel=3,
         )
     begin, end = start * scale, stop * scale
@@ -157,10 +158,10 @@ def check_events(
     if known.any() and outside.sum() > known.sum() / 2:
         i = int(np.argmax(outside))
         raise LFADSError(
-            f"{spikes.source}: {event} lies outside its own trial in {outside.sum()} of "
-            f"{known.sum()} trials, first trial {i} (at {events[i]:.6g} s, the trial from "
-            f"{begin[i]:.6g} to {end[i]:.6g} s); expected both on one clock; if {event} is "
-            "counted from the start of each trial, add start_time to it"
+            f"{spikes.source}: {event} is outside its own trial in {outside.sum()} of "
+            f"{known.sum()} trials, first trial {i} (at {events[i]:.6g} s, the trial is from "
+            f"{begin[i]:.6g} to {end[i]:.6g} s); expected both on one clock; if {event} counts "
+            "from the start of each trial, add start_time to it"
         )
 
 
@@ -175,10 +176,10 @@ def check_overlap(
         n_same >= len(starts) / 2 or ordered[-1] - ordered[0] < lengths.max() / 2
     ):
         raise LFADSError(
-            f"{source}: {n_same + 1} of {len(starts)} trials have their {event} at one time or "
-            f"nearly so (all from {ordered[0]:.6g} to {ordered[-1]:.6g} s, where windows begin); "
-            "expected events on the recording's clock; if times are counted from the start of each "
-            "trial, spikes need a trial as well: a column trial, or neurons × trials cells"
+            f"{source}: {n_same + 1} of {len(starts)} trials have their {event} at nearly the same "
+            f"time (all windows start between {ordered[0]:.6g} and {ordered[-1]:.6g} s); expected "
+            "events on the clock of the recording; if times count from the start of each trial, "
+            "spikes need a trial as well: a column trial, or cells of neurons × trials"
         )
     gaps = np.diff(ordered)
     overlap = np.flatnonzero(gaps < lengths[:-1] * (1 - TOLERANCE))
@@ -186,7 +187,7 @@ def check_overlap(
         first = overlap[np.argmin(gaps[overlap])]
         gap, length = gaps[first], lengths[first]
         warnings.warn(
-            f"{source}: trials of {length:g} s begin {gap:.4g} s after each other, so that spikes "
-            "of validation trials are in training trials too; take a shorter window_s",
+            f"{source}: trials of {length:g} s begin {gap:.4g} s after each other, so training "
+            "trials contain spikes of validation trials; use a shorter window_s",
             stacklevel=2,
         )

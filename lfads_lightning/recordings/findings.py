@@ -1,4 +1,4 @@
-"""What a session file holds, what would fail in training, and what recipe=auto chooses."""
+"""What a session file contains, what would fail in training, and what recipe=auto would choose."""
 
 import hashlib
 import shlex
@@ -44,7 +44,7 @@ class Finding:
         correlated: pairs that share spikes, and r(same bin) - r(next bin).
         empty_trials: trials without any spike, by split.
         faults: what training would refuse.
-        cautions: what it would not, but is seldom meant.
+        cautions: what training would accept, but is probably a mistake.
         noise: the noise model that the values suggest, and why.
         recipe: what recipe=auto would choose for this session alone, in a line.
     """
@@ -200,33 +200,35 @@ def _cautions(session: Session, found: Finding) -> None:
 
     if session.valid is None:
         found.cautions.append(
-            "valid_data is missing: no best model is picked; lfads prepare splits off a fifth"
+            "valid_data is missing, so the best epoch cannot be chosen; lfads prepare holds out a "
+            "fifth of the trials"
         )
     if found.silent:
         found.cautions.append(
-            f"{len(found.silent)} silent neurons ({listed(ids[found.silent].tolist(), 10)}): "
-            "leave them out (lfads prepare --min-rate-hz 0.1)"
+            f"silent neurons: {listed(ids[found.silent].tolist(), 10)}; leave them out "
+            "(lfads prepare --min-rate-hz 0.1)"
         )
     if found.duplicated:
         second = [j for _, j in found.duplicated]
         found.cautions.append(
-            f"{len(second)} neurons are copies of others: leave them out (lfads prepare "
-            f"--leave-out {named(second)}); with them coordinated dropout cannot tell copying"
+            f"neurons with the same spikes as another: {len(second)}; leave them out (lfads "
+            f"prepare --leave-out {named(second)}), or coordinated dropout cannot prevent copying"
         )
     if found.correlated:
         second = sorted({j for _, j, _ in found.correlated})
         worst = found.correlated[0]
         found.cautions.append(
-            f"{len(found.correlated)} pairs of neurons share spikes (the most: {ids[worst[0]]} and "
-            f"{ids[worst[1]]}, r {worst[2]:.2f} above that of neighbouring bins): cross-talk, or "
-            "one neuron sorted twice; they would defeat coordinated dropout; leave out one of "
-            f"each pair (lfads prepare --leave-out {named(second)})"
+            f"pairs of neurons that share spikes: {len(found.correlated)} (most of all "
+            f"{ids[worst[0]]} and {ids[worst[1]]}: their correlation within a bin exceeds that "
+            f"across neighbouring bins by {worst[2]:.2f}). This is cross-talk, or one neuron "
+            "sorted twice; with such pairs coordinated dropout cannot prevent copying; leave out "
+            f"one of each pair (lfads prepare --leave-out {named(second)})"
         )
     train = session.train.data
     found.cautions += axes_note("train_data", train)
     found.cautions += notes_on(train, session.bin_width_s, found.is_counts, ids)
     empty = sum(found.empty_trials.values())
     if empty:
-        found.cautions.append(f"{empty} trials without any spike: check alignment and window")
+        found.cautions.append(f"trials without spikes: {empty}; check the event and the window")
     if found.bin_width_s is None:
-        found.cautions.append("bin_width_s is missing: rates in Hz cannot be stated")
+        found.cautions.append("bin_width_s is missing, so rates cannot be given in Hz")

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
-from lfads_lightning.commands import listed
+from lfads_lightning.commands import listed, shown
 from lfads_lightning.config import LFADSError
 from lfads_lightning.data.arrays import check_dtype, sizes
 from lfads_lightning.data.orientation import AXES, likely_axes, question
@@ -16,7 +16,6 @@ from lfads_lightning.recordings.records import Counts, Recording, Signal, Spikes
 from lfads_lightning.recordings.settings import Settings
 from lfads_lightning.recordings.spike_rows import spikes_from_rows
 from lfads_lightning.recordings.units import flags
-from lfads_lightning.runs.documents import shown
 
 # the likelier first, where labels do not tell
 ORDERS = (
@@ -180,7 +179,7 @@ def _counts(arrays: Arrays, source: str, settings: Settings) -> Recording:
         if len(ids) != values.shape[2]:
             raise LFADSError(
                 f"{where} has {values.shape[2]} neurons, {ids_key} names {len(ids)}; expected one "
-                "for each; give the order of its axes (axes=...), or mend the names"
+                "for each; give the order of its axes (axes=...), or fix the names"
             )
     width_key = names.find(arrays, names.BIN_WIDTHS)
     width = None
@@ -345,7 +344,7 @@ def _refuse_axes(
 ) -> NoReturn:
     expected = AXES[3 - values.ndim :]
     if axes is None:
-        remedy = "mend them"
+        remedy = "fix them"
     else:
         remedy = f"if it is {' × '.join(axes)}, give axes={axes}, else axes={expected}"
     raise LFADSError(

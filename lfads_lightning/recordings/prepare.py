@@ -1,4 +1,4 @@
-"""From a recording to a session file: read, cut into trials, choose, split, write."""
+"""From a recording to a session file: read, cut into trials, select, split, write."""
 
 from __future__ import annotations
 
@@ -71,20 +71,21 @@ def prepare(
     """Make a session file of a recording.
 
     Args:
-        recording: A file or a folder that `lfads prepare` reads, which may lie in a store
-            (``s3://…``); or, in memory: an array, trials in a list, {name: array} as in a .npz
-            file, a data frame with one row per spike, a pynapple ``TsGroup``, a list of Neo spike
-            trains, an ``NWBFile``, an xarray, whose axes are found by their names.
-        out: folder that receives ``NAME.h5``, or the address of one in a store.
-        name: of the session; by default the file's, without its extension, or the folder's.
-        **options: those of `lfads prepare`, with underscores (``bin_width_s=0.02``), as below.
-            ``trials`` may also be a pynapple ``IntervalSet``, a data frame, or {column: values}.
+        recording: a file or folder in a format that `lfads prepare` reads, or its address in a
+            bucket (``s3://…``); or an object in memory: an array, a list of trials, {name: array}
+            as in a .npz file, a data frame with one row per spike, a pynapple ``TsGroup``, a list
+            of Neo spike trains, an ``NWBFile``, or an xarray with named axes.
+        out: folder for ``NAME.h5``, or its address in a bucket.
+        name: name of the session; by default that of the file or folder, without extension.
+        **options: the options of `lfads prepare`, with underscores (``bin_width_s=0.02``), as
+            below. ``trials`` can also be a pynapple ``IntervalSet``, a data frame, or
+            {column: values}.
 
     Returns:
-        The session file.
+        The path of the session file.
 
     Raises:
-        LFADSError: something in the recording or the options is not as it must be.
+        LFADSError: the recording or the options cannot be used; the message says why.
     """
     given: dict[str, Any] = dict(options)
     trials = given.get("trials")
@@ -99,9 +100,9 @@ def prepare(
 def prepare_recording(
     recording: Any, out: str | Path, name: str | None, settings: Settings, trials: Any = None
 ) -> Prepared:
-    """Make a session file, and say what is in it; see :func:`prepare`."""
+    """Make a session file and summarise it; see :func:`prepare`."""
     if name is None and settings.nlb is None and is_in_memory(recording):
-        raise LFADSError("prepare: a recording from memory needs name=..., the session's name")
+        raise LFADSError("prepare: give a name for the session (name=...) of data in memory")
     name = name or settings.nlb or session_name(recording)
     source = f"recording '{name}'" if is_in_memory(recording) else str(recording)
     about = {"source": source, "settings": yaml.safe_dump(_plain(settings), sort_keys=False)}
@@ -128,11 +129,14 @@ def prepare_recording(
 
 
 def _of_benchmark(path: Path, name: str) -> Path:
-    """Find the file of a data set of the benchmark, if a folder is given."""
+    """Return the file of a benchmark data set; if a folder is given, find the file in it."""
     if path.is_dir():
         return nlb.training_file(path, name)
     if (said := nlb.said_by(path)) not in (name, None):
-        warnings.warn(f"{path}: is {said} by its name; it is prepared as {name}", stacklevel=2)
+        warnings.warn(
+            f"{path}: by its name this is {said}; it is prepared as {name} nevertheless",
+            stacklevel=2,
+        )
     return path
 
 
@@ -149,7 +153,7 @@ def _prepare(
     settings: Settings,
     about: dict[str, Any],
 ) -> Prepared:
-    made = read()  # here, so that nobody else holds it
+    made = read()  # read here, so that no caller keeps it in memory
     told = isinstance(made.activity, Counts) and _check_values(made.source, made.activity, settings)
     made, notes = choose_units(made, settings)
     keep = selected(made, settings)
@@ -182,19 +186,19 @@ def _prepare(
 
 
 def _check_values(source: str, counts: Counts, settings: Settings) -> bool:
-    """Refuse counts of which some are none; warn of spikes per second, and return whether."""
+    """Refuse counts that are not counts; warn about spikes per second, and return whether."""
     where = f"{source}: {counts.key}"
     if (mark := mark_of_missing(counts.values)) is not None:
         raise LFADSError(
-            f"{where} holds {mark}; expected counts; write NaN there, which is taken as missing, "
-            "or crop all trials with window_s"
+            f"{where} holds {mark}; expected counts; write NaN instead, which means missing, or "
+            "crop all trials with window_s"
         )
     width = settings.source_bin_width_s or counts.bin_width_s
     if (step := step_between(counts.values, width)) is not None:
         warnings.warn(
-            f"{where}: all values are multiples of {step:.6g}: spikes per second (counts divided "
-            f"by a bin width of {1 / step:.6g} s), or scaled counts; expected spikes per bin; "
-            f"divide the values by {step:.6g}",
+            f"{where}: all values are multiples of {step:.6g}, so they look like spikes per second "
+            f"(counts divided by a bin width of {1 / step:.6g} s) or scaled counts; expected "
+            f"spikes per bin; divide the values by {step:.6g}",
             stacklevel=2,
         )
         return True
@@ -204,29 +208,29 @@ def _check_values(source: str, counts: Counts, settings: Settings) -> bool:
 
 
 def _warn_of_lost(cut: Cut, labels: np.ndarray | None, n_kept: int, settings: Settings) -> None:
-    """Say that a submission to the benchmark would lack trials."""
+    """Warn that a submission to the benchmark would lack trials."""
     n = 0 if labels is None else n_labelled(labels)
     if n_kept < n:
         warnings.warn(
-            f"{cut.source}: {n - n_kept} of the {n} trials of training, validation and test are "
-            f"left out ({'; '.join(cut.notes)}); the benchmark {settings.nlb} takes rates of all",
+            f"{cut.source}: {n - n_kept} of the {n} training, validation and test trials are left "
+            f"out ({'; '.join(cut.notes)}), but a submission to {settings.nlb} needs all of them",
             stacklevel=2,
         )
 
 
 class Seen(NamedTuple):
-    """What a first look at all counts tells."""
+    """Statistics of all counts, from a first pass."""
 
     totals: np.ndarray  # (D,)
     squares: np.ndarray  # (D,), their sum
-    varies: np.ndarray  # (D,), False where all values are one
+    varies: np.ndarray  # (D,), False where all values are the same
     n_events: np.ndarray  # (D,), bins that are not 0
     per_trial: np.ndarray  # (E,)
     dtype: np.dtype  # that holds them
 
     @property
     def is_counts(self) -> bool:
-        """Whether they are counts, not real values."""
+        """Whether the data are counts, not real values."""
         return self.dtype.kind == "u"
 
 
@@ -236,7 +240,7 @@ def _survey(cut: Cut, name: str) -> Seen:
     per_trial = np.zeros(len(cut.numbers))
     whole, at = True, 0
     every = np.arange(len(cut.numbers))
-    for block in _in_blocks(cut, every, f"{name}: looking"):
+    for block in _in_blocks(cut, every, f"{name}: checking"):
         totals += block.sum((0, 1), dtype=np.float64)
         if block.dtype.kind == "f":
             squares += np.square(block, dtype=np.float64).sum((0, 1))
@@ -256,7 +260,7 @@ def _survey(cut: Cut, name: str) -> Seen:
     low, high = lowest.min(where=recorded, initial=np.inf), highest.max(
         where=recorded, initial=-np.inf)  # fmt: skip
     if not np.isfinite([low, high]).all():
-        raise LFADSError(f"{cut.source}: counts hold infinity; expected finite values; mend them")
+        raise LFADSError(f"{cut.source}: counts contain infinity; expected finite values; fix them")
     is_counts = whole and low >= 0 and high <= MAX_COUNT
     dtype = np.min_scalar_type(int(high)) if is_counts else np.dtype(np.float32)
     return Seen(totals, squares, highest > lowest, events, per_trial, dtype)
@@ -270,7 +274,7 @@ def _present(cut: Cut, trials: np.ndarray) -> np.ndarray | None:
 
 
 def _warn_of_values(cut: Cut, seen: Seen, neurons: np.ndarray) -> None:
-    """Say what the chosen neurons' rates or scales give away."""
+    """Warn about suspicious rates or scales of the chosen neurons."""
     n = cut.n_entries[neurons]
     means = seen.totals[neurons] / n
     if seen.is_counts:
@@ -284,7 +288,7 @@ def _warn_of_values(cut: Cut, seen: Seen, neurons: np.ndarray) -> None:
 
 def _in_blocks(cut: Cut, trials: np.ndarray, what: str) -> Iterator[np.ndarray]:
     size = block_size(cut.n_bins, len(cut.neuron_ids))
-    # a bar only where someone looks, and only for work worth one
+    # a bar only in a terminal, and only if it takes long enough
     quiet = None if len(trials) > 4 * size else True
     with tqdm(total=len(trials), desc=what, unit="trial", leave=False, disable=quiet) as bar:
         for i in range(0, len(trials), size):
@@ -304,12 +308,12 @@ def _blocks(
 
 
 def _choose_neurons(cut: Cut, seen: Seen, chosen: np.ndarray, settings: Settings) -> np.ndarray:
-    """Return the columns that stay: ``chosen``, not in ``leave_out``, not below ``min_rate_hz``."""
+    """Return the neurons to keep: ``chosen``, not in ``leave_out``, not below ``min_rate_hz``."""
     ids = [str(i) for i in cut.neuron_ids.tolist()]
     for named in settings.leave_out:
         if str(named) not in ids:
             raise LFADSError(
-                f"{cut.source}: leave_out={named} is no neuron{nearest(str(named), ids)}; "
+                f"{cut.source}: leave_out={named}: no such neuron{nearest(str(named), ids)}; "
                 f"expected one of {listed(ids, 20)}"
             )
     keep = np.array([i not in {str(n) for n in settings.leave_out} for i in ids]) & chosen
@@ -327,17 +331,17 @@ def _choose_neurons(cut: Cut, seen: Seen, chosen: np.ndarray, settings: Settings
         silent = cut.neuron_ids[keep & ~seen.varies]
         if len(silent) and not seen.is_counts:
             raise LFADSError(
-                f"{cut.source}: {len(silent)} channels are constant throughout: "
-                f"{listed(silent.tolist(), 20)}; expected real values that vary; drop these with "
+                f"{cut.source}: {len(silent)} channels are constant: "
+                f"{listed(silent.tolist(), 20)}; expected values that vary; leave them out with "
                 "min_rate_hz=0.1, which has no other effect on real values, or keep them with "
                 "min_rate_hz=0"
             )
         silent = cut.neuron_ids[keep & (seen.totals == 0)]
         if len(silent) and seen.is_counts:
             raise LFADSError(
-                f"{cut.source}: {len(silent)} units are without spikes in all trials: "
-                f"{listed(silent.tolist(), 20)}; expected some of each; drop units below a rate "
-                "with min_rate_hz=0.1, or keep these with min_rate_hz=0"
+                f"{cut.source}: {len(silent)} units have no spikes in any trial: "
+                f"{listed(silent.tolist(), 20)}; expected spikes of every unit; leave out units of "
+                "low rate with min_rate_hz=0.1, or keep these with min_rate_hz=0"
             )
     elif settings.min_rate_hz > 0 and not seen.is_counts:
         constant = keep & ~seen.varies
@@ -349,8 +353,8 @@ def _choose_neurons(cut: Cut, seen: Seen, chosen: np.ndarray, settings: Settings
         keep &= ~_with_few_events(cut, seen, keep, settings.min_rate_hz)
     elif settings.min_rate_hz > 0:
         if cut.bin_width_s is None:
-            raise LFADSError(f"{cut.source}: min_rate_hz needs source_bin_width_s, the width of "
-                             "the bins in the file")  # fmt: skip
+            raise LFADSError(f"{cut.source}: min_rate_hz needs source_bin_width_s, the bin width "
+                             "of the file")  # fmt: skip
         low = keep & (seen.totals / seconds < settings.min_rate_hz)
         if low.any():
             cut.notes.append(
@@ -360,13 +364,14 @@ def _choose_neurons(cut: Cut, seen: Seen, chosen: np.ndarray, settings: Settings
         keep &= ~low
     if not keep.any() and not seen.is_counts:
         raise LFADSError(
-            f"{cut.source}: no channel is left; expected some that vary, and not in leave_out"
+            f"{cut.source}: no channel is left; expected at least one that varies and is not in "
+            "leave_out"
         )
     if not keep.any():
         highest = (seen.totals / seconds).max()
         raise LFADSError(
-            f"{cut.source}: no neuron is left; the highest rate is {highest:.4g} Hz; expected some "
-            "above min_rate_hz and not in leave_out"
+            f"{cut.source}: no neuron is left; the highest rate is {highest:.4g} Hz; expected at "
+            "least one above min_rate_hz and not in leave_out"
         )
     return np.flatnonzero(keep)
 
@@ -383,15 +388,15 @@ def _leave_out_bare_trials(cut: Cut, neurons: np.ndarray) -> None:
 
 
 def _with_few_events(cut: Cut, seen: Seen, keep: np.ndarray, least_hz: float) -> np.ndarray:
-    """Return which traces are 0 but for events, such as those of deconvolved calcium, and rare."""
+    """Return which channels have rare events and are 0 elsewhere, as deconvolved calcium does."""
     are_zero = cut.n_entries - seen.n_events
     sparse = keep & (are_zero > 0.1 * cut.n_entries)
     if not sparse.any():
         return sparse
     if cut.bin_width_s is None:
         raise LFADSError(
-            f"{cut.source}: min_rate_hz counts the events of {sparse.sum()} channels that are 0 "
-            "between these; it needs source_bin_width_s, the width of the bins in the file"
+            f"{cut.source}: {sparse.sum()} channels are 0 between events, and min_rate_hz is the "
+            "rate of these events; for this give source_bin_width_s, the bin width of the file"
         )
     seconds = np.maximum(cut.n_entries, 1) * cut.bin_width_s
     few = sparse & (seen.n_events / seconds < least_hz)
@@ -420,7 +425,7 @@ def _condition(cut: Cut, settings: Settings) -> np.ndarray | None:
 
 
 def _as_text(label: Any) -> str:
-    """Write a label; none for what is missing."""
+    """Return a label as text; a missing one is empty."""
     if isinstance(label, float):
         return f"{label:.9g}" if np.isfinite(label) else ""
     return str(label)
@@ -432,14 +437,14 @@ def _column(cut: Cut, key: str, option: str) -> np.ndarray:
     if labels is None or labels.ndim != 1:
         known = [k for k, v in cut.per_trial.items() if v.ndim == 1]
         raise LFADSError(
-            f"{cut.source}: {option}={key} is no label of the trials{nearest(key, known)}; "
+            f"{cut.source}: {option}={key}: trials have no such column{nearest(key, known)}; "
             f"expected one of {listed(known, 20)}"
         )
     return labels
 
 
 def _as_labels(values: np.ndarray) -> np.ndarray:
-    """Return labels as whole numbers or texts, which session files take."""
+    """Return labels as whole numbers or text, as session files hold them."""
     if values.dtype.kind == "b":
         return values.astype(np.int64)
     if values.dtype.kind == "f" and (values != np.floor(values))[np.isfinite(values)].any():
@@ -448,7 +453,7 @@ def _as_labels(values: np.ndarray) -> np.ndarray:
 
 
 def _take_behaviour(cut: Cut, settings: Settings) -> None:
-    """Put behaviour under its key, and look for gaps in it."""
+    """Store behaviour under its key, and check it for gaps."""
     _gather_behaviour(cut, settings)
     behaviour = cut.per_trial.get("behaviour")
     if behaviour is None:
@@ -459,7 +464,7 @@ def _take_behaviour(cut: Cut, settings: Settings) -> None:
     if settings.nlb is not None and not settings.drop_nan_behaviour:
         del cut.per_trial["behaviour"], cut.per_trial["behaviour_names"]
         cut.notes.append(
-            f"the behaviour, as it has gaps in {holed.sum()} trials and a submission has all trials"
+            f"the behaviour: it has gaps in {holed.sum()} trials, and a submission needs all trials"
         )
         return
     if not settings.drop_nan_behaviour:
@@ -467,7 +472,8 @@ def _take_behaviour(cut: Cut, settings: Settings) -> None:
         raise LFADSError(
             f"{cut.source}: behaviour {cut.per_trial['behaviour_names'][k]} is NaN in "
             f"{holed.sum()} of {len(holed)} trials, first in bin {t} of trial {cut.numbers[i]}; "
-            "expected a value in every bin; mend it, or drop these trials with drop_nan_behaviour"
+            "expected a value in every bin; fill the gaps, or drop these trials with "
+            "drop_nan_behaviour"
         )
     if holed.all():
         raise LFADSError(
@@ -479,7 +485,7 @@ def _take_behaviour(cut: Cut, settings: Settings) -> None:
 
 
 def _gather_behaviour(cut: Cut, settings: Settings) -> None:
-    """Join the per-bin arrays that are named as behaviour, (E, T, K)."""
+    """Join the arrays of the option ``behaviour`` to one (E, T, K)."""
     if "behaviour_names" in cut.per_trial:  # sampled beside spike times
         return
     keys = settings.behaviour or [k for k in cut.per_trial if k.lower() in names.BEHAVIOUR]
@@ -489,7 +495,7 @@ def _gather_behaviour(cut: Cut, settings: Settings) -> None:
         known = [k for k, v in cut.per_trial.items() if v.ndim >= 2]
         if array is None or array.ndim not in (2, 3) or array.shape[1] != cut.n_bins:
             raise LFADSError(
-                f"{cut.source}: behaviour={key} is no array of trials × bins × values"
+                f"{cut.source}: behaviour={key} is not an array of trials × bins × values"
                 f"{nearest(key, known)}; expected one of {listed(known, 20)}"
             )
         parts.append(cut.per_trial.pop(key).reshape(len(array), cut.n_bins, -1))
@@ -506,7 +512,7 @@ def _stored(
     neurons: np.ndarray,
     splits: Mapping[str, np.ndarray],
 ) -> dict[str, Any]:
-    """Return all that lies beside the counts; the keys are in `keys.py`."""
+    """Return everything that is stored besides the counts; the keys are in `keys.py`."""
     stored: dict[str, Any] = {
         "bin_width_s": cut.bin_width_s,
         "neuron_ids": cut.neuron_ids[neurons],
@@ -552,13 +558,13 @@ def _summary(
     n_bins = f"{cut.n_bins}" if shortest == cut.n_bins else f"{shortest} to {cut.n_bins}"
     width = "" if cut.bin_width_s is None else f" of {1000 * cut.bin_width_s:g} ms"
     if seen.dtype.kind == "f":
-        rate = "real values: lfads check says which model.output_dist suits them"
+        rate = "real values: lfads check suggests a model.output_dist"
     else:
         rate = f"{mean:.3g} spikes per bin"
         if cut.bin_width_s is not None:
             rate += f", {mean / cut.bin_width_s:.3g} Hz"
         empty = int((seen.per_trial[trials] == 0).sum())
-        rate += f"; {empty} trials without any spike" if empty else ""
+        rate += f"; {empty} trials without spikes" if empty else ""
     pieces = "chops" if "chop_starts" in cut.per_trial else "trials"
     if cut.present is not None:
         assert cut.lengths is not None
@@ -568,6 +574,7 @@ def _summary(
     if settings.nlb is not None and cut.bin_width_s is not None:
         n_forward = round(nlb.FORWARD_S / cut.bin_width_s)
         made += (
-            f"; the last {n_forward} bins are forward: train with data.forward_steps={n_forward}"
+            f"; the last {n_forward} bins are forward bins: train with "
+            f"data.forward_steps={n_forward}"
         )
     return made

@@ -19,18 +19,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """How recordings become sessions; all times are in seconds."""
+    """How recordings are converted to sessions; all times are in seconds."""
 
     bin_width_s: float | None = option(
-        None, "bin width; for counts: a multiple of the file's (default: the file's)"
+        None, "bin width; for binned counts, a multiple of the file's (default: the file's)"
     )
     source_bin_width_s: float | None = option(
-        None, "bin width of counts in a file that does not say it"
+        None, "bin width of the counts in the file, if the file does not say"
     )
     counts_key: str | None = option(
         None,
-        "which array of a .npz or .mat file holds the counts; a field of a structure is named "
-        "with a point, as D.data",
+        "array of a .npz or .mat file that holds the counts; for a field of a structure, write "
+        "D.data",
     )
     axes: tuple[str, ...] | None = option(
         None,
@@ -40,20 +40,20 @@ class Settings:
     )
     rows: str | None = option(
         None,
-        "what a row of a table is: a spike, or a bin with a column for each neuron (default: a "
-        "spike, where there is a column of neurons)",
+        "what a row of a table is: one spike, or one bin with a column per neuron (default: a "
+        "spike, if there is a column of neurons)",
         choices=("spikes", "bins"),
     )
     columns: tuple[str, ...] = option(
-        (), "names of the columns of a table that has none, in their order, such as unit time"
+        (), "column names for a table without a header, in order, such as unit time"
     )
-    unit_column: str | None = option(None, "column (or key) of the neuron of each spike")
-    time_column: str | None = option(None, "column (or key) of the time of each spike")
-    trial_column: str | None = option(None, "column (or key) of the trial of each spike")
+    unit_column: str | None = option(None, "column (or key) with the neuron of each spike")
+    time_column: str | None = option(None, "column (or key) with the time of each spike")
+    trial_column: str | None = option(None, "column (or key) with the trial of each spike")
     time_unit: str | None = option(
         None,
-        "unit of all times in the file (default: s, and times that look otherwise are refused); "
-        "for Kilosort and Phy: of the tables beside, as spikes are in samples",
+        "unit of all times in the file (default: s; times that look like another unit are "
+        "refused); for Kilosort and Phy, whose spikes are in samples: of the other tables",
         choices=("s", "ms", "us", "samples"),
     )
     sampling_rate_hz: float | None = option(
@@ -61,80 +61,84 @@ class Settings:
     )
     trials: str | None = option(
         None,
-        "trial table: a CSV or parquet file ({name} stands for the recording's), or the name of "
-        "an NWB interval table (default: trials)",
+        "trial table: a CSV or parquet file ({name} is replaced by the recording's name), or the "
+        "name of an NWB interval table (default: trials)",
     )
     align_to: str | None = option(
-        None, "event (column of the trial table) that trials are aligned to"
+        None, "event (column of the trial table) to which trials are aligned"
     )
     window_s: tuple[float, float] | None = option(
-        None, "first and last moment of a trial, from the event"
+        None, "start and end of each trial, relative to the event"
     )
-    recording_s: tuple[float, float] | None = option(None, "first and last moment of the recording")
-    chop_bins: int | None = option(None, "cut a continuous recording into pieces of this length")
-    overlap_bins: int = option(0, "bins that neighbouring pieces share")
+    recording_s: tuple[float, float] | None = option(None, "start and end of the recording")
+    chop_bins: int | None = option(
+        None, "cut a continuous recording into chops (pieces) of this length"
+    )
+    overlap_bins: int = option(0, "overlap of neighbouring chops")
     min_rate_hz: float | None = option(
         None,
-        "leave out neurons below this rate; of real values, which are 0 between events, events "
-        "count: bins that are not 0; constant ones are left out, too; 0 keeps silent ones "
-        "(default: refuse these)",
+        "leave out neurons below this rate; for real values that are 0 between events, the rate "
+        "is that of bins other than 0. Constant neurons are left out too. 0 keeps silent neurons "
+        "(default: they are an error)",
     )
-    leave_out: tuple[str, ...] = option((), "neurons to leave out, by their ids")
+    leave_out: tuple[str, ...] = option((), "ids of neurons to leave out")
     unit_quality: tuple[str, ...] = option(
         (),
-        "units to take, by what a sorter or a person calls them: good, or good,mua, or all "
-        "(default: good of Kilosort and Phy, all of others)",
+        "units to use, by the label that a sorter or a person gave them: good, or good,mua, or all "
+        "(default: good for Kilosort and Phy, all for others)",
     )
     units: str | None = option(
         None,
-        "units to take, by a condition on their columns, such as \"quality == 'good' and depth < "
-        '500"; id is their number or name',
+        "units to use, as a condition on their columns, such as \"quality == 'good' and depth < "
+        '500"; id is the number or name of a unit',
     )
     where: str | None = option(
         None,
-        'trials to take, by a condition on their columns, such as "success and rt < 600": '
-        "comparisons, and, or, not, in ['a', 'b'], parentheses",
+        'trials to use, as a condition on their columns, such as "success and rt < 600"; it can '
+        "contain comparisons, and, or, not, in ['a', 'b'], parentheses",
     )
     held_out: str | None = option(
-        None, "column (or key) that marks held-out neurons (default: held_out or heldout, if there)"
+        None,
+        "column (or key) that marks held-out neurons (default: held_out or heldout, if present)",
     )
     condition: tuple[str, ...] = option(
         (),
-        "column (or key) of conditions (default: condition, if there is one); of several columns, "
-        "each combination is a condition",
+        "column (or key) with the condition of each trial (default: condition, if present); if "
+        "several are given, each combination is a condition",
     )
     behaviour: tuple[str, ...] = option(
         (), "behaviour: NWB time series, or keys, or columns of the behaviour file"
     )
     behaviour_file: str | None = option(
-        None, "CSV or parquet file with a column time ({name} stands for the recording's)"
+        None,
+        "CSV or parquet file with a column time ({name} is replaced by the recording's name)",
     )
     behaviour_lag_s: float = option(
         0.0,
-        "put behaviour beside the spikes of so many seconds earlier (below 0: later), where spikes "
-        "come as times",
+        "lag of the behaviour: each bin of spikes gets the behaviour of so many seconds later "
+        "(below 0: earlier); only for spike times",
     )
     drop_nan_behaviour: bool = option(
-        False, "drop trials whose behaviour has gaps, instead of refusing them"
+        False, "drop trials with gaps in their behaviour, instead of stopping with an error"
     )
-    valid_fraction: float = option(0.2, "share of the trials of each condition for validation")
-    test_fraction: float = option(0.0, "share of the trials of each condition for a test split")
+    valid_fraction: float = option(0.2, "fraction of the trials of each condition for validation")
+    test_fraction: float = option(0.0, "fraction of the trials of each condition for a test split")
     split_column: str | None = option(
         None,
-        "column that says train, val (valid, validation) or test; trials of other labels are left "
-        "out",
+        "column with the split of each trial: train, val (valid, validation) or test; trials with "
+        "other labels are left out",
     )
     split: str = option(
         "even",
-        "how these are chosen: evenly spaced in time, or at random",
+        "how validation and test trials are chosen: evenly spaced in time, or at random",
         choices=("even", "random"),
     )
-    seed: int = option(0, "of the random split")
+    seed: int = option(0, "seed of the random split")
     nlb: str | None = option(
         None,
-        "a data set of the Neural Latents Benchmark, whose NWB file this is: its event, its window "
-        "and 200 ms of forward bins, bin width, behaviour, lag, conditions, held-out neurons and "
-        "splits; options that are given beside overrule these",
+        "the data set of the Neural Latents Benchmark that this NWB file is from. Sets the event, "
+        "the window with 200 ms of forward bins, bin width, behaviour, lag, conditions, held-out "
+        "neurons and splits of the benchmark; other options that you give override these",
         choices=tuple(nlb.DATA_SETS),
     )
 
@@ -162,29 +166,29 @@ class Settings:
         for name in ("window_s", "recording_s"):
             pair = getattr(self, name)
             if pair is not None and not (len(pair) == 2 and pair[0] < pair[1]):
-                raise LFADSError(f"{name} is {pair}; expected two moments, the earlier one first")
+                raise LFADSError(f"{name} is {pair}; expected two times, the earlier one first")
         if self.chop_bins is not None and not 0 <= self.overlap_bins < self.chop_bins:
             raise LFADSError(
                 f"overlap_bins is {self.overlap_bins}; expected 0 <= overlap_bins < chop_bins = "
                 f"{self.chop_bins}"
             )
         if self.chop_bins is None and self.overlap_bins:
-            raise LFADSError("overlap_bins is given without chop_bins, the length of a piece")
+            raise LFADSError("overlap_bins is given without chop_bins, the length of a chop")
         if self.chop_bins is not None and (self.align_to or self.window_s):
             raise LFADSError(
-                "chop_bins cuts a continuous recording, align_to and window_s cut trials; "
-                "give the one or the others"
+                "chop_bins cuts a continuous recording into pieces, align_to and window_s cut it "
+                "into trials; give only one of the two"
             )
         fractions = (self.valid_fraction, self.test_fraction)
         if not all(0 <= f < 1 for f in fractions) or sum(fractions) >= 1:
             raise LFADSError(
                 f"valid_fraction and test_fraction are {fractions[0]} and {fractions[1]}; expected "
-                "shares of 0 or more that leave some trials to train on"
+                "fractions of 0 or more that leave some trials for training"
             )
         if self.split_column is not None and (self.valid_fraction, self.test_fraction) != (0.2, 0):
             raise LFADSError(
-                "split_column says which trials train and validate; leave out valid_fraction and "
-                "test_fraction"
+                "split_column says which trials are for training and validation; leave out "
+                "valid_fraction and test_fraction"
             )
         if self.time_unit == "samples" and self.sampling_rate_hz is None:
             raise LFADSError("time_unit=samples needs sampling_rate_hz, the samples per second")
@@ -201,7 +205,7 @@ class Settings:
 
     @property
     def seconds_per_unit(self) -> float:
-        """What a time in the file is multiplied by."""
+        """The factor that converts times of the file to seconds."""
         if self.time_unit == "samples":
             assert self.sampling_rate_hz is not None
             return 1 / self.sampling_rate_hz
@@ -242,17 +246,19 @@ def option_keywords() -> "list[Keyword]":
 
 
 def settings_from(options: dict[str, Any]) -> Settings:
-    """Make settings of keyword arguments.
+    """Make settings from keyword arguments.
 
     Raises:
-        LFADSError: no such option, or a wrong value.
+        LFADSError: an unknown option, or a wrong value.
     """
     names = [f.name for f in dataclasses.fields(Settings)]
     for name in options:
         if name not in names:
             near = difflib.get_close_matches(name, names, n=1)
             hint = f"; did you mean {near[0]}?" if near else ""
-            raise LFADSError(f"prepare: no option {name}{hint}; they are {', '.join(names)}")
+            raise LFADSError(
+                f"prepare: no option is named {name}{hint}; the options are {', '.join(names)}"
+            )
     return Settings(**options)
 
 

@@ -81,7 +81,7 @@ def _of_spikes(recording: Recording, spikes: Spikes, settings: Settings) -> Cut:
     width = settings.bin_width_s
     if width is None:
         raise LFADSError(
-            f"{recording.source}: holds spike times; give bin_width_s, the bin width in seconds"
+            f"{recording.source}: contains spike times; give bin_width_s, the bin width in seconds"
         )
     line = timeline(recording, spikes, settings)
     find = _windows_of_spikes if settings.chop_bins is None else _chops_of_spikes
@@ -141,8 +141,8 @@ def _cut(
 def _windows_of_spikes(spikes: Timeline, settings: Settings, width: float) -> Places:
     if spikes.trials is None:
         raise LFADSError(
-            f"{spikes.source}: has no trials; give a trial table with trials=..., or cut a "
-            "continuous recording with chop_bins"
+            f"{spikes.source}: contains no trials; give a trial table with trials=..., or cut the "
+            "recording into pieces with chop_bins"
         )
     event, events = _events_of_spikes(spikes, settings)
     columns = spikes.trials
@@ -153,8 +153,9 @@ def _windows_of_spikes(spikes: Timeline, settings: Settings, width: float) -> Pl
     known = np.isfinite(events)
     if not known.any():
         raise LFADSError(
-            f"{spikes.source}: none of its {selected.sum()} trials has a time of {event}; expected "
-            "seconds, NaN where a trial lacks the event; name another event with align_to"
+            f"{spikes.source}: none of the {selected.sum()} trials has a time for {event}; "
+            "expected seconds, or NaN for a trial without the event; choose another event with "
+            "align_to"
         )
     if settings.window_s is None:
         first = 0.0
@@ -182,7 +183,7 @@ def _windows_of_spikes(spikes: Timeline, settings: Settings, width: float) -> Pl
     if not inside.any():
         begin, end = coverage.extent(spikes, settings, width)
         raise LFADSError(
-            f"{spikes.source}: every trial lies outside the recording or in a gap of it "
+            f"{spikes.source}: every trial is outside the recording or in a gap of it "
             f"({'; '.join(notes)}): {event} "
             f"is from {np.nanmin(events):.6g} to {np.nanmax(events):.6g} s, the recording from "
             f"{begin:.6g} to {end:.6g} s{coverage.least_observed(spikes)}; check unit and clock of "
@@ -218,10 +219,12 @@ def _selected(
     found = chosen(settings.where, labels, n, "where", source)
     if not found.any():
         raise LFADSError(
-            f'{source}: where "{settings.where}" is true of none of the {n} trials; expected some; '
-            "look at what these columns hold"
+            f'{source}: where "{settings.where}" selects none of the {n} trials; check the values '
+            "in these columns"
         )
-    return found, [] if found.all() else [f"{(~found).sum()} trials that are not {settings.where}"]
+    return found, [] if found.all() else [
+        f"{(~found).sum()} trials that do not satisfy {settings.where}"
+    ]
 
 
 def _events_of_spikes(spikes: Timeline, settings: Settings) -> tuple[str, np.ndarray]:
@@ -233,7 +236,7 @@ def _events_of_spikes(spikes: Timeline, settings: Settings) -> tuple[str, np.nda
     times = spikes.trials.get(name)
     numbers = [k for k, v in spikes.trials.items() if v.dtype.kind in "iuf"]
     if times is None or times.dtype.kind not in "iuf":
-        found = "is no column of numbers" if times is not None else "is no event of the trials"
+        found = "is not numeric" if times is not None else "is not an event of the trials"
         raise LFADSError(
             f"{spikes.source}: align_to={name} {found}{nearest(name, numbers)}; expected one of "
             f"{listed(numbers, 20)}"
@@ -253,15 +256,15 @@ def _whole_trials(
     """Return the bins of trials that go from start to stop, (E,); 0 where there is no event."""
     if event != "start_time" or "start_time" not in columns or "stop_time" not in columns:
         raise LFADSError(
-            f"{source}: trials are aligned to {event}: give window_s, their first and last "
-            "moment in seconds from it (only trials with start_time and stop_time go without)"
+            f"{source}: trials are aligned to {event}: give window_s, their start and end in "
+            "seconds relative to it (not needed if trials have start_time and stop_time)"
         )
     lengths = (columns["stop_time"] - columns["start_time"]) * settings.seconds_per_unit
     shortest, longest = lengths[known].min(), lengths[known].max()
     if not 0 < shortest <= longest < MOST_BINS * width:
         raise LFADSError(
-            f"{source}: trials last from {shortest:.6g} to {longest:.6g} s; expected a stop "
-            f"after each start, within {MOST_BINS:.0e} bins; mend or leave out such trials"
+            f"{source}: trials last from {shortest:.6g} to {longest:.6g} s; expected each to stop "
+            f"after its start, within {MOST_BINS:.0e} bins; fix or leave out the others"
         )
     # trials that are equal but for a part of a bin are cut to the shortest
     if longest - shortest < TOLERANCE * width:
@@ -277,8 +280,8 @@ def _whole_trials(
 def _chops_of_spikes(spikes: Timeline, settings: Settings, width: float) -> Places:
     if spikes.zeros_s is not None:
         raise LFADSError(
-            f"{spikes.source}: its spikes come cut into trials; chop_bins is for a continuous "
-            "recording; give window_s instead"
+            f"{spikes.source}: its spikes are already cut into trials; chop_bins is for continuous "
+            "recordings; give window_s instead"
         )
     _refuse_where(spikes.source, settings)
     stretches = coverage.pieces(spikes, settings, width)
@@ -308,8 +311,8 @@ def _chops_of_spikes(spikes: Timeline, settings: Settings, width: float) -> Plac
 def _refuse_where(source: str, settings: Settings) -> None:
     if settings.where is not None:
         raise LFADSError(
-            f"{source}: where selects trials, and chop_bins makes pieces that have no columns; "
-            "leave one of them out"
+            f"{source}: where selects trials by their columns, but chops have no columns; leave "
+            "out where or chop_bins"
         )
 
 
@@ -321,13 +324,13 @@ def _of_counts(recording: Recording, counts: Counts, settings: Settings) -> Cut:
     for option in ("nlb", "behaviour_lag_s", "behaviour_file", "recording_s"):
         if getattr(settings, option):
             raise LFADSError(
-                f"{where} holds counts in bins; {option} is for spike times; leave it out"
+                f"{where} contains binned counts; {option} is for spike times; leave it out"
             )
     n_joined, width = _joined(recording, counts, settings, where)
     if settings.chop_bins is not None and not counts.is_continuous:
         raise LFADSError(
-            f"{where} is cut into trials already ({sizes(counts.values.shape)}); chop_bins is for "
-            "a continuous recording; leave it out"
+            f"{where} is already cut into trials ({sizes(counts.values.shape)}); chop_bins is for "
+            "continuous recordings; leave it out"
         )
     table = trials_of_counts(recording, counts, settings)
     if settings.chop_bins is not None:
@@ -338,7 +341,7 @@ def _of_counts(recording: Recording, counts: Counts, settings: Settings) -> Cut:
     elif table is None:
         raise LFADSError(
             f"{where} is one continuous recording of {counts.values.shape[1]} bins; cut it into "
-            "pieces with chop_bins, or into trials by a table of these, trials=..."
+            "pieces with chop_bins, or into trials with a trial table, trials=..."
         )
     else:
         find = partial(_windows_of_continuous, table)
@@ -419,8 +422,8 @@ def _joined(
         return 1, own
     if own is None:
         raise LFADSError(
-            f"{recording.source}: does not say the width of its bins; give source_bin_width_s "
-            "beside bin_width_s"
+            f"{recording.source}: does not say how wide its bins are; give source_bin_width_s as "
+            "well as bin_width_s"
         )
     n = round(wanted / own)
     if n < 1 or abs(wanted / own - n) > 1e-6 * n:
@@ -466,12 +469,12 @@ def _windows_of_counts(
             keep = np.flatnonzero(selected & fits)
         if len(keep) == 0:
             raise LFADSError(
-                f"{where}: in every trial the window reaches outside of its {length} bins "
-                f"({length * own:.6g} s); move window_s"
+                f"{where}: in every trial the window extends beyond the {length} bins "
+                f"({length * own:.6g} s) of the trial; change window_s"
             )
         if len(keep) < selected.sum():
             outside = selected.sum() - len(keep)
-            notes.append(f"{outside} trials whose window reaches outside of them")
+            notes.append(f"{outside} trials that do not cover the window")
         firsts = np.where(np.isin(np.arange(n_trials), keep), begins, 0).astype(int)
         constants = {"event": settings.align_to or "first bin", "window_s": [first, last]}
         per_trial["event_times_s"] = events
@@ -489,7 +492,7 @@ def _windows_of_counts(
         assert width is not None
         shorter = n_bins // n_joined * width
         raise LFADSError(
-            f"{where}: trials of {n_bins} bins are no whole number of bins of {width:.9g} s; "
+            f"{where}: trials of {n_bins} bins are not a whole number of bins of {width:.9g} s; "
             f"crop them, for instance with window_s={(0, float(f'{shorter:.9g}'))}"
         )
     keep = _recorded(counts, firsts, ends, keep, notes, where)
@@ -516,7 +519,7 @@ def _windows_of_continuous(
     numbers = [k for k, v in table.items() if v.dtype.kind in "iuf"]
     if name not in numbers:
         raise LFADSError(
-            f"{source}: align_to={name} is no event of the trials{nearest(name, numbers)}; "
+            f"{source}: align_to={name} is not an event of the trials{nearest(name, numbers)}; "
             f"expected one of {listed(numbers, 20)}"
         )
     events_s = table[name] * settings.seconds_per_unit
@@ -524,8 +527,8 @@ def _windows_of_continuous(
     selected, notes = _selected(table, n_trials, settings, source)
     known = selected & np.isfinite(events_s)
     if not known.any():
-        raise LFADSError(f"{source}: none of its {selected.sum()} trials has a time of {name}; "
-                         "name another event with align_to")  # fmt: skip
+        raise LFADSError(f"{source}: none of the {selected.sum()} trials has a time for {name}; "
+                         "choose another event with align_to")  # fmt: skip
     if not known[selected].all():
         notes.append(f"{(~known & selected).sum()} trials without the event {name}")
     first = 0.0
@@ -547,7 +550,7 @@ def _windows_of_continuous(
     if not inside_it.any():
         begin = counts.start * settings.seconds_per_unit
         raise LFADSError(
-            f"{source}: every trial lies outside the recording: {name} is from "
+            f"{source}: every trial is outside the recording: {name} is from "
             f"{events_s[known].min():.6g} to {events_s[known].max():.6g} s, the recording from "
             f"{begin:.6g} to {begin + length * own:.6g} s; check unit and clock of {name}"
         )
@@ -579,7 +582,7 @@ def _events_of_counts(recording: Recording, counts: Counts, settings: Settings) 
     if events is None or events.ndim != 1 or events.dtype.kind not in "iuf":
         known = [k for k, v in columns.items() if v.ndim == 1 and v.dtype.kind in "iuf"]
         raise LFADSError(
-            f"{recording.source}: align_to={settings.align_to} is no array of one number per trial"
+            f"{recording.source}: align_to={settings.align_to} is not one number per trial"
             f"{nearest(settings.align_to, known)}; expected one of {listed(known, 20)}"
         )
     return events.astype(np.float64)

@@ -49,15 +49,15 @@ def selected(recording: Recording, settings: Settings) -> np.ndarray:
     keep = chosen(settings.units, columns, n, "units", recording.source)
     if not keep.any():
         raise LFADSError(
-            f'{recording.source}: units "{settings.units}" is true of none of its {n} units; '
-            "expected some; look at what these columns hold"
+            f'{recording.source}: units "{settings.units}" selects none of the {n} units; check '
+            "the values in these columns"
         )
     return keep
 
 
 def unselected(keep: np.ndarray, settings: Settings) -> str:
     """Say how many units the condition leaves out."""
-    return f"{(~keep).sum()} units that are not {settings.units}"
+    return f"{(~keep).sum()} units that do not satisfy {settings.units}"
 
 
 def _of_quality(recording: Recording, settings: Settings) -> tuple[Recording, list[str]]:

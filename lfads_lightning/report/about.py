@@ -41,7 +41,7 @@ class Record(NamedTuple):
 
 
 def this_machine(device: torch.device) -> dict[str, str]:
-    """Return what this program runs on."""
+    """Return versions, system and device of this machine."""
     kind = torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
     return {
         ENDED: datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M:%S"),
@@ -116,7 +116,7 @@ def candidates_table(tried: Sequence[Mapping[str, Any]], criterion: str) -> Tabl
         for row in best_first(tried)
     ]
     header = ("structure", "settings", f"{criterion}, nats per trial", "updates", "seconds", "")
-    return Table("Structures that were tried first", header, rows)
+    return Table("Structures that were tried", header, rows)
 
 
 def shown(value: Any) -> str:

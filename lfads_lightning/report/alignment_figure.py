@@ -56,9 +56,9 @@ def alignment_drawing(found: Alignment) -> Drawing:
         "Check of the alignment",
         figure,
         f"Variance of the components common to {len(found.n_trials)} sessions, how well each "
-        "session reproduces them, and their course in some conditions.",
-        "Each session's averages, brought to common components by its alignment matrix. The lines "
-        "of the sessions should lie on the common ones (grey, below), and the bars be high.",
+        "session reproduces them, and their time course in some conditions.",
+        "The averages of each session, mapped to common components by its alignment matrix. The "
+        "lines of the sessions should agree with the common ones (grey), and the bars be high.",
     )
 
 
@@ -69,7 +69,7 @@ def _variance(ax: Axes, share: np.ndarray, dim: int) -> None:
     kept = 100 * share[:dim].sum()
     ax.axvline(dim + 0.5, color=COMMON, lw=0.8, ls="--")
     ax.set(
-        title=f"variance per component: the first {dim} hold {kept:.0f} %",
+        title=f"variance per component: the first {dim} explain {kept:.0f} %",
         xlabel="component of all sessions together",
         ylabel="% (line: cumulative)",
         ylim=(0, 102),

@@ -1,4 +1,4 @@
-"""Figure of behaviour that is read from the rates, beside what the animal did."""
+"""Figure of behaviour decoded from the rates, with the true behaviour."""
 
 import numpy as np
 import torch
@@ -23,10 +23,10 @@ N_VARIABLES, N_IN_A_ROW, MOST_DOTS = 3, 8, 4000
 
 
 def behaviour_drawing(run: Evaluation, session: Session, trials: Trials) -> Drawing | None:
-    """Draw behaviour of validation trials, decoded from their rates, beside the true one.
+    """Draw the behaviour of validation trials as decoded from their rates, and the true one.
 
-    It is the read-out that ``behaviour_r2`` scores: ridge regression on the rates of the training
-    trials.
+    The decoder is that of the score ``behaviour_r2``: ridge regression, fitted to the rates of the
+    training trials.
 
     Args:
         run: model and constants.
@@ -72,15 +72,15 @@ def decoded_figure(trials: Trials, true: np.ndarray, read: np.ndarray) -> Drawin
         how = "Right: averages of conditions, true (dashed) and decoded (solid)."
     else:
         _dots(ax, true[known][:, 0], read[known][:, 0])
-        how = "Right: every bin of the first variable; the line is where both are alike."
+        how = "Right: every bin of the first variable; on the line both are equal."
     return Drawing(
         "behaviour",
-        "Behaviour, decoded from the rates",
+        "Behaviour decoded from the rates",
         figure,
-        f"Behaviour of {len(true)} trials of {trials.title}, as it was and as it is read from the "
+        f"True behaviour in {len(true)} trials of {trials.title}, and behaviour decoded from the "
         f"inferred rates: R² {', '.join(f'{x:.2f}' for x in each)}.",
-        "Ridge regression from the rates, fitted to the training trials, on validation trials: "
-        f"what behaviour_r2 scores. Left: trials that follow one another. {how}",
+        "Ridge regression from the rates, fitted to training trials and applied to validation "
+        f"trials, as for the score behaviour_r2. Left: trials side by side. {how}",
     )
 
 

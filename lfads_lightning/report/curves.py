@@ -23,7 +23,7 @@ _TITLES = {
     "kl_co": "KL, inferred inputs",
     "l2": "L2",
     "corr": "correlation of inputs",
-    "sample_recon": "reconstruction, entries never shown",
+    "sample_recon": "reconstruction, sample validation",
     "bits_per_spike": "bits per spike, one sample",
     "co_bps": "co-smoothing",
     "fp_bps": "forward prediction",
@@ -80,8 +80,8 @@ def learning_curves(columns: Columns, best_epoch: float | None) -> Drawing | Non
         "Learning curves",
         figure,
         f"Over {len(epochs)} epochs: {shown}, learning rate, ramps and gradient norm.",
-        "Grey: the KL ramp is rising, costs before its end cannot be compared with later ones. "
-        "Dotted: the epoch whose weights are used. The terms carry their weights, without ramps.",
+        "Grey: the KL ramp is rising; costs before its end cannot be compared with later ones. "
+        "Dotted: the epoch whose weights are used. Terms include their weights, but not the ramps.",
     )
 
 

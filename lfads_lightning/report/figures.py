@@ -1,4 +1,4 @@
-"""Figures of one trial: what was recorded beside what the model makes of it."""
+"""Figures of single trials: the recording, and what the model infers from it."""
 
 from collections.abc import Sequence
 
@@ -30,11 +30,11 @@ N_NEURONS_SHOWN, N_FACTORS_SHOWN = 4, 12
 def one_trial(trials: Trials, number: int | None = None) -> Drawing:
     """Draw a trial: true rates | spikes | inferred rates | factors (| inputs).
 
-    Below, a few lively neurons as lines.
+    Below, a few neurons that vary much, as lines.
 
     Args:
-        trials: those that are known.
-        number: which of them; None: that of median cost.
+        trials: the trials.
+        number: which of them to draw; None: the one of median cost.
     """
     which = trials.median_trial if number is None else np.flatnonzero(trials.numbers == number)[0]
     trial = int(which)
@@ -89,8 +89,8 @@ def one_trial(trials: Trials, number: int | None = None) -> Drawing:
         "One trial",
         figure,
         f"Trial {number} of {trials.title}: {parts}; below, the rates of a few neurons as lines.",
-        f"{of_median}Above, {parts}; neurons are in the order of their inferred "
-        f"peaks. Below, neurons that move much.{trials.held_out_note}{trials.time_note}",
+        f"{of_median}Top: {parts}; neurons are sorted by the time of their inferred peak. "
+        f"Bottom: neurons that vary much.{trials.held_out_note}{trials.time_note}",
     )
 
 

@@ -1,4 +1,4 @@
-"""What a user should know of a run before trusting it, and what to try; from plain numbers."""
+"""The warnings of a report: what to know about a run before trusting it, and what to try."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -109,14 +109,16 @@ def _behind(verdict: Verdict | None) -> list[Finding]:
         return []
     found = []
     remedy = (
-        "Use the simple method's rates until a model is ahead: try recipe=auto without settings of "
-        "your own, more trials, several seeds; see the other findings."
+        "Use the rates of the simple method until a model is better. Try recipe=auto without other "
+        "settings, more trials, or several seeds, and see the other warnings."
     )
     if verdict.is_below_constant:
         found.append(
-            Finding("below_constant", "The model is below a constant rate", str(verdict), remedy)
+            Finding(
+                "below_constant", "The model is worse than a constant rate", str(verdict), remedy
+            )
         )
-    return [*found, Finding("simple_ahead", "A simple method is ahead", str(verdict), remedy)]
+    return [*found, Finding("simple_ahead", "A simple method is better", str(verdict), remedy)]
 
 
 def _means_differ(rows: Rows) -> Finding | None:
@@ -130,10 +132,10 @@ def _means_differ(rows: Rows) -> Finding | None:
     return Finding(
         "means_differ",
         "Posterior means and samples differ",
-        f"At the posterior means {metric} is {means[metric]:.3f}, of rates averaged over samples "
-        f"{ours[metric]:.3f}: the generator bends what lies between.",
-        "Analyse averages of samples (kind=posterior_sample_and_average), not "
-        "posterior_push_mean; scores and figures here are of samples.",
+        f"{metric} is {means[metric]:.3f} for rates at the posterior means, but {ours[metric]:.3f} "
+        "for rates averaged over posterior samples, because the generator is nonlinear.",
+        "Analyse averages over samples (kind=posterior_sample_and_average), not "
+        "posterior_push_mean. Scores and figures in this report are averages over samples.",
     )
 
 
@@ -143,7 +145,7 @@ def not_scored(session: str, why: str) -> Finding:
         "not_scored",
         f"Session {session} could not be scored",
         f"{why}.",
-        "The model is there, and so are the others' scores; lfads evaluate RUN computes them anew.",
+        "The model and the other scores are not affected. lfads evaluate RUN tries again.",
     )
 
 
@@ -152,9 +154,9 @@ def _no_structure(scores: Mapping[str, Any]) -> Finding | None:
         return None
     return Finding(
         "no_structure",
-        "The recording shows no structure that the model could find",
+        "The model found no structure in the recording",
         f"{text}.",
-        "More trials, or neurons that fire more; wider bins; then train again.",
+        "Train again with more trials, with neurons of higher rate, or with wider bins.",
     )
 
 
@@ -164,11 +166,11 @@ def _not_eligible(scores: Mapping[str, Any]) -> Finding | None:
     return Finding(
         "not_eligible",
         "No epoch was eligible",
-        "Training ended before the ramps of KL and L2 were complete. The weights are those of the "
-        "epoch of lowest smoothed validation reconstruction.",
-        "Shorter ramps (loss.kl_increase_steps, loss.l2_increase_steps: they count updates, of "
-        "which few trials give few), or a slower decay of the learning rate "
-        "(optim.learning_rate_decay_factor nearer to 1).",
+        "Training ended before the KL and L2 ramps were complete. The weights are those of the "
+        "epoch with the lowest smoothed validation reconstruction cost.",
+        "Use shorter ramps (loss.kl_increase_steps, loss.l2_increase_steps; they count updates, "
+        "and with few trials an epoch has few updates), or a slower decay of the learning rate "
+        "(optim.learning_rate_decay_factor closer to 1).",
     )
 
 
@@ -183,10 +185,10 @@ def of_data(sessions: Sequence[Session]) -> list[Finding]:
                 Finding(
                     "silent",
                     f"Silent neurons in {s.name}",
-                    f"{len(silent)} of {s.data_dim} neurons have no spike in the training trials "
+                    f"{len(silent)} of {s.data_dim} neurons have no spikes in the training trials "
                     f"({some}, counted from 0).",
-                    "Leave them out: they teach the model nothing, and count in averages over "
-                    "neurons.",
+                    "Leave them out: the model learns nothing from them, but they count in "
+                    "averages over neurons.",
                 )
             )
     n_train = sum(len(s.train.data) for s in sessions)
@@ -196,9 +198,9 @@ def of_data(sessions: Sequence[Session]) -> list[Finding]:
             Finding(
                 "few_trials",
                 "Few trials",
-                f"There are {n_train} training trials in all.",
-                "Cut a continuous recording into more, overlapping or shorter trials; stitch "
-                "sessions; use a smaller network (model=small), more dropout (model.keep_prob) and "
+                f"There are {n_train} training trials in total.",
+                "Cut a continuous recording into shorter or overlapping trials, stitch sessions, "
+                "or use a smaller network (model=small), more dropout (model.keep_prob) and "
                 "data.coordinated_dropout_rate.",
             )
         )
@@ -207,8 +209,9 @@ def of_data(sessions: Sequence[Session]) -> list[Finding]:
             Finding(
                 "few_valid",
                 "Few validation trials",
-                f"Validation scores are means over {n_valid} trials, and will be noisy.",
-                "Hold out more trials, a fifth of all say; compare settings over several seeds.",
+                f"Validation scores are averages over only {n_valid} trials, and are noisy.",
+                "Hold out more trials, for example a fifth, and compare settings over several "
+                "seeds.",
             )
         )
     return found
@@ -245,7 +248,7 @@ def copying(message: str) -> Finding:
     return Finding(
         "copying",
         "The model copies the spikes it sees",
-        f"{text[:1].upper()}{text[1:]}. The rates follow single spikes: trust neither them nor the "
+        f"{text[:1].upper()}{text[1:]}. The rates follow single spikes: do not trust them, nor the "
         "validation cost.",
         f"{REMEDY[0].upper()}{REMEDY[1:]}.",
     )
@@ -257,8 +260,8 @@ def _copying(scores: Mapping[str, Any]) -> Finding | None:
     if not seen > 0.02 or not hidden < 0.5 * LEAST_SHARE * seen:
         return None
     return copying(
-        f"the model explains {seen:.3f} bits/spike of the entries it was shown, {hidden:.3f} of "
-        "those hidden from it"
+        f"the model explains {seen:.3f} bits/spike of the entries it was shown, but {hidden:.3f} "
+        "of those hidden from it"
     )
 
 
@@ -280,23 +283,23 @@ def _underfit(
     learned = trained >= max(BAD_BITS, LEAST_OF_TRUTH * truth if math.isfinite(truth) else 0.0)
     if learned or not (alike or poor):
         return None
-    parts = [f"Over trials the rates vary by {100 * share:.1f} % of their mean (median neuron)"]
+    parts = [f"Across trials, rates vary by {100 * share:.1f} % of their mean (median neuron)"]
     if math.isfinite(bits):
         known = f", the true rates {truth:.3f}" if math.isfinite(truth) else ""
-        parts.append(f"they explain {bits:.3f} bits/spike more than constant rates{known}")
+        parts.append(f"they gain {bits:.3f} bits/spike over constant rates{known}")
     kl = _last(columns, "kl_ic") + _last(columns, "kl_co")
     if math.isfinite(kl):
-        parts.append(f"the KL terms stand at {kl:.3g} nats per trial")
+        parts.append(f"the KL terms are {kl:.3g} nats per trial")
     loss = config.loss
     return Finding(
         "underfit",
-        "The model is underfit: it says nearly the same of every trial"
+        "The model underfits: its rates are nearly the same in every trial"
         if alike
-        else "The model is underfit: it explains little of the spikes",
+        else "The model underfits: it explains little of the spikes",
         "; ".join(parts) + ".",
-        f"Weaker KL: loss.kl_ic_weight (now {loss.kl_ic_weight:g}) and loss.kl_co_weight (now "
-        f"{loss.kl_co_weight:g}) of 1 or less, longer ramps (loss.kl_increase_steps); less L2; "
-        "more epochs; check that the learning rate is not too small.",
+        f"Reduce the KL terms: loss.kl_ic_weight (now {loss.kl_ic_weight:g}) and loss.kl_co_weight "
+        f"(now {loss.kl_co_weight:g}) of 1 or less, longer ramps (loss.kl_increase_steps). Or use "
+        "less L2 or more epochs, and check that the learning rate is not too small.",
     )
 
 
@@ -339,15 +342,15 @@ def _unused(
             found.append(
                 Finding(
                     "unused_inputs",
-                    f"{len(idle)} of {config.model.co_dim} inferred inputs carry nothing",
+                    f"{len(idle)} of {config.model.co_dim} inferred inputs are not used",
                     f"The posterior of input {', '.join(map(str, idle))} has collapsed to the "
-                    f"prior: {100 * used[idle].max():.1g} % of its variance at most comes from "
+                    f"prior: at most {100 * used[idle].max():.1g} % of its variance comes from "
                     "the data.",
-                    f"If no input is expected, set model.co_dim={fewer}"
+                    f"If you expect no input, set model.co_dim={fewer}"
                     + (
-                        "; else a smaller loss.kl_co_weight, or a longer ramp."
+                        "; if you do, use a smaller loss.kl_co_weight or a longer ramp."
                         if all_of_them
-                        else ": the others do the work."
+                        else "; the other inputs suffice."
                     ),
                 )
             )
@@ -357,11 +360,11 @@ def _unused(
         found.append(
             Finding(
                 "unused_ic",
-                "The initial conditions carry nothing",
+                "The initial conditions are not used",
                 f"Their divergence from the prior is {kl_ic:.2g} nats per trial: all trials start "
                 "from the same state.",
-                "A smaller loss.kl_ic_weight or a longer ramp; where trials do start alike and "
-                "inputs make the difference, model.ic_dim=0 says so.",
+                "Use a smaller loss.kl_ic_weight or a longer ramp. If all trials do start from the "
+                "same state and differ by their inputs, set model.ic_dim=0.",
             )
         )
     return found
@@ -394,17 +397,17 @@ def _saturated(config: Config, posteriors: Mapping[str, Posterior]) -> Finding |
         return Finding(
             "saturated",
             "The generator's states are clamped",
-            f"{100 * max(shares):.1f} % of them stand at ±{clip:g} (model.cell_clip_value), where "
-            "gradients end.",
-            "More L2 on the generator (loss.l2_gen_scale), a smaller learning rate; a larger "
-            "model.cell_clip_value only if the states are meant to be that large.",
+            f"{100 * max(shares):.1f} % of them are at ±{clip:g} (model.cell_clip_value), where "
+            "the gradient is 0.",
+            "Use more L2 on the generator (loss.l2_gen_scale) or a smaller learning rate; use a "
+            "larger model.cell_clip_value only if you expect states that large.",
         )
     if config.model.output_dist.is_counts and max(tops) >= high:
         return Finding(
             "saturated",
             "Log-rates are clamped",
             f"Some reach +{config.model._clip_value:g} (model._clip_value).",
-            "A smaller learning rate and more L2: such rates are no rates of neurons.",
+            "Use a smaller learning rate and more L2: neurons do not have such rates.",
         )
     return None
 
@@ -418,8 +421,8 @@ def _not_finite(columns: Columns) -> Finding | None:
         "not_finite",
         "The cost was not finite",
         f"In {len(bad)} of {len(costs)} epochs, first in epoch {columns['epoch'][bad[0]]:.0f}.",
-        "A smaller optim.learning_rate_init and optim.max_grad_norm; look for outliers in the"
-        " data.",
+        "Use a smaller optim.learning_rate_init and optim.max_grad_norm, and look for outliers in "
+        "the data.",
     )
 
 
@@ -439,10 +442,10 @@ def _rate_stopped(config: Config, columns: Columns) -> Finding | None:
     when = "before the KL ramp was complete" if in_ramp else "while the cost still fell"
     return Finding(
         "rate_stopped",
-        "The learning rate ended training early",
+        "Training ended early because the learning rate was low",
         f"It fell to {rate:.2g} after {len(columns['lr'])} epochs, {when}.",
-        "A slower decay: optim.learning_rate_decay_factor nearer to 1, a larger "
-        "optim.learning_rate_n_to_compare; where the cost jumps, a smaller "
+        "Let it decay more slowly: optim.learning_rate_decay_factor closer to 1, a larger "
+        "optim.learning_rate_n_to_compare. If the cost jumps, use a smaller "
         "optim.learning_rate_init.",
     )
 
@@ -461,8 +464,9 @@ def _still_falling(config: Config, columns: Columns) -> Finding | None:
         "Training ended too soon",
         f"trainer.max_epochs={wanted} was reached "
         + ("before the ramps were complete." if in_ramp else "while the cost still fell."),
-        f"More epochs: {program()} output.lfads_save_dir=RUN trainer.max_epochs=… goes on with "
-        "this run" + (", or shorter ramps (loss.kl_increase_steps)." if in_ramp else "."),
+        f"Continue the run for more epochs: {program()} output.lfads_save_dir=RUN "
+        "trainer.max_epochs=…"
+        + (", or use shorter ramps (loss.kl_increase_steps)." if in_ramp else "."),  # fmt: skip
     )
 
 
@@ -514,20 +518,20 @@ def _overfitted(config: Config, sessions: Sequence[Session], columns: Columns) -
     if not rose and not apart > max(FAR_APART, 0.5 * abs(train)):
         return None
     text = (
-        f"The validation reconstruction was lowest in epoch {epochs[lowest + 2]:.0f}, "
+        f"The validation reconstruction cost was lowest in epoch {epochs[lowest + 2]:.0f}, at "
         f"{smoothed[lowest]:.1f} nats per trial, and {smoothed[-1]:.1f} at the end"
     )
     if math.isfinite(apart):
         text += (
-            f", where training trials were explained by {train:.3f} bits/spike, validation trials "
-            f"by {unseen:.3f}"
+            f", when the model reached {train:.3f} bits/spike on training trials and {unseen:.3f} "
+            "on validation trials"
         )
     return Finding(
         "overfitted",
-        "The model overfits: it goes on to fit the training trials alone",
+        "The model overfits the training trials",
         f"{text}. The weights of the best epoch are used.",
-        "Less freedom: fewer units (model=small), a smaller model.keep_prob, more L2, "
-        "data.coordinated_dropout_rate=0.3; and fewer epochs.",
+        "Use fewer units (model=small), a smaller model.keep_prob, more L2, "
+        "data.coordinated_dropout_rate=0.3, or fewer epochs.",
     )
 
 

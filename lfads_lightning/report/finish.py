@@ -1,8 +1,8 @@
-"""What stands at the end of training: scores, figures, the report.
+"""The end of training: scores, figures, the report.
 
-Nothing that was trained is lost by it: a session that cannot be scored leaves the others' scores, a
-figure that cannot be drawn leaves the rest of the report, and what an interrupt cut off goes on
-where it was.
+An error here loses nothing that was trained. If a session cannot be scored, the others are; if a
+figure cannot be drawn, the rest of the report is written; and after an interrupt this continues
+where it stopped.
 """
 
 import shlex
@@ -69,11 +69,11 @@ def finish(trained: TrainedModel, sessions: list[Session], fitted: Fitted) -> Sc
     split = "valid" if any(s.valid is not None for s in sessions) else "train"
     chosen = [s for s in trained.fitting(sessions) if split in s.splits]
     if others := [s.name for s in sessions if split not in s.splits]:
-        _tell(f"Without validation trials, and not scored: {', '.join(others)}")
+        _tell(f"Not scored, because they have no validation trials: {', '.join(others)}")
     if fitted.chosen_by == WITHIN_RAMPS:
         _tell(
             "No epoch was eligible: training ended before both ramps were complete. The weights "
-            "are those of the lowest smoothed validation reconstruction"
+            "are those with the lowest smoothed validation reconstruction cost"
         )
     scoring = _scored(trained, chosen, split)
     table = EvaluationTable([kept.part for kept in scoring.kept.values()])
@@ -111,8 +111,8 @@ def finish(trained: TrainedModel, sessions: list[Session], fitted: Fitted) -> Sc
 def _no_structure(verdict: Verdict | None) -> str:
     """Say that the model is the constant rate, and which simple method to use."""
     text = (
-        "The recording shows no structure that the model could find: entries hidden from it were "
-        "predicted no better than by each neuron's mean, so these means are its rates. "
+        "The model found no structure in the recording: it predicted hidden entries no better than "
+        "each neuron's mean does, so the mean rates are kept as the model. "
     )
     if verdict is None:
         return text + "Use a simple method: smoothing, or a PSTH"
@@ -140,7 +140,7 @@ def _scored(trained: TrainedModel, sessions: list[Session], split: str) -> _Scor
     trials = "validation" if split == "valid" else "training"
     how = f"averages of {samples} posterior samples" if samples else "posterior means"
     how += ", refined" if steps else ""
-    _tell(f"Scoring {n} {trials} trials ({how}), and simple methods beside the model")
+    _tell(f"Scoring the model and simple methods on {n} {trials} trials ({how})")
     for session in sessions:
         if session.name in scoring.kept:
             continue
@@ -249,16 +249,16 @@ def _tell(text: str) -> None:
 
 
 _OF_RUN = {
-    "criterion": "what sweeps compare by, lowest",
+    "criterion": "lowest value; sweeps compare runs by it",
     "total": "validation cost, nats per trial",
     "recon": "its reconstruction term",
-    "sample_recon": "the same of the entries never shown, weighed up to a trial",
-    "hidden_recon": "that of entries hidden from the encoders, smoothed",
+    "sample_recon": "the same for the entries of sample validation, scaled to a whole trial",
+    "hidden_recon": "the same for entries hidden from the encoders, smoothed",
     "epochs": "",
     "updates": "",
-    "seconds": "of training",
+    "seconds": "training time",
     "checkpoint": "weights that were scored",
-    "chosen_by": "what they have least of",
+    "chosen_by": "criterion that is lowest for these weights",
 }
 
 

@@ -66,8 +66,8 @@ def inferred_inputs(trials: Trials) -> Drawing | None:
         figure,
         f"Inferred inputs of {trials.title}: a map of trials by time, a few trials with the "
         "spread of their posterior, and autocorrelations.",
-        "Bands that hold 0 throughout say that nothing is inferred. Right: how long the inputs "
-        "last, beside the prior's time constant; the inputs of spiking noise last a bin."
+        "If a band contains 0 throughout, nothing is inferred. Right: autocorrelation of the "
+        "inputs and of their prior; inputs that follow noise have no correlation beyond one bin."
         f"{trials.time_note}",
     )
 
@@ -155,8 +155,8 @@ def inputs_at_event(trials: Trials) -> Drawing | None:
     answers = (
         ""
         if trials.event is None
-        else "An input that answers to the event leaves 0 at it, or a little before: the encoders "
-        "see whole trials. "
+        else "An input that is related to the event leaves 0 at the event, or slightly before, "
+        "because the encoders see whole trials. "
     )
     within = "" if trials.condition is None else " around the means of their conditions"
     return Drawing(
@@ -164,9 +164,9 @@ def inputs_at_event(trials: Trials) -> Drawing | None:
         f"Inferred inputs {what}, averaged",
         figure,
         f"Inferred inputs of {trials.title} {what}: means of {by} with their standard "
-        "errors; beside it, their standard deviation over trials and that of the posterior.",
+        "errors; on the right, standard deviations over trials and of the posterior.",
         f"{answers}Right: how much the inputs of single trials differ{within}, and how "
-        "uncertain they are; where the first is far below the second, little is known of single "
+        "uncertain they are. If the first is far below the second, little is known about single "
         f"trials.{trials.time_note}",
     )
 

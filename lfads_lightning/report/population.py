@@ -38,7 +38,7 @@ N_NEURONS, N_CONDITIONS, N_LINES = 4, 3, 12
 
 @styled
 def averages(trials: Trials) -> Drawing:
-    """Draw single-trial rates of a few neurons over the average of their spikes (PSTH)."""
+    """Draw single-trial rates of a few neurons with the average of their spikes (PSTH)."""
     rates = trials.posterior.rates
     which = lively(mean_of(rates, 0), N_NEURONS, trials.held_out)
     rows = _conditions(trials)
@@ -74,13 +74,13 @@ def averages(trials: Trials) -> Drawing:
     by = "by condition" if trials.condition is not None else "over all trials shown"
     return Drawing(
         "averages",
-        "Single trials over the average",
+        "Single trials and their average",
         figure,
-        f"Rates of {len(which)} neurons in single trials of {trials.title}, over their average "
+        f"Rates of {len(which)} neurons in single trials of {trials.title}, with their average "
         f"response, {by}.",
-        f"Rates of single trials (thin) and their mean (thick), over the average of the spikes "
-        f"({by}, smoothed with sd {sd:.1f} bins). The means should agree; single trials should "
-        f"scatter around them, not all lie on them.{trials.time_note}",
+        f"Rates in single trials (thin), their mean (thick), and the average of the spikes "
+        f"({by}, smoothed with sd {sd:.1f} bins). The two averages should agree. Single trials "
+        f"should scatter around them, and not be all the same.{trials.time_note}",
     )
 
 
@@ -166,9 +166,10 @@ def trajectories(trials: Trials) -> Drawing | None:
         "Trajectories of the factors",
         figure,
         f"Factors of {len(scores)} trials of {trials.title} in their first {n} principal "
-        f"components, coloured by {by}; beside it, how much variance the components hold.",
-        f"Each line is a trial, {what}. Right: how many components hold how much of the variance "
-        "of factors and generator states: few means low-dimensional dynamics.",
+        f"components, coloured by {by}; on the right, the variance that the components explain.",
+        f"Each line is a trial, {what}. Right: variance of factors and generator states explained "
+        "by the first principal components. If few explain most of it, the dynamics are "
+        "low-dimensional.",
     )
 
 
@@ -181,7 +182,7 @@ def _variance(ax: Axes, trials: Trials) -> None:
         held = 100 * np.cumsum(shares)[:20]
         label = f"{name}: participation ratio {effective_dimensionality(states):.1f}"
         ax.plot(np.arange(1, len(held) + 1), held, "o-", ms=3, lw=1.2, color=colour, label=label)
-    ax.set(xlabel="principal components", ylabel="variance held (%)", ylim=(0, 104))
+    ax.set(xlabel="principal components", ylabel="variance explained (%)", ylim=(0, 104))
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.legend(loc="lower right")
 
@@ -225,10 +226,10 @@ def initial_conditions(trials: Trials) -> Drawing | None:
         "Initial conditions",
         figure,
         f"Initial-condition codes of {len(scores)} trials of {trials.title} in their first "
-        f"principal components, coloured by {by}; beside it, the divergence from the prior in each "
+        f"principal components, coloured by {by}; on the right, the KL from the prior in each "
         "dimension.",
-        "Each dot is the mean of a trial's posterior, with its standard deviation (grey). Right: "
-        "the divergence from the prior; a dimension near 0 carries nothing.",
+        "Each dot is the posterior mean of a trial, with its standard deviation (grey). Right: "
+        "KL divergence from the prior; dimensions near 0 are not used.",
     )
 
 
@@ -290,7 +291,7 @@ def generator_states(trials: Trials) -> Drawing:
 
 @styled
 def neurons(trials: Trials) -> Drawing | None:
-    """Draw how well each neuron's spikes are explained, over its mean rate."""
+    """Draw how well each neuron's spikes are explained, against its mean rate."""
     if not trials.is_counts:
         return None
     counts, rates = trials.counts.astype(np.float64), trials.posterior.rates
@@ -311,10 +312,10 @@ def neurons(trials: Trials) -> Drawing | None:
         "neurons",
         "Neurons",
         figure,
-        f"Bits per spike of each neuron of {trials.title} over its mean rate, and the mean "
-        "inferred rates over the mean observed ones.",
-        "Left: what the rates explain of each neuron; below 0 they are worse than its mean rate. "
-        "Right: inferred means should lie on the diagonal.",
+        f"Bits per spike of each neuron of {trials.title} against its mean rate, and mean inferred "
+        "rates against mean observed rates.",
+        "Left: how well the rates explain each neuron; below 0 they are worse than its mean rate. "
+        "Right: inferred means should be on the diagonal.",
     )
 
 

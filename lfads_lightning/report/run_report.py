@@ -1,4 +1,4 @@
-"""The report of a run: what was run, how it went, what came of it, and what to look out for."""
+"""The report of a run: settings, learning curves, scores, figures and warnings."""
 
 import math
 import warnings
@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lfads_lightning.commands import listed
+from lfads_lightning.commands import duration, listed
 from lfads_lightning.config import Config, LFADSError
 from lfads_lightning.data.alignment import carried_alignment
 from lfads_lightning.data.sessions import Session
@@ -38,17 +38,16 @@ from lfads_lightning.report.trials import Trials, shown_trials
 from lfads_lightning.runs.run import Run
 from lfads_lightning.runs.tried import best_first as best_tried
 from lfads_lightning.runs.tried import read_tried
-from lfads_lightning.search.sweeps import duration
 
 NOTHING = (
-    "Nothing suspicious was found. Looked for: copied spikes, underfitting, inferred inputs or "
-    "initial conditions without content, clamped states, costs that are not finite, training that "
-    "ended too soon, overfitting, silent neurons, few trials."
+    "No problems were found. These were checked: copied spikes, underfitting, overfitting, unused "
+    "inferred inputs or initial conditions, clamped states, costs that are not finite, training "
+    "that ended too soon, silent neurons, few trials."
 )
 
 
 class Inferred(NamedTuple):
-    """What a model makes of its data; what is drawn and looked at."""
+    """What the model infers from its data; drawn in figures and checked for warnings."""
 
     run: Evaluation
     sessions: Sequence[Session]
@@ -153,7 +152,7 @@ def drawn(name: str, draw: Callable[[], Drawing | None]) -> list[Picture]:
         return [] if drawing is None else [render(drawing)]
     except Exception as error:  # whatever matplotlib and odd data come up with
         why = " ".join(str(error).split())[:200] or type(error).__name__
-        warnings.warn(f"the figure of {name} could not be drawn ({why})", stacklevel=2)
+        warnings.warn(f"the figure {name} could not be drawn ({why})", stacklevel=2)
         return []
 
 
@@ -208,7 +207,7 @@ def _sections(
         ("inputs", "Inferred inputs"): ("inferred_inputs", "inputs_at_event"),
     }
     sections = [
-        Section("findings", "What to look out for", () if found else (NOTHING,), found),
+        Section("findings", "Warnings", () if found else (NOTHING,), found),
         Section("scores", "Scores", _verdict(table), tables=_score_tables(scores, table)),
         Section("learning", "Learning", pictures=pictures["learning"]),
     ]
@@ -228,7 +227,7 @@ def _sections(
     if record.machine:
         tables.append(about.machine_table(record.machine))
     where = f"Folder: {folder.resolve().name}"
-    return [*sections, Section("run", "What was run", [where, *no_data], tables=tables)]
+    return [*sections, Section("run", "Settings and data", [where, *no_data], tables=tables)]
 
 
 def _score_tables(scores: Mapping[str, Any], table: EvaluationTable | None) -> list[Table]:
@@ -236,7 +235,7 @@ def _score_tables(scores: Mapping[str, Any], table: EvaluationTable | None) -> l
     names = [k for k in scores if not isinstance(scores[k], dict | list)]
     rows = [(k, number(scores[k])) for k in names]
     if rows:
-        tables.append(Table("All scores of the run", ("score", "value"), rows, folded=bool(tables)))
+        tables.append(Table("All scores", ("score", "value"), rows, folded=bool(tables)))
     return tables
 
 
@@ -317,16 +316,16 @@ def _is_date(text: str) -> bool:
 
 
 def _choices(config: Config, record: about.Record, tried: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Say what was chosen, by what: the structure, of those tried; settings, by the recipe."""
+    """Describe what was chosen: the structure among those tried, settings by the recipe."""
     said = []
     best, *others = best_tried(tried) if tried else [{}]
     if best and best["is_chosen"]:
         settings = ", ".join(f"{k} {about.shown(v)}" for k, v in best["settings"].items())
         scores = ", ".join(f"{row['name']} {number(row['criterion'])}" for row in others)
         said.append(
-            f"Structure: {best['name']} ({settings}), which had the lowest "
+            f"Structure: {best['name']} ({settings}). Of the structures tried it had the lowest "
             f"{config.trainer.criterion.name} after {best['updates']} updates: "
-            f"{number(best['criterion'])}, before {scores}."
+            f"{number(best['criterion'])}; then {scores}."
         )
     if record.chosen is not None:
         said.append(
@@ -353,7 +352,7 @@ def _lead(config: Config, scores: Mapping[str, Any], inferred: Inferred | str) -
 
 
 def _tiles(scores: Mapping[str, Any], table: EvaluationTable | None) -> list[Tile]:
-    """Return the numbers that stand first: what the model says of entries that it did not see."""
+    """Return the numbers at the top: how well the model predicts entries that it did not see."""
     tiles = []
     verdict = table.verdict(table.parts[0].split) if table is not None and table.parts else None
     if verdict is not None:
@@ -379,7 +378,7 @@ def _tiles(scores: Mapping[str, Any], table: EvaluationTable | None) -> list[Til
     if "epochs" in scores:
         tiles.append(Tile(str(scores["epochs"]), f"epochs, {scores.get('updates', '?')} updates"))
     if isinstance(scores.get("seconds"), int | float):
-        tiles.append(Tile(duration(float(scores["seconds"])), "of training, h:mm:ss"))
+        tiles.append(Tile(duration(float(scores["seconds"]), hours=True), "training time, h:mm:ss"))
     return tiles
 
 

@@ -68,10 +68,10 @@ def samples_drawing(
         figure,
         f"{name} of {len(few)} trials of {trials.title} over the number of posterior samples that "
         f"are averaged, from {found[0]:.3f} with one to {found[-1]:.3f} with {NUMBERS[-1]}.",
-        f"On {len(few)} trials; of few samples, the mean score of all such averages of "
-        f"{NUMBERS[-1]} samples. Where the curve is flat, more samples "
-        "(sampling.num_posterior_samples) bring nothing; the scores elsewhere on this page are "
-        f"averages of {run.num_samples} samples (sampling.num_score_samples).",
+        f"Computed on {len(few)} trials; for fewer than {NUMBERS[-1]} samples, the mean score over "
+        f"all averages of so many of {NUMBERS[-1]} samples. Where the curve is flat, more samples "
+        "(sampling.num_posterior_samples) do not help. The other scores on this page use "
+        f"averages over {run.num_samples} samples (sampling.num_score_samples).",
     )
 
 

@@ -61,8 +61,8 @@ def search_figure(rows: Sequence[Mapping[str, str]], criterion: str) -> Drawing:
         figure,
         f"Over {len(values['score'])} generations of {n} members: {criterion} and "
         f"{', '.join(names[1:])}.",
-        "A line leads from each donor to its heir. Dark: best of its generation; black: the "
-        "ancestors of the best.",
+        "Lines connect each member with the one that took over its weights. Dark: the best of each "
+        "generation; black: the ancestors of the best member.",
     )
 
 
@@ -132,8 +132,8 @@ def parallel_coordinates(
         "Settings and scores",
         figure,
         f"{len(finite)} runs as lines over {', '.join(names)} to {criterion}.",
-        f"Each line is a run; {criterion} (right) is better below. Thick: the best; the darker the "
-        "better. Axes where the best lines meet matter.",
+        f"Each line is a run; lower {criterion} (right) is better. Thick: the best run; darker "
+        "lines are better. Settings on which the best runs agree are important.",
     )
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lfads_lightning.commands import to_train
+from lfads_lightning.commands import duration, to_train
 from lfads_lightning.config import Config, LFADSError
 from lfads_lightning.report import about
 from lfads_lightning.report.page import Link, Section, Table, Tile, write_page
@@ -21,7 +21,7 @@ from lfads_lightning.report.tensorboard import add_scores
 from lfads_lightning.runs.documents import read_document, read_json, read_rows
 from lfads_lightning.runs.run import Run, Search, Sweep
 from lfads_lightning.search.members import Task, member_config, valid_of
-from lfads_lightning.search.sweeps import RankedJob, duration, ranked
+from lfads_lightning.search.sweeps import RankedJob, ranked
 
 _MOST_ROWS = 200
 
@@ -37,9 +37,7 @@ def write_sweep_report(folder: Path) -> None:
     """
     jobs = ranked(folder)
     if not jobs:
-        raise LFADSError(
-            f"{folder}: is a sweep of which no job has begun; there is nothing to report"
-        )
+        raise LFADSError(f"{folder}: no job of this sweep has begun, so there is nothing to report")
     criterion = _criterion_of(jobs)
     scores = [job.criterion for job in jobs]
     settings = [job.settings for job in jobs]
@@ -55,8 +53,8 @@ def write_sweep_report(folder: Path) -> None:
         tiles.insert(0, Tile(number(scores[0]), f"lowest {criterion}, job {jobs[0].number}"))
     sections = [
         Section("ranking", "Ranking", tables=[_ranking(jobs, criterion)]),
-        Section("settings", "What the settings did", pictures=pictures),
-        Section("run", "What was run", _command(folder)),
+        Section("settings", "Effect of the settings", pictures=pictures),
+        Section("run", "Command", _command(folder)),
     ]
     write_page(
         Sweep(folder).report,
@@ -88,8 +86,8 @@ def _ranking(jobs: Sequence[RankedJob], criterion: str) -> Table:
         score = number(job.criterion) if job.status == "finished" else job.status
         values = [about.shown(job.settings.get(n, "")) for n in names]
         rows.append([str(rank), which, score, *values, found or "–"])
-    header = ["rank", "run", criterion, *names, "to look out for"]
-    return Table("Runs, the best first", header, rows)
+    header = ["rank", "run", criterion, *names, "warnings"]
+    return Table("Runs, best first", header, rows)
 
 
 def _command(folder: Path) -> list[str]:
@@ -115,7 +113,7 @@ def write_search_report(folder: Path) -> None:
     rows = _history(folder)
     if config is None or not rows:
         raise LFADSError(
-            f"{folder}: is a search of which no generation has ended; there is nothing to report"
+            f"{folder}: no generation of this search has ended, so there is nothing to report"
         )
     criterion = config.trainer.criterion.name
     names = list(rows[0])[5:]
@@ -142,13 +140,15 @@ def write_search_report(folder: Path) -> None:
         )
         tiles.insert(0, Tile(number(float(best["score"])), where))
     if isinstance(journal.get("seconds"), int | float):
-        tiles.append(Tile(duration(float(journal["seconds"])), "of training, h:mm:ss"))
+        tiles.append(
+            Tile(duration(float(journal["seconds"]), hours=True), "training time, h:mm:ss")
+        )
     sections = [
-        Section("settings", "What the settings did", pictures=pictures),
+        Section("settings", "Effect of the settings", pictures=pictures),
         Section("ranking", "Last generation", tables=[_members(last, names, criterion)]),
         Section(
             "run",
-            "What was run",
+            "Settings",
             [f"Folder: {folder.resolve().name}"],
             tables=[*_best_links(folder, best), about.settings_table(config)],
         ),
@@ -222,7 +222,7 @@ def _members(last: Sequence[dict[str, str]], names: Sequence[str], criterion: st
         for rank, r in enumerate(last[:_MOST_ROWS], 1)
     ]
     header = ["rank", "member", criterion, "took over", *names]
-    return Table("Members of the last generation, the best first", header, rows)
+    return Table("Members of the last generation, best first", header, rows)
 
 
 def _best_links(folder: Path, best: dict[str, Any]) -> list[Table]:

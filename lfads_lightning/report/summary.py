@@ -1,7 +1,7 @@
-"""What may be said of a machine and of a run in public: versions, sizes, settings, scores.
+"""A summary of a machine and a run that can be made public: versions, sizes, settings, scores.
 
-People paste it into an issue. No path, no name that the user chose and nothing of the data is in
-it: of files and settings alone what is listed here is told, whatever else is in them.
+People paste it into an issue. It contains no paths, no names that the user chose, and no data: only
+the items listed here are shown, whatever else files and settings contain.
 """
 
 import io
@@ -88,8 +88,7 @@ def of_run(run: Run) -> dict[str, str]:
         return {"what": f"sweep of {len(jobs)} jobs, {failed} failed"}
     if not run.has_begun:
         raise LFADSError(
-            f"{run.folder}: holds no run, sweep or search; give the folder that was printed when "
-            "it began"
+            f"{run.folder}: contains no run, sweep or search; give the folder printed when it began"
         )
     told = {"what": "run"}
     if search.is_there:

@@ -1,4 +1,4 @@
-"""The report of a run, a sweep or a search, written anew from its folder."""
+"""Writing the report of a run, a sweep or a search again, from its folder."""
 
 import warnings
 from dataclasses import replace
@@ -41,7 +41,7 @@ def write_report(folder: Path, data_dir: str | None = None) -> Path:
         _write_run(Run(folder), data_dir)
     else:
         raise LFADSError(
-            f"{folder}: holds no run ({CONFIG}), sweep ({COMMAND}) or search "
+            f"{folder}: contains no run ({CONFIG}), sweep ({COMMAND}) or search "
             f"({HISTORY}); give the folder that was printed when it began"
         )
     return Run(folder).report
@@ -50,7 +50,7 @@ def write_report(folder: Path, data_dir: str | None = None) -> Path:
 def _write_run(run: Run, data_dir: str | None) -> None:
     config = run.read_config()
     if config is None:
-        raise LFADSError(f"{run.folder}: is a run that never began; there is nothing to report")
+        raise LFADSError(f"{run.folder}: this run never began, so there is nothing to report")
     from lfads_lightning.inference.trained import load
     from lfads_lightning.report import about
     from lfads_lightning.report.run_report import write_run_report
@@ -67,7 +67,7 @@ def _write_run(run: Run, data_dir: str | None) -> None:
         inferred = _inferred(trained)
     except LFADSError as error:
         warnings.warn(str(error), stacklevel=2)
-        inferred = f"The data were not read, so that figures of them are left out ({error})."
+        inferred = f"The data were not read, so their figures are left out ({error})."
     write_run_report(
         run.folder,
         config,
@@ -97,7 +97,7 @@ def own_sessions(trained: "TrainedModel") -> "list[Session]":
     data = (Run(trained.folder).read_config() or trained.config).data
     if data.data_dir is None and not data.data_filename_stem:
         raise LFADSError(
-            f"{trained.folder}: the data were given from Python and are in no file; give them again"
+            f"{trained.folder}: the data were given in Python, not as a file; give them again"
         )
     if data.data_dir is not None and not is_known(trained.folder, "data_dir", data.data_dir):
         raise LFADSError(
@@ -119,13 +119,13 @@ def _inferred(trained: "TrainedModel") -> "Inferred | str":
 
     data = trained.config.data
     if data.data_dir is None and not data.data_filename_stem:
-        return "The data were given from Python and are in no file: figures of them are left out."
+        return "The data were given in Python and are not in a file, so their figures are left out."
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # they were said at training
             sessions = scored_sessions(trained.fitting(load_data(trained.config)))
     except LFADSError as error:
-        return f"The data could not be read, so that figures of them are left out ({error})."
+        return f"The data could not be read, so their figures are left out ({error})."
     split = "valid" if any(s.valid is not None for s in sessions) else "train"
     posteriors = {
         s.name: judged(trained.evaluation(), s.name, s.splits[split])

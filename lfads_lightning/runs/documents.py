@@ -2,24 +2,12 @@
 
 import csv
 import json
-import reprlib
 from pathlib import Path
 from typing import Any
 
 from lfads_lightning.config import LFADSError
 
 MAX_BYTES = 2**16  # of ours none has half
-_SHORT = reprlib.Repr()
-_SHORT.maxstring = _SHORT.maxother = 80
-_SHORT.maxlist = _SHORT.maxtuple = 12
-
-
-def shown(value: Any) -> str:
-    """Return a value as an error quotes it, cut short: it may be anything of any size."""
-    try:
-        return _SHORT.repr(value)
-    except ValueError:  # an integer of more digits than Python writes
-        return f"a huge {type(value).__name__}"
 
 
 def read_document(content: bytes, where: str) -> Any:

@@ -10,12 +10,11 @@ from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lfads_lightning.config import LFADSError
+from lfads_lightning.config import MAX_NAME_BYTES, LFADSError, is_name
 
 if TYPE_CHECKING:
     import h5py
 
-MAX_NAME_BYTES = 150  # of a session: its output files add some seventy, and 255 are allowed
 _TEMPORARY = ".tmp"  # the end of a temporary file's name
 _FORGOTTEN_S = 86400.0  # a temporary file untouched for so long is no one's any more
 
@@ -25,12 +24,6 @@ def presets_dir() -> Path:
     package = Path(__file__).parents[1]
     inside = package / "conf"
     return inside if inside.is_dir() else package.parent / "conf"
-
-
-def is_name(given: object) -> bool:
-    """Return whether something can be part of a file's name, and leads nowhere."""
-    is_text = isinstance(given, str) and given.isprintable() and not set(given) & set("/\\")
-    return is_text and len(str(given).encode(errors="replace")) <= MAX_NAME_BYTES
 
 
 def check_name(name: object, where: str, what: str = "a session") -> str:

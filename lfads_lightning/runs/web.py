@@ -12,8 +12,8 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
-from lfads_lightning.config import LFADSError
-from lfads_lightning.runs.files import is_name, whole_file
+from lfads_lightning.config import LFADSError, is_name
+from lfads_lightning.runs.files import whole_file
 
 if TYPE_CHECKING:
     from email.message import Message

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from lfads_lightning import params
+from lfads_lightning.commands import duration
 from lfads_lightning.config import Config, LFADSError, Recipe
 from lfads_lightning.data.datamodule import TrainingBatches
 from lfads_lightning.data.sessions import Session
@@ -32,7 +33,6 @@ from lfads_lightning.search import engines
 from lfads_lightning.search.members import Task, valid_of
 from lfads_lightning.search.space import Range
 from lfads_lightning.training.checkpoints import tell_to_continue
-from lfads_lightning.training.logs import duration
 
 _NEEDS_INPUTS = ("kl_co_weight", "l2_con_scale", "co_mean_corr_scale")
 

@@ -6,12 +6,9 @@ from pathlib import Path
 from lfads_lightning.commands import override, to_train
 from lfads_lightning.config import Config, LFADSError
 from lfads_lightning.data.identity import identity_of
-from lfads_lightning.data.scored import scored_sessions
 from lfads_lightning.data.sessions import Session
 from lfads_lightning.inference.trained import TrainedModel
 from lfads_lightning.params import check
-from lfads_lightning.report.finish import finish
-from lfads_lightning.report.search_report import write_search_report
 from lfads_lightning.runs.files import whole_file
 from lfads_lightning.runs.names import checkpoint_name
 from lfads_lightning.runs.provenance import places_in, remember
@@ -25,10 +22,12 @@ from lfads_lightning.training.fit import Fitted
 from lfads_lightning.training.format import state_of
 
 
-def run_search(config: Config, sessions: list[Session], folder: Path) -> TrainedModel:
+def run_search(
+    config: Config, sessions: list[Session], folder: Path
+) -> tuple[TrainedModel, Fitted]:
     """Search, and leave the best member in ``folder/best`` as an ordinary run's folder.
 
-    Beside it: ``history.csv`` and, with ``output.report``, ``report.html`` and ``figures``.
+    ``history.csv`` is written beside it. The best member is returned to be scored.
 
     Raises:
         LFADSError: the space or the data do not allow a search; what training raises.
@@ -77,10 +76,7 @@ def run_search(config: Config, sessions: list[Session], folder: Path) -> Trained
     trained = TrainedModel(
         fitted.model, own, sessions[0].n_bins, fitted.step, run.folder, identity_of(sessions)
     )
-    trained.scores = finish(trained, scored_sessions(sessions), fitted)
-    if config.output.report:
-        write_search_report(folder)
-    return trained
+    return trained, fitted
 
 
 def run_of_best(run: Run) -> Run:

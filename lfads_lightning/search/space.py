@@ -21,8 +21,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lfads_lightning import params
+from lfads_lightning.commands import shown
 from lfads_lightning.config import Config, LFADSError
-from lfads_lightning.runs.documents import read_document, shown
+from lfads_lightning.runs.documents import read_document
 from lfads_lightning.runs.files import presets_dir
 
 # what a trained model can change from one update to the next; the others shape the network or data

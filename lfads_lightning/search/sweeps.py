@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from lfads_lightning.commands import override, to_train
+from lfads_lightning.commands import duration, override, to_train
 from lfads_lightning.config import LFADSError, one_line
 from lfads_lightning.runs.documents import as_cell, read_document
 from lfads_lightning.runs.files import whole_file
@@ -169,15 +169,8 @@ def ranked(folder: Path) -> list[RankedJob]:
 def line(folder: Path, settings: dict[str, Any], seconds: float) -> str:
     """Return what is told of a finished job: its number, time, criterion and settings."""
     scores = _scores(folder) or {}
-    return (
-        f"job {folder.name} | {duration(seconds)} | {_criterion(scores):.4f} | {_words(settings)}"
-    )
-
-
-def duration(seconds: float) -> str:
-    """Return a time as h:mm:ss."""
-    minutes, s = divmod(round(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02d}:{s:02d}"
+    took, criterion = duration(seconds, hours=True), _criterion(scores)
+    return f"job {folder.name} | {took} | {criterion:.4f} | {_words(settings)}"
 
 
 def _scores(folder: Path) -> dict[str, Any] | None:

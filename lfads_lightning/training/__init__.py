@@ -1,1 +1,1 @@
-"""What a training run does."""
+"""Training."""

@@ -1,4 +1,4 @@
-"""A budget of minutes (``trainer.max_minutes``): measured, and made a number of updates."""
+"""A time limit (``trainer.max_minutes``): converted to a number of updates by measuring."""
 
 import math
 import time

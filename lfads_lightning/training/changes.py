@@ -1,7 +1,7 @@
-"""What a changed parameter does to a run that has begun: every parameter stands here once.
+"""What happens if a parameter is changed when a run is continued. Every parameter is listed once.
 
-``config.yaml`` must say what happened, so what has no effect any more is told, and the value that
-the run began with stays.
+``config.yaml`` must say what was done. So if a change has no effect, there is a warning, and the
+value that the run began with stays.
 """
 
 import warnings
@@ -108,8 +108,8 @@ def keep_beginning(
     refused = [_shown(name, *changed[name]) for name in _MEANING if name in changed]
     if refused:
         raise LFADSError(
-            f"{where}: was trained with {', '.join(refused)}, by which its prior variance is read; "
-            "it cannot change any more; leave it as it was, or train anew in another "
+            f"{where}: was trained with {', '.join(refused)}, which changes the meaning of the "
+            "prior variance and must stay the same; restore it, or start a new run in another "
             "output.lfads_save_dir"
         )
     unused = {
@@ -127,10 +127,10 @@ def keep_beginning(
     if kept:
         hint = ""
         if "learning_rate_init" in kept:
-            hint = "; optim.do_reset_learning_rate=true begins again with a learning rate"
+            hint = "; to set the learning rate, use optim.do_reset_learning_rate=true"
         warnings.warn(
-            f"{where}: has begun with {', '.join(_shown(n, *changed[n]) for n in kept)}; a change "
-            f"has no effect any more, and {CONFIG} keeps what it was{hint}",
+            f"{where}: started with {', '.join(_shown(n, *changed[n]) for n in kept)}; a change "
+            f"has no effect now, and {CONFIG} keeps the old value{hint}",
             stacklevel=3,
         )
 

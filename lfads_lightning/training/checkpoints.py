@@ -177,7 +177,7 @@ class Checkpoints(Checkpoint):
         if trainer.is_global_zero:
             done = "Interrupted, and not saved" if at_once else "Interrupted and saved"
             if isinstance(exception, Interrupted) and at_prompt():
-                done += ", and this is the model so far"
+                done += "; fit returns the model so far"
             tell_to_continue(self.run.folder, done, pl_module.config)
 
     def _name(self, module: LFADSModule, index: str) -> str:
@@ -198,12 +198,12 @@ class Checkpoints(Checkpoint):
 
 
 def tell_to_continue(run: Path, done: str, config: Config) -> None:
-    """Say how a run that was told to stop is continued."""
+    """Print how to continue a run that was stopped."""
     of = Path(config.output.lfads_save_dir or run)
     if of.resolve() != run.resolve():  # a candidate of another run
         run = of
     if config.data.data_dir is None and not config.data.data_filename_stem:  # arrays from Python
-        how = f"the same call of fit, with lfads_save_dir={str(run)!r}"
+        how = f"call fit in the same way, with lfads_save_dir={str(run)!r}"
     else:
         how = to_train(override("output.lfads_save_dir", run))
     print(f"{done}. To continue: {how}", file=sys.stderr)
@@ -259,13 +259,13 @@ def _checksums(path: Path) -> str | None:
         with zipfile.ZipFile(path) as archive:
             # what torch writes is not compressed; a file that claims to hold more is a trap
             if sum(record.file_size for record in archive.infolist()) > size:
-                return "claims to hold more than it does"
+                return "declares more data than it holds"
             bad = archive.testzip()
     except FileNotFoundError:
         return "is missing"
     except Exception as error:  # zipfile raises half a dozen types
         return _damaged(error)
-    return None if bad is None else f"is damaged (the checksum of its record {bad} does not hold)"
+    return None if bad is None else f"is damaged (the checksum of its record {bad} is wrong)"
 
 
 def _damaged(error: Exception) -> str:
@@ -334,7 +334,7 @@ def find_checkpoint(run: Path, index: str) -> Path | None:
         if problem is None:
             if bad:
                 warnings.warn(
-                    f"{folder}: {'; '.join(bad)}: using {name}, which was written before",
+                    f"{folder}: {'; '.join(bad)}: using the older {name}",
                     stacklevel=2,
                 )
             return folder / name
@@ -342,7 +342,7 @@ def find_checkpoint(run: Path, index: str) -> Path | None:
     if bad:
         raise LFADSError(
             f"{folder}: no checkpoint of {index or PERIODIC}.json can be used: {'; '.join(bad)}; "
-            "restore one of them, use the other index (output.checkpoint_pb_load_name), or begin "
+            "restore one of them, use the other index (output.checkpoint_pb_load_name), or start "
             "in another output.lfads_save_dir"
         )
     return None
@@ -367,12 +367,8 @@ def require_checkpoint(run: Path, index: str) -> Path:
             if near
             else "give the folder of a training run (output.lfads_save_dir=RUN)"
         )
-        waits = (
-            " (the lowest-validation-error checkpoint is written from the second validation on)"
-            if index == LOWEST
-            else ""
-        )
-        raise LFADSError(f"{run}: has no checkpoint under the name {index!r}{waits}; {hint}")
+        waits = " (it is written from the second validation on)" if index == LOWEST else ""
+        raise LFADSError(f"{run}: has no checkpoint named {index!r}{waits}; {hint}")
     return path
 
 
@@ -385,7 +381,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     checkpoint = read_checkpoint(path)
     if (problem := _checksums(path)) is not None:
         raise LFADSError(
-            f"{path}: {problem}; an older one of the same run can be put last in the index file "
+            f"{path}: {problem}; you can put an older one of the same run last in the index file "
             "beside it"
         )
     return checkpoint

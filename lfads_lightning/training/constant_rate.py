@@ -96,11 +96,10 @@ def constant_model(config: Config, sessions: Sequence[Session]) -> LFADS | None:
             for weight in (getattr(layer, "weight", None) for layer in layers):
                 if weight is not None:  # some are numbers per channel
                     weight.zero_()
-            if model.noise_model.is_counts:
-                # training starts no neuron below LEAST_RATE, which of short bins is a high rate
-                means = moments_of(session.train.known).mean
-                half_a_spike = 0.5 / (len(session.train.data) * session.n_bins)
-                readout.bias.copy_(means.clamp(min=half_a_spike).log())
+            means = moments_of(session.train.known).mean
+            n_bins = len(session.train.data) * session.n_bins
+            if (bias := model.noise_model.constant_bias(means, n_bins)) is not None:
+                readout.bias.copy_(bias)
     return model
 
 

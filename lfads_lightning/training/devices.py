@@ -38,8 +38,9 @@ def train(
     present = {"cuda": torch.cuda.device_count(), "mps": 1}.get(kind, n)
     if present < n:
         raise LFADSError(
-            f"trainer.num_devices={n}: this machine has {present} of trainer.device="
-            f"{config.trainer.device}; set as many, or trainer.device=cpu for processes on the CPU"
+            f"trainer.num_devices={n}: this machine has {present} devices for trainer.device="
+            f"{config.trainer.device}; use that number, or trainer.device=cpu for processes on the "
+            "CPU"
         )
     for s in sessions:
         size = min(len(s.train.data), config.data.batch_size)

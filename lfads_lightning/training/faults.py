@@ -94,15 +94,15 @@ class Faults:
         self.in_a_row += 1
         self.n_skipped += 1
         if self.in_a_row < SKIPS_IN_A_ROW:
-            _warn(module, f"{message}; the update is left out")
+            _warn(module, f"{message}; the update is skipped")
             return
         rate = module.trainer.optimizers[0].param_groups[0]["lr"]
         if self.n_recoveries >= self.max_recoveries:
             raise Diverged(
                 f"{message}: {self.in_a_row} such updates in a row, after {self.n_recoveries} "
-                f"returns to a checkpoint (trainer.max_recoveries); the rate is {rate:.3g}. "
-                "The checkpoints are as they were. Look for extreme values in these trials; or "
-                "lower optim.learning_rate_init or optim.max_grad_norm"
+                f"returns to a checkpoint (trainer.max_recoveries); the learning rate is "
+                f"{rate:.3g}. The checkpoints are unchanged. Look for extreme values in these "
+                "trials, or lower optim.learning_rate_init or optim.max_grad_norm"
             )
         self.n_recoveries += 1
         self.in_a_row = 0

@@ -1,4 +1,4 @@
-"""What a training run does."""
+"""A training run from beginning to end, or from where it was interrupted."""
 
 import warnings
 from collections.abc import Sequence
@@ -82,8 +82,8 @@ def fit(
         and Run(folder).read_config() is None
     ):
         raise LFADSError(
-            f"trainer.max_minutes={cfg.max_minutes:g} with trainer.max_steps={cfg.max_steps}: each "
-            "says when training ends; give one"
+            f"trainer.max_minutes={cfg.max_minutes:g} with trainer.max_steps={cfg.max_steps}: both "
+            "set the length of training; give only one"
         )
     if start is None and config.optim.start_from is not None:
         theirs = loop.start_checkpoint(config)

@@ -23,8 +23,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         LFADSError: not a checkpoint of ours, damaged, or of another format.
     """
     damaged = (
-        f"{path}: is not a checkpoint of lfads-lightning, or is damaged ({{}}); an older one of "
-        "the same run can be put last in the index file beside it"
+        f"{path}: is not a checkpoint of lfads-lightning, or is damaged ({{}}); you can put an "
+        "older one of the same run last in the index file in its folder"
     )
     try:
         # torch writes its files without compression: a packed one may unpack to any size
@@ -124,7 +124,7 @@ def rebuilt(checkpoint: dict[str, Any], path: Path) -> tuple[LFADS, Config]:
         model.load_state_dict(weights)
     except (RuntimeError, ValueError, TypeError) as error:
         raise LFADSError(
-            f"{path}: its weights do not fit the parameters it states; the file is damaged or was "
-            "changed by hand; use another checkpoint"
+            f"{path}: its weights do not match its parameters; the file is damaged or was changed "
+            "by hand; use another checkpoint"
         ) from error
     return model, config

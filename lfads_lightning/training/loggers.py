@@ -1,7 +1,7 @@
-"""Where a run's numbers go beside its own files: ``trainer.logger``, through Lightning's loggers.
+"""``trainer.logger``: TensorBoard, wandb and MLflow, through Lightning's loggers.
 
-Each gets a row per epoch, the settings, figures, and in the end the scores. A run that goes on is
-the same run for wandb and MLflow: both know it by the number in its folder.
+Each gets a row per epoch, the settings, figures and, at the end, the scores. A continued run is the
+same run for wandb and MLflow: both know it by the number in its folder.
 """
 
 import math
@@ -205,7 +205,8 @@ def _in_one_line(logger: Logger | str) -> Iterator[None]:
         raise
     except Exception as error:  # wandb and MLflow raise whatever their transports do
         why = " ".join(str(error).split())[:300] or type(error).__name__
-        name, remedy = ("wandb", "WANDB_MODE=offline keeps it in the run's folder, or leave it out")
+        name, remedy = ("wandb", "set WANDB_MODE=offline to log to the run's folder, or leave it "
+                        "out")  # fmt: skip
         if not is_wandb:
-            name, remedy = "mlflow", "see MLFLOW_TRACKING_URI, or leave it out"
+            name, remedy = "mlflow", "check MLFLOW_TRACKING_URI, or leave it out"
         raise LFADSError(f"trainer.logger={name}: {why}; {remedy}") from error

@@ -1,4 +1,4 @@
-"""What a run tells while it trains: CSV logs, TensorBoard scalars, the terminal."""
+"""What a run reports during training: CSV logs, TensorBoard scalars, the terminal."""
 
 import csv
 import math
@@ -14,6 +14,7 @@ import lightning.pytorch as pl
 from lightning.pytorch.loggers import TensorBoardLogger
 from tqdm import tqdm
 
+from lfads_lightning.commands import duration
 from lfads_lightning.config import LFADSError, LossConfig
 from lfads_lightning.notebook.interactive import has_widgets, in_kernel
 from lfads_lightning.runs.files import remove_leftovers, sync, whole_file, writing
@@ -27,8 +28,8 @@ _WRITERS = "tensorboard.summary.writer.event_file_writer"  # whose threads they 
 _BESIDE_THE_COST = {
     "valid/co_bps": "co-bps {:.3f}",
     "valid/fp_bps": "fp-bps {:.3f}",
-    "valid/sample_recon": "never shown {:.1f}",
-    "valid/bits_per_spike": "bits/spike of seen entries {:.3f}",
+    "valid/sample_recon": "sample validation {:.1f}",
+    "valid/bits_per_spike": "bits/spike (seen entries) {:.3f}",
 }
 
 
@@ -299,10 +300,3 @@ def best_score(metrics: dict[str, float]) -> str:
         text.format(metrics[name]) for name, text in _BESIDE_THE_COST.items() if name in metrics
     )
     return next((f" | {text}" for text in shown), "")
-
-
-def duration(seconds: float) -> str:
-    """Return a time as m:ss or h:mm:ss."""
-    minutes, s = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{s:02d}" if hours else f"{minutes}:{s:02d}"

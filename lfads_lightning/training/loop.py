@@ -244,8 +244,8 @@ def resolve_device(name: str, *, tell: bool = True) -> torch.device:
     if kind != "cpu" and tell and name not in _missing:
         _missing.add(name)  # said once, however many candidates a run tries
         warnings.warn(
-            f"trainer.device={name}: this machine has no such device, using the CPU "
-            "(trainer.device=cpu:0 says so on purpose)",
+            f"trainer.device={name}: this machine has no such device, so the CPU is used; set "
+            "trainer.device=cpu:0 to avoid this warning",
             stacklevel=2,
         )
     return torch.device("cpu")

@@ -217,8 +217,8 @@ class LFADSModule(pl.LightningModule):
             self.trainer.should_stop = True  # what is left is to score and report it
             warnings.warn(
                 f"training had ended: the learning rate, {rate:.2g}, is below optim."
-                f"learning_rate_stop={self.config.optim.learning_rate_stop:g}; to go on, set "
-                "optim.do_reset_learning_rate=true, or a lower stop",
+                f"learning_rate_stop={self.config.optim.learning_rate_stop:g}; to continue, set "
+                "optim.do_reset_learning_rate=true, or a lower learning_rate_stop",
                 stacklevel=2,
             )
 
@@ -479,7 +479,7 @@ def restrict_training(model: LFADS, config: Config) -> None:
     if not trained:
         raise LFADSError(
             f"optim.{name}=true: this model has no such parameters (one session, no alignment "
-            "matrix, factors_dim = number of neurons); train it whole"
+            "matrix, factors_dim = number of neurons); leave the option out"
         )
     for p in model.parameters():
         p.requires_grad_(id(p) in trained)

@@ -32,9 +32,10 @@ def taking_up(start: Path | None, stop: StopWhenTold) -> Iterator[None]:
         if start is None or stop.has_begun or isinstance(error, LFADSError):
             raise
         raise LFADSError(
-            f"{start}: its weights can be read, but training cannot go on from it (its optimiser's "
-            f"or progress record does not fit: {' '.join(str(error).split())[:200]}); put an older "
-            "one last in the index file beside it, or start from the weights: optim.start_from=RUN"
+            f"{start}: its weights can be read, but training cannot continue from it (the state of "
+            f"its optimiser or its progress does not fit: {' '.join(str(error).split())[:200]}); "
+            "put an older one last in the index file in its folder, or start from the weights: "
+            "optim.start_from=RUN"
         ) from error
 
 
@@ -53,8 +54,9 @@ def take_up(module: LFADSModule, path: Path, sessions: Sequence[Session]) -> int
     theirs = {spec[0]: SessionSpec(*spec) for spec in record["sessions"]}
     if theirs != model.sessions:
         raise LFADSError(
-            f"{path}: was trained on {describe(theirs)}, the data hold {describe(model.sessions)}; "
-            "continue on the same sessions, or start in another output.lfads_save_dir"
+            f"{path}: was trained on {describe(theirs)}, but the data are "
+            f"{describe(model.sessions)}; continue with the same sessions, or start in another "
+            "output.lfads_save_dir"
         )
     weights = state_of(checkpoint)
     expected = {name: tuple(p.shape) for name, p in model.state_dict().items()}
@@ -65,7 +67,7 @@ def take_up(module: LFADSModule, path: Path, sessions: Sequence[Session]) -> int
             rebuilt(checkpoint, path)  # says that it does not fit its own parameters
         raise LFADSError(
             f"{path}: does not fit the parameters; it was trained with model.{', '.join(changed)}. "
-            "Drop these overrides, or start in another output.lfads_save_dir"
+            "Leave these out, or start in another output.lfads_save_dir"
         )
     module.identity = read_identity(record)
     for session in sessions:
@@ -77,7 +79,7 @@ def take_up(module: LFADSModule, path: Path, sessions: Sequence[Session]) -> int
         done, wanted = progress["processed"], module.config.trainer.max_epochs
         if wanted is not None and done >= wanted:
             message = (
-                f"{path}: has been trained for {done} epochs already; to go on, raise "
+                f"{path}: has already been trained for {done} epochs; to continue, raise "
                 f"trainer.max_epochs={wanted}"
             )
             if done > wanted:  # what is asked for cannot be had
@@ -96,13 +98,15 @@ def _warn_of_other_data(
     if was is not None and was != are:
         warnings.warn(
             f"{path}: was trained on other data: {_trials(was)} trials (training + validation), "
-            f"now {_trials(are)}; it goes on with these, and its scores are not those of one run",
+            f"now {_trials(are)}; training continues with the new data, so scores from before and "
+            "after do not compare",
             stacklevel=2,
         )
     if record["n_bins"] not in (None, module.n_bins):
         warnings.warn(
             f"{path}: was trained on trials of {record['n_bins']} bins, now they have "
-            f"{module.n_bins}; it goes on with these, and its costs are not those of one run",
+            f"{module.n_bins}; training continues with these, so costs from before and after do "
+            "not compare",
             stacklevel=2,
         )
     before, now = from_dict(record["config"], str(path)).data, module.config.data
@@ -110,8 +114,8 @@ def _warn_of_other_data(
     if now.sample_validation_rate and any(getattr(before, m) != getattr(now, m) for m in masks):
         warnings.warn(
             f"{path}: was trained with other entries held back (data.{masks[0]}="
-            f"{before.sample_validation_rate}, {masks[1]}={before.sample_validation_seed}): of "
-            "those that now count as never shown it has seen some",
+            f"{before.sample_validation_rate}, {masks[1]}={before.sample_validation_seed}), so it "
+            "has seen some of the entries that are now used for sample validation",
             stacklevel=2,
         )
 

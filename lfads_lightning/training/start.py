@@ -34,7 +34,7 @@ def start_run(config: Config) -> Run:
     """
     run = Run(Path(config.optim.start_from or "")).chosen()
     if not run.has_begun:
-        found = f"holds no run ({CONFIG})" if run.folder.is_dir() else "no such folder"
+        found = f"contains no run ({CONFIG})" if run.folder.is_dir() else "no such folder"
         raise LFADSError(
             f"optim.start_from={run.folder}: {found}; give the folder of a training run"
         )
@@ -99,20 +99,22 @@ def take_weights(
             what = "neurons" if now.data_dim != spec.data_dim else "external inputs"
             was, found = (x[1] if what == "neurons" else x[2] for x in (spec, now))
             raise LFADSError(
-                f"{where}: its session {name!r} has {was} {what}, that of the data has {found}; "
-                "another recording needs another name: rename the file, or give {name: array}"
+                f"{where}: its session {name!r} has {was} {what}, but that of the data has "
+                f"{found}; a different recording needs a different name: rename the file, or give "
+                "{name: array}"
             )
         if now.forward_steps != spec.forward_steps or now.held_out != spec.held_out:
             raise LFADSError(
-                f"{where}: its session {name!r} has {spec.forward_steps} forward bins and held out "
-                f"{listed(spec.held_out)}, now {now.forward_steps} and {listed(now.held_out)}; "
-                "give data.forward_steps, held_out_neurons and held_out_seed as there"
+                f"{where}: its session {name!r} has {spec.forward_steps} forward bins and held-out "
+                f"neurons {listed(spec.held_out)}, but now {now.forward_steps} and "
+                f"{listed(now.held_out)}; set data.forward_steps, held_out_neurons and "
+                "held_out_seed to the same values"
             )
     has_readin = any(name.startswith("readin.") for name in weights)
     if has_readin != bool(model.readin):
         raise LFADSError(
-            f"{where}: was trained on one session without alignment, so its encoders see that "
-            "session's neurons themselves and can take no other; train it with an "
+            f"{where}: was trained on one session without alignment, so its encoders read that "
+            "session's neurons directly and cannot take others; train it with an "
             "alignment_matrix_cxf (lfads align), or on several sessions"
         )
     _check_shared(where, model, weights, record)
@@ -138,7 +140,7 @@ def check_same_start(config: Config, record: Mapping[str, Any], path: Path) -> N
     was = from_dict(record["config"], str(path)).optim.start_from
     if given is not None and (was is None or Path(given).resolve() != Path(was)):
         raise LFADSError(
-            f"{path}: this run has begun already, from {was or 'fresh weights'}; "
+            f"{path}: this run has already begun, from {was or 'random weights'}; "
             f"optim.start_from={given} would have no effect: start in another output.lfads_save_dir"
         )
 
@@ -154,9 +156,9 @@ def warn_of_kept(names: Sequence[str], model: LFADS, config: Config) -> None:
     kept = [name for name in model.sessions if name not in names]
     if kept and not config.optim.do_train_io_only:
         warnings.warn(
-            f"optim.start_from: the dynamics are trained, on {', '.join(names)}; the read-ins and "
-            f"read-outs of {', '.join(kept)} stay as they were and may fit them no more; set "
-            "optim.do_train_io_only=true to leave the dynamics alone, or give these sessions' data "
+            f"optim.start_from: the dynamics are trained on {', '.join(names)} only; the read-ins "
+            f"and read-outs of {', '.join(kept)} do not change and may no longer fit them; set "
+            "optim.do_train_io_only=true to keep the dynamics, or give the data of these sessions "
             "too",
             stacklevel=2,
         )
@@ -174,6 +176,6 @@ def _check_shared(
             f"{k}={v} (there {was[k]})" for k, v in vars(model.config).items() if was[k] != v
         ]
         raise LFADSError(
-            f"{where}: its weights do not fit model.{', '.join(changed)}; leave these out, the "
-            "model's parameters come with the run"
+            f"{where}: its weights do not fit model.{', '.join(changed)}; leave these out: the "
+            "model's parameters are taken from the run"
         )

@@ -1,4 +1,4 @@
-"""A warning while there is time to stop: the model copies the spikes it sees."""
+"""An early warning, during training, that the model copies the spikes it sees."""
 
 import math
 import warnings
@@ -15,8 +15,8 @@ from lfads_lightning.training.module import LFADSModule
 LEAST_SHARE = 0.6
 MARGIN = 0.005  # a reconstruction this much below that of the true rates is no accident of samples
 REMEDY = (
-    "hide entries in training, data.coordinated_dropout_rate=0.3; or fewer inferred inputs "
-    "(model.co_dim), more dropout, more L2"
+    "use coordinated dropout (data.coordinated_dropout_rate=0.3), fewer inferred inputs "
+    "(model.co_dim), more dropout or more L2"
 )
 
 
@@ -58,7 +58,7 @@ class CopyingWatch(pl.Callback):
             reason = f"below the {self.truth:.1f} of the true rates"
         never = m.get("valid/sample_recon_smoothed", -math.inf)
         if seen < self.null and self.null - never < LEAST_SHARE * (self.null - seen):
-            reason = f"far below the {never:.1f} of the entries never shown"
+            reason = f"far below the {never:.1f} of entries that it was never shown"
         if reason is not None:
             self.has_warned = True
             if trainer.is_global_zero:

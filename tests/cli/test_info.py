@@ -95,4 +95,4 @@ def test_search_and_sweep_are_told(capsys):
 def test_folder_without_a_run_is_a_mistake(tmp_path, capsys):
     with pytest.raises(SystemExit, match="2"):
         info.main([str(tmp_path)])
-    assert capsys.readouterr().err.startswith(f"error: {tmp_path}: holds no run")
+    assert capsys.readouterr().err.startswith(f"error: {tmp_path}: contains no run")

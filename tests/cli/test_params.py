@@ -20,6 +20,7 @@ from lfads_lightning.config import (
     OutputDist,
     Precision,
 )
+from lfads_lightning.runs.params_file import read_params_file
 
 # the 61 names of the original's documentation page, in its order
 DOCUMENTED = """
@@ -269,9 +270,9 @@ def test_value_is_taken_in_the_type_of_its_parameter(name, given, stored):
         ("keep_prob", None, "a number > 0 and <= 1"),
         ("do_causal_controller", "maybe", "true or false"),
         ("do_causal_controller", None, "true or false"),
-        ("csv_log", True, "a text"),
-        ("csv_log", None, "a text"),
-        ("csv_log", ["a"], "a text"),
+        ("csv_log", True, "expected text"),
+        ("csv_log", None, "expected text"),
+        ("csv_log", ["a"], "expected text"),
         ("max_epochs", "many", "an integer or null >= 1"),
         ("output_dist", "Poisson", "one of poisson, gaussian"),
         ("output_dist", Kind.train, "one of poisson, gaussian"),
@@ -323,7 +324,7 @@ def test_number_that_is_not_finite_is_refused(name, value):
 
 def test_yaml_file_is_read(tmp_path):
     path = put(tmp_path, "# mine\nIc_dim: 32\nco_dim: 2\ndo_causal_controller: true\n")
-    assert params.read_params_file(path) == {
+    assert read_params_file(path) == {
         "ic_dim": 32,
         "co_dim": 2,
         "do_causal_controller": True,
@@ -332,13 +333,13 @@ def test_yaml_file_is_read(tmp_path):
 
 def test_json_file_is_read(tmp_path):
     path = put(tmp_path, '{"Prior_ar_nvar": 0.2, "learning_rate_stop": 1e-05}')
-    assert params.read_params_file(path) == {"prior_ar_nvar": 0.2, "learning_rate_stop": 1e-5}
+    assert read_params_file(path) == {"prior_ar_nvar": 0.2, "learning_rate_stop": 1e-5}
 
 
 def test_number_that_yaml_takes_for_a_text_is_a_number(tmp_path):
     assert yaml.safe_load("a: 1e-5") == {"a": "1e-5"}
     path = put(tmp_path, "learning_rate_stop: 1e-5\nic_post_var_min: 1e-4\n")
-    values = params.read_params_file(path)
+    values = read_params_file(path)
     assert values == {"learning_rate_stop": 1e-5, "ic_post_var_min": 1e-4}
 
 
@@ -359,7 +360,7 @@ def test_originals_hyperparameters_file_is_read(tmp_path):
     }
     path = tmp_path / "hyperparameters-0.txt"
     path.write_text(json.dumps(theirs))
-    config = params.from_flat(params.read_params_file(path))
+    config = params.from_flat(read_params_file(path))
     expected = Config()
     expected.data.data_dir, expected.output.lfads_save_dir = "/data", "/runs/1"
     assert config == expected
@@ -367,13 +368,13 @@ def test_originals_hyperparameters_file_is_read(tmp_path):
 
 @pytest.mark.parametrize("text", ["", "{}", "# nothing\n"])
 def test_empty_file_sets_nothing(tmp_path, text):
-    assert params.read_params_file(put(tmp_path, text)) == {}
+    assert read_params_file(put(tmp_path, text)) == {}
 
 
 def test_one_name_in_two_spellings_is_refused(tmp_path):
     path = put(tmp_path, "ic_dim: 32\nIc_dim: 64\n")
     with pytest.raises(LFADSError, match=says(str(path), "ic_dim is given twice", "'Ic_dim'")):
-        params.read_params_file(path)
+        read_params_file(path)
 
 
 @pytest.mark.parametrize(
@@ -388,7 +389,7 @@ def test_one_name_in_two_spellings_is_refused(tmp_path):
 def test_file_that_is_no_mapping_is_refused(tmp_path, text, found):
     path = put(tmp_path, text)
     with pytest.raises(LFADSError, match=says(str(path), f"holds {found}", "name: value")):
-        params.read_params_file(path)
+        read_params_file(path)
 
 
 @pytest.mark.parametrize(
@@ -406,37 +407,37 @@ def test_file_that_is_no_mapping_is_refused(tmp_path, text, found):
 def test_garbage_is_refused(tmp_path, content):
     path = put(tmp_path, content)
     with pytest.raises(LFADSError, match=says(str(path), "is neither YAML nor JSON")) as caught:
-        params.read_params_file(path)
+        read_params_file(path)
     assert "\n" not in str(caught.value)
 
 
 def test_file_runs_no_code(tmp_path):
     path = put(tmp_path, f"co_dim: !!python/object/apply:os.mkdir ['{tmp_path}/made']")
     with pytest.raises(LFADSError, match="is neither YAML nor JSON"):
-        params.read_params_file(path)
+        read_params_file(path)
     assert not (tmp_path / "made").exists()
 
 
 def test_missing_file_is_named(tmp_path):
     with pytest.raises(LFADSError, match=says("params_file=", "none.yaml", "No such file")):
-        params.read_params_file(tmp_path / "none.yaml")
+        read_params_file(tmp_path / "none.yaml")
 
 
 def test_folder_in_place_of_a_file_is_refused(tmp_path):
     with pytest.raises(LFADSError, match=says("params_file=", str(tmp_path), "cannot be read")):
-        params.read_params_file(tmp_path)
+        read_params_file(tmp_path)
 
 
 def test_unknown_name_in_a_file_is_refused_with_its_path(tmp_path):
     path = put(tmp_path, "codim: 2")
     with pytest.raises(LFADSError, match=says(str(path), "'codim'", "co_dim")):
-        params.read_params_file(path)
+        read_params_file(path)
 
 
 def test_wrong_value_in_a_file_is_refused_with_its_path(tmp_path):
     path = put(tmp_path, "keep_prob: 1.5")
     with pytest.raises(LFADSError, match=says(str(path), "model.keep_prob is 1.5", "<= 1")):
-        params.read_params_file(path)
+        read_params_file(path)
 
 
 # --- configs ---

@@ -73,9 +73,9 @@ def test_pasted_commands_train_and_go_on(started, counts, tmp_path, capsys):
     data.mkdir(parents=True)
     path = lfads.write_session(data / "it's, a=$1.h5", train_data=counts, valid_data=counts[:6])
     assert check.main([str(path)]) == 0
-    (line,) = [ln for ln in capsys.readouterr().out.splitlines() if "to start with: " in ln]
+    (line,) = [ln for ln in capsys.readouterr().out.splitlines() if "to train: " in ln]
     words = [*SMALL, override("output.lfads_save_dir", run), "trainer.max_epochs=1"]
-    paste(f"{line.split('to start with: ')[1]} {shlex.join(words)}", tmp_path)
+    paste(f"{line.split('to train: ')[1]} {shlex.join(words)}", tmp_path)
     tell_to_continue(run, "Interrupted", Run(run).read_config())
     command = capsys.readouterr().err.split("To continue: ")[1].strip()
     paste(f"{command} trainer.max_epochs=2", tmp_path)
@@ -106,7 +106,7 @@ def test_who_called_fit_is_told_how_to_call_it_again(counts, tmp_path, capsys):
     run = lfads.fit(counts, lfads_save_dir=tmp_path / NASTY, **settings)
     tell_to_continue(run.folder, "Interrupted", run.config)
     said = capsys.readouterr().err
-    assert f"the same call of fit, with lfads_save_dir={str(run.folder)!r}" in said
+    assert f"call fit in the same way, with lfads_save_dir={str(run.folder)!r}" in said
 
 
 @pytest.mark.parametrize(

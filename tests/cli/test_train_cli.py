@@ -562,7 +562,7 @@ def test_contradiction_is_found_before_torch_is_imported(tmp_path):
         ("++model.foo.bar=1", ["'model.foo.bar'"]),
         ("~model.co_dim", ["~model.co_dim"]),
         ("model.co_dim", ["group.name=value"]),
-        ("model.co_dim=[1", ["brackets that are not closed"]),
+        ("model.co_dim=[1", ["an open bracket"]),
     ],
 )
 def test_unknown_or_mistyped_name(fails, override, parts):
@@ -900,7 +900,7 @@ def test_special_characters_are_one_error_with_a_remedy_that_works(call, value):
     ("word", "part"),
     [
         ("model.co_dim", "'model.co_dim': expected group.name=value"),
-        ("data.data_dir='a", "has a quote that is not closed"),
+        ("data.data_dir='a", "a quote is not closed"),
     ],
 )
 def test_words_without_a_value_or_with_half_a_quote(call, word, part):

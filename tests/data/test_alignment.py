@@ -136,8 +136,8 @@ def test_trials_without_a_shared_condition_are_left_out():
     with pytest.warns(UserWarning, match="left out") as said:
         after = lfads.align(data, condition, factors_dim=F)
     assert str(said[0].message) == (
-        "session 'a': 2 trials without condition and 2 trials of conditions that not all sessions "
-        "have (77) are left out of the alignment"
+        "session 'a': 2 trials without condition and 2 trials of conditions that some "
+        "sessions lack (77) are left out of the alignment"
     )
     np.testing.assert_allclose(after.components, before.components)
     assert after.n_trials == {"a": C * R, "b": C * R, "c": C * R}
@@ -309,12 +309,16 @@ def _with(**changes):
         ({}, {"smoothing_bins": -1}, "smoothing_bins=-1; expected bins, 0 or more"),
         ({}, {"ridge": -1}, "ridge=-1; expected a number of 0 or more, or 'cv'"),
         ({}, {"out": "x"}, "align: out is for files"),
-        ({}, {"same_neurons": True}, "session 'b': has 5 neurons, session 'a' has 8; sessions of"),
+        (
+            {},
+            {"same_neurons": True},
+            "session 'b': has 5 neurons, session 'a' has 8; with same_",
+        ),
         ({}, {"same_neurons": True, "ridge": 1.0}, "same_neurons takes no regression"),
         (
             {"condition": dict.fromkeys(DIMS, np.zeros(C * R, int))},
             {"ridge": "cv"},
-            "ridge=cv leaves conditions out, and the sessions share only one",
+            "ridge=cv needs two or more shared conditions, and the sessions share only one",
         ),
     ],
 )
@@ -355,7 +359,7 @@ def test_command(folder, capsys, monkeypatch):
     out = folder / "out"
     code, text, err = call(capsys, *paths, "--factors-dim", F, "--out", out, "--ridge", "cv")
     assert (code, err) == (0, "")
-    assert re.search(r"^3 components hold \d+\.\d% of the variance of all neurons", text)
+    assert re.search(r"^3 components explain \d+\.\d% of the variance of all neurons", text)
     assert re.search(r"^m_b +25 +5 +0\.\d+ +0\.\d+$", text, re.MULTILINE)
     assert f"  {out}/m_a.h5" in text
     assert (out / "alignment.png").is_file()

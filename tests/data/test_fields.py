@@ -130,7 +130,7 @@ def test_a_session_made_by_hand_is_put_in_the_types_to_be_held():
     assert session.train.data.shape == (2, 3, 4)
     assert session.train.condition.tolist() == ["a", "b"]
     assert session.window_s.tolist() == [-0.1, 0.2]
-    with refused("session 'x': window_s is [0.2, -0.1]; expected two moments"):
+    with refused("session 'x': window_s is [0.2, -0.1]; expected two times"):
         lfads.Session("x", split, window_s=(0.2, -0.1))
     with refused("session 'x': train_condition is 3; expected 2 labels, one per trial"):
         lfads.Session("x", split._replace(condition=[1, 2, 3]))
@@ -273,7 +273,7 @@ SESSION = lfads.Session(
             ["neuron_ids: session 'dai1' has no train_data; did you mean day1?"],
         ),
         ("no_such_file.h5", {}, ["no_such_file.h5: no such file; expected the HDF5 file"]),
-        ([np.ones((3, 2)), np.ones((4, 3))], {}, ["its trials are of unequal length"]),
+        ([np.ones((3, 2)), np.ones((4, 3))], {}, ["its trials differ in length"]),
     ],
 )
 def test_contradictions_are_refused(fitted, data, given, message):

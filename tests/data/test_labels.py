@@ -118,8 +118,8 @@ def test_matlab_labels(tmp_path: Path) -> None:
         ({"held_out_neurons": range(D)}, ["names all 4 neurons"]),
         ({"held_out_neurons": np.ones(D, bool)}, ["held_out_neurons is a mask"]),
         ({"window_s": np.ones((2, 2))}, ["window_s is no list of finite numbers; expected sec"]),
-        ({"window_s": [0.1]}, ["window_s is [0.1]; expected two moments, the first and the last"]),
-        ({"window_s": [0.1, 0.0]}, ["window_s is [0.1, 0.0]; expected two moments"]),
+        ({"window_s": [0.1]}, ["window_s is [0.1]; expected two times, the start and the end"]),
+        ({"window_s": [0.1, 0.0]}, ["window_s is [0.1, 0.0]; expected two times"]),
         ({"event": [1, 2]}, ["event is an array of 2; expected one text, such as go_cue_time"]),
         ({"event": 3.0}, ["event is 3.0; expected one text"]),
         ({"train_event_times_s": [1.0, 2.0]}, ["train_event_times_s is 2; expected 6 labels"]),
@@ -148,7 +148,7 @@ def test_cell_arrays_are_named(tmp_path: Path) -> None:
 
 def test_bin_width_in_milliseconds_is_suspected() -> None:
     """20 s bins are 20 ms bins."""
-    with pytest.warns(UserWarning, match="bin_width_s is 20 seconds; if these are milliseconds"):
+    with pytest.warns(UserWarning, match="bin_width_s is 20 seconds; if this is in milliseconds"):
         sessions_from_arrays(
             {"a": arrays()["train_data"]},
             {"a": arrays()["valid_data"]},
@@ -161,7 +161,7 @@ def test_sessions_of_one_model_have_one_bin_width() -> None:
     """What is not stated is not compared."""
     data = {name: arrays()["train_data"] for name in "abc"}
     sessions_from_arrays(data, bin_width_s={"a": 0.01, "c": 0.01}, warn=False, **POISSON)
-    with refused("session 'c': bin_width_s is 0.02, that of session 'a' is 0.01; one model"):
+    with refused("session 'c': bin_width_s is 0.02, that of session 'a' is 0.01; all sessions"):
         sessions_from_arrays(data, bin_width_s={"a": 0.01, "c": 0.02}, warn=False, **POISSON)
 
 

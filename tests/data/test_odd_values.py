@@ -78,7 +78,7 @@ def test_no_step(array):
 def test_counts_with_fractions_are_no_real_values(tmp_path):
     some = COUNTS.astype(float)
     some[2, 3, 4] = 1.5
-    with pytest.raises(LFADSError, match=r"1.5 at \[2, 3, 4\].*as counts are; mend the others"):
+    with pytest.raises(LFADSError, match=r"1.5 at \[2, 3, 4\].*as counts are; fix the others"):
         lfads.prepare({"counts": some}, tmp_path, name="a")
     with pytest.raises(LFADSError, match="whole numbers but for rounding errors; round them"):
         lfads.prepare({"counts": COUNTS * (1 + 1e-6)}, tmp_path, name="a")
@@ -89,7 +89,7 @@ def test_counts_with_fractions_are_no_real_values(tmp_path):
     ("width", "text"),
     [
         (0.001, "the median rate is 1.*e.03 Hz|the median rate is 1[0-9]{3} Hz"),
-        (20.0, "the highest rate is 0.09"),
+        (20.0, "the highest rate is only 0.09"),
     ],
 )
 def test_implausible_rates(tmp_path, width, text):
@@ -100,21 +100,21 @@ def test_implausible_rates(tmp_path, width, text):
 
 def test_camera_values_are_hardly_counts(tmp_path):
     raw = RNG.integers(300, 900, (30, 40, 10))
-    with pytest.warns(UserWarning, match="spikes per bin; if these are no counts, but fluor"):
+    with pytest.warns(UserWarning, match="spikes per bin; if these are not counts, but fluor"):
         lfads.prepare({"counts": raw}, tmp_path, name="a")
 
 
 def test_channels_of_other_scales_and_constant_ones(tmp_path):
     odd = TRACES.copy()
     odd[..., 4] *= 1000
-    with pytest.warns(UserWarning, match="the scale differs between channels.*others: 4"):
+    with pytest.warns(UserWarning, match="channels differ in scale.*others: 4"):
         lfads.prepare({"counts": odd}, tmp_path, name="a")
-    assert "the scale differs between channels" in noted(tmp_path, train_data=odd)
-    with pytest.warns(UserWarning, match="the scale differs"):
+    assert "channels differ in scale" in noted(tmp_path, train_data=odd)
+    with pytest.warns(UserWarning, match="channels differ in scale"):
         lfads.write_session(tmp_path / "w.h5", train_data=odd)
     odd = TRACES.copy()
     odd[..., 2], odd[..., 6] = 0, 3.5
-    with pytest.raises(LFADSError, match="2 channels are constant throughout: 2, 6; .*min_rate_hz"):
+    with pytest.raises(LFADSError, match="2 channels are constant: 2, 6; .*min_rate_hz"):
         lfads.prepare({"counts": odd}, tmp_path, name="a")
     made = lfads.prepare({"counts": odd}, tmp_path, name="a", min_rate_hz=0.1)
     # a negative mean is no low rate

@@ -209,7 +209,7 @@ def test_missing_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"hello", "not an HDF5 file; make one of a recording with lfads prepare"),
+        (b"hello", "not an HDF5 file; make one from a recording with lfads prepare"),
         (b"", "not an HDF5 file"),
         (b"MATLAB 5.0 MAT-file, Platform: PCWIN64", "a MATLAB file older than v7.3; save it with"),
     ],

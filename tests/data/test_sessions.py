@@ -351,7 +351,7 @@ def test_silent_neurons_warn() -> None:
     """They are named by index; spikes in the validation split do not help."""
     silent = COUNTS.copy()
     silent[..., [1, 3]] = 0
-    with pytest.warns(UserWarning, match=r"2 of 4 neurons are 0 throughout train_data \(1, 3,"):
+    with pytest.warns(UserWarning, match=r"2 of 4 neurons have no spikes in train_data \(1, 3,"):
         sessions_from_arrays({"a": silent}, {"a": COUNTS}, **POISSON)
 
 

@@ -298,7 +298,7 @@ def test_a_session_that_cannot_be_scored_costs_its_own_scores_alone(tmp_path, mo
     assert [p.session for p in trained.comparison.parts] == ["a"]
     before = json.loads((tmp_path / "evaluation.json").read_text())
     assert (tmp_path / "scores.json").is_file()
-    with pytest.warns(UserWarning, match="has been trained for 2 epochs"):
+    with pytest.warns(UserWarning, match="has already been trained for 2 epochs"):
         trained = lfads.fit(**given, lfads_save_dir=str(tmp_path), max_epochs=2, **SMALL)
     assert scored == ["a", "b", "b"]
     assert {p.session for p in trained.comparison.parts} == {"a", "b"}
@@ -320,7 +320,7 @@ def test_an_interrupt_keeps_what_is_scored(tmp_path, monkeypatch, capsys):
     with pytest.raises(KeyboardInterrupt):
         lfads.fit(**given, lfads_save_dir=str(tmp_path), max_epochs=2, **SMALL)
     assert "all updates are saved" in capsys.readouterr().err
-    with pytest.warns(UserWarning, match="has been trained for 2 epochs"):
+    with pytest.warns(UserWarning, match="has already been trained for 2 epochs"):
         lfads.fit(**given, lfads_save_dir=str(tmp_path), max_epochs=2, **SMALL)
     assert scored == ["a", "b", "b"]
     # of other weights nothing is taken over

@@ -388,7 +388,7 @@ def test_command_prints_the_table_and_writes_it(run, capsys):
     assert "behaviour r2" in head
     assert all(any(line.startswith(row) for line in out.splitlines()) for row in
                (LFADS, "constant rate", "PSTH", "smoothing", "factor analysis"))  # fmt: skip
-    assert "null: their means over the scored trials" in out
+    assert "null model: their mean rates in the scored trials" in out
     assert json.loads((run / "evaluation.json").read_text()) == before
     command.main([str(run), "--json", "--metrics", "co_bps", "behaviour_r2", "--lag-bins", "2",
                   "--samples", "3", "--split", "train", "--session", "toy"])  # fmt: skip
@@ -404,8 +404,8 @@ def test_command_prints_the_table_and_writes_it(run, capsys):
         (["--metrics", "co_bsp"], "no metric is named 'co_bsp'; did you mean co_bps?"),
         (["--session", "monday"], "--session monday: the data hold toy; give one of these"),
         (["--samples", "-1"], "--samples is -1; expected a number >= 0"),
-        (["--lag-bins", "20"], "a lag of 20 bins in trials of 20"),
-        (["--checkpoint", "newest"], "has no checkpoint under the name 'newest'"),
+        (["--lag-bins", "20"], "lag_bins=20 in trials of 20 bins"),
+        (["--checkpoint", "newest"], "has no checkpoint named 'newest'"),
         (["--stem", "nothing"], "no file matches data_filename_stem='nothing'"),
     ],
 )
@@ -425,9 +425,9 @@ def test_folders_without_a_run_or_a_checkpoint(run, tmp_path, capsys):
         return capsys.readouterr().err
 
     assert "no such folder; give the folder of a training run" in said(tmp_path / "nowhere")
-    assert "holds no run (config.yaml is missing)" in said(tmp_path)
+    assert "contains no run (config.yaml is missing)" in said(tmp_path)
     (tmp_path / "config.yaml").write_bytes((run / "config.yaml").read_bytes())
-    assert "has no checkpoint under the name 'checkpoint'" in said(tmp_path)
+    assert "has no checkpoint named 'checkpoint'" in said(tmp_path)
 
 
 @pytest.mark.parametrize(

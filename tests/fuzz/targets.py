@@ -20,6 +20,7 @@ from lfads_lightning.data.session_files import read_sessions, write_session
 from lfads_lightning.data.sessions import check_session
 from lfads_lightning.recordings.prepare import prepare_recording
 from lfads_lightning.recordings.settings import Settings
+from lfads_lightning.runs.params_file import read_params_file
 from lfads_lightning.runs.run import Run
 from lfads_lightning.search.space import read_space
 
@@ -65,7 +66,7 @@ def _session_seeds(folder: Path) -> list[bytes]:
 
 
 def _parameters(path: Path) -> None:
-    params.check(params.from_flat(params.read_params_file(path)))
+    params.check(params.from_flat(read_params_file(path)))
 
 
 def _parameter_seeds(folder: Path) -> list[bytes]:

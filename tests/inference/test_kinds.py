@@ -744,7 +744,7 @@ def age(checkpoint):
         (lambda p: p.unlink(), "is missing"),
         (lambda p: rewrite(p, forget), "not a checkpoint of lfads-lightning"),
         (lambda p: rewrite(p, age), "format 99, this version reads up to 1; use .* 9.9 or newer"),
-        (lambda p: rewrite(p, widen), "do not fit the parameters"),
+        (lambda p: rewrite(p, widen), "do not match its parameters"),
         (lambda p: torch.save({"model": LFADSError}, p), "is damaged"),
         (lambda p: p.with_name("checkpoint.json").write_text("{"), "not a list of file names"),
         (lambda p: p.with_name("checkpoint.json").unlink(), "has no checkpoint"),

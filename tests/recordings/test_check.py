@@ -64,13 +64,10 @@ def test_silent_copied_and_shared_channels_are_named(tmp_path, capsys):
     assert found.empty_trials == {"train": 1, "valid": 0}
     assert main([str(path)]) == 0
     out = capsys.readouterr().out
-    assert "  note: 1 silent neurons (102)" in out
-    assert (
-        "  note: 1 neurons are copies of others: leave them out (lfads prepare --leave-out 105)"
-        in out
-    )
-    assert "  note: 1 pairs of neurons share spikes (the most: 106 and 107" in out
-    assert "  note: 1 trials without any" in out
+    assert "  note: silent neurons: 102; leave them out" in out
+    assert "  note: neurons with the same spikes as another: 1; leave them out (lfads prep" in out
+    assert "  note: pairs of neurons that share spikes: 1 (most of all 106 and 107" in out
+    assert "  note: trials without spikes: 1" in out
     assert main([str(path), "--strict"]) == 1
 
 
@@ -136,7 +133,7 @@ def test_broken_and_missing_files(tmp_path, capsys):
 def test_sessions_that_cannot_be_trained_together(tmp_path, capsys):
     one, other = write(tmp_path, counts()), write(tmp_path, counts()[:, :30], "b")
     assert main([str(one), str(other)]) == 1
-    assert "fails: sessions differ in bins a trial (30, 40)" in capsys.readouterr().out
+    assert "problem: sessions differ in bins per trial (30, 40)" in capsys.readouterr().out
     wide = write(tmp_path, counts(), "c", bin_width_s=0.05)
     assert main([str(one), str(wide)]) == 1
     assert "sessions differ in seconds a bin (0.02, 0.05)" in capsys.readouterr().out

@@ -59,9 +59,7 @@ def test_a_clock_that_starts_again(tmp_path, name):
         lfads.prepare(whole, tmp_path, **WINDOW, **more)
     one = [restarted(t, half) if d == 2 else t for d, t in enumerate(REC.times)]
     path = READERS[name](tmp_path / name, one)
-    with pytest.warns(
-        UserWarning, match="spike times of 1 of 6 units run backwards.*look at units"
-    ):
+    with pytest.warns(UserWarning, match="spike times of 1 of 6 units run backwards.*check units"):
         lfads.prepare(path, tmp_path, **WINDOW, **more)
 
 
@@ -79,7 +77,7 @@ def test_trials_that_end_before_they_begin(tmp_path):
     stop = REC.stop.copy()
     stop[[3, 5]] = 0
     path = npz(tmp_path / "a.npz", trial_stop=stop)
-    with pytest.warns(UserWarning, match="2 trials end before they begin, first trial 3"):
+    with pytest.warns(UserWarning, match="2 trials end before they start, first trial 3"):
         lfads.prepare(path, tmp_path, **WINDOW)
 
 

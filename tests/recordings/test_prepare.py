@@ -220,7 +220,7 @@ def test_calcium_of_others_goes_to_training(call, tmp_path, capsys):
     )
     words += " --chop-bins 60 --overlap-bins 20"
     assert main([str(path), "--out", str(tmp_path), *words.split()]) == 0
-    assert "which model.output_dist suits them" in capsys.readouterr().out
+    assert "lfads check suggests a model.output_dist" in capsys.readouterr().out
     assert check_main([str(tmp_path / f"{path.stem}.h5")]) == 0
     told = capsys.readouterr().out
     assert "output_dist zero_inflated_gamma" in told  # the recipe says so

@@ -35,9 +35,9 @@ def prepare(tmp_path, recording=None, **options):
                                   "expected one of", "go_cue_time"]),
         ({"align_to": "condition"}, ["align_to=condition is no column of numbers"]),
         ({"window_s": None}, ["aligned to go_cue_time: give window_s"]),
-        ({"bin_width_s": None}, ["holds spike times; give bin_width_s"]),
+        ({"bin_width_s": None}, ["contains spike times; give bin_width_s"]),
         ({"bin_width_s": 0.03}, ["a window of 0.7 s is 23.3333 bins of 0.03 s", "make it 0.69 s"]),
-        ({"window_s": (1000, 1001), "bin_width_s": 0.1}, ["every trial lies outside the recording",
+        ({"window_s": (1000, 1001), "bin_width_s": 0.1}, ["every trial is outside the recording",
                                                           "go_cue_time is from 2."]),
         ({"recording_s": (500, 600)}, ["the recording from 500 to 600 s"]),
         ({"leave_out": ("4",)}, ["leave_out=4 is no neuron", "expected one of 3, 5, 8"]),
@@ -56,14 +56,14 @@ def test_options_that_do_not_fit_the_recording(tmp_path, options, parts):
 @pytest.mark.parametrize(
     ("options", "parts"),
     [
-        ({"bin_widht_s": 1}, ["no option bin_widht_s; did you mean bin_width_s?"]),
+        ({"bin_widht_s": 1}, ["no option is named bin_widht_s; did you mean bin_width_s?"]),
         ({"bin_width_s": -1}, ["bin_width_s is -1; expected a positive number"]),
         ({"bin_width_s": "a"}, ["bin_width_s is 'a'; expected float"]),
-        ({"window_s": (1, 0)}, ["window_s is (1, 0); expected two moments"]),
+        ({"window_s": (1, 0)}, ["window_s is (1, 0); expected two times"]),
         ({"overlap_bins": 3}, ["overlap_bins is given without chop_bins"]),
         ({"chop_bins": 3, "overlap_bins": 3}, ["expected 0 <= overlap_bins < chop_bins = 3"]),
-        ({"chop_bins": 3, "align_to": "x"}, ["give the one or the others"]),
-        ({"valid_fraction": 0.6, "test_fraction": 0.4}, ["leave some trials to train on"]),
+        ({"chop_bins": 3, "align_to": "x"}, ["give only one of the two"]),
+        ({"valid_fraction": 0.6, "test_fraction": 0.4}, ["leave some trials for training"]),
         ({"time_unit": "samples"}, ["needs sampling_rate_hz"]),
         ({"time_unit": "h"}, ["time_unit is 'h'; expected one of s, ms, us, samples"]),
         ({"split": 3}, ["split is 3; expected str"]),
@@ -83,7 +83,7 @@ def silent(recording):
 
 def test_units_without_spikes(tmp_path):
     path = npz(tmp_path / "day.npz", **silent(REC.rows()))
-    with refused(f"{path}: 1 units are without spikes in all trials: 8; ", "min_rate_hz=0.1"):
+    with refused(f"{path}: 1 units have no spikes in any trial: 8; ", "min_rate_hz=0.1"):
         lfads.prepare(path, tmp_path, **WINDOW)
     assert lfads.prepare(path, tmp_path, min_rate_hz=0, **WINDOW).exists()
     with refused("no unit has any spike"):
@@ -108,9 +108,9 @@ def test_times_that_are_no_seconds(tmp_path, times, parts):
 def test_slow_spikes_of_a_very_long_recording_are_not_seconds(tmp_path):
     rng = np.random.default_rng(0)
     rows = {"time": rng.uniform(0, 600_000, 900), "unit": rng.integers(0, 3, 900)}
-    with refused("spikes last for 599", "looks like a smaller unit; set time_unit"):
+    with refused("spike times span 599", "look like a smaller unit; set time_unit"):
         prepare(tmp_path, rows, bin_width_s=10.0, chop_bins=10)
-    with pytest.warns(UserWarning, match="the highest rate is 0.000503 Hz; check the bin width"):
+    with pytest.warns(UserWarning, match="rate is only 0.000503 Hz; check the bin width"):
         prepare(tmp_path, rows, bin_width_s=1000.0, chop_bins=10, time_unit="s")
 
 
@@ -133,10 +133,10 @@ def test_bins_that_do_not_divide(tmp_path):
     with refused("counts has bins of 0.01 s, bin_width_s=0.025 is 2.5 of them; expected a whole "
                  "multiple, such as 0.02"):  # fmt: skip
         prepare(tmp_path, bin_width_s=0.025)
-    with refused("trials of 12 bins are no whole number of bins of 0.05 s; crop them",
+    with refused("trials of 12 bins are not a whole number of bins of 0.05 s; crop them",
                  "window_s=(0, 0.1)"):  # fmt: skip
         prepare(tmp_path, bin_width_s=0.05)
-    with refused("does not say the width of its bins; give source_bin_width_s"):
+    with refused("does not say how wide its bins are; give source_bin_width_s"):
         prepare(tmp_path, {"counts": COUNTS}, bin_width_s=0.02)
 
 
@@ -156,7 +156,7 @@ def test_counts_with_gaps(tmp_path):
     with refused("counts: no trial is left (20 trials in which nothing was recorded (NaN counts))"):
         prepare(tmp_path, {"counts": counts})
     counts[:, 3, 2] = np.inf
-    with refused("counts hold infinity; expected finite values"):
+    with refused("counts contain infinity; expected finite values"):
         prepare(tmp_path, {"counts": counts})
 
 
@@ -251,7 +251,7 @@ def test_unit_that_was_hardly_observed_is_named(tmp_path):
     observed[3] = np.array([[0.0, 0.5]])
     path = write_nwb(tmp_path / "a.nwb", REC, obs_intervals=observed)
     with refused(
-        "every trial lies outside", "unit 13 was observed for 0.5 s only; leave_out=('13',)"
+        "every trial is outside", "unit 13 was observed for 0.5 s only; leave_out=('13',)"
     ):
         lfads.prepare(path, tmp_path, **WINDOW)
 
@@ -281,7 +281,7 @@ def test_missing_extra_is_named(tmp_path, monkeypatch, module, suffix):
             ["found unit, when; expected the time of a spike"],
         ),
         ("a.csv", "unit,time\n1,soon\n", ["time is not a number in every row"]),
-        ("a.csv", "unit,time\n1,0.1\n", ["has no trials; give a trial table"]),
+        ("a.csv", "unit,time\n1,0.1\n", ["contains no trials; give a trial table"]),
         ("a.xls", "", [".xls is no known format; expected one of .nwb"]),
         ("a.npz", "x", ["cannot be read (", "expected a .npz file"]),
         ("a.mat", "x", ["not a .mat file of version 5 or 7.3"]),
@@ -328,7 +328,7 @@ def test_command_says_options_as_they_are_typed(tmp_path, capsys):
 
 
 def test_memory_needs_a_name(tmp_path):
-    with refused("a recording from memory needs name=..."):
+    with refused("give a name for the session (name=...)"):
         lfads.prepare({"counts": COUNTS}, tmp_path)
     with refused("found nothing; expected counts"):
         prepare(tmp_path, {})

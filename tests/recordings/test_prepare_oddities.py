@@ -154,7 +154,7 @@ def test_remedies_fit_the_file(tmp_path, name, text, parts):
 def test_check_of_a_recording_points_to_prepare(tmp_path, capsys):
     (tmp_path / "a.csv").write_text("unit,time\n1,0.5\n")
     assert check_main([str(tmp_path / "a.csv")]) == 1
-    assert "make one of a recording with lfads prepare" in capsys.readouterr().err
+    assert "make one from a recording with lfads prepare" in capsys.readouterr().err
 
 
 def test_trial_times_in_whole_seconds(tmp_path):

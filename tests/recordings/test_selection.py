@@ -133,7 +133,7 @@ def test_units_of_counts(tmp_path):
     assert session.neuron_ids.tolist() == [3, 9]
     with pytest.raises(LFADSError, match="units \"area == 'M1'\" names area.*one of id, region, q"):
         made(tmp_path, arrays, units="area == 'M1'")
-    with pytest.raises(LFADSError, match='units "id > 100" is true of none of its 4 units'):
+    with pytest.raises(LFADSError, match='units "id > 100" selects none of the 4 units'):
         made(tmp_path, arrays, units="id > 100")
 
 
@@ -153,8 +153,8 @@ def test_units_and_trials_of_spike_times(tmp_path, capsys):
     chose = ["--where", "hit == 'yes' and start_time > 5", "--units", "region == 'M1'"]
     assert main([*words, *chose]) == 0
     out = capsys.readouterr().out
-    assert "2 units that are not region == 'M1'" in out
-    assert "15 trials that are not hit == 'yes' and start_time > 5" in out
+    assert "2 units that do not satisfy region == 'M1'" in out
+    assert "15 trials that do not satisfy hit == 'yes' and start_time > 5" in out
     session = lfads.read_session(tmp_path / "a.h5")
     assert session.neuron_ids.tolist() == [0, 2]
     inds = np.concatenate([session.train.inds, session.valid.inds])
@@ -162,7 +162,7 @@ def test_units_and_trials_of_spike_times(tmp_path, capsys):
     assert main([*words, "--where", "hti == 'yes'"]) == 1
     assert "did you mean hit?; expected one of " in capsys.readouterr().err
     assert main([*words, "--where", "start_time > 99"]) == 1
-    assert "is true of none of the 36 trials" in capsys.readouterr().err
+    assert "selects none of the 36 trials" in capsys.readouterr().err
     chops = [*words[:3], "--bin-width-s", "0.1", "--chop-bins", "5", "--where", "hit == 'yes'"]
     assert main(chops) == 1
     assert "where selects trials, and --chop-bins makes pieces" in capsys.readouterr().err
@@ -212,5 +212,7 @@ def test_rate_of_real_values_is_that_of_their_events(tmp_path):
     traces[..., 2] *= 0.3
     session = made(tmp_path, {"counts": traces, "bin_width_s": 0.1}, min_rate_hz=1.0)
     assert session.neuron_ids.tolist() == [0, 2, 3]
-    with pytest.raises(LFADSError, match="events of 3 channels .* needs source_bin_width_s"):
+    with pytest.raises(
+        LFADSError, match="3 channels are 0 between events.* give source_bin_width_s"
+    ):
         made(tmp_path, {"counts": traces}, min_rate_hz=1.0)

@@ -129,7 +129,7 @@ def test_bins_are_joined_to_each_trial_s_last_whole_one(tmp_path):
     found = cut(tmp_path / "a.mat", source_bin_width_s=0.001, window_s=(0, 0.015))
     assert found.lengths is None
     assert found.numbers.tolist() == np.flatnonzero(LENGTHS >= 15).tolist()
-    assert found.notes == [f"{(LENGTHS < 15).sum()} trials whose window reaches outside of them"]
+    assert found.notes == [f"{(LENGTHS < 15).sum()} trials that do not cover the window"]
 
 
 def test_whole_trials_of_spike_times(tmp_path):

@@ -39,7 +39,6 @@ from lfads_lightning.report.population import components
 from lfads_lightning.report.search_figure import parallel_coordinates, varied
 from lfads_lightning.report.search_report import write_sweep_report
 from lfads_lightning.runs.run import Run
-from lfads_lightning.search.run import run_search
 
 SIZES = {
     "gen_dim": 6,
@@ -158,8 +157,8 @@ def test_report_says_what_was_chosen_and_why(run, tmp_path, monkeypatch):
     text = (folder / "report.html").read_text()
     criterion = Run(folder).read_config().trainer.criterion.name
     assert (
-        f"Structure: fast_inputs (co_dim 4), which had the lowest {criterion} after 180 updates: "
-        "585.3, before one_input 588, no_inputs –."
+        f"Structure: fast_inputs (co_dim 4). Of the structures tried it had the lowest {criterion} "
+        "after 180 updates: 585.3; then one_input 588, no_inputs –."
     ) in text
     assert "Settings: 1 of them by recipe=auto, for 12 training trials." in text
     table = text[text.index("<caption>Structures that were tried first") :]
@@ -255,17 +254,17 @@ def test_report_copes_with_damaged_files_of_the_run(run, tmp_path, capsys, short
 @pytest.mark.slow
 def test_no_table_is_empty_where_the_scores_are_not_there(run, tmp_path, short_reports):
     folder = copied(run / "run", tmp_path / "run")
-    assert "All scores of the run" in (folder / "report.html").read_text()
+    assert "All scores" in (folder / "report.html").read_text()
     (folder / "scores.json").unlink()
     (folder / "evaluation.json").unlink(missing_ok=True)
     command.main([str(folder)])
-    assert "All scores of the run" not in (folder / "report.html").read_text()
+    assert "All scores" not in (folder / "report.html").read_text()
 
 
 def test_report_of_a_run_from_python_has_no_data_later(tmp_path, counts):
     lfads.fit(counts, lfads_save_dir=str(tmp_path / "run"), max_epochs=1, report=False, **SIZES)
     command.main([str(tmp_path / "run")])
-    assert "The data were given from Python" in (tmp_path / "run" / "report.html").read_text()
+    assert "The data were given in Python" in (tmp_path / "run" / "report.html").read_text()
 
 
 @pytest.mark.parametrize("what", ["none", "empty", "no_checkpoint", "sweep", "search"])
@@ -273,10 +272,10 @@ def test_folder_without_a_result_is_one_clear_error(tmp_path, capsys, new_config
     folder = tmp_path / what
     expected = {
         "none": "no such folder",
-        "empty": "holds no run",
+        "empty": "contains no run",
         "no_checkpoint": "has no checkpoint",
-        "sweep": "no job has begun",
-        "search": "no generation has ended",
+        "sweep": "no job of this sweep has begun",
+        "search": "no generation of this search has ended",
     }
     if what != "none":
         folder.mkdir()
@@ -356,7 +355,7 @@ def test_search_has_a_report_of_its_members(new_config, counts, tmp_path, short_
     sessions = sessions_from_arrays(
         {"a": counts}, {"a": counts[:6]}, output_dist="poisson", ext_input_dim=0, factors_dim=3
     )
-    run_search(config, sessions, tmp_path / "search")
+    train_sessions(config, sessions, tmp_path / "search")
     page = Page(tmp_path / "search" / "report.html")
     assert {i["id"] for i in page.all("img")} == {"figure-search", "figure-parallel_coordinates"}
     assert "best/report.html" in {a["href"] for a in page.all("a")}
@@ -397,7 +396,7 @@ def test_settings_that_differ_are_the_axes():
 
 
 def test_a_sweep_without_jobs_has_no_report(tmp_path):
-    with pytest.raises(LFADSError, match="no job has begun"):
+    with pytest.raises(LFADSError, match="no job of this sweep has begun"):
         write_sweep_report(tmp_path)
 
 
@@ -449,7 +448,7 @@ def test_underfit_is_called_so():
     config.model.co_dim = 0
     found = of_posterior(config, {"valid/bits_per_spike": 0.2}, {"a": same}, [], columns())
     assert keys(found) == {"underfit"}
-    assert "nearly the same of every trial" in found[0].title
+    assert "nearly the same in every trial" in found[0].title
     alive = posterior(rates=rng.gamma(2, 0.5, (30, 40, 10)), gen_states=np.zeros((30, 40, 5)))
     poor = {"valid/bits_per_spike": 0.1, "valid/truth_bits_per_spike": 0.9}
     assert keys(of_posterior(config, poor, {"a": alive}, [], columns())) == {"underfit"}
@@ -483,7 +482,7 @@ def test_overfitting_is_seen_whenever_it_began():
     flat = {"valid/recon": np.full(100, null), "train/recon": np.full(100, null - 0.3 * spikes)}
     found = of_run(Config(), {}, columns(**flat, **ramp), [session])
     assert keys(found) == {"overfitted"}
-    assert "explained by 0.433 bits/spike, validation trials by 0.000" in found[0].text
+    assert "reached 0.433 bits/spike on training trials and 0.000 on" in found[0].text
 
 
 def test_a_simple_method_that_is_ahead_and_means_that_differ_are_found():

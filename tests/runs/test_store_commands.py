@@ -212,7 +212,7 @@ def test_server_that_is_gone_when_the_work_is_done(raw, server, hasty, monkeypat
         (["check", "s3://lab/none/*.h5"], ["s3://lab/none/*.h5", "no file matches"]),
         (["align", "s3://lab/raw/day7.h5", "--factors-dim", "3"], ["day7.h5: no such file"]),
         (["export", "s3://lab/none", "--to", "npz"], ["holds no results"]),
-        (["evaluate", "s3://lab/none"], ["holds no run"]),
+        (["evaluate", "s3://lab/none"], ["contains no run"]),
         (["merge", "s3://lab/none"], ["holds no model_runs"]),
     ],
     ids=lambda value: value[0] if len(value) > 1 else None,

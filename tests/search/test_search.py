@@ -17,13 +17,14 @@ from conftest import ROOT, slowly
 from tensorboard_server import hparams, serving
 
 import lfads_lightning as lfads
+from lfads_lightning.api import train_sessions
 from lfads_lightning.config import LFADSError
 from lfads_lightning.data.sessions import sessions_from_arrays
 from lfads_lightning.report import search_report
 from lfads_lightning.runs.files import presets_dir
 from lfads_lightning.runs.run import Run, Search
 from lfads_lightning.search import engines, members
-from lfads_lightning.search.run import run_of_best, run_search
+from lfads_lightning.search.run import run_of_best
 from lfads_lightning.search.space import Range, read_space
 from lfads_lightning.training.optimizer import TFAdam
 
@@ -67,7 +68,7 @@ def search(new_config, sessions, tmp_path, monkeypatch):
         config = new_config(
             space=write_space(tmp_path / "space.yaml", space), **SETTINGS | parameters
         )
-        return run_search(config, sessions, tmp_path / folder), tmp_path / folder
+        return train_sessions(config, sessions, tmp_path / folder), tmp_path / folder
 
     return run
 
@@ -153,13 +154,13 @@ def test_a_space_that_is_not_there_is_an_error(search, tmp_path, new_config, ses
     with pytest.raises(LFADSError, match="space.yaml cannot be read"):
         read_space(tmp_path / "no" / "space.yaml")
     with pytest.raises(LFADSError, match=r"search.space=autolfad: no such preset \(there are auto"):
-        run_search(new_config(**SETTINGS | {"space": "autolfad"}), sessions, tmp_path / "s")
+        train_sessions(new_config(**SETTINGS | {"space": "autolfad"}), sessions, tmp_path / "s")
 
 
 def first_settings(new_config, sessions, folder, **parameters):
     """Return what each member of the first generation starts with."""
     config = new_config(**SETTINGS | {"max_generations": 1, "generation_epochs": 1} | parameters)
-    run_search(config, sessions, folder)
+    train_sessions(config, sessions, folder)
     return json.loads(Search(folder).journal.read_text())["generations"][0]["settings"]
 
 
@@ -426,7 +427,7 @@ def test_search_needs_validation_data(new_config, counts, tmp_path):
     )
     config = new_config(space=write_space(tmp_path / "s.yaml"), **SETTINGS)
     with pytest.raises(LFADSError, match="has no valid_data, by which members are compared"):
-        run_search(config, alone, tmp_path / "search")
+        train_sessions(config, alone, tmp_path / "search")
 
 
 def test_another_space_or_population_in_the_same_folder_is_an_error(search):

@@ -78,7 +78,7 @@ def test_what_a_run_began_with_is_told_and_kept(begun, name):
     was = recorded(begun, name)
     shown = getattr(was, "name", was)
     now = re.escape(str(CHANGES[name]))
-    told = rf"has begun with {params.dotted_names()[name]}={shown} \(now {now}\)"
+    told = rf"started with {params.dotted_names()[name]}={shown} \(now {now}\)"
     with pytest.warns(UserWarning, match=told):
         fit(begun, 3, **{name: CHANGES[name]})
     assert recorded(begun, name) == was
@@ -265,12 +265,12 @@ def test_scores_of_other_data_have_a_file_of_their_own(begun, tmp_path, capsys):
     capsys.readouterr()
     evaluate_main([str(begun), "--data-dir", str(there)])
     out = capsys.readouterr().out
-    assert "evaluation.json, of the run's own data, stays as it is" in out
+    assert "evaluation.json, with the scores on the run's own data, is unchanged" in out
     (path,) = begun.glob("evaluation_of_other_x_day_*.json")
     assert str(path) in out
     assert (begun / "evaluation.json").read_text() == before != path.read_text()
     assert json.loads(path.read_text())["session"]["valid"]
     evaluate_main([str(begun), "--data-dir", str(own), "--metrics", "bits_per_spike"])
-    assert "instead of what was there; it holds what --metrics asks for alone" in (
+    assert "it replaces the old file, and holds only what --metrics selects" in (
         capsys.readouterr().out
     )

@@ -45,7 +45,7 @@ def test_where_there_is_no_structure_the_constant_rate_is_the_model(of_noise):
     assert rows[LFADS]["co_bps"] == pytest.approx(rows[CONSTANT]["co_bps"], abs=1e-3)
     assert not trained.comparison.verdict("valid").is_below_constant
     said = trained.scores["no_structure"]
-    assert said.startswith("The recording shows no structure that the model could find")
+    assert said.startswith("The model found no structure in the recording")
     assert f"Use {trained.scores['best_simple_method']}: " in said
     assert json.loads(Run(folder).scores.read_text())["no_structure"] == said
     again = lfads.load(folder, LOWEST)
@@ -118,7 +118,7 @@ def test_noise_is_what_trials_scatter_by():
 def test_the_finding_says_it_in_place_of_what_follows_from_it():
     rows = {LFADS: {"co_bps": -0.1}, CONSTANT: {"co_bps": -0.05}, "smoothing": {"co_bps": 0.2}}
     table = EvaluationTable([Part("a", "valid", rows, {}, {"n_held_out_spikes": 9})])
-    scores = {"no_structure": "The recording shows no structure. Use smoothing"}
+    scores = {"no_structure": "The model found no structure. Use smoothing"}
     none = about.Record({}, [])
     for given, keys in (
         (scores, ["no_structure"]),

@@ -152,7 +152,7 @@ def test_finished_run_keeps_its_numbers_when_it_is_started_again(train, counts):
     """As where a process is killed between the last update and the scores."""
     whole = train("whole")
     before = contents(whole)
-    with pytest.warns(UserWarning, match="epochs already"):
+    with pytest.warns(UserWarning, match="has already been trained"):
         train("whole")
     assert different(contents(whole), before) == []
 
@@ -609,7 +609,7 @@ def test_checkpoint_without_its_training_state_is_one_error(train, run, spoil):
     checkpoint = torch.load(path, weights_only=True)
     spoil(checkpoint)
     torch.save(checkpoint, path)
-    with pytest.raises(LFADSError, match="its weights can be read, but training cannot go on"):
+    with pytest.raises(LFADSError, match="its weights can be read, but training cannot continue"):
         train(run.name, max_epochs=13)
     lfads.load(run)
 
@@ -630,7 +630,7 @@ def test_weights_that_do_not_fit_their_own_parameters_are_called_so(train, run):
     name = next(iter(checkpoint["state_dict"]))
     checkpoint["state_dict"][name] = torch.zeros(3, 3, 3)
     torch.save(checkpoint, path)
-    with pytest.raises(LFADSError, match="its weights do not fit the parameters it states"):
+    with pytest.raises(LFADSError, match="its weights do not match its parameters"):
         train(run.name, max_epochs=13)
 
 

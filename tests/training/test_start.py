@@ -166,7 +166,7 @@ def test_command_line_and_resume(known, call, tmp_path):
         f"output.lfads_save_dir={new}", "optim.start_from=elsewhere", "trainer.max_epochs=9"
     )
     assert done.code == 2
-    assert "this run has begun already, from" in done.err
+    assert "this run has already begun, from" in done.err
 
 
 def test_a_session_that_was_read_out_by_the_identity(counts, tmp_path):
@@ -243,9 +243,13 @@ def test_forward_bins_come_along_and_held_out_neurons_must_match(counts, tmp_pat
     assert after.sessions["c"].forward_steps == 2
     assert after.sessions["c"].held_out == ()
     assert after.sessions["a"].held_out == (1,)
-    with pytest.raises(lfads.LFADSError, match="'a' has 2 forward bins and held out 1, now 2 and"):
+    with pytest.raises(
+        lfads.LFADSError, match="'a' has 2 forward bins and held-out neurons 1, but now 2 and"
+    ):
         lfads.fit({"a": counts}, **new, lfads_save_dir=str(tmp_path / "x"))
-    with pytest.raises(lfads.LFADSError, match="forward bins and held out 1, now 0 and 1; give"):
+    with pytest.raises(
+        lfads.LFADSError, match="forward bins and held-out neurons 1, but now 0 and 1; set"
+    ):
         lfads.fit({"a": counts}, **new, forward_steps=0, held_out_neurons=[1],
                   lfads_save_dir=str(tmp_path / "y"))  # fmt: skip
 
@@ -262,7 +266,7 @@ def test_mistakes(known, counts, tmp_path):
     }
     with pytest.raises(lfads.LFADSError, match=r"start_from=/none: no such folder; give the fold"):
         lfads.fit({"c": counts}, start_from="/none", **new)
-    with pytest.raises(lfads.LFADSError, match=r"start_from=.*holds no run \(config.yaml\)"):
+    with pytest.raises(lfads.LFADSError, match=r"start_from=.*contains no run \(config.yaml\)"):
         lfads.fit({"c": counts}, start_from=str(tmp_path), **new)
     with pytest.raises(lfads.LFADSError, match="session 'a' has 8 neurons, that of the data has 5"):
         lfads.fit({"a": counts}, start_from=str(folder / "run"), **new)

@@ -471,13 +471,15 @@ def test_finished_run_is_left_as_it_is(train, tmp_path):
 
 def test_finished_run_is_said_to_be_finished(train):
     train()
-    with pytest.warns(UserWarning, match=r"trained for 2 epochs already; .* trainer\.max_epochs=2"):
+    with pytest.warns(
+        UserWarning, match=r"already been trained for 2 epochs; .* trainer\.max_epochs=2"
+    ):
         train()
 
 
 def test_fewer_epochs_than_a_run_has_had_are_refused(train):
     train()
-    with pytest.raises(LFADSError, match=r"trained for 2 epochs already"):
+    with pytest.raises(LFADSError, match=r"already been trained for 2 epochs"):
         train(max_epochs=1)
 
 

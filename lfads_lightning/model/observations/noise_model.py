@@ -52,6 +52,11 @@ class NoiseModel(ABC):
         """Data are counts: kept as such, jittered, scored in bits per spike; rates are per bin."""
         return OutputDist[self.name].is_counts
 
+    @property
+    def params_are_rates(self) -> bool:
+        """output_dist_params are counts per bin: divided by the bin width, they are in Hz."""
+        return self.is_counts and len(self.parameters) == 1
+
     def new_readout(
         self, extra: str, factors_dim: int, data_dim: int, per_bin: bool = True
     ) -> nn.Module:
@@ -79,6 +84,20 @@ class NoiseModel(ABC):
         # of other values a mean of 0 has no scale but that of the other channels
         least = LEAST_RATE if self.is_counts else LEAST_RATE * float(means.abs().max())
         return means.clamp(min=least or LEAST_RATE).log()
+
+    def constant_bias(self, means: Tensor, n_bins: int) -> Tensor | None:
+        """Return the bias by which a read-out without weights gives the data's means.
+
+        Training starts no neuron below LEAST_RATE, which is a high rate in short bins.
+
+        Args:
+            means: (D,) of the data, per channel.
+            n_bins: in which they were counted; a silent neuron gets half a spike in these.
+
+        Returns:
+            None where that is the bias that training starts with.
+        """
+        return means.clamp(min=0.5 / n_bins).log() if self.is_counts else None
 
     def rates(self, x: Tensor, clip: float) -> Tensor:
         """Return the rates: means of the data, if nothing else changes them.
