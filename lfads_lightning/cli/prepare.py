@@ -19,7 +19,8 @@ from lfads_lightning.recordings.settings import Settings, session_name
 
 DESCRIPTION = """\
 Make session files of recordings: NWB, MATLAB (v5, v7.3), .npz, .npy, CSV or parquet tables, folders
-of Kilosort, Phy and IBL (ALF), and what neo reads of Blackrock, Plexon, Neuralynx, TDT and others.
+of Kilosort, Phy, SpikeInterface and IBL (ALF), and what neo reads of Blackrock, Plexon, Neuralynx,
+TDT and others.
 Each recording becomes NAME.h5 in the folder OUT. All times are in seconds. Files and OUT may lie in
 a bucket (s3://bucket/folder; in file names * and ? are filled in)."""
 EPILOGUE = """\

@@ -674,10 +674,10 @@ class PrepareKeywords(TypedDict, total=False):
     """Column (or key) of the trial of each spike."""
     time_unit: Literal["s", "ms", "us", "samples"] | None
     """Unit of all times in the file (default: s, and times that look otherwise are refused); for
-    Kilosort and Phy: of the tables beside, as spikes are in samples.
+    sorters' folders: of the tables beside, as spikes are in samples.
     """
     sampling_rate_hz: float | None
-    """Samples per second, for time_unit samples, Kilosort and Phy."""
+    """Samples per second, for time_unit samples and sorters' folders."""
     trials: str | None
     """Trial table: a CSV or parquet file ({name} stands for the recording's), or the name of an NWB
     interval table (default: trials).
@@ -701,7 +701,7 @@ class PrepareKeywords(TypedDict, total=False):
     """Neurons to leave out, by their ids."""
     unit_quality: Sequence[str]
     """Units to take, by what a sorter or a person calls them: good, or good,mua, or all (default:
-    good of Kilosort and Phy, all of others).
+    good of the folders of sorters and ALF, all of others).
     """
     units: str | None
     """Units to take, by a condition on their columns, such as "quality == 'good' and depth < 500";

@@ -15,17 +15,23 @@ _DAMAGE = (
 )  # fmt: skip
 
 
+class PythonObjectsError(LFADSError):
+    """An array holds Python objects: reading these could run code."""
+
+
 def map_array(path: Path) -> np.ndarray:
     """Return the array of a file, whose values stay on disk until they are used.
 
     Raises:
-        LFADSError: the file is damaged, or holds Python objects.
+        LFADSError: the file is damaged.
+        PythonObjectsError: it holds Python objects.
     """
     try:
         return np.asarray(np.lib.format.open_memmap(path, mode="r"))
     except _DAMAGE as error:
         said = " ".join(str(error).split())[:200]
-        raise LFADSError(
+        kind = PythonObjectsError if "Python objects" in said else LFADSError
+        raise kind(
             f"{path}: cannot be read ({said}); expected a plain array as numpy.save writes it; "
             "copy or export it again"
         ) from error

@@ -53,11 +53,11 @@ class Settings:
     time_unit: str | None = option(
         None,
         "unit of all times in the file (default: s, and times that look otherwise are refused); "
-        "for Kilosort and Phy: of the tables beside, as spikes are in samples",
+        "for sorters' folders: of the tables beside, as spikes are in samples",
         choices=("s", "ms", "us", "samples"),
     )
     sampling_rate_hz: float | None = option(
-        None, "samples per second, for --time-unit samples, Kilosort and Phy"
+        None, "samples per second, for --time-unit samples and sorters' folders"
     )
     trials: str | None = option(
         None,
@@ -83,7 +83,7 @@ class Settings:
     unit_quality: tuple[str, ...] = option(
         (),
         "units to take, by what a sorter or a person calls them: good, or good,mua, or all "
-        "(default: good of Kilosort and Phy, all of others)",
+        "(default: good of the folders of sorters and ALF, all of others)",
     )
     units: str | None = option(
         None,

@@ -17,7 +17,12 @@ import numpy as np
 from lfads_lightning.commands import listed, nearest
 from lfads_lightning.config import LFADSError
 from lfads_lightning.data.arrays import sizes
-from lfads_lightning.recordings.npy_files import map_array, map_vector, whole_numbers
+from lfads_lightning.recordings.npy_files import (
+    PythonObjectsError,
+    map_array,
+    map_vector,
+    whole_numbers,
+)
 from lfads_lightning.recordings.readers import reader
 from lfads_lightning.recordings.records import Recording, Signal, Spikes, Units
 from lfads_lightning.recordings.settings import Settings
@@ -162,9 +167,7 @@ def _plain_columns(files: dict[str, Path]) -> dict[str, np.ndarray]:
     for attribute, path in files.items():
         try:
             found = _rows_of(path, attribute)
-        except LFADSError as error:
-            if "Python objects" not in str(error) and "allow_pickle" not in str(error):
-                raise
+        except PythonObjectsError:
             warnings.warn(
                 f"{path}: holds Python objects, which could run code when read; it is left out",
                 stacklevel=2,
