@@ -78,6 +78,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(made.summary)
         for note in made.notes:
             print(f"  left out: {note}")
+        if made.behaviour:
+            print(f"  {made.behaviour}")
     return failed
 
 

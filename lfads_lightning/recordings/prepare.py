@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shlex
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -18,6 +19,7 @@ from tqdm import tqdm
 from lfads_lightning.commands import listed, nearest
 from lfads_lightning.config import LFADSError
 from lfads_lightning.data.arrays import MAX_COUNT
+from lfads_lightning.data.fields import OF_SPLIT
 from lfads_lightning.data.keywords import shows
 from lfads_lightning.data.missing import inside
 from lfads_lightning.data.oddities import rate_notes, scale_notes
@@ -56,7 +58,8 @@ class Prepared(NamedTuple):
 
     path: str | Path
     summary: str
-    notes: list[str]
+    notes: list[str]  # what was left out
+    behaviour: str  # what there is of it, and what for; empty: none
 
 
 @shows(option_keywords(), "Options", closed=True)
@@ -178,7 +181,8 @@ def _prepare(
     for split, chosen in splits.items():
         stored[f"{split}_data"] = _blocks(cut, chosen, neurons, seen.dtype, f"{name}: {split}")
     write_session(path, **stored)
-    return Prepared(path, _summary(cut, splits, neurons, seen, settings), cut.notes)
+    summary = _summary(cut, splits, neurons, seen, settings)
+    return Prepared(path, summary, cut.notes, _told_of_behaviour(cut, stored, settings))
 
 
 def _check_values(source: str, counts: Counts, settings: Settings) -> bool:
@@ -498,6 +502,29 @@ def _gather_behaviour(cut: Cut, settings: Settings) -> None:
     if parts:
         cut.per_trial["behaviour"] = np.concatenate(parts, axis=2).astype(np.float32)
         cut.per_trial["behaviour_names"] = np.array(columns)
+
+
+def _told_of_behaviour(cut: Cut, stored: Mapping[str, Any], settings: Settings) -> str:
+    """Say which behaviour the session has and what for, or which it could have."""
+    if (chosen := stored["behaviour_names"]) is not None:
+        return (
+            f"behaviour: {listed(chosen.tolist(), 10)}; it is decoded from the model's rates, to "
+            "judge it (behaviour_r2); training does not see it"
+        )
+    could_be = [
+        name
+        for name, array in cut.per_trial.items()
+        if array.ndim in (2, 3)
+        and array.shape[1] == cut.n_bins
+        and array.dtype.kind in "iuf"
+        and name not in OF_SPLIT
+    ]
+    if settings.behaviour or not could_be:
+        return ""
+    return (
+        f"{listed(could_be, 10)}: values in every bin; with --behaviour "
+        f"{shlex.quote(could_be[0])} they are decoded from the model's rates, to judge it"
+    )
 
 
 def _stored(
