@@ -414,7 +414,7 @@ def _condition(cut: Cut, settings: Settings) -> np.ndarray | None:
         return None
     columns = [_as_labels(_column(cut, key, "condition")) for key in keys]
     for key in keys:
-        cut.per_trial.pop(key, None)
+        cut.per_trial.pop(names.meant(cut.per_trial, key), None)
     if len(columns) == 1:
         return columns[0]
     texts = [np.array([_as_text(v) for v in column.tolist()]) for column in columns]
@@ -432,9 +432,9 @@ def _as_text(label: Any) -> str:
 
 def _column(cut: Cut, key: str, option: str) -> np.ndarray:
     """Return a column of the trials, (E,)."""
-    labels = cut.per_trial.get(key)
+    labels = cut.per_trial.get(names.meant(cut.per_trial, key))
     if labels is None or labels.ndim != 1:
-        known = [k for k, v in cut.per_trial.items() if v.ndim == 1]
+        known = [k for k, v in cut.per_trial.items() if v.ndim == 1 and k != "behaviour_names"]
         raise LFADSError(
             f"{cut.source}: {option}={key} is no label of the trials{nearest(key, known)}; "
             f"expected one of {listed(known, 20)}"
@@ -489,6 +489,7 @@ def _gather_behaviour(cut: Cut, settings: Settings) -> None:
     keys = settings.behaviour or [k for k in cut.per_trial if k.lower() in names.BEHAVIOUR]
     parts, columns = [], []
     for key in keys:
+        key = names.meant(cut.per_trial, key)
         array = cut.per_trial.get(key)
         known = [k for k, v in cut.per_trial.items() if v.ndim >= 2]
         if array is None or array.ndim not in (2, 3) or array.shape[1] != cut.n_bins:

@@ -129,7 +129,13 @@ def _columns(path: Path, ids: np.ndarray) -> dict[str, np.ndarray]:
     files = [path / name for name in TABLES]
     files += sorted(set(path.glob("cluster_*.tsv")) - set(files))
     for file in filter(Path.is_file, files):
-        table = read_table(file)
+        try:
+            table = read_table(file)
+        except LFADSError as error:
+            if file.name in TABLES:
+                raise
+            warnings.warn(f"{error}; it is left out", stacklevel=3)  # notes, or a plugin's
+            continue
         key = names.find(table, ("cluster_id", "id"))
         if key is None:
             raise LFADSError(
