@@ -181,13 +181,14 @@ def differing(config: Config) -> set[str]:
 
 
 def settings_of(config: Config) -> dict[str, Any]:
-    """Return what differs from the defaults by flat name, but for what is done and where."""
-    differ = differing(config)
-    return {
-        name: _plain(flat_value(config, name))
-        for name in _fields()
-        if name in differ and name not in NOT_SETTINGS
-    }
+    """Return what differs from the defaults by flat name, but for what is done and where.
+
+    Of data from memory neither folder nor stem is told: they have none.
+    """
+    differ = differing(config) - set(NOT_SETTINGS)
+    if not config.data.data_filename_stem:
+        differ -= {"data_dir", "data_filename_stem"}
+    return {name: _plain(flat_value(config, name)) for name in _fields() if name in differ}
 
 
 def dotted_settings(config: Config) -> dict[str, Any]:

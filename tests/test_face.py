@@ -134,6 +134,7 @@ def test_objects_show_themselves_in_short_and_escape_what_is_the_users(trained, 
     for thing in (posterior, *shown, trained.comparison, trained.prior_sample(2)):
         assert max(map(len, repr(thing).splitlines())) == len(repr(thing)) < 300  # one line
     page = trained._repr_html_()
+    assert "data_filename_stem" not in page + lfads.Run(trained.folder)._repr_html_()
     for words in ("hidden bits per spike", "smoothing", "gen_dim=6", "<polyline", "updates"):
         assert words in page
 

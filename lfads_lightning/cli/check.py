@@ -81,12 +81,13 @@ def _row(found: "Finding") -> list[str]:
     rates = found.rates / (width or 1)
     low, median, high = (float(q) for q in _quantiles(rates))
     unit = "/bin" if width is None else " Hz"
+    equal = found.shortest == found.n_bins
     if not found.is_counts:
         low, median, high, unit = *_quantiles(found.rates), " (mean)"
     return [
         found.name,
         " + ".join(str(n) for n in found.n_trials.values()),
-        str(found.n_bins),
+        f"{found.n_bins}" if equal else f"{found.shortest} - {found.n_bins}",
         str(found.n_neurons),
         "?" if width is None else f"{1000 * width:g} ms",
         f"{low:.3g} - {median:.3g} - {high:.3g}{unit}",
@@ -134,8 +135,13 @@ def _print(path: str | Path, found: "Finding") -> None:
 def _together(found: list["Finding"]) -> list[str]:
     """Say why sessions of several files cannot be trained together."""
     good = [f for f in found if not f.faults]
-    for what, unit in (("n_bins", "bins per trial"), ("bin_width_s", "bin width in seconds")):
-        values = {getattr(f, what) for f in good} - {None}
+    # in a batch of a session with unequal trials, the longest trial of the batch decides
+    same_length = [f for f in good if f.equal_trials and good[0].equal_trials]
+    for what, unit, alike in (
+        ("n_bins", "bins per trial", same_length),
+        ("bin_width_s", "bin width in seconds", good),
+    ):
+        values = {getattr(f, what) for f in alike} - {None}
         if len(values) > 1:
             return [
                 f"sessions differ in {unit} ({', '.join(f'{v:g}' for v in sorted(values))}), which "

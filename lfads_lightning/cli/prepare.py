@@ -19,9 +19,10 @@ from lfads_lightning.recordings.settings import Settings, session_name
 
 DESCRIPTION = """\
 Convert recordings to session files. Reads NWB, MATLAB (v5, v7.3), .npz, .npy, CSV and parquet
-tables, folders of Kilosort, Phy and IBL (ALF), and, through neo, Blackrock, Plexon, Neuralynx, TDT
-and others. Each recording becomes NAME.h5 in the folder OUT. All times are in seconds. RECORDING
-and OUT can be in a bucket (s3://bucket/folder); file names can contain the wildcards * and ?."""
+tables, folders of Kilosort, Phy, SpikeInterface and IBL (ALF), and, through neo, Blackrock, Plexon,
+Neuralynx, TDT and others. Each recording becomes NAME.h5 in the folder OUT. All times are in
+seconds. RECORDING and OUT can be in a bucket (s3://bucket/folder); file names can contain the
+wildcards * and ?."""
 EPILOGUE = """\
 examples:
   %(prog)s day1.nwb --out data --bin-width-s 0.01 --align-to go_cue_time --window-s -0.2 0.5
@@ -77,6 +78,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(made.summary)
         for note in made.notes:
             print(f"  left out: {note}")
+        if made.behaviour:
+            print(f"  {made.behaviour}")
     return failed
 
 

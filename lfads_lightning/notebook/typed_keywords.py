@@ -709,10 +709,10 @@ class PrepareKeywords(TypedDict, total=False):
     """Column (or key) with the trial of each spike."""
     time_unit: Literal["s", "ms", "us", "samples"] | None
     """Unit of all times in the file (default: s; times that look like another unit are refused);
-    for Kilosort and Phy, whose spikes are in samples: of the other tables.
+    for sorters' folders, whose spikes are in samples: of the other tables.
     """
     sampling_rate_hz: float | None
-    """Samples per second, for time_unit samples, Kilosort and Phy."""
+    """Samples per second, for time_unit samples and sorters' folders."""
     trials: str | None
     """Trial table: a CSV or parquet file ({name} is replaced by the recording's name), or the name
     of an NWB interval table (default: trials).
@@ -736,7 +736,7 @@ class PrepareKeywords(TypedDict, total=False):
     """Ids of neurons to leave out."""
     unit_quality: Sequence[str]
     """Units to use, by the label that a sorter or a person gave them: good, or good,mua, or all
-    (default: good for Kilosort and Phy, all for others).
+    (default: good for sorters' folders and ALF, all for others).
     """
     units: str | None
     """Units to use, as a condition on their columns, such as "quality == 'good' and depth < 500";

@@ -11,7 +11,7 @@ import numpy as np
 from lfads_lightning.commands import listed
 from lfads_lightning.config import LFADSError
 from lfads_lightning.data.arrays import as_counts
-from lfads_lightning.data.fields import arrays_of
+from lfads_lightning.data.fields import Split, arrays_of
 from lfads_lightning.data.oddities import axes_note, notes_on
 from lfads_lightning.data.recipe import facts_of, line, settings_for
 from lfads_lightning.data.session_files import read_sessions
@@ -34,7 +34,9 @@ class Finding:
         name: of the session.
         source: file, or file and group.
         n_trials: by split.
-        n_bins: T.
+        n_bins: T, of the longest trial.
+        shortest: bins of the shortest trial.
+        equal_trials: all are equally long, and nothing of them is missing.
         n_neurons: D.
         is_counts: the data are counts, not real values.
         bin_width_s: None where the file does not say.
@@ -53,6 +55,8 @@ class Finding:
     source: str
     n_trials: dict[str, int]
     n_bins: int
+    shortest: int
+    equal_trials: bool
     n_neurons: int
     is_counts: bool
     bin_width_s: float | None
@@ -91,10 +95,12 @@ def _look_at(session: Session) -> Finding:
         session.source,
         {name: len(array) for name, array in data.items()},
         session.n_bins,
+        session.shortest,
+        session.equal_trials,
         session.data_dim,
         is_counts or not could_be_real(data),
         session.bin_width_s,
-        train.mean((0, 1), dtype=np.float64),
+        _means(session.train),
     )
     _refusals(session, found)
     if found.faults:
@@ -116,6 +122,13 @@ def _look_at(session: Session) -> Finding:
     if facts is not None:
         found.recipe = line(settings_for(facts), facts)
     return found
+
+
+def _means(train: Split) -> np.ndarray:
+    """Return the mean of each neuron where it was recorded, (D,)."""
+    if train.present is None:
+        return train.data.mean((0, 1), dtype=np.float64)
+    return train.data.sum((0, 1), dtype=np.float64) / np.maximum(train.present.sum((0, 1)), 1)
 
 
 def _refusals(session: Session, found: Finding) -> None:

@@ -86,6 +86,8 @@ def _without_structures(arrays: Arrays) -> dict[str, Any]:
     found, waiting = {}, [(key, value, 0) for key, value in reversed(list(arrays.items()))]
     while waiting:
         key, value, depth = waiting.pop()
+        if depth == 0 and isinstance(value, Cells):
+            value = _flat(key, value, arrays)
         items = value.items if isinstance(value, Cells) else []
         if not items or not all(isinstance(item, dict) for item in items):
             if not any(isinstance(item, dict) for item in items):
@@ -97,6 +99,29 @@ def _without_structures(arrays: Arrays) -> dict[str, Any]:
                 inner = _turned([item[name] for item in items])
                 waiting.append((f"{key}.{name}", inner, depth + 1))
     return found
+
+
+def _flat(key: str, cells: Cells, arrays: Arrays) -> Any:
+    """Join cells in cells, as ``R(3).spikeTimes{2}`` is stored: units × trials.
+
+    The outer ones are trials where they are a field of a structure array, whose fields all have one
+    shape; else, as ``spikes{2}{3}``, units.
+    """
+    items = cells.items
+    if not items or not all(isinstance(item, Cells) for item in items):
+        return cells
+    structure = key.rpartition(".")[0]
+    if structure:
+        of_trials = any(
+            other.startswith(structure + ".") and other != key and isinstance(value, Cells)
+            and value.shape == cells.shape
+            for other, value in arrays.items()
+        )  # fmt: skip
+        return _turned(items) if of_trials else cells
+    n = {len(item.items) for item in items}
+    if len(n) > 1:
+        return cells
+    return Cells((len(items), n.pop()), [inner for item in items for inner in item.items])
 
 
 def _turned(items: list[Any]) -> Any:
@@ -121,10 +146,10 @@ def _fields(arrays: Arrays, usual: Collection[str], is_such: Callable[[Any], boo
 def _is_counts(value: Any) -> bool:
     """Tell whether a value can be counts: an array, or cells of arrays, with two axes or more."""
     items = value.items if isinstance(value, Cells) else [value]
-    return bool(items) and all(
-        isinstance(i, np.ndarray) and i.dtype.kind in "biuf" and i.ndim > 1 and min(i.shape) > 0
-        for i in items
-    )  # fmt: skip
+    are_tables = all(
+        isinstance(i, np.ndarray) and i.dtype.kind in "biuf" and i.ndim > 1 for i in items
+    )
+    return are_tables and any(i.size for i in items)
 
 
 def _refuse_rows(arrays: Arrays, times: str | None, units: str | None, source: str) -> NoReturn:
@@ -240,9 +265,12 @@ def _as_trials(value: Any, where: str, settings: Settings, is_field: bool) -> Tr
         )
     for item in items:
         check_dtype(where, item.dtype)
-    shapes = np.array([item.shape for item in items])
+    recorded = [item for item in items if item.size]  # [] is a trial without anything
+    if not recorded:
+        raise LFADSError(f"{where} is empty in each of {len(items)} trials; expected counts")
+    shapes = np.array([item.shape for item in recorded])
     alike = (shapes == shapes[0]).all(0)
-    if alike.all():
+    if alike.all() and len(recorded) == len(items):
         values = np.stack(items)
         if settings.axes is not None or not is_field:
             return Trials(values)
@@ -252,31 +280,37 @@ def _as_trials(value: Any, where: str, settings: Settings, is_field: bool) -> Tr
         raise LFADSError(
             f"{where} comes trial by trial; expected axes={AXES}, or the last two in turn"
         )
+    if given is None and alike.all():
+        given = (_axes_of_field(np.stack(recorded), where) if is_field else AXES)[1:]
     of_time = given.index("bins") if given is not None else 1 if alike[0] else 0
     if not alike[1 - of_time]:
         n = np.unique(shapes[:, 1 - of_time])
         raise LFADSError(
             f"{where}: its trials have from {n[0]} to {n[-1]} neurons (the first is "
-            f"{sizes(items[0].shape)}); expected bins × neurons, or neurons × bins, of the same "
+            f"{sizes(recorded[0].shape)}); expected bins × neurons, or neurons × bins, of the same "
             "neurons in each trial"
         )
-    lengths = shapes[:, of_time].astype(np.int64)
-    if not lengths.all():
-        raise LFADSError(
-            f"{where}: trial {int(np.argmin(lengths))} has no bins; expected some; leave it out"
-        )
+    lengths = np.array([item.shape[of_time] if item.size else 0 for item in items], np.int64)
+    return Trials(_filled(items, of_time, where), AXES, lengths)
+
+
+def _filled(items: list[np.ndarray], of_time: int, where: str) -> np.ndarray:
+    """Join trials, with 0 behind the end of shorter ones: (E, T, K).
+
+    Args:
+        items: of each trial an array of two axes; without an entry where nothing is recorded.
+        of_time: which of the axes is time.
+        where: names them in errors.
+    """
     turned = [item if of_time == 0 else item.T for item in items]
-    return Trials(_filled(turned, where), AXES, lengths)
-
-
-def _filled(items: list[np.ndarray], where: str) -> np.ndarray:
-    """Join trials of (T, K), with 0 behind the end of shorter ones: (E, T, K)."""
-    shape = (len(items), max(map(len, items)), items[0].shape[1])
+    n_values = next(item.shape[1] for item in turned if item.size)
+    shape = (len(items), max(map(len, turned)), n_values)
     dtype = np.result_type(*items)
     check_declared(where, shape, dtype.itemsize)
     values = np.zeros(shape, dtype)
-    for trial, item in zip(values, items, strict=True):
-        trial[: len(item)] = item
+    for trial, item in zip(values, turned, strict=True):
+        if item.size:
+            trial[: len(item)] = item
     return values
 
 
@@ -392,11 +426,14 @@ def _bin_by_bin(cells: Cells, lengths: np.ndarray, where: str) -> np.ndarray | N
     items = cells.items
     if not all(isinstance(i, np.ndarray) and i.dtype.kind in "biuf" and i.ndim == 2 for i in items):
         return None
-    shapes = np.array([item.shape for item in items])
+    recorded = np.array([item.size > 0 for item in items])
+    if not recorded.any():
+        return None
+    shapes = np.array([item.shape for item in items])[recorded]
     for of_time in (1, 0):  # as structures of trials have it, first
         others = shapes[:, 1 - of_time]
-        if (shapes[:, of_time] == lengths).all() and (others == others[0]).all():
-            return _filled([item if of_time == 0 else item.T for item in items], where)
+        if (shapes[:, of_time] == lengths[recorded]).all() and (others == others[0]).all():
+            return _filled(items, of_time, where)
     return None
 
 
@@ -431,9 +468,16 @@ def _cells_of_times(arrays: Arrays, settings: Settings) -> str | None:
     """Find spike times kept as one cell (or list) per neuron."""
     if settings.unit_column is not None:
         return None
-    fields = _fields(arrays, names.TIMES, _are_times)
-    key = settings.time_column or (fields[0] if len(fields) == 1 else None)
-    return key if key is not None and _are_times(arrays.get(key)) else None
+    if (key := settings.time_column) is not None:
+        return key if _are_times(arrays.get(key)) else None
+    cells = {key: value for key, value in arrays.items() if _are_times(value)}
+    has_counts = bool(_fields(arrays, names.COUNTS, _is_counts))
+    for key, value in list(cells.items()):
+        is_bare = key.rpartition(".")[2].lower() in names.BARE_TIMES
+        if is_bare and (has_counts or _one_each(value) is not None):
+            del cells[key]
+    fields = _fields(cells, names.TIMES, _are_times)
+    return fields[0] if len(fields) == 1 else None
 
 
 def _are_times(value: Any) -> bool:
@@ -476,7 +520,7 @@ def _from_cells(arrays: Arrays, key: str, source: str, settings: Settings) -> Re
     else:
         n_trials = cells.shape[1]
         lengths = np.array([len(v) for v in vectors]).reshape(n, n_trials)
-        _check_cells(lengths, f"{source}: {key}")
+        _check_cells(lengths, f"{source}: {key}", arrays)
         trials = np.arange(n_trials)
         spikes = Spikes(
             [np.concatenate(vectors[d * n_trials : (d + 1) * n_trials]) for d in range(n)],
@@ -488,13 +532,22 @@ def _from_cells(arrays: Arrays, key: str, source: str, settings: Settings) -> Re
     return _with_what_is_beside(recording, arrays, {key}, settings)
 
 
-def _check_cells(lengths: np.ndarray, where: str) -> None:
-    """Refuse cells whose columns differ as neurons do: the numbers of spikes tell."""
+def _check_cells(lengths: np.ndarray, where: str, arrays: Arrays) -> None:
+    """Refuse cells (neurons, trials) that are turned, by their numbers of spikes and by labels."""
+    label = names.find(arrays, names.CONDITIONS)
+    n_labels = None if label is None else _length(arrays[label])
+    found = None
     if likely_axes(lengths.T) is not None:
+        found = (
+            "the numbers of spikes differ along its columns as those of neurons, along its rows "
+            "hardly"
+        )
+    elif n_labels == len(lengths) != lengths.shape[1]:
+        found = f"{label} has an entry for each row"
+    if found is not None:
         raise LFADSError(
-            f"{where} is {sizes(lengths.shape)} cells, and the numbers of spikes differ along its "
-            "columns as those of neurons, along its rows hardly; expected neurons × trials; if it "
-            "is trials × neurons, turn it (in MATLAB: x.')"
+            f"{where} is {sizes(lengths.shape)} cells, and {found}; expected neurons × trials; if "
+            "it is trials × neurons, turn it (in MATLAB: x.')"
         )
 
 
@@ -504,14 +557,18 @@ def _with_what_is_beside(
     """Add what may describe trials, behaviour and held-out neurons that lie beside the spikes."""
     source = recording.source
     units = recording.units
+    # fields beside the spikes go by their own names
+    prefix = next(iter(taken)).rpartition(".")[0] + "."
     units.held_out = _held_out(arrays, units.ids, source, settings)
     of_units = _of_units(arrays, len(units.ids))
-    units.columns |= {key: column for key, column in of_units.items() if key not in taken}
+    units.columns |= {
+        key.removeprefix(prefix): column for key, column in of_units.items() if key not in taken
+    }
     quality = names.find(units.columns, names.QUALITIES)
     if quality is not None and units.columns[quality].dtype.kind == "U":
         units.quality = units.columns[quality]
     recording.beside = {
-        key: as_vector(value, f"{source}: {key}")
+        key.removeprefix(prefix): as_vector(value, f"{source}: {key}")
         for key, value in arrays.items()
         if key not in taken and _length(value) is not None and _is_vector(value)
     }

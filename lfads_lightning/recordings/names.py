@@ -28,6 +28,7 @@ TIMES = (
     "spiketimes",
     "spikes",
 )
+BARE_TIMES = ("time", "times", "time_s", "t")  # may be of bins or trials, or how long these are
 TRIALS = ("trial", "trials", "trial_id", "spike_trials", "trial_index", "trial_number")
 STARTS = ("start_time", "start", "start_s", "trial_start", "trial_starts", "start_times")
 STOPS = ("stop_time", "stop", "stop_s", "end", "end_time", "trial_stop", "trial_end", "stop_times")
@@ -43,6 +44,23 @@ def find(known: Mapping[str, Any], names: Collection[str]) -> str | None:
     """Return the key that goes by one of these names, the first of them that is there."""
     spelled = {key.lower(): key for key in reversed(list(known))}
     return next((spelled[name] for name in names if name in spelled), None)
+
+
+def meant(known: Collection[str], asked: str) -> str:
+    """Return the key that is asked for: as it is, without its structure, or by our name.
+
+    >>> meant(["rt", "start_time"], "R.rt"), meant(["rt", "start_time"], "trial_start")
+    ('rt', 'start_time')
+    """
+    if asked in known:
+        return asked
+    last = asked.rpartition(".")[2]
+    if last in known:
+        return last
+    for usual in (STARTS, STOPS):
+        if last.lower() in usual and usual[0] in known:
+            return usual[0]
+    return asked
 
 
 def require(

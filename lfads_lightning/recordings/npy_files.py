@@ -1,5 +1,6 @@
 """Arrays of .npy files: mapped, not read, and never unpickled."""
 
+import sys
 import tokenize
 from pathlib import Path
 
@@ -15,20 +16,41 @@ _DAMAGE = (
 )  # fmt: skip
 
 
+class PythonObjectsError(LFADSError):
+    """An array holds Python objects: reading these could run code."""
+
+
 def map_array(path: Path) -> np.ndarray:
     """Return the array of a file, whose values stay on disk until they are used.
 
     Raises:
-        LFADSError: the file is damaged, or holds Python objects.
+        LFADSError: the file is damaged.
+        PythonObjectsError: it holds Python objects.
     """
     try:
-        return np.asarray(np.lib.format.open_memmap(path, mode="r"))
+        return checked_text(np.asarray(np.lib.format.open_memmap(path, mode="r")))
     except _DAMAGE as error:
         said = " ".join(str(error).split())[:200]
-        raise LFADSError(
+        kind = PythonObjectsError if "Python objects" in said else LFADSError
+        raise kind(
             f"{path}: cannot be read ({said}); expected a plain array as numpy.save writes it; "
             "copy or export it again"
         ) from error
+
+
+def checked_text(values: np.ndarray) -> np.ndarray:
+    """Return an array as it is, if its texts, when it has such, are of Unicode's letters.
+
+    Raises:
+        ValueError: they are not; NumPy would fail at their first use.
+    """
+    if values.dtype.kind == "U" and values.size:
+        codes = np.frombuffer(values.tobytes(), np.uint32)
+        if values.dtype.byteorder == (">" if sys.byteorder == "little" else "<"):
+            codes = codes.byteswap()
+        if (codes > sys.maxunicode).any():
+            raise ValueError("holds what are no letters")
+    return values
 
 
 def map_vector(path: Path, what: str) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shlex
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -18,6 +19,7 @@ from tqdm import tqdm
 from lfads_lightning.commands import listed, nearest
 from lfads_lightning.config import LFADSError
 from lfads_lightning.data.arrays import MAX_COUNT
+from lfads_lightning.data.fields import OF_SPLIT
 from lfads_lightning.data.keywords import shows
 from lfads_lightning.data.missing import inside
 from lfads_lightning.data.oddities import rate_notes, scale_notes
@@ -56,7 +58,8 @@ class Prepared(NamedTuple):
 
     path: str | Path
     summary: str
-    notes: list[str]
+    notes: list[str]  # what was left out
+    behaviour: str  # what there is of it, and what for; empty: none
 
 
 @shows(option_keywords(), "Options", closed=True)
@@ -182,7 +185,8 @@ def _prepare(
     for split, chosen in splits.items():
         stored[f"{split}_data"] = _blocks(cut, chosen, neurons, seen.dtype, f"{name}: {split}")
     write_session(path, **stored)
-    return Prepared(path, _summary(cut, splits, neurons, seen, settings), cut.notes)
+    summary = _summary(cut, splits, neurons, seen, settings)
+    return Prepared(path, summary, cut.notes, _told_of_behaviour(cut, stored, settings))
 
 
 def _check_values(source: str, counts: Counts, settings: Settings) -> bool:
@@ -415,7 +419,7 @@ def _condition(cut: Cut, settings: Settings) -> np.ndarray | None:
         return None
     columns = [_as_labels(_column(cut, key, "condition")) for key in keys]
     for key in keys:
-        cut.per_trial.pop(key, None)
+        cut.per_trial.pop(names.meant(cut.per_trial, key), None)
     if len(columns) == 1:
         return columns[0]
     texts = [np.array([_as_text(v) for v in column.tolist()]) for column in columns]
@@ -433,9 +437,9 @@ def _as_text(label: Any) -> str:
 
 def _column(cut: Cut, key: str, option: str) -> np.ndarray:
     """Return a column of the trials, (E,)."""
-    labels = cut.per_trial.get(key)
+    labels = cut.per_trial.get(names.meant(cut.per_trial, key))
     if labels is None or labels.ndim != 1:
-        known = [k for k, v in cut.per_trial.items() if v.ndim == 1]
+        known = [k for k, v in cut.per_trial.items() if v.ndim == 1 and k != "behaviour_names"]
         raise LFADSError(
             f"{cut.source}: {option}={key}: trials have no such column{nearest(key, known)}; "
             f"expected one of {listed(known, 20)}"
@@ -491,6 +495,7 @@ def _gather_behaviour(cut: Cut, settings: Settings) -> None:
     keys = settings.behaviour or [k for k in cut.per_trial if k.lower() in names.BEHAVIOUR]
     parts, columns = [], []
     for key in keys:
+        key = names.meant(cut.per_trial, key)
         array = cut.per_trial.get(key)
         known = [k for k, v in cut.per_trial.items() if v.ndim >= 2]
         if array is None or array.ndim not in (2, 3) or array.shape[1] != cut.n_bins:
@@ -504,6 +509,29 @@ def _gather_behaviour(cut: Cut, settings: Settings) -> None:
     if parts:
         cut.per_trial["behaviour"] = np.concatenate(parts, axis=2).astype(np.float32)
         cut.per_trial["behaviour_names"] = np.array(columns)
+
+
+def _told_of_behaviour(cut: Cut, stored: Mapping[str, Any], settings: Settings) -> str:
+    """Say which behaviour the session has and what for, or which it could have."""
+    if (chosen := stored["behaviour_names"]) is not None:
+        return (
+            f"behaviour: {listed(chosen.tolist(), 10)}; it is decoded from the model's rates, to "
+            "judge it (behaviour_r2); training does not see it"
+        )
+    could_be = [
+        name
+        for name, array in cut.per_trial.items()
+        if array.ndim in (2, 3)
+        and array.shape[1] == cut.n_bins
+        and array.dtype.kind in "iuf"
+        and name not in OF_SPLIT
+    ]
+    if settings.behaviour or not could_be:
+        return ""
+    return (
+        f"{listed(could_be, 10)}: values in every bin; with --behaviour "
+        f"{shlex.quote(could_be[0])} they are decoded from the model's rates, to judge it"
+    )
 
 
 def _stored(

@@ -24,6 +24,7 @@ import numpy as np
 
 from lfads_lightning.commands import listed, nearest
 from lfads_lightning.config import LFADSError
+from lfads_lightning.recordings.names import meant
 
 MOST_LETTERS, MOST_PARENTHESES = 10_000, 50
 _TOKEN = re.compile(
@@ -214,7 +215,7 @@ class _Reader:
             return _Value(token.text, np.array(token.text[1:-1]))
         if token.kind == "word" and token.text.lower() in ("true", "false"):
             return _Value(token.text, np.array(token.text.lower() == "true"))
-        name = token.text.strip("`")
+        name = meant(self.columns, token.text.strip("`"))
         if name not in self.columns:
             self.refuse(
                 f"names {name}, which is no column{nearest(name, self.columns)}",

@@ -53,11 +53,11 @@ class Settings:
     time_unit: str | None = option(
         None,
         "unit of all times in the file (default: s; times that look like another unit are "
-        "refused); for Kilosort and Phy, whose spikes are in samples: of the other tables",
+        "refused); for sorters' folders, whose spikes are in samples: of the other tables",
         choices=("s", "ms", "us", "samples"),
     )
     sampling_rate_hz: float | None = option(
-        None, "samples per second, for --time-unit samples, Kilosort and Phy"
+        None, "samples per second, for --time-unit samples and sorters' folders"
     )
     trials: str | None = option(
         None,
@@ -85,7 +85,7 @@ class Settings:
     unit_quality: tuple[str, ...] = option(
         (),
         "units to use, by the label that a sorter or a person gave them: good, or good,mua, or all "
-        "(default: good for Kilosort and Phy, all for others)",
+        "(default: good for sorters' folders and ALF, all for others)",
     )
     units: str | None = option(
         None,

@@ -14,7 +14,7 @@ from lfads_lightning.commands import listed, nearest
 from lfads_lightning.config import LFADSError
 from lfads_lightning.data.arrays import sizes
 from lfads_lightning.data.missing import inside
-from lfads_lightning.recordings import coverage, nlb
+from lfads_lightning.recordings import coverage, names, nlb
 from lfads_lightning.recordings.binning import (
     MOST_BINS,
     TOLERANCE,
@@ -157,8 +157,11 @@ def _windows_of_spikes(spikes: Timeline, settings: Settings, width: float) -> Pl
             "expected seconds, or NaN for a trial without the event; choose another event with "
             "align_to"
         )
+    if not known[selected].all():
+        notes.append(f"{(~known & selected).sum()} trials without the event {event}")
     if settings.window_s is None:
         first = 0.0
+        known &= _ends_are_known(spikes.trials, selected, notes)
         lengths = _whole_trials(spikes.trials, settings, event, known, width, spikes.source)
         short = known & (lengths == 0)
         if short.any():
@@ -171,8 +174,6 @@ def _windows_of_spikes(spikes: Timeline, settings: Settings, width: float) -> Pl
     if settings.nlb is not None:
         events, forward_s = nlb.on_grid(events + first, width, TOLERANCE) - first, nlb.FORWARD_S
     starts, longest_s = events + first, lengths.max() * width
-    if not known[selected].all():
-        notes.append(f"{(~known & selected).sum()} trials without the event {event}")
     check_events(spikes, settings, event, events, longest_s)
     inside = known & ~short
     for why, seen in coverage.recorded(spikes, settings, starts, lengths * width).items():
@@ -232,7 +233,7 @@ def _events_of_spikes(spikes: Timeline, settings: Settings) -> tuple[str, np.nda
     assert spikes.trials is not None
     if settings.align_to is None and spikes.zeros_s is not None:
         return "the beginning of its clock", spikes.zeros_s
-    name = settings.align_to or "start_time"
+    name = names.meant(spikes.trials, settings.align_to or "start_time")
     times = spikes.trials.get(name)
     numbers = [k for k, v in spikes.trials.items() if v.dtype.kind in "iuf"]
     if times is None or times.dtype.kind not in "iuf":
@@ -243,6 +244,19 @@ def _events_of_spikes(spikes: Timeline, settings: Settings) -> tuple[str, np.nda
         )
     zeros = 0 if spikes.zeros_s is None else spikes.zeros_s
     return name, times * settings.seconds_per_unit + zeros
+
+
+def _ends_are_known(
+    columns: dict[str, np.ndarray], selected: np.ndarray, notes: list[str]
+) -> np.ndarray:
+    """Return which trials have a stop, (E,) booleans; note those selected that have none."""
+    stops = columns.get("stop_time")
+    if stops is None or stops.dtype.kind != "f":
+        return np.ones(len(selected), bool)
+    found = np.isfinite(stops)
+    if (lost := selected & ~found).any() and found[selected].any():
+        notes.append(f"{lost.sum()} trials without a stop_time")
+    return found
 
 
 def _whole_trials(
@@ -260,6 +274,10 @@ def _whole_trials(
             "seconds relative to it (not needed if trials have start_time and stop_time)"
         )
     lengths = (columns["stop_time"] - columns["start_time"]) * settings.seconds_per_unit
+    if not known.any():
+        raise LFADSError(
+            f"{source}: no trial has a stop_time; expected seconds; mend it, or give window_s"
+        )
     shortest, longest = lengths[known].min(), lengths[known].max()
     if not 0 < shortest <= longest < MOST_BINS * width:
         raise LFADSError(
@@ -515,7 +533,7 @@ def _windows_of_continuous(
     own = settings.source_bin_width_s or counts.bin_width_s
     if own is None or width is None:
         raise LFADSError(f"{where}: trials are cut by times; give source_bin_width_s, in seconds")
-    name = settings.align_to or "start_time"
+    name = names.meant(table, settings.align_to or "start_time")
     numbers = [k for k, v in table.items() if v.dtype.kind in "iuf"]
     if name not in numbers:
         raise LFADSError(
@@ -539,6 +557,7 @@ def _windows_of_continuous(
         n_bins = whole_bins(n_bins * width, width, f"{source}: a window")
         ends = np.full(n_trials, n_bins)
     else:
+        known &= _ends_are_known(table, selected, notes)
         ends = _whole_trials(table, settings, name, known, width, source)
         if (short := known & (ends == 0)).any():
             notes.append(f"{short.sum()} trials shorter than a bin")
@@ -578,7 +597,7 @@ def _events_of_counts(recording: Recording, counts: Counts, settings: Settings) 
     if settings.align_to is None:
         return np.zeros(len(counts.values))
     columns = recording.trials or {}
-    events = columns.get(settings.align_to)
+    events = columns.get(names.meant(columns, settings.align_to))
     if events is None or events.ndim != 1 or events.dtype.kind not in "iuf":
         known = [k for k, v in columns.items() if v.ndim == 1 and v.dtype.kind in "iuf"]
         raise LFADSError(

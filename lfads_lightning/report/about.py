@@ -14,7 +14,7 @@ import torch
 from lfads_lightning.config import Config
 from lfads_lightning.data.recipe import Chosen
 from lfads_lightning.data.sessions import Session
-from lfads_lightning.params import NOT_SETTINGS, dotted_names, flat_value
+from lfads_lightning.params import dotted_names, flat_value, settings_of
 from lfads_lightning.report.findings import Finding
 from lfads_lightning.report.page import Table
 from lfads_lightning.runs.documents import read_json
@@ -84,11 +84,11 @@ def read_record(folder: Path) -> Record:
 
 def settings_table(config: Config) -> Table:
     """Return the parameters that differ from their defaults."""
-    default, rows = Config(), []
-    for name, dotted in dotted_names().items():
-        value, usual = flat_value(config, name), flat_value(default, name)
-        if value != usual and name not in NOT_SETTINGS:
-            rows.append((dotted, shown(value), shown(usual)))
+    default, dotted = Config(), dotted_names()
+    rows = [
+        (dotted[name], shown(flat_value(config, name)), shown(flat_value(default, name)))
+        for name in settings_of(config)
+    ]
     return Table(
         "Parameters that differ from their defaults", ("parameter", "here", "default"), rows
     )

@@ -21,7 +21,7 @@ import torch
 from lfads_lightning.config import CANDIDATE_NAMES, Config, LFADSError
 from lfads_lightning.evaluation.table import NOTES, read_table
 from lfads_lightning.model import native
-from lfads_lightning.params import NOT_SETTINGS, differing, dotted_names, flat_value
+from lfads_lightning.params import dotted_names, flat_value, settings_of
 from lfads_lightning.report import about
 from lfads_lightning.runs.run import Run, Search, Sweep
 from lfads_lightning.runs.tried import read_tried
@@ -140,12 +140,8 @@ def _settings(run: Run) -> str:
         return _UNREADABLE
     if config is None:
         return "none: it never began"
-    differ = differing(config)
-    return ", ".join(
-        f"{dotted}={_value(config, name)}"
-        for name, dotted in dotted_names().items()
-        if name in differ and name not in NOT_SETTINGS
-    )
+    dotted = dotted_names()
+    return ", ".join(f"{dotted[name]}={_value(config, name)}" for name in settings_of(config))
 
 
 def _value(config: Config, name: str) -> str:

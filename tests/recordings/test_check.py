@@ -139,6 +139,21 @@ def test_sessions_that_cannot_be_trained_together(tmp_path, capsys):
     assert "sessions differ in seconds a bin (0.02, 0.05)" in capsys.readouterr().out
 
 
+def test_sessions_of_unequal_trials_may_differ_in_the_longest(tmp_path, capsys):
+    n_bins = np.where(np.arange(E) % 2, 20, 30)
+    short = [trial[:n] for trial, n in zip(counts(), n_bins, strict=True)]
+    one = lfads.prepare(short, tmp_path, name="one", source_bin_width_s=0.02)
+    short[0] = counts()[0]
+    other = lfads.prepare(short, tmp_path, name="other", source_bin_width_s=0.02)
+    assert main([str(one), str(other)]) == 0
+    first, second = capsys.readouterr().out.splitlines()[1:3]
+    assert " 20 - 30 " in first
+    assert " 20 - 40 " in second
+    (found,) = check_file(one)
+    data = [short[i] for i in lfads.read_session(one).train.inds]
+    np.testing.assert_allclose(found.rates, np.concatenate(data).mean(0))
+
+
 def test_settings_are_understood_by_training(call, tmp_path, capsys):
     """The line that is printed can be typed, external inputs and alignment included."""
     data = counts()

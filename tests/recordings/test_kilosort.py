@@ -107,6 +107,9 @@ def test_what_tables_say_is_kept(folder):
         # Phy's table before anybody has sorted
         ({"cluster_group.tsv": "cluster_id\tgroup\n",
           "cluster_KSLabel.tsv": "cluster_id\tKSLabel\n3\tgood\n"}, [3]),
+        # as SpikeInterface exports to Phy
+        ({"cluster_group.tsv": "cluster_id\tgroup\n0\tunsorted\n3\tunsorted\n",
+          "cluster_KSLabel.tsv": "cluster_id\tKSLabel\n3\tgood\n"}, [3]),
         ({"cluster_info.tsv": "cluster_id\tKSLabel\tgroup\n5\tgood\t\n7\tmua\t\n"}, [5]),
         ({"cluster_group.tsv": "cluster_id\tKSLabel\n5\tgood\n7\tmua\n"}, [5]),
     ],
@@ -123,6 +126,9 @@ def test_as_kilosort_leaves_it(folder):
     (folder / "cluster_group.tsv").unlink()
     (folder / "params.py").unlink()
     (folder / "spike_clusters.npy").rename(folder / "spike_templates.npy")
+    (folder / "sorter_output").mkdir()  # where SpikeInterface has it
+    for path in folder.glob("*.npy"):
+        path.rename(folder / "sorter_output" / path.name)
     with pytest.raises(LFADSError, match=r"params.py: is missing.*give sampling_rate_hz=30000"):
         made(folder, **CHOPS)
     with pytest.warns(UserWarning, match="no table says which clusters are good .* all 5 are"):

@@ -168,6 +168,7 @@ def test_written_nwb_goes_to_training_from_the_command_line(call, tmp_path, caps
     assert main([str(path), "--out", str(tmp_path / "out"), *words.split()]) == 0
     out = capsys.readouterr().out
     assert "day.h5: 19 train + 5 valid trials x 35 bins of 20 ms x 6 neurons (0.392" in out
+    assert "  behaviour: hand_vel_0, hand_vel_1, speed; it is decoded from" in out
     made = content(tmp_path / "out" / "day.h5")
     assert made["held_out_neurons"].tolist() == [1, 4]
     assert made["behaviour_names"].tolist() == ["hand_vel_0", "hand_vel_1", "speed"]
@@ -491,6 +492,9 @@ def test_every_option_is_tested():
 def test_options_of_the_command_line_are_those_of_python(tmp_path, capsys):
     """Each reaches the file as it was typed."""
     np.savez(tmp_path / "a.npz", counts=COUNTS, bin_s=0.01, speed=np.ones((20, 12)))
+    assert main([str(tmp_path / "a.npz"), "--out", str(tmp_path)]) == 0
+    told = capsys.readouterr().out
+    assert "  speed: values in every bin; with --behaviour speed they are decoded from" in told
     words = "--bin-width-s 0.02 --window-s 0 0.1 --behaviour speed --valid-fraction 0.5 --seed 3"
     words += " --split random --min-rate-hz 0 --drop-nan-behaviour --leave-out 2 3"
     assert main([str(tmp_path / "a.npz"), "--out", str(tmp_path), *words.split()]) == 0

@@ -17,7 +17,12 @@ import numpy as np
 from lfads_lightning.commands import listed, nearest
 from lfads_lightning.config import LFADSError
 from lfads_lightning.data.arrays import sizes
-from lfads_lightning.recordings.npy_files import map_array, map_vector, whole_numbers
+from lfads_lightning.recordings.npy_files import (
+    PythonObjectsError,
+    map_array,
+    map_vector,
+    whole_numbers,
+)
 from lfads_lightning.recordings.readers import reader
 from lfads_lightning.recordings.records import Recording, Signal, Spikes, Units
 from lfads_lightning.recordings.settings import Settings
@@ -29,6 +34,8 @@ _NAME = re.compile(
 )
 _ANNOTATIONS = np.array(["noise", "mua", "good", "unsorted"])  # of clusters._phy_annotation
 GOOD, NOT_GOOD = "good", "not good"
+TIMESTAMPS = ("timestamps", "times")  # the latter of cameras
+NOT_SAMPLED = ("spikes", "clusters", "trials")  # objects with times that are no behaviour
 
 
 class _Folder(NamedTuple):
@@ -162,9 +169,7 @@ def _plain_columns(files: dict[str, Path]) -> dict[str, np.ndarray]:
     for attribute, path in files.items():
         try:
             found = _rows_of(path, attribute)
-        except LFADSError as error:
-            if "Python objects" not in str(error) and "allow_pickle" not in str(error):
-                raise
+        except PythonObjectsError:
             warnings.warn(
                 f"{path}: holds Python objects, which could run code when read; it is left out",
                 stacklevel=2,
@@ -232,21 +237,26 @@ def _of_trials(folder: _Folder) -> dict[str, np.ndarray]:
 
 def _signal(around: list[_Folder], name: str) -> Signal:
     """Read a behaviour, ``object.attribute``, and its timestamps."""
-    known = {
-        f"{of}.{attribute}": (folder, of, path)
-        for folder in reversed(around)
-        for (of, attribute), path in folder.files.items()
-        if (of, "timestamps") in folder.files and attribute != "timestamps"
-    }
+    known: dict[str, tuple[Path, Path]] = {}  # the values, and the times
+    for folder in reversed(around):
+        for (of, attribute), path in folder.files.items():
+            clock = next((c for c in TIMESTAMPS if (of, c) in folder.files), None)
+            if clock is not None and attribute not in TIMESTAMPS and of not in NOT_SAMPLED:
+                known[f"{of}.{attribute}"] = path, folder.files[of, clock]
     if name not in known:
         expected = f"one of {listed(known, 20)}" if known else "object.attribute with timestamps"
         raise LFADSError(
             f"{around[0].path}: has no behaviour {name}{nearest(name, known)}; expected {expected}"
         )
-    folder, of, path = known[name]
-    values, times_path = map_array(path), folder.files[of, "timestamps"]
+    path, times_path = known[name]
+    names = None
+    if path.suffix == ".npy":
+        values = map_array(path)
+    else:  # points that a camera follows
+        columns = {k: c for k, c in read_table(path).items() if c.dtype.kind in "biuf"}
+        names, values = list(columns), np.stack([*columns.values()] or [np.zeros(0)], axis=1)
     times = map_array(times_path)
-    if values.ndim not in (1, 2) or values.dtype.kind not in "biuf":
+    if values.ndim not in (1, 2) or values.dtype.kind not in "biuf" or 0 in values.shape:
         raise LFADSError(f"{path} is {sizes(values.shape)}; expected samples × values")
     table = values.reshape(len(values), -1).astype(np.float64)
     if times.dtype.kind not in "iuf" or times.ndim not in (1, 2):
@@ -260,5 +270,7 @@ def _signal(around: list[_Folder], name: str) -> Signal:
             f"{path}: has {len(table)} samples, {times_path.name} has {len(times)} times; expected "
             "one for each"
         )
+    if names is not None:
+        return Signal(name, times, table, names)
     n = table.shape[1]
     return Signal(name, times, table, [name] if n == 1 else [f"{name}_{k}" for k in range(n)])

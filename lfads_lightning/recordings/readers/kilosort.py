@@ -12,7 +12,7 @@ import numpy as np
 
 from lfads_lightning.commands import listed
 from lfads_lightning.config import LFADSError
-from lfads_lightning.recordings import names
+from lfads_lightning.recordings import names, sorters
 from lfads_lightning.recordings.npy_files import map_vector, whole_numbers
 from lfads_lightning.recordings.readers import reader
 from lfads_lightning.recordings.records import Recording, Spikes, Units
@@ -23,13 +23,19 @@ from lfads_lightning.recordings.tables import read_table
 TIMES, CLUSTERS, TEMPLATES = "spike_times.npy", "spike_clusters.npy", "spike_templates.npy"
 # later ones do not overrule earlier ones: what a person decided in Phy comes first
 TABLES = ("cluster_group.tsv", "cluster_groups.csv", "cluster_info.tsv", "cluster_KSLabel.tsv")
-UNSORTED = "unsorted"  # Phy's word for clusters without a label
 MAX_TEXT = 100_000  # characters of params.py that are looked at
+
+
+def _sorted(folder: Path) -> Path | None:
+    """Find the sorter's files, perhaps not all: in a folder, or where SpikeInterface puts them."""
+    known = (TIMES, CLUSTERS, TEMPLATES, *TABLES)
+    places = (folder, folder / "sorter_output")
+    return next((p for p in places if any((p / name).is_file() for name in known)), None)
 
 
 def is_sorted_folder(folder: Path) -> bool:
     """Tell whether a folder is one of Kilosort or Phy, perhaps one that lacks something."""
-    return any((folder / name).is_file() for name in (TIMES, CLUSTERS, TEMPLATES, *TABLES))
+    return _sorted(folder) is not None
 
 
 @reader(is_folder=is_sorted_folder, folder="a folder of Kilosort or Phy")
@@ -40,6 +46,7 @@ def read(path: Path, settings: Settings) -> Recording:
         LFADSError: a file is missing or damaged, the arrays do not fit each other, times run
             backwards, or nothing states the sampling rate.
     """
+    path = _sorted(path) or path
     rate = _sample_rate(path, settings)
     file = path / (CLUSTERS if (path / CLUSTERS).is_file() else TEMPLATES)
     if not file.is_file():
@@ -67,7 +74,7 @@ def read(path: Path, settings: Settings) -> Recording:
         [samples[own] for own in by_unit(cluster.ravel(), len(ids))], seconds_per_unit=1 / rate
     )
     columns = _columns(path, ids)
-    quality = _quality(columns)
+    quality = sorters.quality(columns, ("group", "kslabel"))
     if quality is None:
         warnings.warn(
             f"{path}: no table says which clusters are good ({', '.join(TABLES)}); all {len(ids)} "
@@ -102,11 +109,7 @@ def _sample_rate(path: Path, settings: Settings) -> float:
     except ValueError:
         rate = np.nan
     if given is not None:
-        if rate is not None and abs(rate - given) > 1e-6 * given:
-            warnings.warn(
-                f"{file}: states a sample_rate of {rate:.9g}; sampling_rate_hz={given:.9g} is used",
-                stacklevel=3,
-            )
+        sorters.warn_of_rate(rate, given, f"{file}: states a sample_rate")
         return given
     remedy = "give sampling_rate_hz=30000, or whatever it was"
     if rate is None:
@@ -126,7 +129,13 @@ def _columns(path: Path, ids: np.ndarray) -> dict[str, np.ndarray]:
     files = [path / name for name in TABLES]
     files += sorted(set(path.glob("cluster_*.tsv")) - set(files))
     for file in filter(Path.is_file, files):
-        table = read_table(file)
+        try:
+            table = read_table(file)
+        except LFADSError as error:
+            if file.name in TABLES:
+                raise
+            warnings.warn(f"{error}; it is left out", stacklevel=3)  # notes, or a plugin's
+            continue
         key = names.find(table, ("cluster_id", "id"))
         if key is None:
             raise LFADSError(
@@ -141,16 +150,3 @@ def _columns(path: Path, ids: np.ndarray) -> dict[str, np.ndarray]:
             missing = "" if column.dtype.kind == "U" else np.nan
             columns[name] = np.where(rows < 0, missing, column[rows])
     return columns
-
-
-def _quality(columns: dict[str, np.ndarray]) -> np.ndarray | None:
-    """Return what each cluster is called: by a person, if anybody sorted, else by Kilosort."""
-    for name in ("group", "kslabel"):
-        key = names.find(columns, (name,))
-        if key is None or columns[key].dtype.kind != "U":
-            continue
-        labels = np.char.strip(columns[key])
-        is_blank = np.isin(labels, ("", "nan"))
-        if not is_blank.all():
-            return np.where(is_blank, UNSORTED, labels)
-    return None

@@ -14,6 +14,7 @@ from lfads_lightning.config import LFADSError
 from lfads_lightning.data.arrays import sizes
 from lfads_lightning.data.session_files import check_declared
 from lfads_lightning.recordings.named_arrays import recording_from_arrays
+from lfads_lightning.recordings.npy_files import checked_text
 from lfads_lightning.recordings.readers import reader
 from lfads_lightning.recordings.records import Recording
 from lfads_lightning.recordings.settings import Settings
@@ -47,7 +48,7 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
             for member in file.infolist():
                 _look_at(path, file, member)
         with np.load(path) as arrays:
-            return {name: arrays[name] for name in arrays.files}
+            return {name: checked_text(arrays[name]) for name in arrays.files}
     except LFADSError:
         raise
     except _DAMAGE as error:

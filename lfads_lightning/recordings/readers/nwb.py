@@ -19,7 +19,7 @@ from lfads_lightning.data.session_files import (
 from lfads_lightning.recordings import names
 from lfads_lightning.recordings.clocks import check_intervals
 from lfads_lightning.recordings.own_process import run_apart
-from lfads_lightning.recordings.readers import reader
+from lfads_lightning.recordings.readers import TABLES, reader
 from lfads_lightning.recordings.records import Recording, Signal, Spikes, Units
 from lfads_lightning.recordings.settings import Settings
 
@@ -154,7 +154,7 @@ def recording_of(nwb: Any, path: str, settings: Settings) -> Recording:
         spikes,
     )
     recording.trials, recording.trial_ids = _trials(path, nwb, settings)
-    recording.trials_are_named = True
+    recording.trials_are_named = recording.trials is not None  # else a table beside may be
     if settings.behaviour_file is None:
         recording.signals = [_signal(path, nwb, name) for name in settings.behaviour]
     return recording
@@ -171,13 +171,17 @@ def _trials(
         tables["epochs"] = nwb.epochs
     name = settings.trials or "trials"
     if name not in tables:
-        if settings.trials is None:
+        if settings.trials is None or _is_file(name):
             return None, None
         raise LFADSError(
             f"{path}: has no interval table {name}{nearest(name, tables)}; expected one of "
             f"{listed(tables, 20)}"
         )
     return _columns(tables[name]), np.asarray(tables[name].id[:])
+
+
+def _is_file(name: str) -> bool:
+    return Path(name).suffix.lower() in TABLES
 
 
 def _columns(table: Any) -> dict[str, np.ndarray]:
@@ -204,17 +208,33 @@ def _signal(path: str, nwb: Any, name: str) -> Signal:
     """Read a time series, wherever it lies in the file."""
     from pynwb import TimeSeries
 
-    series = {o.name: o for o in nwb.objects.values() if isinstance(o, TimeSeries)}
+    series: dict[str, list[Any]] = {}
+    for each in nwb.objects.values():
+        if isinstance(each, TimeSeries):
+            series.setdefault(each.name, []).append(each)
+            around = getattr(each.parent, "name", None)
+            series.setdefault(f"{around}/{each.name}", []).append(each)
+    plain = [key for key in series if "/" not in key]
     if name not in series:
         raise LFADSError(
-            f"{path}: has no time series {name}{nearest(name, series)}; expected one of "
-            f"{listed(series, 20)}"
+            f"{path}: has no time series {name}{nearest(name, plain)}; expected one of "
+            f"{listed(plain, 20)}"
         )
-    found = series[name]
+    if len(series[name]) > 1:
+        full = sorted(key for key in series if key.endswith(f"/{name}"))
+        raise LFADSError(
+            f"{path}: has {len(series[name])} time series {name}; expected one of "
+            f"{listed(full, 20)}"
+        )
+    (found,) = series[name]
     shape = np.shape(found.data)
     check_declared(f"{path}: {name}", shape, 8)
-    if len(shape) not in (1, 2):
-        raise LFADSError(f"{path}: {name} is of shape {shape}; expected samples × values")
+    kind = getattr(getattr(found.data, "dtype", None), "kind", "f")  # a list has none
+    if len(shape) not in (1, 2) or kind not in "biuf":
+        raise LFADSError(
+            f"{path}: {name} is of shape {shape}{'' if kind in 'biuf' else ' and holds no numbers'}"
+            "; expected samples × values"
+        )
     values = np.asarray(found.data[:], np.float64) * found.conversion
     values = values.reshape(len(values), -1) + getattr(found, "offset", 0.0)
     if found.timestamps is not None:
