@@ -192,7 +192,7 @@ def test_figures_are_those_of_the_report(trained, monkeypatch):
 
 def test_loaded_model_draws_what_it_is_given(trained, counts):
     again = lfads.load(trained.folder)
-    with pytest.raises(lfads.LFADSError, match="the data were given in Python .* give them"):
+    with pytest.raises(lfads.LFADSError, match="the data were given in Python, .* give them"):
         again.plot.trial()
     assert "trial 11" in again.plot.trial(11, counts)._suptitle.get_text()
 
