@@ -97,9 +97,10 @@ if __name__ == "__main__":
     parser.add_argument("--max-steps", type=int, default=20)
     parser.add_argument("--json", metavar="FILE")
     given = parser.parse_args()
-    rows = [measure(s, not given.no_report, given.max_steps) for s in given.sizes.split(",")]
-    for row in rows:
-        print(json.dumps(row), flush=True)
+    rows = []
+    for size in given.sizes.split(","):
+        rows.append(measure(size, not given.no_report, given.max_steps))
+        print(json.dumps(rows[-1]), flush=True)
     if given.json:
         with open(given.json, "w") as file:
             json.dump(rows, file, indent=1)
