@@ -1,6 +1,7 @@
 """How well rates explain counts: likelihood, and bits per spike above a null model."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 from scipy.special import gammaln
@@ -18,18 +19,24 @@ def poisson_nll(rates: np.ndarray, counts: np.ndarray) -> float:
         rates: expected counts per bin; raised to 1e-9.
         counts: same shape, or one that ``rates`` broadcasts to; NaN entries do not count.
     """
+    return _summed(lambda r, n: r - n * np.log(r) + gammaln(n + 1), rates, counts)
+
+
+def _summed(
+    cost: Callable[[np.ndarray, np.ndarray], np.ndarray], rates: np.ndarray, counts: np.ndarray
+) -> float:
+    """Return a cost of rates and counts, summed over the entries whose counts are known."""
     rates, counts = np.broadcast_arrays(np.atleast_1d(rates), np.atleast_1d(counts))
     # some rows at a time: in double precision all of them may take more memory than the recording
     n = max(BLOCK_ENTRIES * len(counts) // max(counts.size, 1), 1)
-    blocks = ((rates[i : i + n], counts[i : i + n]) for i in range(0, len(counts), n))
-    return sum((_nll(*block) for block in blocks), 0.0)
-
-
-def _nll(rates: np.ndarray, counts: np.ndarray) -> float:
-    rates = np.maximum(rates.astype(np.float64), SMALLEST_RATE)
-    counts = counts.astype(np.float64)
-    each = rates - counts * np.log(rates) + gammaln(counts + 1)
-    return float(np.where(np.isnan(counts), 0.0, each).sum())
+    total = 0.0
+    for i in range(0, len(counts), n):
+        some = counts[i : i + n].astype(np.float64)
+        each = cost(np.maximum(rates[i : i + n].astype(np.float64), SMALLEST_RATE), some)
+        if counts.dtype.kind == "f":
+            each = np.where(np.isnan(some), 0.0, each)
+        total += float(each.sum())
+    return total
 
 
 def null_nll(counts: np.ndarray) -> float:
@@ -60,17 +67,19 @@ def bits_per_spike(rates: np.ndarray, counts: np.ndarray) -> float:
         counts: (E, T, D); NaN entries do not count.
     """
     counts = np.asarray(counts)
-    if counts.dtype.kind != "f":
-        missing, total, n = False, counts.sum((0, 1), dtype=np.float64), counts[..., 0].size
-    else:
+    n: int | np.ndarray = counts[..., 0].size
+    total = np.nansum(counts, (0, 1), dtype=np.float64)
+    if counts.dtype.kind == "f":
         missing = np.isnan(counts)
-        total, n = np.nansum(counts, (0, 1)), np.maximum((~missing).sum((0, 1)), 1)
+        n = np.maximum((~missing).sum((0, 1)), 1)
+        rates = np.where(missing, 1.0, rates)  # whatever stands there
     if total.sum() == 0:
         return math.nan
-    null = np.broadcast_to(total / n, counts.shape)
-    rates = np.where(missing, 1.0, rates)  # whatever stands there
-    gain = poisson_nll(null, counts) - poisson_nll(rates, counts)
-    return bits(float(gain), float(total.sum()))
+    mean = np.maximum(total / n, SMALLEST_RATE)
+    # log n! is the same in both
+    of_null = float((n * mean - total * np.log(mean)).sum())
+    gain = of_null - _summed(lambda r, n: r - n * np.log(r), rates, counts)
+    return bits(gain, float(total.sum()))
 
 
 def bits_of_neurons(rates: np.ndarray, counts: np.ndarray) -> np.ndarray:

@@ -1,9 +1,11 @@
 """Affine read-outs: R^2, ridge regression with cross-validation, behaviour from rates."""
 
 import math
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
+from scipy.linalg import cho_factor, cho_solve
 
 NLB_ALPHAS = np.logspace(-4, 0, 9)  # of the Neural Latents Benchmark (2021)
 N_FOLDS = 5
@@ -76,7 +78,7 @@ def velocity_r2(
     """
     ridge, alpha = _ridge_read_out(*_lagged(train_rates, train_velocity, lag_bins), alphas)
     test_x, test_y = _lagged(test_rates, test_velocity, lag_bins)
-    each = r2(test_y, ridge.predict(test_x, np.array([alpha]))[0])
+    each = r2(test_y, ridge.predict(test_x))
     return Decoding(float(each.mean()), each, alpha)
 
 
@@ -90,14 +92,9 @@ def decode(
 
     Bins whose activity is NaN have NaN. Arguments as there.
     """
-    ridge, alpha = _ridge_read_out(*_lagged(train_rates, train_velocity, 0), alphas)
-    read = ridge.predict(_rows(test_rates), np.array([alpha]))[0]
+    ridge, _ = _ridge_read_out(*_lagged(train_rates, train_velocity, 0), alphas)
+    read = ridge.predict(_rows(test_rates))
     return read.reshape(*test_rates.shape[:2], -1)
-
-
-def _ridge_read_out(x: np.ndarray, y: np.ndarray, alphas: np.ndarray) -> tuple["_Ridge", float]:
-    """Fit rows x to rows y, with the penalty that cross-validation chooses."""
-    return _Ridge(x, y), float(alphas[np.argmax(_validation_scores(x, y, alphas))])
 
 
 def affine_r2(
@@ -137,32 +134,82 @@ def _lagged(x: np.ndarray, y: np.ndarray, lag: int) -> tuple[np.ndarray, np.ndar
     return x[known], y[known]
 
 
-class _Ridge:
-    """Ridge regression for many penalties at once, by the eigenvectors of x'x."""
+class _Ridge(NamedTuple):
+    """An affine map of x, fitted under a penalty."""
 
-    def __init__(self, x: np.ndarray, y: np.ndarray) -> None:
-        self.x_mean, self.y_mean = x.mean(0), y.mean(0)
-        centred = x - self.x_mean
-        self.values, self.vectors = np.linalg.eigh(centred.T @ centred)
-        self.cross = self.vectors.T @ (centred.T @ (y - self.y_mean))  # (n, K)
+    weights: np.ndarray  # (n, K)
+    x_mean: np.ndarray
+    y_mean: np.ndarray
 
-    def predict(self, x: np.ndarray, alphas: np.ndarray) -> np.ndarray:
-        """Return predictions (alphas, rows, K)."""
-        rotated = (x - self.x_mean) @ self.vectors
-        values = np.maximum(self.values, 0)
-        return np.stack([rotated @ (self.cross / (values + a)[:, None]) for a in alphas]) + (
-            self.y_mean
+    def predict(self, x: np.ndarray) -> np.ndarray:
+        """Return what is read (rows, K) from x (rows, n)."""
+        return (x - self.x_mean) @ self.weights + self.y_mean
+
+
+class _Moments(NamedTuple):
+    """Sums over rows of x (n columns) and y (K columns): all that a ridge regression needs.
+
+    Sums over the rows that a fold leaves are a difference of two, so that the large product x'x is
+    made once for all folds.
+    """
+
+    n_rows: int
+    x: np.ndarray
+    y: np.ndarray
+    xx: np.ndarray
+    xy: np.ndarray
+
+    def without(self, other: "_Moments") -> "_Moments":
+        """Return the sums over the other rows."""
+        return _Moments(
+            self.n_rows - other.n_rows,
+            self.x - other.x,
+            self.y - other.y,
+            self.xx - other.xx,
+            self.xy - other.xy,
         )
 
+    def fit(self, alphas: np.ndarray) -> Iterator[_Ridge]:
+        """Yield the map for each penalty."""
+        x_mean, y_mean = self.x / self.n_rows, self.y / self.n_rows
+        square = self.xx - self.n_rows * np.outer(x_mean, x_mean)
+        cross = self.xy - self.n_rows * np.outer(x_mean, y_mean)
+        for alpha in alphas:
+            yield _Ridge(_solved(square, cross, alpha), x_mean, y_mean)
 
-def _validation_scores(x: np.ndarray, y: np.ndarray, alphas: np.ndarray) -> np.ndarray:
-    """Return R^2 of each penalty, the mean over folds of consecutive rows and over variables."""
-    if len(x) < 2 * N_FOLDS:
-        return np.full(len(alphas), math.nan)
-    scores = []
-    for fold in np.array_split(np.arange(len(x)), N_FOLDS):
-        rest = np.ones(len(x), dtype=bool)
-        rest[fold] = False
-        guesses = _Ridge(x[rest], y[rest]).predict(x[fold], alphas)
-        scores.append([r2(y[fold], guess).mean() for guess in guesses])
-    return np.mean(scores, axis=0)
+
+def _moments(x: np.ndarray, y: np.ndarray) -> _Moments:
+    return _Moments(len(x), x.sum(0), y.sum(0), x.T @ x, x.T @ y)
+
+
+def _solved(square: np.ndarray, cross: np.ndarray, alpha: float) -> np.ndarray:
+    """Return (square + alpha)^-1 cross."""
+    penalised = square.copy()
+    penalised.flat[:: len(square) + 1] += alpha
+    try:
+        return np.asarray(cho_solve(cho_factor(penalised, overwrite_a=True), cross))
+    except np.linalg.LinAlgError:  # columns so large that alpha is within their rounding
+        values, vectors = np.linalg.eigh(square)
+        return np.asarray(vectors @ (vectors.T @ cross / (np.maximum(values, 0) + alpha)[:, None]))
+
+
+def _ridge_read_out(x: np.ndarray, y: np.ndarray, alphas: np.ndarray) -> tuple[_Ridge, float]:
+    """Fit rows x to rows y, with the penalty that five-fold cross-validation chooses.
+
+    Folds are of consecutive rows; the best penalty has the highest R^2, the mean over folds and
+    variables.
+    """
+    shift = x.mean(0)
+    near = x - shift  # sums of squares far from the mean would lose digits
+    whole = _moments(near, y)
+    scores = np.full((N_FOLDS, len(alphas)), math.nan)
+    if len(x) >= 2 * N_FOLDS:
+        for of_fold, rows in zip(scores, np.array_split(np.arange(len(x)), N_FOLDS), strict=True):
+            fold = slice(rows[0], rows[-1] + 1)
+            rest = whole.without(_moments(near[fold], y[fold]))
+            of_fold[:] = [
+                r2(y[fold], ridge.predict(near[fold])).mean() for ridge in rest.fit(alphas)
+            ]
+    alpha = float(alphas[np.argmax(scores.mean(0))])
+    (ridge,) = whole.fit(np.array([alpha]))
+    return ridge._replace(x_mean=ridge.x_mean + shift), alpha
