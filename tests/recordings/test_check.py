@@ -136,7 +136,7 @@ def test_sessions_that_cannot_be_trained_together(tmp_path, capsys):
     assert "problem: sessions differ in bins per trial (30, 40)" in capsys.readouterr().out
     wide = write(tmp_path, counts(), "c", bin_width_s=0.05)
     assert main([str(one), str(wide)]) == 1
-    assert "sessions differ in seconds a bin (0.02, 0.05)" in capsys.readouterr().out
+    assert "sessions differ in bin width in seconds (0.02, 0.05)" in capsys.readouterr().out
 
 
 def test_sessions_of_unequal_trials_may_differ_in_the_longest(tmp_path, capsys):
