@@ -261,7 +261,7 @@ SOME = np.ones((4, 6, 3))
         (
             [SOME[0], SOME[0, :4]],
             {"lengths": [6, 5]},
-            "train_lengths is given, and the",
+            "train_lengths is given, but the",
         ),
         (SOME, {"lengths": [6, 4, 6, 6], "forward_steps": 4}, "forward_steps=4 of 4 bins leaves"),
         (np.where(SOME, np.inf, 0), {}, r"train_data\[0, 0, 0\] is inf; counts must be finite"),

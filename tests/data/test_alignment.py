@@ -297,7 +297,7 @@ def _with(**changes):
         (
             {"condition": dict.fromkeys(DIMS, np.zeros(C * R, int))},
             {"factors_dim": 20},
-            "factors_dim=20 is more than the 19 that 1 conditions × 20 bins leave",
+            "factors_dim=20 is more than the 19 dimensions of 1 conditions × 20 bins",
         ),
         ({"data": {"c": np.ones((C * R, 7, 3))}}, {}, "session 'c': trials have 7 bins, those of"),
         (

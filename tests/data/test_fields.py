@@ -235,8 +235,12 @@ SESSION = lfads.Session(
 @pytest.mark.parametrize(
     ("data", "given", "message"),
     [
-        (SESSION, {"event": "cue"}, ["session 'day1': event is given, and the session holds it"]),
-        (SESSION, {"valid_data": np.ones((2, 4, 3))}, ["valid_data is given, and the session"]),
+        (
+            SESSION,
+            {"event": "cue"},
+            ["session 'day1': event is given, but the session already has it"],
+        ),
+        (SESSION, {"valid_data": np.ones((2, 4, 3))}, ["valid_data is given, but the session"]),
         (SESSION, {"valid_fraction": 0.5}, ["valid_fraction=0.5, and validation trials are given"]),
         (
             SESSION.train,
@@ -312,7 +316,7 @@ def test_a_model_takes_what_fit_takes(trained, tmp_path, method):
         infer(session.valid._replace(ext_input=None), ext_input=content["valid_ext_input"]).rates,
         valid,
     )
-    with refused("train_ext_input is given, and the session holds it already"):
+    with refused("train_ext_input is given, but the session already has it"):
         infer(session, ext_input=ext)
 
 

@@ -439,7 +439,7 @@ def test_impossible_neurons_are_refused(asked, message):
 @pytest.mark.parametrize("value", [1.0, 0, -0.1, True, "all", [-1], [0.5], [], {}])
 def test_impossible_values_are_refused(value):
     with pytest.raises(
-        LFADSError, match="data.held_out_neurons is .*; expected file, none, a share"
+        LFADSError, match="data.held_out_neurons is .*; expected file, none, a fraction"
     ):
         from_flat({"held_out_neurons": value})
 

@@ -106,7 +106,7 @@ def test_matlab_labels(tmp_path: Path) -> None:
         ({"train_behaviour": np.ones((E_TRAIN, T))}, ["train_behaviour is 6×5", "6 trials of 5"]),
         (
             {"valid_behaviour": np.ones((E_VALID, T, 5))},
-            ["train_behaviour has 2 variables, valid_behaviour 5"],
+            ["train_behaviour has 2 variables, valid_behaviour has 5"],
         ),
         ({"train_condition": [1, 2]}, ["train_condition is 2; expected 6 labels, one per trial"]),
         ({"valid_inds": [1, 2]}, ["valid_inds is 2; expected 3 labels, one per trial"]),
@@ -117,7 +117,7 @@ def test_matlab_labels(tmp_path: Path) -> None:
         ({"held_out_neurons": [1, 1]}, ["held_out_neurons names a channel twice"]),
         ({"held_out_neurons": range(D)}, ["names all 4 neurons"]),
         ({"held_out_neurons": np.ones(D, bool)}, ["held_out_neurons is a mask"]),
-        ({"window_s": np.ones((2, 2))}, ["window_s is no list of finite numbers; expected sec"]),
+        ({"window_s": np.ones((2, 2))}, ["window_s is not a list of finite numbers; expected sec"]),
         ({"window_s": [0.1]}, ["window_s is [0.1]; expected two times, the start and the end"]),
         ({"window_s": [0.1, 0.0]}, ["window_s is [0.1, 0.0]; expected two times"]),
         ({"event": [1, 2]}, ["event is an array of 2; expected one text, such as go_cue_time"]),

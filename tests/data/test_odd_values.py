@@ -131,7 +131,7 @@ def masked():
     [
         (
             lambda: [np.ones((8, 50 + k % 3), int) for k in range(20)],
-            "from 50 to 52 columns; .*give .x.T for x in trials",
+            "have 50 to 52 columns; .*give .x.T for x in trials",
         ),
     ],
 )

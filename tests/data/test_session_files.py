@@ -120,7 +120,7 @@ def test_failed_write_leaves_the_older_file(tmp_path: Path) -> None:
     ("changes", "message"),
     [
         ({"train_data": np.ones((2, 3))}, ["train_data has 2 dimensions (2×3)"]),
-        ({"train_data": [[1], [1, 2]]}, ["train_data is no array of numbers"]),
+        ({"train_data": [[1], [1, 2]]}, ["train_data is not an array of numbers"]),
         ({"train_truth": np.ones((1, T, D))}, ["train_truth is 1×5×4, train_data is 6×5×4"]),
         ({"train_truth": np.full((E_TRAIN, T, D), np.nan)}, ["train_truth[0, 0, 0] is nan"]),
         ({"valid_ext_input": None}, ["valid_ext_input is missing", "3×5×2"]),

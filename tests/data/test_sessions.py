@@ -166,17 +166,17 @@ TO_GAUSSIAN = "set model.output_dist=gaussian"
         (
             {"valid_data": np.ones((3, T, D + 1)), "valid_truth": None},
             POISSON,
-            ["valid_data has 5 neurons, train_data has 4; both must be E×T×D with one D"],
+            ["valid_data has 5 neurons, train_data has 4; both must be E×T×D with the same D"],
         ),
         (
             {"valid_data": np.ones((E_TRAIN, T, 9)), "valid_truth": None},
             POISSON,
-            ["one D per session; if the axes are D×T×E, transpose the arrays"],
+            ["the same D; if the axes are D×T×E, transpose the arrays"],
         ),
         (
             {"valid_data": np.ones((3, T + 1, D)), "valid_truth": None},
             POISSON,
-            ["valid_data has 6 time bins, train_data has 5; both must be E×T×D with one T"],
+            ["valid_data has 6 time bins, train_data has 5; both must be E×T×D with the same T"],
         ),
         (
             {"train_data": changed(COUNTS, (1, 2, 3), -1)},
@@ -193,7 +193,7 @@ TO_GAUSSIAN = "set model.output_dist=gaussian"
         (
             {"train_data": changed(COUNTS, (1, 2, 3), 2**32)},
             POISSON,
-            ["train_data[1, 2, 3] is 4294967296.0; counts go up to 4294967295"],
+            ["train_data[1, 2, 3] is 4294967296.0; counts cannot exceed 4294967295"],
         ),
         ({"valid_data": changed(np.ones((3, T, D)), (0, 0, 1), 1e300)}, GAUSSIAN, ["is inf"]),
         ({"train_ext_input": None}, WITH_INPUTS, ["train_ext_input is missing", "6×5×2"]),
@@ -267,7 +267,7 @@ def test_array_refused(
 
 def test_hint_at_reversed_axes_only_where_likely() -> None:
     """Splits that also differ in trials are E×T×D already."""
-    with pytest.raises(LFADSError, match="one D per session$"):
+    with pytest.raises(LFADSError, match="the same D$"):
         Session("x", Split(np.ones((6, T, D))), Split(np.ones((3, T, D + 1))))
 
 
@@ -287,7 +287,10 @@ def test_session_made_by_hand_is_checked() -> None:
             "valid_data: session 'dai1' has no train_data; did you mean day1?",
         ),
         ({"train_truht": {}}, "train_truht: no such key; did you mean train_truth?"),
-        ({"train": {"day1": [[1], [1, 2]]}}, "session 'day1': train_data is no array of numbers"),
+        (
+            {"train": {"day1": [[1], [1, 2]]}},
+            "session 'day1': train_data is not an array of numbers",
+        ),
     ],
 )
 def test_arrays_by_wrong_names(given: dict[str, Any], message: str) -> None:
@@ -314,7 +317,7 @@ def test_sessions_must_have_one_t(tmp_path: Path) -> None:
     """The error names both files."""
     put(tmp_path / "s_a.h5", train_data=COUNTS, valid_data=COUNTS)
     put(tmp_path / "s_b.h5", train_data=COUNTS[:, :-1], valid_data=COUNTS[:, :-1])
-    with refused("s_b.h5: trials have 4 bins, those of ", "s_a.h5 have 5", "one T"):
+    with refused("s_b.h5: trials have 4 bins, those of ", "s_a.h5 have 5", "the same T"):
         load_sessions(tmp_path, "s", **POISSON)
 
 

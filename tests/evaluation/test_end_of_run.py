@@ -279,7 +279,7 @@ def test_sessions_without_validation_trials_are_left_out_of_the_scores(tmp_path,
     assert trained.scores["valid/hidden_bits_per_spike"] == pytest.approx(
         saved["a"]["valid"][LFADS]["hidden_bits_per_spike"]
     )
-    assert "Without validation trials, and not scored: b" in capsys.readouterr().err
+    assert "Not scored, because they have no validation trials: b" in capsys.readouterr().err
 
 
 def test_a_session_that_cannot_be_scored_costs_its_own_scores_alone(tmp_path, monkeypatch):
@@ -338,7 +338,7 @@ def test_a_figure_that_cannot_be_drawn_costs_itself_alone(apart, tmp_path, repor
         raise ValueError("no such thing")
 
     monkeypatch.setattr("lfads_lightning.report.run_report.samples_drawing", broken)
-    with pytest.warns(UserWarning, match="figure of posterior samples could not be drawn"):
+    with pytest.warns(UserWarning, match="figure posterior samples could not be drawn"):
         finish(trained, [apart.session], apart.fitted)
     page = (tmp_path / "run" / "report.html").read_text()
     assert 'id="figure-summary"' in page

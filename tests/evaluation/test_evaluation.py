@@ -314,7 +314,7 @@ def test_verdict_is_on_what_no_method_has_seen():
     behind = table_of(-0.3, others).verdict("valid")
     assert (behind.is_ahead, behind.is_below_constant) == (False, True)
     assert str(behind).startswith("A simple method is ahead: smoothing has 0.200")
-    assert "below a constant rate (-0.010)" in str(behind)
+    assert "worse than a constant rate (-0.010)" in str(behind)
     shown = table_of(0.15, others).in_short("valid").splitlines()
     order = [line.split("  ")[0] for line in shown[2:-1]]
     assert order == [TRUTH, MEANS, "smoothing", LFADS, "PSTH", "constant rate"]
@@ -402,7 +402,7 @@ def test_command_prints_the_table_and_writes_it(run, capsys):
     ("words", "message"),
     [
         (["--metrics", "co_bsp"], "no metric is named 'co_bsp'; did you mean co_bps?"),
-        (["--session", "monday"], "--session monday: the data hold toy; give one of these"),
+        (["--session", "monday"], "--session monday: no such session; expected one of toy"),
         (["--samples", "-1"], "--samples is -1; expected a number >= 0"),
         (["--lag-bins", "20"], "lag_bins=20 in trials of 20 bins"),
         (["--checkpoint", "newest"], "has no checkpoint named 'newest'"),

@@ -91,9 +91,9 @@ def test_unit_observed_backwards(tmp_path):
 @pytest.mark.parametrize(
     ("events", "text"),
     [
-        (np.zeros(24) + 10, "24 of 24 trials have their go_cue_time at one time"),
+        (np.zeros(24) + 10, "24 of 24 trials have their go_cue_time at nearly the same time"),
         (np.where(np.arange(24) < 20, 10.0, REC.go), "20 of 24 trials have their go_cue_time"),
-        (10 + REC.go - REC.start, "trials have their go_cue_time at one time or nearly so"),
+        (10 + REC.go - REC.start, "trials have their go_cue_time at nearly the same time"),
     ],
 )
 def test_events_at_one_time(tmp_path, events, text):

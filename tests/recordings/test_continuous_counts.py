@@ -89,9 +89,9 @@ def test_what_cannot_be_is_refused(tmp_path):
             lfads.prepare(counts, tmp_path, name="x", **{"trials": TABLE} | HOW | options)
 
     refused("trials are cut by times; give source_bin_width_s", source_bin_width_s=None)
-    refused("align_to=goo is no event of the trials; did you mean go?", align_to="goo")
+    refused("align_to=goo is not an event of the trials; did you mean go?", align_to="goo")
     refused("trials are aligned to go: give window_s", align_to="go")
-    refused("every trial lies outside the recording: start_time is from 500 to", trials={
+    refused("every trial is outside the recording: start_time is from 500 to", trials={
         "start_time": STARTS * 1000, "stop_time": STOPS * 1000})  # fmt: skip
     refused("cut it into pieces with chop_bins, or into trials", trials=None)
     path = csv(tmp_path / "t.csv")

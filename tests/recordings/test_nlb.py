@@ -226,7 +226,7 @@ def yaml_with(path, **groups):
 
 def test_counts_in_bins_are_refused(tmp_path):
     np.savez(tmp_path / "a.npz", counts=np.ones((4, 5, 3)), heldout=[0, 0, 1])
-    with pytest.raises(LFADSError, match="holds counts in bins; nlb is for spike times"):
+    with pytest.raises(LFADSError, match="contains binned counts; nlb is for spike times"):
         lfads.prepare(tmp_path / "a.npz", tmp_path, nlb="mc_maze")
     with pytest.raises(LFADSError, match="behaviour_lag_s is for spike times"):
         lfads.prepare(tmp_path / "a.npz", tmp_path, behaviour_lag_s=0.1)
@@ -271,5 +271,7 @@ def test_a_folder_stands_for_its_file(maze, tmp_path):
     given.hardlink_to(maze[0] / "desc-train.nwb")
     made = lfads.prepare(tmp_path, tmp_path, nlb="mc_maze")
     assert lfads.read_session(made).n_bins == 180
-    with pytest.warns(UserWarning, match="is mc_maze by its name; it is prepared as mc_maze_large"):
+    with pytest.warns(
+        UserWarning, match="by its name this is mc_maze; it is prepared as mc_maze_large"
+    ):
         lfads.prepare(given, tmp_path, nlb="mc_maze_large")

@@ -31,17 +31,17 @@ def prepare(tmp_path, recording=None, **options):
 @pytest.mark.parametrize(
     ("options", "parts"),
     [
-        ({"align_to": "go_cue"}, ["align_to=go_cue is no event", "did you mean go_cue_time?",
+        ({"align_to": "go_cue"}, ["align_to=go_cue is not an event", "did you mean go_cue_time?",
                                   "expected one of", "go_cue_time"]),
-        ({"align_to": "condition"}, ["align_to=condition is no column of numbers"]),
+        ({"align_to": "condition"}, ["align_to=condition is not numeric"]),
         ({"window_s": None}, ["aligned to go_cue_time: give window_s"]),
         ({"bin_width_s": None}, ["contains spike times; give bin_width_s"]),
         ({"bin_width_s": 0.03}, ["a window of 0.7 s is 23.3333 bins of 0.03 s", "make it 0.69 s"]),
         ({"window_s": (1000, 1001), "bin_width_s": 0.1}, ["every trial is outside the recording",
                                                           "go_cue_time is from 2."]),
         ({"recording_s": (500, 600)}, ["the recording from 500 to 600 s"]),
-        ({"leave_out": ("4",)}, ["leave_out=4 is no neuron", "expected one of 3, 5, 8"]),
-        ({"condition": "side"}, ["condition=side is no label", "expected one of"]),
+        ({"leave_out": ("4",)}, ["leave_out=4: no such neuron", "expected one of 3, 5, 8"]),
+        ({"condition": "side"}, ["condition=side: trials have no such column", "expected one of"]),
         ({"min_rate_hz": 1000}, ["no neuron is left; the highest rate is"]),
         ({"behaviour": ("vel",)}, ["behaviour=vel needs arrays vel (samples × values)"]),
     ],
@@ -141,7 +141,7 @@ def test_bins_that_do_not_divide(tmp_path):
 
 
 def test_chops_where_they_do_not_belong(tmp_path):
-    with refused("counts is cut into trials already (20×12×4)"):
+    with refused("counts is already cut into trials (20×12×4)"):
         prepare(tmp_path, chop_bins=3)
     with refused("counts is one continuous recording of 12 bins; cut it", "chop_bins"):
         prepare(tmp_path, {"counts": COUNTS[0]})
@@ -317,7 +317,9 @@ def test_command_says_options_as_they_are_typed(tmp_path, capsys):
     words = ["--out", str(tmp_path / "out"), "--bin-width-s", "0.02"]
     assert main([str(path), *words, "--align-to", "go_cue"]) == 1
     error = capsys.readouterr().err
-    assert error.startswith(f"error: {path}: --align-to go_cue is no event of the trials; did you")
+    assert error.startswith(
+        f"error: {path}: --align-to go_cue is not an event of the trials; did you"
+    )
     assert len(error.splitlines()) == 1
     for wrong in (["--overlap-bins", "3"], ["--no-such"], []):
         paths = [str(path)] if wrong else [str(path), str(tmp_path / "sub" / "day.npz")]
@@ -345,5 +347,5 @@ def test_no_trial_with_its_event(tmp_path, starts, window):
         "start_time": np.array(starts),
         "stop_time": np.array(starts) + 0.5,
     }
-    with refused(f"none of its {len(starts)} trials has a time of start_time"):
+    with refused(f"none of the {len(starts)} trials has a time for start_time"):
         lfads.prepare(recording, tmp_path, name="a", bin_width_s=0.05, window_s=window)

@@ -74,7 +74,7 @@ def test_trials_that_overlap_are_warned_of(tmp_path, capsys):
         assert main([*words, "--window-s", "0", "0.6"]) == 0
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"warning: {path}: trials of 0.6 s begin 0.5 s after each other")
-    assert line.endswith("take a shorter --window-s")
+    assert line.endswith("use a shorter --window-s")
     assert main([*words, "--window-s", "0", "0.5"]) == 0
     assert capsys.readouterr().err == ""
 

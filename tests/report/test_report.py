@@ -161,7 +161,7 @@ def test_report_says_what_was_chosen_and_why(run, tmp_path, monkeypatch):
         "after 180 updates: 585.3; then one_input 588, no_inputs –."
     ) in text
     assert "Settings: 1 of them by recipe=auto, for 12 training trials." in text
-    table = text[text.index("<caption>Structures that were tried first") :]
+    table = text[text.index("<caption>Structures that were tried") :]
     cells = re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", table[: table.index("</table>")])
     assert cells[6:12] == ["fast_inputs", "co_dim 4", "585.3", "180", "9.5", "chosen"]
     assert cells[-4:] == ["not finite", "180", "9.5", "–"]

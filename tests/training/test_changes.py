@@ -195,7 +195,7 @@ def test_neurons_in_another_order_are_put_in_the_models(run, begun, tmp_path):
     with h5py.File(run / "model_runs_session_train_posterior_push_mean.h5") as file:
         assert file["neuron_ids"][()].tolist() == IDS.tolist()
         np.testing.assert_allclose(file["output_dist_params"][()], expected.rates, rtol=1e-5)
-    with pytest.raises(LFADSError, match="another order .first 105, 104, 103 and 3"):
+    with pytest.raises(LFADSError, match="another order .here 105, 104, 103 and 3"):
         fit(begun, 4, data=turned, neuron_ids=IDS[::-1])
 
 

@@ -196,7 +196,9 @@ def test_a_session_that_was_read_out_by_the_identity(counts, tmp_path):
 
 def test_trained_dynamics_leave_old_sessions_behind(known, tmp_path):
     """That is said; with their data they go along, and nothing is said."""
-    with pytest.warns(UserWarning, match="read-outs of a, b stay as they were and may fit them no"):
+    with pytest.warns(
+        UserWarning, match="read-outs of a, b do not change and may no longer fit them"
+    ):
         after = start(known, tmp_path / "c", do_train_io_only=False, max_epochs=1)
     before = known[1].model.state_dict()
     assert not torch.equal(after.model.state_dict()["factor_weight"], before["factor_weight"])

@@ -460,7 +460,7 @@ def test_run_goes_on_from_its_lowest_validation_cost_if_asked(train, tmp_path, b
     assert after == before[: epoch + 2]
 
 
-@pytest.mark.filterwarnings("ignore:.*epochs already:UserWarning")
+@pytest.mark.filterwarnings("ignore:.*has already been trained:UserWarning")
 def test_finished_run_is_left_as_it_is(train, tmp_path):
     first = train()
     before = table(tmp_path / "run")
