@@ -1,5 +1,7 @@
 """A small made-up recording, and the same in every format that is read."""
 
+from itertools import count
+
 import h5py
 import numpy as np
 
@@ -112,6 +114,9 @@ def write_mat73(path, variables):
     return path
 
 
+NUMBERS = count()  # of what cells refer to
+
+
 def _put(group, name, value):
     if isinstance(value, dict):
         inner = group.create_group(name)
@@ -125,7 +130,7 @@ def _put(group, name, value):
         refs = group.file.require_group("#refs#")
         made = []
         for item in value.T.ravel():
-            key = f"r{len(refs)}"
+            key = f"r{next(NUMBERS)}"
             _put(refs, key, item)
             made.append(refs[key].ref)
         data = np.array(made, h5py.ref_dtype).reshape(value.T.shape)

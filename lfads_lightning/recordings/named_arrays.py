@@ -221,7 +221,6 @@ def _counts(arrays: Arrays, source: str, settings: Settings) -> Recording:
     quality = names.find(columns, names.QUALITIES)
     is_text = quality is not None and columns[quality].dtype.kind == "U"
     trials = _per_trial(arrays, taken, values.shape, lengths)
-    prefix = key.rpartition(".")[0] + "."  # fields beside the counts go by their own names
     beside = {}
     if is_continuous:
         beside = {
@@ -239,7 +238,7 @@ def _counts(arrays: Arrays, source: str, settings: Settings) -> Recording:
             held_out=_held_out(arrays, ids, source, settings),
         ),
         Counts(key, values, width, is_continuous, lengths),
-        trials={name.removeprefix(prefix): column for name, column in trials.items()},
+        trials={_without_prefix(name, key): column for name, column in trials.items()},
         beside=beside,
     )
 
@@ -557,24 +556,35 @@ def _with_what_is_beside(
     """Add what may describe trials, behaviour and held-out neurons that lie beside the spikes."""
     source = recording.source
     units = recording.units
-    # fields beside the spikes go by their own names
-    prefix = next(iter(taken)).rpartition(".")[0] + "."
     units.held_out = _held_out(arrays, units.ids, source, settings)
     of_units = _of_units(arrays, len(units.ids))
+    spikes = recording.activity.key
     units.columns |= {
-        key.removeprefix(prefix): column for key, column in of_units.items() if key not in taken
+        _without_prefix(key, spikes): column for key, column in of_units.items() if key not in taken
     }
     quality = names.find(units.columns, names.QUALITIES)
     if quality is not None and units.columns[quality].dtype.kind == "U":
         units.quality = units.columns[quality]
     recording.beside = {
-        key.removeprefix(prefix): as_vector(value, f"{source}: {key}")
+        _without_prefix(key, spikes): as_vector(value, f"{source}: {key}")
         for key, value in arrays.items()
         if key not in taken and _length(value) is not None and _is_vector(value)
     }
     if settings.behaviour_file is None:
         recording.signals = [_signal(arrays, key, source) for key in settings.behaviour]
     return recording
+
+
+def _without_prefix(name: str, spikes: str) -> str:
+    """Return the name of a field without the structure that it shares with the spikes.
+
+    >>> [_without_prefix(name, "R.unit.times") for name in ("R.unit.area", "R.go", "info.day")]
+    ['area', 'go', 'info.day']
+    """
+    for prefix in (spikes.rpartition(".")[0], spikes.partition(".")[0]):
+        if prefix and "." in spikes and name.startswith(prefix + "."):
+            return name.removeprefix(prefix + ".")
+    return name
 
 
 def _is_vector(value: Any) -> bool:

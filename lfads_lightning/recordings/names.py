@@ -14,6 +14,8 @@ COUNTS = (
     "data",
     "spikeraster",
     "spike_raster",
+    "spikecounts",
+    "binnedspikes",
 )
 UNITS = ("unit", "neuron", "units", "neurons", "unit_id", "neuron_id", "spike_units",
          "spike_neurons", "cluster", "clusters", "cluster_id", "spike_clusters")  # fmt: skip

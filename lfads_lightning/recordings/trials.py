@@ -5,7 +5,6 @@ Spike times are cut in seconds and counted; counts that came in bins are cut in 
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -58,6 +57,28 @@ class Places(NamedTuple):
     notes: list[str]
     n_together: int = 1
     lengths: np.ndarray | None = None
+
+
+class Binned(NamedTuple):
+    """Counts that came in bins, and how these are cut.
+
+    Attributes:
+        recording: what was read; of trials, with the columns of a table beside.
+        counts: its counts.
+        table: of a continuous recording, columns of the trials to cut out of it; None: none.
+        n_joined: how many bins of the file make one.
+        own_s: the width of the file's bins, in seconds; None: nobody said.
+        width: that of the bins made of them.
+        where: names the counts in errors.
+    """
+
+    recording: Recording
+    counts: Counts
+    table: dict[str, np.ndarray] | None
+    n_joined: int
+    own_s: float | None
+    width: float | None
+    where: str
 
 
 def cut_trials(recording: Recording, settings: Settings) -> Cut:
@@ -344,7 +365,8 @@ def _of_counts(recording: Recording, counts: Counts, settings: Settings) -> Cut:
             raise LFADSError(
                 f"{where} contains binned counts; {option} is for spike times; leave it out"
             )
-    n_joined, width = _joined(recording, counts, settings, where)
+    own_s = settings.source_bin_width_s or counts.bin_width_s
+    n_joined, width = _joined(own_s, settings, where)
     if settings.chop_bins is not None and not counts.is_continuous:
         raise LFADSError(
             f"{where} is already cut into trials ({sizes(counts.values.shape)}); chop_bins is for "
@@ -362,8 +384,8 @@ def _of_counts(recording: Recording, counts: Counts, settings: Settings) -> Cut:
             "pieces with chop_bins, or into trials with a trial table, trials=..."
         )
     else:
-        find = partial(_windows_of_continuous, table)
-    places = find(recording, counts, settings, n_joined, width, where)
+        find = _windows_of_continuous
+    places = find(Binned(recording, counts, table, n_joined, own_s, width, where), settings)
     values, length = counts.values, counts.values.shape[1]
     trial = np.zeros(len(places.starts), int) if counts.is_continuous else places.numbers
     starts, n_bins = places.starts, places.n_bins
@@ -430,18 +452,15 @@ def _with_missing(cut: Cut, counts: Callable[[np.ndarray], np.ndarray]) -> Cut:
     return cut
 
 
-def _joined(
-    recording: Recording, counts: Counts, settings: Settings, where: str
-) -> tuple[int, float | None]:
+def _joined(own: float | None, settings: Settings, where: str) -> tuple[int, float | None]:
     """Return how many of the source's bins make one, and how wide that is."""
-    own = settings.source_bin_width_s or counts.bin_width_s
     wanted = settings.bin_width_s
     if wanted is None:
         return 1, own
     if own is None:
         raise LFADSError(
-            f"{recording.source}: does not say how wide its bins are; give source_bin_width_s as "
-            "well as bin_width_s"
+            f"{where} does not say how wide its bins are; give source_bin_width_s as well as "
+            "bin_width_s"
         )
     n = round(wanted / own)
     if n < 1 or abs(wanted / own - n) > 1e-6 * n:
@@ -452,14 +471,8 @@ def _joined(
     return n, n * own
 
 
-def _windows_of_counts(
-    recording: Recording,
-    counts: Counts,
-    settings: Settings,
-    n_joined: int,
-    width: float | None,
-    where: str,
-) -> Places:
+def _windows_of_counts(binned: Binned, settings: Settings) -> Places:
+    recording, counts, _, n_joined, own, width, where = binned
     n_trials, length, _ = counts.values.shape
     firsts, keep = np.zeros(n_trials, int), np.arange(n_trials)
     ends = _ends(counts)
@@ -474,7 +487,6 @@ def _windows_of_counts(
         raise LFADSError(f"{where}: no trial is left ({'; '.join(notes)}); expected some")
     per_trial, n_bins = {}, int(ends[selected].max())
     if settings.window_s is not None or settings.align_to is not None:
-        own = settings.source_bin_width_s or counts.bin_width_s
         events = _events_of_counts(recording, counts, settings)
         if own is None or settings.window_s is None:
             lacking = "window_s" if settings.window_s is None else "source_bin_width_s"
@@ -519,18 +531,11 @@ def _windows_of_counts(
     return Places(firsts[keep], n_bins, keep, per_trial, constants, notes, lengths=unequal)
 
 
-def _windows_of_continuous(
-    table: dict[str, np.ndarray],
-    recording: Recording,
-    counts: Counts,
-    settings: Settings,
-    n_joined: int,
-    width: float | None,
-    where: str,
-) -> Places:
+def _windows_of_continuous(binned: Binned, settings: Settings) -> Places:
     """Cut trials out of a continuous recording, by the times of a table."""
+    recording, counts, table, n_joined, own, width, where = binned
+    assert table is not None
     source, length = recording.source, counts.values.shape[1]
-    own = settings.source_bin_width_s or counts.bin_width_s
     if own is None or width is None:
         raise LFADSError(f"{where}: trials are cut by times; give source_bin_width_s, in seconds")
     name = names.meant(table, settings.align_to or "start_time")
@@ -646,14 +651,8 @@ def _is_bare(values: np.ndarray) -> bool:
     return values.dtype.kind == "f" and bool(np.isnan(values).all())
 
 
-def _chops_of_counts(
-    recording: Recording,
-    counts: Counts,
-    settings: Settings,
-    n_joined: int,
-    width: float | None,
-    where: str,
-) -> Places:
+def _chops_of_counts(binned: Binned, settings: Settings) -> Places:
+    recording, counts, _, n_joined, _, width, where = binned
     _refuse_where(recording.source, settings)
     length = counts.values.shape[1]
     usable = length // n_joined

@@ -98,6 +98,22 @@ def test_a_table_of_trials_and_an_older_folder(session):
     np.testing.assert_array_equal(made(session).train.data, expected.train.data)
 
 
+def test_what_cameras_see_is_behaviour(session):
+    around, frames = session / "alf", np.arange(0, 60, 1 / 30)
+    np.save(around / "_ibl_leftCamera.times.npy", frames)
+    np.save(around / "leftCamera.ROIMotionEnergy.npy", np.cos(frames))
+    paw = pd.DataFrame({"paw_x": np.sin(frames), "paw_y": frames, "part": "paw"})
+    paw.to_csv(around / "_ibl_leftCamera.dlc.csv", index=False)
+    found = made(session, behaviour=("leftCamera.ROIMotionEnergy", "leftCamera.dlc"))
+    assert found.train.behaviour.shape[2] == 3
+    middle = STARTS[found.train.inds[3]] + 0.1 + 0.02 * 5.5
+    np.testing.assert_allclose(
+        found.train.behaviour[3, 5], [np.cos(middle), np.sin(middle), middle], atol=0.03
+    )
+    with pytest.raises(LFADSError, match="expected one of leftCamera.dlc, wheel.position, leftC"):
+        made(session, behaviour="spikes.amps")
+
+
 def save(name, array):
     return lambda probe: np.save(probe / name, array, allow_pickle=True)
 

@@ -95,6 +95,9 @@ def test_what_tables_say_is_kept(folder):
     assert set(units.columns) == {"group", "ch", "depth", "fr", "KSLabel", "Amplitude"}
     np.testing.assert_array_equal(units.columns["depth"], [80, np.nan, np.nan, np.nan, np.nan])
     np.testing.assert_array_equal(units.columns["Amplitude"], [np.nan] * 3 + [12.5, np.nan])
+    (folder / "cluster_notes.tsv").write_bytes("cluster_id\tnotes\n0\tschön".encode("latin1"))
+    with pytest.warns(UserWarning, match="cluster_notes.tsv: cannot be read .* is left out"):
+        assert set(kilosort.read(folder, Settings()).units.columns) == set(units.columns)
     # what a person said in Phy comes first
     assert units.quality.tolist() == ["good", "mua", "good", "noise", "good"]
 

@@ -85,6 +85,31 @@ def test_quality_is_for_units_that_have_one(tmp_path):
         lfads.prepare({"counts": counts}, tmp_path, name="a", unit_quality="good")
 
 
+def test_series_of_one_name_and_a_table_beside_nwb(tmp_path):
+    pynwb = pytest.importorskip("pynwb", reason="needs the extra [nwb]")
+    path = write_nwb(tmp_path / "a.nwb", REC)
+    with pynwb.NWBHDF5IO(str(path), "a") as io:
+        nwb = io.read()
+        for k, name in enumerate(("Hand", "Eye")):
+            position = pynwb.behavior.Position(name=name)
+            values = np.full((len(REC.samples), 2), float(k))
+            position.create_spatial_series("place", values, "x", timestamps=REC.samples)
+            nwb.processing["behavior"].add(position)
+        words = pynwb.TimeSeries(name="words", data=["a"] * 9, unit="x", rate=1.0)
+        nwb.add_acquisition(words)
+        io.write(nwb)
+    options = {"bin_width_s": 0.02, "window_s": (0, 0.5)}
+    with pytest.raises(LFADSError, match=r"has 2 time series place; expected one of Eye/place, Ha"):
+        lfads.prepare(path, tmp_path, behaviour="place", **options)
+    with pytest.raises(LFADSError, match="words is of shape .* and holds no numbers; expected sam"):
+        lfads.prepare(path, tmp_path, behaviour="words", **options)
+    session = lfads.read_session(lfads.prepare(path, tmp_path, behaviour="Eye/place", **options))
+    assert (session.train.behaviour == 1).all()
+    (tmp_path / "t.csv").write_text("start_time,stop_time\n1,1.5\n2,2.5\n3,3.5\n4,4.5\n5,5.5\n")
+    path = lfads.prepare(path, tmp_path, bin_width_s=0.02, trials=str(tmp_path / "t.csv"))
+    assert len(lfads.read_session(path).train.data) == 4
+
+
 def test_units_of_nwb_by_their_quality(tmp_path):
     pytest.importorskip("pynwb", reason="needs the extra [nwb]")
     path = write_nwb(tmp_path / "a.nwb", REC)

@@ -108,11 +108,66 @@ def test_units_in_trials_of_an_r_struct(tmp_path):
     savemat(tmp_path / "R.mat", {"R": rows})
     options = {"bin_width_s": 0.05, "time_unit": "ms", "window_s": (0.0, 0.3)}
     found = cut(tmp_path / "R.mat", align_to="R.timeGo", **options)
+    assert set(cut(tmp_path / "R.mat", align_to="timeGo", **options).per_trial) >= {"timeGo"}
     expected = [
         [np.histogram(t - 100 - k, np.arange(0, 301, 50))[0] for t in trial]
         for k, trial in enumerate(times)
     ]
     np.testing.assert_array_equal(found.counts(np.arange(14)), np.swapaxes(expected, 1, 2))
+
+
+def test_structures_with_an_empty_trial_and_other_fields_of_time(tmp_path):
+    """As GPFA has them: T is the length of a trial, time that of its bins; [] was not recorded."""
+    rows = np.zeros((1, 15), [(name, "O") for name in ("spikes", "T", "time", "hand", "rt")])
+    for k, counts in enumerate(TRIALS):
+        rows[0, k]["spikes"] = counts.T.astype(float) if k != 4 else np.zeros((0, 0))
+        rows[0, k]["T"], rows[0, k]["rt"] = float(len(counts)), 100.0 * k
+        rows[0, k]["time"] = np.arange(float(len(counts)))[None]
+        rows[0, k]["hand"] = np.ones((2, len(counts))) if k != 4 else np.zeros((0, 0))
+    savemat(tmp_path / "a.mat", {"seq": rows})
+    recorded = [t for k, t in enumerate(TRIALS) if k != 4]
+    found = cut(tmp_path / "a.mat")
+    check(found, recorded)
+    assert found.per_trial["hand"].shape == (14, max(map(len, recorded)), 2)
+    assert found.notes == ["1 trials in which nothing was recorded (NaN counts)"]
+    check(cut(tmp_path / "a.mat", where="seq.rt > 450"), recorded[4:])
+    for k in range(15):
+        rows[0, k]["spikes"] = np.zeros((0, 0))
+    savemat(tmp_path / "a.mat", {"seq": rows})
+    with pytest.raises(LFADSError, match=r"seq.spikes is empty in each of 15 trials"):
+        cut(tmp_path / "a.mat", counts_key="seq.spikes")
+
+
+def test_cells_of_spike_times_in_cells(tmp_path):
+    """R(trial).spikeTimes{k}, and spikes{k}{trial}; turned cells are known by their conditions."""
+    times = [[np.sort(RNG.uniform(0, 1, RNG.integers(0, 9))) for _ in range(3)] for _ in range(14)]
+    expected = [[np.histogram(t, np.arange(5) / 4)[0] for t in trial] for trial in times]
+    expected = np.swapaxes(expected, 1, 2)
+
+    def cells(items):
+        made = np.empty((1, len(items)), object)
+        made[0] = [cells(item) if isinstance(item, list) else item[None] for item in items]
+        return made
+
+    rows = np.zeros((1, 14), [("spikeTimes", "O"), ("side", "O")])
+    for k, trial in enumerate(times):
+        rows[0, k]["spikeTimes"], rows[0, k]["side"] = cells(trial), "lr"[k % 2]
+    savemat(tmp_path / "R.mat", {"R": rows})
+    options = {"bin_width_s": 0.25, "window_s": (0.0, 1.0)}
+    found = cut(tmp_path / "R.mat", **options)
+    np.testing.assert_array_equal(found.counts(np.arange(14)), expected)
+    assert found.per_trial["side"][:3].tolist() == ["l", "r", "l"]
+    by_unit = [[trial[d] for trial in times] for d in range(3)]
+    for write in (savemat, write_mat73):
+        write(tmp_path / "a.mat", {"spikes": cells(by_unit)})
+        found = cut(tmp_path / "a.mat", **options)
+        np.testing.assert_array_equal(found.counts(np.arange(14)), expected)
+    flat = np.empty((14, 3), object)
+    for k, trial in enumerate(times):
+        flat[k] = trial
+    savemat(tmp_path / "a.mat", {"spike_times": flat, "condition": np.arange(14) % 2})
+    with pytest.raises(LFADSError, match="14×3 cells, and condition has an entry for each row"):
+        cut(tmp_path / "a.mat", **options)
 
 
 def test_sparse_matrices(tmp_path):
@@ -147,6 +202,16 @@ def test_whole_trials_of_spike_times(tmp_path):
         assert not counts[e, lengths[e] :].any()
         assert found.per_trial["behaviour"][e, : lengths[e]].all()
         assert not found.per_trial["behaviour"][e, lengths[e] :].any()
+    stop[[2, 5]] = np.nan
+    found = cut(npz(tmp_path / "a.npz", trial_stop=stop), bin_width_s=0.02)
+    assert found.lengths.tolist() == np.delete(lengths, [2, 5]).tolist()
+    assert found.notes == ["2 trials without a stop_time"]
+    stop[:] = np.nan
+    with pytest.raises(LFADSError, match="no trial has a stop_time; expected seconds; mend it, or"):
+        cut(npz(tmp_path / "a.npz", trial_stop=stop), bin_width_s=0.02)
+    assert cut(
+        npz(tmp_path / "a.npz"), bin_width_s=0.02, align_to="trial_start", window_s=(0, 0.5)
+    ).n_bins == 25  # fmt: skip
 
 
 def test_a_session_file_holds_them_and_a_model_trains_on_them(tmp_path):
@@ -167,7 +232,7 @@ def test_a_session_file_holds_them_and_a_model_trains_on_them(tmp_path):
     ("trials", "said"),
     [
         ([np.ones((5, 3)), np.ones((7, 4))], "its trials have from 3 to 4 neurons"),
-        ([np.ones((5, 3)), np.ones((0, 3))], "trial 1 has no bins"),
+        ([np.ones((0, 3)), np.ones((0, 3))], "counts is empty .2×0×3.; expected counts"),
         ([np.ones((5, 3)), np.ones(5)], "cell array of other things than bins × neurons"),
         ([np.ones((5, 3)), np.array([["a"] * 3])], "counts .*str|counts .*<U1|numbers"),
     ],
