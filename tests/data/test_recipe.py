@@ -1,5 +1,7 @@
 """recipe=auto: what the rule says, what it fills, and what it leaves alone."""
 
+import re
+
 import h5py
 import numpy as np
 import pytest
@@ -220,7 +222,12 @@ def test_fit_fills_trains_and_goes_on_with_what_it_began_with(tmp_path, capfd):
     folder = tmp_path / "run"
     trained = lfads.fit(COUNTS, recipe="auto", lfads_save_dir=folder, **QUICK)
     told = capfd.readouterr().err
-    assert "recipe=auto, for 24 training trials x 9 bins x 8 neurons" in told
+    (line,) = re.findall("recipe=auto, for .*", told)
+    assert "24 training trials x 9 bins x 8 neurons" in line
+    assert "batch_size 8" in line
+    assert "keep_prob" not in line
+    assert re.search(r"and \d+ more, in config.yaml$", line)
+    assert len(line) < 170
     first = Run(folder).read_config()
     assert first == trained.config
     assert (first.recipe, first.data.batch_size) == (Recipe.auto, 8)
