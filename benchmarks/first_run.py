@@ -2,6 +2,7 @@
 
     python -m benchmarks.first_run FILE_OR_FOLDER ... [--minutes M] [--seeds 0 1] [--json FILE]
                                    [--cpu-time] [--beside-original] [--set NAME=VALUE ...]
+                                   [--keep FOLDER]
 
 For every session file: trains with ``recipe=auto`` and nothing else set but a quarter of the
 neurons, held out; scores over 16 posterior samples. A row: trials, bins, neurons, what the recipe
@@ -12,6 +13,7 @@ all, or ``simulated:3`` for a recording of :mod:`benchmarks.simulated`; ``simula
 ``simulated:odd`` are the first twelve of these. ``--beside-original`` also trains
 ``recipe=original``, for as long. On a machine that others use, ``--cpu-time`` has a budget of
 minutes count the time that the process was computing: it does then what it does on a quiet core.
+``--keep`` has the runs stay, in folders by recording and seed.
 """
 
 import argparse
@@ -20,6 +22,7 @@ import sys
 import tempfile
 import time
 import warnings
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -71,11 +74,13 @@ def _simulated(number: int) -> dict[str, Session]:
     return {name.replace(":", "_"): assemble(name, name, simulate(number))}
 
 
-def first_run(name: str, data: Any, seed: int, settings: dict[str, Any]) -> dict[str, Any]:
-    """Train on a recording, and return its row."""
+def first_run(
+    name: str, data: Any, seed: int, settings: dict[str, Any], keep: Path | None = None
+) -> dict[str, Any]:
+    """Train on a recording, and return its row; the run stays in the folder ``keep``."""
     started, cpu_started = time.monotonic(), time.process_time()
     settings = {"recipe": "auto", "held_out_neurons": 0.25} | settings
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() if keep is None else nullcontext(keep) as folder:
         trained = lfads.fit(
             data,
             seed=seed,
@@ -137,6 +142,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, help="budget of each training")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="in which runs stay")
     parser.add_argument("--cpu-time", action="store_true", help="of the budget, not the clock's")
     parser.add_argument("--beside-original", action="store_true", help="recipe=original as long")
     parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="beside these")
@@ -151,7 +157,8 @@ def main() -> None:
     rows = []
     for name, data in recordings(given.recordings).items():
         for seed in given.seeds:
-            rows.append(first_run(name, data, seed, settings))
+            keep = given.keep and given.keep / f"{name.replace(':', '_')}_{seed}"
+            rows.append(first_run(name, data, seed, settings, keep))
             print(shown(rows[-1]), flush=True)
             if given.beside_original:
                 as_long = {"recipe": "original", "max_minutes": rows[-1]["seconds"] / 60}
