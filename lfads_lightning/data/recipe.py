@@ -47,6 +47,9 @@ SMALLER = {
     "learning_rate_init": 0.006,
 }  # fmt: skip
 FEW_MINUTES = 3
+# Of the normal prior on the weights of read-outs: on neurons of 20 spikes it is the difference
+# between worse and better than a constant rate; 300 is too much (docs/benchmarks/first-run.md).
+READOUT_PRECISION = 100.0
 UPDATES = 1200  # of a recording of up to MANY_TRIALS trials
 MANY_TRIALS, MOST_UPDATES = 500, 6000
 RAMP = 400
@@ -136,6 +139,8 @@ def settings_for(facts: Facts) -> dict[str, Any]:
         "max_steps": updates,
         "num_threads": None,
     }
+    if facts.is_counts:  # real values are in units of their own
+        settings["l2_readout_scale"] = round(READOUT_PRECISION / facts.trials, 4)
     if facts.neurons > 1:  # of one neuron the factor is the log-rate: there is no read-out
         settings["do_start_at_mean_rates"] = True
     if facts.ext_inputs:
