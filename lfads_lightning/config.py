@@ -453,6 +453,13 @@ class LossConfig:
     l2_con_scale: float = _p(
         0.0, "L2 penalty on the controller's recurrent weights and biases.", ge=0
     )
+    l2_readout_scale: float = _p(
+        0.0,
+        "L2 penalty on the weights of the read-outs, not divided by their number: a Gaussian prior "
+        "on each weight with variance 1 / (scale x training trials of the session).",
+        ours=True,
+        ge=0,
+    )
     l2_start_step: int = _p(0, "Update at which the L2 ramp starts.", ge=0)
     l2_increase_steps: int = _p(
         2000, "Length of the L2 ramp, from 0 to 1, in updates; 0: no ramp.", ge=0

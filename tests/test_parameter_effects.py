@@ -586,6 +586,17 @@ def test_l2_con_scale_doubles_the_controllers_share_of_l2(new_model, spikes):
     torch.testing.assert_close(one, 0.5 * 50 * squares / sum(p.numel() for p in both))
 
 
+@effect_of("l2_readout_scale")
+def test_l2_readout_scale_adds_half_of_it_times_the_squares_of_the_read_outs_weights(
+    new_model, spikes
+):
+    model = new_model()
+    none, one = (loss_of(model, spikes, l2_readout_scale=s) for s in (0.0, 3.0))
+    (readout,) = model.readout.values()
+    torch.testing.assert_close(one.l2 - none.l2, 1.5 * readout.weight.square().sum())
+    torch.testing.assert_close(one.total - none.total, one.l2 - none.l2, atol=1e-3, rtol=1e-3)
+
+
 @effect_of("co_mean_corr_scale")
 def test_co_mean_corr_scale_times_the_correlation_is_added_to_the_total(new_model, spikes):
     model = new_model()

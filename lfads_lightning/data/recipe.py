@@ -29,6 +29,13 @@ CANDIDATES: dict[str, dict[str, Any]] = {
         "co_dim": 4, "prior_ar_atau": 2.0, "controller_input_lag": 0, "kl_co_weight": 0.1,
     },
 }  # fmt: skip
+MEANINGS = {
+    "one_input": "one slow inferred input",
+    "no_inputs": "no inferred inputs",
+    "fast_inputs": "four fast inferred inputs",
+}
+# What the line of a training tells; the other settings are the same for most data.
+TOLD = ("output_dist", "ext_input_dim", "batch_size", "factors_dim", "max_steps")
 SIZES = {
     "ic_dim": 64, "ic_enc_dim": 100, "gen_dim": 100, "ci_enc_dim": 100, "con_dim": 64,
     "learning_rate_init": 0.004,
@@ -40,6 +47,9 @@ SMALLER = {
     "learning_rate_init": 0.006,
 }  # fmt: skip
 FEW_MINUTES = 3
+# Of the normal prior on the weights of read-outs: on neurons of 20 spikes it is the difference
+# between worse and better than a constant rate; 300 is too much (docs/benchmarks/first-run.md).
+READOUT_PRECISION = 100.0
 UPDATES = 1200  # of a recording of up to MANY_TRIALS trials
 MANY_TRIALS, MOST_UPDATES = 500, 6000
 RAMP = 400
@@ -129,6 +139,8 @@ def settings_for(facts: Facts) -> dict[str, Any]:
         "max_steps": updates,
         "num_threads": None,
     }
+    if facts.is_counts:  # real values are in units of their own
+        settings["l2_readout_scale"] = round(READOUT_PRECISION / facts.trials, 4)
     if facts.neurons > 1:  # of one neuron the factor is the log-rate: there is no read-out
         settings["do_start_at_mean_rates"] = True
     if facts.ext_inputs:
@@ -248,7 +260,7 @@ def filled(
     if facts is None:
         return config
     chosen = _chosen(config, given, facts)
-    print(line(chosen, facts), file=sys.stderr, flush=True)
+    print(line(chosen, facts, TOLD), file=sys.stderr, flush=True)
     return params.from_flat(chosen, "recipe", base=config)
 
 
@@ -282,10 +294,24 @@ def chosen_in(config: Config, sessions: Sequence[Session]) -> Chosen | None:
     return Chosen(str(facts), {name: value for name, value in rule.items() if held[name] == value})
 
 
-def line(chosen: Mapping[str, Any], facts: Facts) -> str:
-    """Return what was chosen, and from what."""
-    words = ", ".join(f"{name} {str(v).lower()}" for name, v in chosen.items())
-    return f"recipe=auto, for {facts}: {words}"
+def line(chosen: Mapping[str, Any], facts: Facts, names: Collection[str] | None = None) -> str:
+    """Return what was chosen, and from what.
+
+    >>> chosen = {"batch_size": 32, "keep_prob": 0.9}
+    >>> line(chosen, Facts(169, 169, 35, 24, 0.35), TOLD).split(": ")[1]
+    'batch_size 32 and 1 more, in config.yaml'
+
+    Args:
+        chosen: settings by flat name.
+        facts: of the data.
+        names: of the settings that are told; how many there are beside them is told, too. None:
+            all.
+    """
+    told = [n for n in chosen if n in names] if names is not None else list(chosen)
+    words = [", ".join(f"{name} {str(chosen[name]).lower()}" for name in told)]
+    if len(told) < len(chosen):
+        words.append(f"{len(chosen) - len(told)} more, in config.yaml")
+    return f"recipe=auto, for {facts}: {' and '.join(filter(None, words))}"
 
 
 def _chosen(config: Config, given: Collection[str], facts: Facts) -> dict[str, Any]:

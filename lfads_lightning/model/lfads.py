@@ -310,8 +310,10 @@ class LFADS(nn.Module):
             given = (controller, noise.co, ext, masks.generator, self.encoded.forward_steps)
             states = foresee(self._run, self.co_prior, gen_ics, *given, lengths)
         log_rates, extras = self.read_out(states.factors, session)
+        layer = session_layer(self.readout, session)
+        weight = None if layer is None else layer.weight
         how = (self.noise_model, self.config._clip_value)
-        return LFADSOutput(gen_ics, states, log_rates, extras, encoding, *how)
+        return LFADSOutput(gen_ics, states, log_rates, extras, weight, encoding, *how)
 
     def _run(
         self,

@@ -1,4 +1,4 @@
-"""The loss: the negative evidence lower bound, with ramps, and an L2 penalty on the recurrences.
+"""The loss: the negative evidence lower bound, with ramps, and L2 penalties.
 
 Sussillo et al. 2016, equations of section 2: likelihood and divergences are summed over time and
 dimensions and averaged over trials only::
@@ -78,7 +78,10 @@ def trial_terms(
     )
     do_correlate = weights.co_mean_corr_scale > 0
     corr = input_correlation(model, output, like=recon) if do_correlate else torch.zeros_like(recon)
-    l2 = recurrent_l2(model, weights.l2_gen_scale, weights.l2_con_scale).expand_as(recon)
+    l2 = recurrent_l2(model, weights.l2_gen_scale, weights.l2_con_scale)
+    if weights.l2_readout_scale > 0 and output.readout_weight is not None:
+        l2 = l2 + readout_l2(output.readout_weight, weights.l2_readout_scale)
+    l2 = l2.expand_as(recon)
     total = recon + ramp_kl * (kl_ic + kl_co) + ramp_l2 * l2 + weights.co_mean_corr_scale * corr
     return LossTerms(total, recon, kl_ic, kl_co, l2, corr)
 
@@ -162,3 +165,17 @@ def recurrent_l2(model: LFADS, gen_scale: float, con_scale: float) -> Tensor:
         if scale > 0:
             penalty = penalty + 0.5 * scale * sum(p.square().sum() for p in parameters)
     return penalty / n_elements
+
+
+def readout_l2(weight: Tensor, scale: float) -> Tensor:
+    """Return the penalty on the read-out of a session, scale / 2 |W|^2.
+
+    Of each trial, so that over E training trials it is -log of a normal prior of variance
+    1 / (scale E) on each weight, less a constant. A neuron of many spikes overrules it, one of few
+    stays near its mean rate.
+
+    Args:
+        weight: (F, D).
+        scale: ``loss.l2_readout_scale``.
+    """
+    return 0.5 * scale * weight.square().sum()

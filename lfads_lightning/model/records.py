@@ -55,6 +55,7 @@ class LFADSOutput(NamedTuple):
     states: DecoderStates
     log_rates: Tensor  # (B, T, D) unclamped log-rates; of real values: means
     extras: tuple[Tensor, ...]  # what the noise model has beside them
+    readout_weight: Tensor | None  # (F, D), the session's; None: the factors are the log-rates
     encoding: Encoding
     noise_model: NoiseModel
     clip: float  # of log-rates and log-variances

@@ -151,6 +151,10 @@ class FitKeywords(TypedDict, total=False):
     """L2 penalty on the generator's recurrent weights and biases."""
     l2_con_scale: float
     """L2 penalty on the controller's recurrent weights and biases."""
+    l2_readout_scale: float
+    """L2 penalty on the weights of the read-outs, not divided by their number: a Gaussian prior on
+    each weight with variance 1 / (scale x training trials of the session).
+    """
     l2_start_step: int
     """Update at which the L2 ramp starts."""
     l2_increase_steps: int
@@ -551,6 +555,10 @@ class EstimatorKeywords(TypedDict, total=False):
     """L2 penalty on the generator's recurrent weights and biases."""
     l2_con_scale: float | None
     """L2 penalty on the controller's recurrent weights and biases."""
+    l2_readout_scale: float | None
+    """L2 penalty on the weights of the read-outs, not divided by their number: a Gaussian prior on
+    each weight with variance 1 / (scale x training trials of the session).
+    """
     l2_start_step: int | None
     """Update at which the L2 ramp starts."""
     l2_increase_steps: int | None

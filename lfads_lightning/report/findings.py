@@ -454,9 +454,9 @@ def _still_falling(config: Config, columns: Columns) -> Finding | None:
     wanted = config.trainer.max_epochs
     if wanted is None or not len(columns.get("epoch", ())):
         return None
-    in_ramp = columns["ramp/kl"][-1] < 1 or (
-        columns["ramp/l2"][-1] < 1 and max(config.loss.l2_gen_scale, config.loss.l2_con_scale) > 0
-    )
+    loss = config.loss
+    penalties = loss.l2_gen_scale, loss.l2_con_scale, loss.l2_readout_scale
+    in_ramp = columns["ramp/kl"][-1] < 1 or (columns["ramp/l2"][-1] < 1 and max(penalties) > 0)
     if columns["epoch"][-1] + 1 < wanted or not (in_ramp or _improves(columns)):
         return None
     return Finding(

@@ -14,10 +14,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import lightning.pytorch as pl
-
 from lfads_lightning.config import Config, Criterion, LFADSError
-from lfads_lightning.data.recipe import CANDIDATES
+from lfads_lightning.data.recipe import CANDIDATES, MEANINGS
 from lfads_lightning.data.sessions import Session
 from lfads_lightning.params import from_flat
 from lfads_lightning.runs.documents import read_json
@@ -26,25 +24,9 @@ from lfads_lightning.runs.provenance import places_in, remember
 from lfads_lightning.runs.run import Run
 from lfads_lightning.runs.tried import Tried, best_first, read_tried
 from lfads_lightning.training import fit as training
-from lfads_lightning.training.budget import RUNG
+from lfads_lightning.training.budget import AtRung
 from lfads_lightning.training.checkpoints import copy_checkpoints
 from lfads_lightning.training.faults import Diverged
-
-
-class _AtRung(pl.Callback):
-    """Ends a training after its share of the updates, with the epoch in which these are done."""
-
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, *batch: Any
-    ) -> None:
-        """End it with this epoch, once a budget has become a number of updates.
-
-        Hidden entries are looked at in the last epoch, so it must be known as the last before its
-        end.
-        """
-        is_due = 0 <= trainer.max_steps and trainer.global_step >= RUNG * trainer.max_steps
-        if is_due and trainer.is_last_batch:
-            trainer.should_stop = True
 
 
 def with_best_candidate(config: Config, sessions: Sequence[Session], folder: Path) -> Config:
@@ -77,7 +59,8 @@ def with_best_candidate(config: Config, sessions: Sequence[Session], folder: Pat
     run.write_config(config)
     tried = []
     for n, name in enumerate(names):
-        print(f"Candidate {n + 1} of {len(names)}: {name}", file=sys.stderr, flush=True)
+        told_as = f"{name} ({MEANINGS[name]})"
+        print(f"Candidate {n + 1} of {len(names)}: {told_as}", file=sys.stderr, flush=True)
         tried.append(_trained(config, sessions, run, name))
     best = min(tried, key=lambda t: math.inf if t.criterion is None else t.criterion)
     if best.criterion is None:
@@ -150,7 +133,7 @@ def _trained(config: Config, sessions: Sequence[Session], run: Run, name: str) -
     theirs = from_flat(settings, base=config)
     own.folder.mkdir(parents=True, exist_ok=True)
     try:
-        fitted = training.fit(theirs, sessions, own.folder, [_AtRung()])
+        fitted = training.fit(theirs, sessions, own.folder, [AtRung()])
         criterion, updates = fitted.criterion, fitted.updates
         seconds = round(fitted.seconds, 1)
     except Diverged:

@@ -102,3 +102,19 @@ class Budget(pl.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from there."""
         self.spent = float(state_dict["spent"])
+
+
+class AtRung(pl.Callback):
+    """Ends a training after its share of the updates, with the epoch in which these are done."""
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, *batch: Any
+    ) -> None:
+        """End it with this epoch, once a budget has become a number of updates.
+
+        Hidden entries are looked at in the last epoch, so it must be known as the last before its
+        end.
+        """
+        is_due = 0 <= trainer.max_steps and trainer.global_step >= RUNG * trainer.max_steps
+        if is_due and trainer.is_last_batch:
+            trainer.should_stop = True

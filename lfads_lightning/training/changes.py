@@ -61,7 +61,7 @@ CHANGEABLE = frozenset({
     "feedback_factors_or_rates", "ic_post_var_min", "co_prior_var_scale",
     "do_train_prior_ar_atau", "do_train_prior_ar_nvar", "do_train_readin", "_clip_value",
     "kl_ic_weight", "kl_co_weight", "kl_start_step", "kl_increase_steps", "l2_gen_scale",
-    "l2_con_scale", "l2_start_step", "l2_increase_steps", "co_mean_corr_scale",
+    "l2_con_scale", "l2_readout_scale", "l2_start_step", "l2_increase_steps", "co_mean_corr_scale",
     "do_analytic_kl_co",
     "learning_rate_decay_factor", "learning_rate_stop", "learning_rate_n_to_compare",
     "schedule", "warmup_steps", "cosine_end", "average_weights",

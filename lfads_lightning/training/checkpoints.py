@@ -275,7 +275,7 @@ def _damaged(error: Exception) -> str:
 def ramps_complete(module: LFADSModule) -> bool:
     """Return whether the KL and L2 ramps were 1 in the epoch that has ended."""
     metrics, loss = module.metrics, module.config.loss
-    no_l2 = loss.l2_gen_scale == 0 and loss.l2_con_scale == 0
+    no_l2 = loss.l2_gen_scale == loss.l2_con_scale == loss.l2_readout_scale == 0
     return metrics["ramp/kl"] >= 1 and (metrics["ramp/l2"] >= 1 or no_l2)
 
 

@@ -19,6 +19,7 @@ from lfads_lightning.config import LFADSError, LossConfig
 from lfads_lightning.notebook.interactive import has_widgets, in_kernel
 from lfads_lightning.runs.files import remove_leftovers, sync, whole_file, writing
 from lfads_lightning.runs.run import Run
+from lfads_lightning.training.budget import RUNG, AtRung
 from lfads_lightning.training.hidden import NAME as HIDDEN
 from lfads_lightning.training.module import LFADSModule
 
@@ -241,6 +242,7 @@ class Progress(pl.Callback):
         costs = f"train {m['train/total']:.1f}{valid}{best_score(m)}"
         costs += f" | ramp {m['ramp/kl']:.2f} | lr {m['lr']:.2g}"
         if self.bar is not None:
+            self.bar.total = self._epochs_in_all(trainer)  # a budget is known after some updates
             self.bar.set_postfix_str(f"{costs}{self._at_least(trainer, pl_module)}", refresh=False)
             self.bar.update()
         if self.bar is not None or self.silent:
@@ -271,7 +273,9 @@ class Progress(pl.Callback):
         if trainer.max_epochs is not None and trainer.max_epochs >= 0:
             bounds.append(trainer.max_epochs)
         if trainer.max_steps >= 0:
-            bounds.append(-(-trainer.max_steps // int(trainer.num_training_batches)))
+            is_candidate = any(isinstance(c, AtRung) for c in trainer.callbacks)  # type: ignore[attr-defined]
+            updates = trainer.max_steps * (RUNG if is_candidate else 1)
+            bounds.append(math.ceil(updates / int(trainer.num_training_batches)))
         return min(bounds, default=None)
 
     def _fewest_epochs_left(self, module: LFADSModule) -> float:

@@ -1,5 +1,7 @@
 """recipe=auto: what the rule says, what it fills, and what it leaves alone."""
 
+import re
+
 import h5py
 import numpy as np
 import pytest
@@ -35,6 +37,7 @@ QUICK = {"max_steps": 3, "gen_dim": 6, "ic_enc_dim": 7, "ci_enc_dim": 8, "con_di
         (Facts(3, 3, 20, 1, 0.5), {"batch_size": 8, "factors_dim": 1, "max_steps": 1200}),
         (Facts(40, 40, 46, 18, 0.05), {"batch_size": 8, "factors_dim": 9, "max_steps": 1200}),
         (Facts(169, 169, 35, 24, 0.35), {"batch_size": 32, "factors_dim": 12, "keep_prob": 0.9}),
+        (Facts(50, 90, 35, 24, 0.35, sessions=2), {"l2_readout_scale": 2.0}),
         (Facts(246, 246, 160, 15, 0.1), {"batch_size": 32, "factors_dim": 7, "co_dim": 1}),
         (Facts(640, 640, 100, 60, 0.02), {"batch_size": 128, "factors_dim": 16}),
         (Facts(640, 640, 100, 60, 0.02, minutes=1.0), {"batch_size": 32}),
@@ -62,6 +65,7 @@ def test_what_the_rule_leaves_out():
     assert "criterion" not in alone  # nothing to choose by
     assert "do_start_at_mean_rates" not in alone  # nor a read-out
     assert "ext_input_dim" not in alone
+    assert "l2_readout_scale" not in settings_for(Facts(50, 50, 9, 20, 0, is_counts=False))
 
 
 def test_facts_are_those_of_the_data():
@@ -220,7 +224,12 @@ def test_fit_fills_trains_and_goes_on_with_what_it_began_with(tmp_path, capfd):
     folder = tmp_path / "run"
     trained = lfads.fit(COUNTS, recipe="auto", lfads_save_dir=folder, **QUICK)
     told = capfd.readouterr().err
-    assert "recipe=auto, for 24 training trials x 9 bins x 8 neurons" in told
+    (line,) = re.findall("recipe=auto, for .*", told)
+    assert "24 training trials x 9 bins x 8 neurons" in line
+    assert "batch_size 8" in line
+    assert "keep_prob" not in line
+    assert re.search(r"and \d+ more, in config.yaml$", line)
+    assert len(line) < 170
     first = Run(folder).read_config()
     assert first == trained.config
     assert (first.recipe, first.data.batch_size) == (Recipe.auto, 8)
@@ -259,4 +268,8 @@ def test_command_line_presets_and_check(tmp_path, call, capsys):
     (line,) = [s for s in call(*data, "recipe=auto", "--cfg", "job").err.splitlines() if s]
     capsys.readouterr()
     check_command.main([str(tmp_path / "mine.h5")])
-    assert line in " ".join(capsys.readouterr().out.split())  # wrapped there
+    told = " ".join(capsys.readouterr().out.split())  # wrapped there
+    facts, settings = line.split(": ")
+    assert f"{facts}: batch_size 8, " in told
+    assert all(f" {word}, " in told for word in settings.split(" and ")[0].split(", "))
+    assert " gen_dim 100, " in told  # what the line leaves out

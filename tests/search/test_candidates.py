@@ -1,17 +1,20 @@
 """Structures that are tried before a training: which goes on, and that nothing else changes."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 import lfads_lightning as lfads
-from lfads_lightning.config import LFADSError
-from lfads_lightning.data.recipe import CANDIDATES
+from lfads_lightning.config import CANDIDATE_NAMES, LFADSError, LossConfig
+from lfads_lightning.data.recipe import CANDIDATES, MEANINGS
 from lfads_lightning.params import from_flat
 from lfads_lightning.runs.run import Run
 from lfads_lightning.search import candidates
+from lfads_lightning.training.budget import AtRung
+from lfads_lightning.training.logs import Progress
 
 COUNTS = np.random.default_rng(4).poisson(0.8, (25, 9, 6))
 SMALL = {
@@ -37,7 +40,9 @@ def test_the_lowest_goes_on_as_if_it_had_been_alone(tmp_path, capfd):
     assert all(r["updates"] == 8 for r in rows)  # an epoch is 4; 15 % of 40 are 6
     assert trained.config.model.co_dim == best["settings"]["co_dim"]
     assert run.read_config().model.co_dim == best["settings"]["co_dim"]
-    assert f"Candidates, by hidden_recon: {best['name']}" in capfd.readouterr().err
+    told = capfd.readouterr().err
+    assert "Candidate 1 of 2: no_inputs (no inferred inputs)" in told
+    assert f"Candidates, by hidden_recon: {best['name']}" in told
     for name in NAMES:  # each left its curve
         assert run.candidate(name).metrics.read_text().count("\n") == 3
     steps = [line.split(",")[1] for line in run.metrics.read_text().split()[1:]]
@@ -46,6 +51,14 @@ def test_the_lowest_goes_on_as_if_it_had_been_alone(tmp_path, capfd):
     last = [r.folder / "checkpoints/lfads_vae-00000040.ckpt" for r in (run, Run(alone.folder))]
     weights, same = (torch.load(path, weights_only=True)["state_dict"] for path in last)
     assert all(torch.equal(value, same[name]) for name, value in weights.items())
+
+
+def test_the_time_left_of_a_candidate_is_its_own():
+    progress = Progress(LossConfig(), 0.0)
+    of_all = SimpleNamespace(max_epochs=-1, max_steps=41, num_training_batches=4, callbacks=[])
+    of_one = SimpleNamespace(**vars(of_all) | {"callbacks": [AtRung()]})
+    assert progress._epochs_in_all(of_all) == 11
+    assert progress._epochs_in_all(of_one) == 2
 
 
 def test_what_was_cut_off_goes_on_and_what_was_done_is_not_done_again(tmp_path, monkeypatch):
@@ -108,6 +121,7 @@ def test_a_damaged_result_is_made_again(tmp_path, text):
 def test_every_candidate_sets_what_any_sets():
     (names,) = {frozenset(settings) for settings in CANDIDATES.values()}
     assert "co_dim" in names
+    assert set(MEANINGS) == set(CANDIDATES) == set(CANDIDATE_NAMES)
 
 
 def test_a_record_that_is_damaged_is_none(tmp_path):
