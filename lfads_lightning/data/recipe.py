@@ -17,6 +17,7 @@ from lfads_lightning.data.arrays import as_counts
 from lfads_lightning.data.fields import Session, arrays_of
 from lfads_lightning.data.suggested import statistics_of, suggested
 from lfads_lightning.data.values import could_be_real, step_between
+from lfads_lightning.runs.names import CONFIG
 
 # What search.candidates tries; each sets all that any of them sets. Fast inputs see the bin that
 # they act on, and the weak KL lets them leave the prior: on a simulated recording of 24 trials that
@@ -310,7 +311,7 @@ def line(chosen: Mapping[str, Any], facts: Facts, names: Collection[str] | None 
     told = [n for n in chosen if n in names] if names is not None else list(chosen)
     words = [", ".join(f"{name} {str(chosen[name]).lower()}" for name in told)]
     if len(told) < len(chosen):
-        words.append(f"{len(chosen) - len(told)} more, in config.yaml")
+        words.append(f"{len(chosen) - len(told)} more, in {CONFIG}")
     return f"recipe=auto, for {facts}: {' and '.join(filter(None, words))}"
 
 

@@ -193,5 +193,5 @@ def test_reconstruction_far_below_the_entries_never_shown_is_warned_of(watched, 
     watch = watched(False)
     gained = watch.null - 100
     look(watch, monkeypatch, recon=gained, sample_recon=gained + 30)
-    with pytest.warns(UserWarning, match="of the entries never shown"):
+    with pytest.warns(UserWarning, match="of entries that it was never shown"):
         look(watch, monkeypatch, recon=gained, sample_recon=gained + 60)
