@@ -235,8 +235,8 @@ def change(path, act):
 @pytest.mark.parametrize(
     ("act", "message"),
     [
-        (lambda s: s["lfads"]["config"]["model"].update(gen_dim=10**8), "do not fit"),
-        (lambda s: s["lfads"].update(sessions=[["a", 10**12]]), "do not fit"),
+        (lambda s: s["lfads"]["config"]["model"].update(gen_dim=10**8), "do not match"),
+        (lambda s: s["lfads"].update(sessions=[["a", 10**12]]), "do not match"),
         (
             lambda s: s["lfads"].update(sessions=[["a", 10**12, 0, False, (1,)]]),
             "sessions are no names",

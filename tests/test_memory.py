@@ -38,7 +38,7 @@ def test_large_splits_are_scored_in_part(monkeypatch):
         {"a": train}, {"a": valid}, output_dist="poisson", ext_input_dim=0, factors_dim=1,
         train_condition=condition,
     )  # fmt: skip
-    with pytest.warns(UserWarning, match="those of 20 of 30 train, 20 of 20 valid trials"):
+    with pytest.warns(UserWarning, match="use 20 of 30 train, 20 of 20 valid trials"):
         (session,) = scored.scored_sessions(sessions)
     kept = session.train.condition
     assert kept[0] == 0

@@ -1224,7 +1224,7 @@ def test_max_minutes_is_made_a_number_of_updates_once(train, tmp_path, schedule)
     if schedule == "cosine":
         assert run.log["lr"][-1] == pytest.approx(0.0001)
         assert run.log["lr"][0] == 0.01
-    with pytest.raises(LFADSError, match="give one"):
+    with pytest.raises(LFADSError, match="give only one"):
         train(max_minutes=1.0, max_steps=5)
     # the number stays where the run goes on
     again = train(folder=tmp_path, **asked, learning_rate_stop=0.0)
@@ -2090,7 +2090,7 @@ def test_num_workers_is_the_number_of_processes(search, monkeypatch):
 
 @effect_of("max_recoveries")
 @pytest.mark.parametrize("most", [0, 2])
-@pytest.mark.filterwarnings("ignore:.*(left out|back to the weights):UserWarning")
+@pytest.mark.filterwarnings("ignore:.*(is skipped|back to the weights):UserWarning")
 def test_max_recoveries_bounds_the_returns_to_a_checkpoint(train, monkeypatch, most):
     """Three updates in a row that are not finite make one return."""
     original, updates = module.compute_loss, []

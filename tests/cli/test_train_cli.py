@@ -785,7 +785,7 @@ def test_run_does_not_fit_the_data(fails, own_copy, tmp_path, which):
     where = [f"output.lfads_save_dir={own_copy}", *data_args(tmp_path / which)]
     before = tree(own_copy).keys()
     fails(["kind=posterior_push_mean", *where], of_kind)
-    fails([*where, "trainer.max_epochs=9"], "'toy' (5 neurons), the data hold", of_training)
+    fails([*where, "trainer.max_epochs=9"], "'toy' (5 neurons), but the data are", of_training)
     assert tree(own_copy).keys() == before
 
 

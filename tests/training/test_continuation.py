@@ -530,7 +530,7 @@ def test_damaged_newest_checkpoint_is_noticed_and_the_one_before_used(train, run
     names = read_index(run / "checkpoints", "checkpoint")
     assert len(names) == 3
     spoil(run / "checkpoints" / names[-1])
-    with pytest.warns(UserWarning, match=rf"{names[-1]} .*{words}.*: using {names[-2]}"):
+    with pytest.warns(UserWarning, match=rf"{names[-1]} .*{words}.*: using the older {names[-2]}"):
         assert find_checkpoint(run, "checkpoint").name == names[-2]
     with pytest.warns(UserWarning, match=words):
         train("run", max_epochs=12, batch_size=12)

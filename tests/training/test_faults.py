@@ -93,7 +93,7 @@ def spoil(monkeypatch):
 @pytest.mark.parametrize("term", ["recon", "kl_ic", "kl_co", "l2"])
 def test_a_single_bad_update_is_left_out_and_named(train, spoil, tmp_path, term):
     spoil({2}, term)
-    with pytest.warns(UserWarning, match=r"left out") as warned:
+    with pytest.warns(UserWarning, match=r"is skipped") as warned:
         result = train()
     (message,) = [str(w.message) for w in warned]
     assert message.startswith("epoch 1, update 2, batch 0: session 'monkey', trials ")
@@ -129,7 +129,7 @@ def test_left_out_update_changes_neither_weights_nor_moments(train, spoil):
             )
 
     spoil({2})
-    with pytest.warns(UserWarning, match="left out"):
+    with pytest.warns(UserWarning, match="is skipped"):
         train("run", Keep())
     (weights, m, t), (weights_after, m_after, t_after), later = states[1], states[2], states[3]
     assert all(torch.equal(weights[k], weights_after[k]) for k in weights)
@@ -137,7 +137,7 @@ def test_left_out_update_changes_neither_weights_nor_moments(train, spoil):
     assert (t, t_after, later[2]) == (2, 2, 3)
 
 
-@pytest.mark.filterwarnings("ignore:.*left out:UserWarning")
+@pytest.mark.filterwarnings("ignore:.*is skipped:UserWarning")
 def test_several_bad_updates_go_back_to_the_checkpoint_with_half_the_rate(train, spoil, tmp_path):
     taken = []
 
@@ -163,7 +163,7 @@ def test_several_bad_updates_go_back_to_the_checkpoint_with_half_the_rate(train,
     }
 
 
-@pytest.mark.filterwarnings("ignore:.*left out:UserWarning")
+@pytest.mark.filterwarnings("ignore:.*is skipped:UserWarning")
 def test_without_a_checkpoint_it_goes_back_to_the_start(train, spoil):
     spoil({0, 1, 2})
     with pytest.warns(UserWarning, match="back to the weights of the start"):
@@ -171,7 +171,7 @@ def test_without_a_checkpoint_it_goes_back_to_the_start(train, spoil):
 
 
 @pytest.mark.parametrize(("most", "n_back"), [(0, 0), (2, 2)])
-@pytest.mark.filterwarnings("ignore:.*left out:UserWarning")
+@pytest.mark.filterwarnings("ignore:.*is skipped:UserWarning")
 @pytest.mark.filterwarnings("ignore:.*back to the weights:UserWarning")
 def test_recoveries_are_bounded_and_what_was_saved_stays(train, spoil, tmp_path, most, n_back):
     spoil(range(3, 100), "kl_co")
@@ -190,7 +190,7 @@ def test_diverging_member_of_a_search_loses_and_ends_no_search(
     spoil(range(3, 100))
     config = new_config(**RUN | {"algorithm": "pbt", "max_recoveries": 0})
     task = members.Task(0, 0, 4, {}, None)
-    with pytest.warns(UserWarning, match="3 such updates in a row|left out"):
+    with pytest.warns(UserWarning, match="3 such updates in a row|is skipped"):
         assert members.train_member(config, sessions, tmp_path, task) == float("inf")
     assert damage(Search(tmp_path).checkpoint_of(0, 0)) is None
 

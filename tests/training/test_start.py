@@ -270,7 +270,7 @@ def test_mistakes(known, counts, tmp_path):
         lfads.fit({"c": counts}, start_from="/none", **new)
     with pytest.raises(lfads.LFADSError, match=r"start_from=.*contains no run \(config.yaml\)"):
         lfads.fit({"c": counts}, start_from=str(tmp_path), **new)
-    with pytest.raises(lfads.LFADSError, match="session 'a' has 8 neurons, that of the data has 5"):
+    with pytest.raises(lfads.LFADSError, match="'a' has 8 neurons, but that of the data has 5"):
         lfads.fit({"a": counts}, start_from=str(folder / "run"), **new)
     with pytest.raises(lfads.LFADSError, match=r"do not fit model.gen_dim=9 \(there 16\); leave"):
         lfads.fit({"c": counts}, start_from=str(folder / "run"), gen_dim=9, **new)
