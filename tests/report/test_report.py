@@ -559,7 +559,7 @@ def test_copying_is_seen_in_the_scores_and_from_the_message():
     assert of_run(Config(), honest, columns()) == []
     said = findings.copying(f"the model copies the spikes it sees: so it is; {findings.REMEDY}")
     assert said.text.startswith("So it is. ")
-    assert said.remedy.startswith("Hide entries")
+    assert said.remedy.startswith("Use coordinated dropout")
 
 
 def test_training_that_ended_too_soon_is_seen():
