@@ -359,4 +359,4 @@ def test_without_a_report_nothing_is_drawn(tmp_path, reports, monkeypatch):
 def test_the_end_of_a_run_says_what_it_does(tmp_path, capsys):
     small_run(tmp_path / "run", max_epochs=2)
     said = capsys.readouterr().err
-    assert "simple methods on 5 validation trials (averages of 16 posterior samples)" in said
+    assert "Scoring the model and simple methods on 5 validation trials (averages of 16 " in said
