@@ -79,7 +79,7 @@ def first_run(
 ) -> dict[str, Any]:
     """Train on a recording, and return its row; the run stays in the folder ``keep``."""
     started, cpu_started = time.monotonic(), time.process_time()
-    settings = {"recipe": "auto", "held_out_neurons": 0.25} | settings
+    settings = {"recipe": "auto", "held_out_neurons": 0.25, "num_threads": 1} | settings
     with tempfile.TemporaryDirectory() if keep is None else nullcontext(keep) as folder:
         trained = lfads.fit(
             data,

@@ -48,7 +48,7 @@ SMALLER = {
     "learning_rate_init": 0.006,
 }  # fmt: skip
 FEW_MINUTES = 3
-# Of the normal prior on the weights of read-outs: on neurons of 20 spikes it is the difference
+# Of the Gaussian prior on the weights of read-outs: on neurons of 20 spikes it is the difference
 # between worse and better than a constant rate; 300 is too much (docs/benchmarks/first-run.md).
 READOUT_PRECISION = 100.0
 UPDATES = 1200  # of a recording of up to MANY_TRIALS trials

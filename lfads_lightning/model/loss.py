@@ -170,7 +170,7 @@ def recurrent_l2(model: LFADS, gen_scale: float, con_scale: float) -> Tensor:
 def readout_l2(weight: Tensor, scale: float) -> Tensor:
     """Return the penalty on the read-out of a session, scale / 2 |W|^2.
 
-    Of each trial, so that over E training trials it is -log of a normal prior of variance
+    Of each trial, so that over E training trials it is -log of a Gaussian prior of variance
     1 / (scale E) on each weight, less a constant. A neuron of many spikes overrules it, one of few
     stays near its mean rate.
 
