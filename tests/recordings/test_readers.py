@@ -1,6 +1,7 @@
 """A reader is one file: what a format needs to be known everywhere."""
 
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -140,3 +141,27 @@ def test_behaviour_that_a_format_does_not_have(tmp_path):
     (tmp_path / "a.csv").write_text("unit,time\n" + "1,0.5\n2,0.7\n" * 20)
     with pytest.raises(LFADSError, match="holds no behaviour; behaviour=hand .* behaviour_file"):
         lfads.prepare(tmp_path / "a.csv", tmp_path, behaviour="hand", bin_width_s=0.1, chop_bins=2)
+
+
+@pytest.mark.filterwarnings("default:.*metadata of the units")
+def test_spikes_that_pynapple_saved(tmp_path, capsys):
+    """Its files have the metadata of the units as a pickled dictionary, which stays closed."""
+
+    class Bomb:
+        def __reduce__(self):
+            return (Path.touch, (tmp_path / "ran",))
+
+    rng = np.random.default_rng(0)
+    keys = np.repeat([5, 7], [40, 60])
+    path = tmp_path / "units.npz"
+    saved = {"t": np.sort(rng.uniform(0, 10, 100)), "index": rng.permutation(keys)}
+    np.savez(path, type=np.array(["TsGroup"]), _metadata=np.array({"a": Bomb()}), **saved)
+    (tmp_path / "trials.csv").write_text("start_time,stop_time\n0,2\n3,5\n6,8\n")
+    words = [str(path), "--out", str(tmp_path / "data"), "--bin-width-s", "0.1"]
+    assert main([*words, "--trials", str(tmp_path / "trials.csv")]) == 0
+    assert "metadata of the units are Python objects" in capsys.readouterr().err
+    (session,) = lfads.read_sessions(tmp_path / "data" / "units.h5")
+    assert list(session.neuron_ids) == [5, 7]
+    n_in = sum(((saved["t"] >= a) & (saved["t"] < a + 2)).sum() for a in (0, 3, 6))
+    assert sum(s.data.sum() for s in session.splits.values()) == n_in
+    assert not (tmp_path / "ran").exists()

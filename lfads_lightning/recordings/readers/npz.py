@@ -3,8 +3,10 @@
 import lzma
 import math
 import tokenize
+import warnings
 import zipfile
 import zlib
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -29,15 +31,35 @@ _DAMAGE = (
     zipfile.BadZipFile, zlib.error, lzma.LZMAError, tokenize.TokenError,
 )  # fmt: skip
 
+_PYNAPPLE_METADATA = "_metadata"  # a dictionary, pickled
+
 
 @reader(".npz")
 def read(path: Path, settings: Settings) -> Recording:
     """Read counts or spike times, with what is beside them, by the names of their arrays."""
-    return recording_from_arrays(read_npz(path), str(path), settings)
+    arrays = read_npz(path, but=(_PYNAPPLE_METADATA,))
+    return recording_from_arrays(_of_pynapple(arrays, path) or arrays, str(path), settings)
 
 
-def read_npz(path: Path) -> dict[str, np.ndarray]:
+def _of_pynapple(arrays: dict[str, np.ndarray], path: Path) -> dict[str, np.ndarray] | None:
+    """Return the spikes of a ``TsGroup`` that pynapple saved; None: it is none."""
+    kind, time, key = (arrays.get(name, np.empty(0)) for name in ("type", "t", "index"))
+    if kind.tolist() != ["TsGroup"] or time.ndim != 1 or time.shape != key.shape:
+        return None
+    warnings.warn(
+        f"{path}: the metadata of the units are Python objects, which could run code when read; "
+        "they are left out (lfads.prepare takes the TsGroup itself, with its metadata)",
+        stacklevel=2,
+    )
+    return {"spike_times": time, "spike_units": key}
+
+
+def read_npz(path: Path, but: Collection[str] = ()) -> dict[str, np.ndarray]:
     """Read all arrays of a .npz file.
+
+    Args:
+        path: of the file.
+        but: names of arrays that are not read.
 
     Raises:
         LFADSError: the file is damaged, an array holds Python objects, or declares more than the
@@ -46,9 +68,10 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
     try:
         with zipfile.ZipFile(path) as file:
             for member in file.infolist():
-                _look_at(path, file, member)
+                if member.filename.removesuffix(".npy") not in but:
+                    _look_at(path, file, member)
         with np.load(path) as arrays:
-            return {name: checked_text(arrays[name]) for name in arrays.files}
+            return {name: checked_text(arrays[name]) for name in arrays.files if name not in but}
     except LFADSError:
         raise
     except _DAMAGE as error:
