@@ -43,7 +43,7 @@ TARGETS = (
 @pytest.mark.parametrize(
     ("target", "n"),
     # what is tried in a process of its own takes longer
-    [(t, {"nwb": 3, "checkpoint": 5}.get(t, 60)) for t in TARGETS if t != "mat5"]
+    [(t, {"nwb": 3, "checkpoint": 3}.get(t, 60)) for t in TARGETS if t != "mat5"]
     + slowly(*((t, 250) for t in TARGETS)),
 )
 def test_damaged_files_are_read_or_refused(target, n):

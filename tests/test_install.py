@@ -29,13 +29,7 @@ PLATFORMS = {
 INDEX = "https://pypi.org/simple"
 # what people install together; dev has all others
 EXTRAS = ("", "ray", "dev")
-CASES = [
-    # where pins of torch and triton that do not fit together show; all others: make test-resolve
-    case
-    if case == ("3.12", "x86_64-manylinux_2_28", "dev", True)
-    else pytest.param(*case, marks=pytest.mark.resolve)
-    for case in itertools.product(PYTHONS, PLATFORMS, EXTRAS, (True, False))
-]
+CASES = list(itertools.product(PYTHONS, PLATFORMS, EXTRAS, (True, False)))
 # has no wheel; pure Python, of Hydra and OmegaConf
 BUILT_HERE = "antlr4-python3-runtime"
 
@@ -88,6 +82,7 @@ def resolve(uv, python, platform, extra, is_pinned):
     return dict(line.split("==") for line in process.stdout.split())
 
 
+@pytest.mark.resolve
 @pytest.mark.parametrize(("python", "platform", "extra", "is_pinned"), CASES)
 def test_versions_fit_together(uv, python, platform, extra, is_pinned):
     found = resolve(uv, python, platform, extra, is_pinned)

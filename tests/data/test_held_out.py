@@ -310,6 +310,7 @@ def run(tmp_path_factory, counts):
         "batch_size": 5,
         "device": "cpu:0",
         "recipe": "original",
+        "report": False,
     }
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "the model copies")  # after two epochs it may

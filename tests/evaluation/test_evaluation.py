@@ -33,7 +33,13 @@ from lfads_lightning.runs.run import Run
 
 T, D, OUT, FORWARD = 20, 6, [1, 4], 4
 SMALL = {"ic_dim": 4, "factors_dim": 3, "ic_enc_dim": 7, "gen_dim": 6, "co_dim": 0}
-SMALL |= {"batch_size": 20, "device": "cpu:0", "recipe": "original", "max_epochs": 1}
+SMALL |= {
+    "batch_size": 20,
+    "device": "cpu:0",
+    "recipe": "original",
+    "max_epochs": 1,
+    "report": False,
+}
 
 
 def recording(n=60, seed=0):

@@ -213,18 +213,23 @@ def overdispersed(n_trials=200, n_bins=20, seed=0):
     return rng.poisson(rng.gamma(1 / a, 2 * a, (n_trials, n_bins, D)))
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    """A run of all neurons seen, on counts that are the same noise in every bin."""
-    folder = tmp_path_factory.mktemp("nb") / "run"
-    settings = TINY | {"co_dim": 0, "batch_size": 50, "max_epochs": 150}
+def trained_on_noise(folder, max_epochs):
+    """Train on counts that are the same noise in every bin."""
+    settings = TINY | {"co_dim": 0, "batch_size": 50, "max_epochs": max_epochs}
     return lfads.fit(
         overdispersed(), output_dist="negative_binomial", lfads_save_dir=str(folder), **settings
     )
 
 
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run of a few epochs."""
+    return trained_on_noise(tmp_path_factory.mktemp("nb") / "run", 5)
+
+
 @pytest.mark.slow
-def test_training_moves_dispersions_to_the_truth(run):
+def test_training_moves_dispersions_to_the_truth(tmp_path):
+    run = trained_on_noise(tmp_path / "run", 150)
     found = run.model.readout_log_dispersion["session_session"].bias.detach().exp().numpy()
     near = np.abs(np.log(found / A)) < 0.5 * np.abs(np.log(START / np.array(A)))
     assert (near | (np.abs(np.log(found / A)) < 0.35)).all(), found

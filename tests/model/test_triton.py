@@ -56,7 +56,7 @@ def assert_same(model, passes, **how):
 @pytest.mark.parametrize(
     "switches",
     [
-        pytest.param(s, id=name, marks=() if name == "controller" else INTERPRETED)
+        pytest.param(s, id=name, marks=() if name == "no controller" else INTERPRETED)
         for name, s in SWITCHES.items()
     ],
 )
@@ -127,7 +127,7 @@ def test_auto_takes_kernels_only_if_they_give_the_loops_numbers(triton_passes):
             recurrences.checked(passes, DEVICE)
 
 
-@pytest.mark.parametrize("kernel", ["gru_forward", *slowly("gru_backward", "decoder_forward")])
+@pytest.mark.parametrize("kernel", slowly("gru_forward", "gru_backward", "decoder_forward"))
 def test_kernel_compiles_for_a_gpu_that_is_not_here(kernel):
     """What the interpreter takes, the compiler must take too; it needs no device."""
     code = f"""

@@ -308,6 +308,7 @@ def test_ray_gives_what_one_process_gives(search):
     assert history(one) == history(two)
 
 
+@pytest.mark.slow
 def test_search_that_is_cut_off_comes_to_the_same_end(search, monkeypatch):
     """Stop after every member once, as a crash would: nothing is lost, nothing done twice."""
     _, whole = search("whole")
