@@ -5,8 +5,31 @@ from itertools import count
 import h5py
 import numpy as np
 
+from lfads_lightning.config import LFADSError
+
 N_UNITS, N_TRIALS, WIDTH = 6, 24, 0.02
 UNIT_IDS = [3, 5, 8, 13, 21, 34]
+
+
+def refused_when_damaged(files, n, read):
+    """Change some of the first bytes of a file, one file after the other, and read.
+
+    Returns what was said each time that it was refused; another exception than ours is raised.
+    """
+    rng, refused = np.random.default_rng(1), []
+    for k in range(n):
+        path = files[k % len(files)]
+        whole = path.read_bytes()
+        content = bytearray(whole)
+        for _ in range(1 + k % 5):
+            content[rng.integers(0, min(len(content), 160))] = rng.integers(0, 256)
+        path.write_bytes(content)
+        try:
+            read()
+        except LFADSError as error:
+            refused.append(str(error))
+        path.write_bytes(whole)
+    return refused
 
 
 class Recording:

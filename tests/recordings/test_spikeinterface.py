@@ -5,6 +5,7 @@ import os
 
 import numpy as np
 import pytest
+from recordings import refused_when_damaged
 
 import lfads_lightning as lfads
 from lfads_lightning.cli.prepare import main
@@ -177,20 +178,7 @@ def test_a_zarr_folder_is_refused_with_what_to_do(tmp_path):
 @pytest.mark.parametrize("n", [40, pytest.param(250, marks=pytest.mark.slow)])
 def test_damaged_folders_are_read_or_refused(folder, n):
     files = sorted(path for path in folder.rglob("*.*") if path.is_file())
-    rng = np.random.default_rng(1)
-    refused = []
-    for k in range(n):
-        path = files[k % len(files)]
-        whole = path.read_bytes()
-        content = bytearray(whole)
-        for _ in range(1 + k % 5):
-            content[rng.integers(0, min(len(content), 160))] = rng.integers(0, 256)
-        path.write_bytes(content)
-        try:
-            spikeinterface.read(folder, Settings())
-        except LFADSError as error:
-            refused.append(str(error))
-        path.write_bytes(whole)
+    refused = refused_when_damaged(files, n, lambda: spikeinterface.read(folder, Settings()))
     assert n / 10 < len(refused) < n
     assert max(map(len, refused)) < 2000
     assert not any("\n" in text for text in refused)
