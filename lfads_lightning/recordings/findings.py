@@ -11,13 +11,14 @@ import numpy as np
 from lfads_lightning.commands import listed
 from lfads_lightning.config import LFADSError
 from lfads_lightning.data.arrays import as_counts
-from lfads_lightning.data.fields import Split, arrays_of
+from lfads_lightning.data.fields import arrays_of
 from lfads_lightning.data.oddities import axes_note, notes_on
 from lfads_lightning.data.recipe import facts_of, line, settings_for
 from lfads_lightning.data.session_files import read_sessions
 from lfads_lightning.data.sessions import Session, check_session, check_together
 from lfads_lightning.data.suggested import Suggestion, statistics_of, suggested
 from lfads_lightning.data.values import could_be_real
+from lfads_lightning.metrics import mean_of
 
 # Channels that share spikes (cross-talk, one neuron sorted twice) are correlated within a bin and
 # hardly across bins; neurons that follow one signal are correlated across bins as well. So what is
@@ -100,7 +101,7 @@ def _look_at(session: Session) -> Finding:
         session.data_dim,
         is_counts or not could_be_real(data),
         session.bin_width_s,
-        _means(session.train),
+        mean_of(session.train.known, (0, 1), dtype=np.float64),
     )
     _refusals(session, found)
     if found.faults:
@@ -122,13 +123,6 @@ def _look_at(session: Session) -> Finding:
     if facts is not None:
         found.recipe = line(settings_for(facts), facts)
     return found
-
-
-def _means(train: Split) -> np.ndarray:
-    """Return the mean of each neuron where it was recorded, (D,)."""
-    if train.present is None:
-        return train.data.mean((0, 1), dtype=np.float64)
-    return train.data.sum((0, 1), dtype=np.float64) / np.maximum(train.present.sum((0, 1)), 1)
 
 
 def _refusals(session: Session, found: Finding) -> None:

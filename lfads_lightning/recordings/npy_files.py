@@ -2,6 +2,7 @@
 
 import sys
 import tokenize
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +37,14 @@ def map_array(path: Path) -> np.ndarray:
             f"{path}: cannot be read ({said}); expected a plain array as numpy.save writes it; "
             "copy or export it again"
         ) from error
+
+
+def warn_of_objects(path: Path) -> None:
+    """Say that an array was left out, since it holds Python objects."""
+    warnings.warn(
+        f"{path}: holds Python objects, which could run code when read; it is left out",
+        stacklevel=3,
+    )
 
 
 def checked_text(values: np.ndarray) -> np.ndarray:

@@ -498,7 +498,7 @@ def _gather_behaviour(cut: Cut, settings: Settings) -> None:
         key = names.meant(cut.per_trial, key)
         array = cut.per_trial.get(key)
         known = [k for k, v in cut.per_trial.items() if v.ndim >= 2]
-        if array is None or array.ndim not in (2, 3) or array.shape[1] != cut.n_bins:
+        if array is None or not _is_in_bins(array, cut):
             raise LFADSError(
                 f"{cut.source}: behaviour={key} is not an array of trials × bins × values"
                 f"{nearest(key, known)}; expected one of {listed(known, 20)}"
@@ -511,6 +511,11 @@ def _gather_behaviour(cut: Cut, settings: Settings) -> None:
         cut.per_trial["behaviour_names"] = np.array(columns)
 
 
+def _is_in_bins(array: np.ndarray, cut: Cut) -> bool:
+    """Return whether an array has values in every bin of every trial: (E, T) or (E, T, K)."""
+    return array.ndim in (2, 3) and array.shape[1] == cut.n_bins
+
+
 def _told_of_behaviour(cut: Cut, stored: Mapping[str, Any], settings: Settings) -> str:
     """Say which behaviour the session has and what for, or which it could have."""
     if (chosen := stored["behaviour_names"]) is not None:
@@ -521,10 +526,7 @@ def _told_of_behaviour(cut: Cut, stored: Mapping[str, Any], settings: Settings) 
     could_be = [
         name
         for name, array in cut.per_trial.items()
-        if array.ndim in (2, 3)
-        and array.shape[1] == cut.n_bins
-        and array.dtype.kind in "iuf"
-        and name not in OF_SPLIT
+        if _is_in_bins(array, cut) and array.dtype.kind in "iuf" and name not in OF_SPLIT
     ]
     if settings.behaviour or not could_be:
         return ""

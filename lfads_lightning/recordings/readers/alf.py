@@ -8,7 +8,6 @@ timestamps, such as ``wheel.position``. Times are in seconds.
 """
 
 import re
-import warnings
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,6 +20,7 @@ from lfads_lightning.recordings.npy_files import (
     PythonObjectsError,
     map_array,
     map_vector,
+    warn_of_objects,
     whole_numbers,
 )
 from lfads_lightning.recordings.readers import reader
@@ -170,10 +170,7 @@ def _plain_columns(files: dict[str, Path]) -> dict[str, np.ndarray]:
         try:
             found = _rows_of(path, attribute)
         except PythonObjectsError:
-            warnings.warn(
-                f"{path}: holds Python objects, which could run code when read; it is left out",
-                stacklevel=2,
-            )
+            warn_of_objects(path)
             continue
         for name, column in found.items():
             if column.ndim == 1 and column.dtype.kind in "biufU":

@@ -5,7 +5,6 @@ Read are ``spikes.npy`` with ``numpysorting_info.json`` (of versions before 0.99
 metrics. SpikeInterface itself is not needed.
 """
 
-import warnings
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,7 +14,7 @@ from lfads_lightning.commands import shown
 from lfads_lightning.config import LFADSError
 from lfads_lightning.data.arrays import sizes
 from lfads_lightning.recordings import sorters
-from lfads_lightning.recordings.npy_files import PythonObjectsError, map_array
+from lfads_lightning.recordings.npy_files import PythonObjectsError, map_array, warn_of_objects
 from lfads_lightning.recordings.readers import reader
 from lfads_lightning.recordings.readers.npz import read_npz
 from lfads_lightning.recordings.records import Recording, Spikes, Units
@@ -194,10 +193,7 @@ def _properties(folder: Path, n: int) -> dict[str, np.ndarray]:
         try:
             values = map_array(file)
         except PythonObjectsError:
-            warnings.warn(
-                f"{file}: holds Python objects, which could run code when read; it is left out",
-                stacklevel=3,
-            )
+            warn_of_objects(file)
             continue
         if values.shape[:1] != (n,):
             raise LFADSError(
