@@ -1,6 +1,7 @@
 // The recurrences of LFADS, forward and backward, float32. Called by native.py through ctypes.
 //
-// A thread takes a part of the trials through all time bins, so there is no barrier per bin. Per bin only
+// A thread takes a part of the trials through all time bins, so there is no barrier per bin, and the
+// next part when it is done. Per bin only
 // sgemm calls (torch's own BLAS, handed over by address) and elementwise loops between them. Arrays are
 // time-major: (T, B, n). A GRU's buffer (T, B, 3n) holds [reset | update | candidate]: activations after
 // the forward pass, gradients of the projected inputs after the backward pass. Gradients of recurrent
@@ -20,10 +21,6 @@ using Sgemm = void (*)(const char*, const char*, const int*, const int*, const i
                        const float*, const int*, const float*, const int*, const float*, float*,
                        const int*);
 Sgemm sgemm = nullptr;
-
-// Threads that take the parts of a batch, one part after the other, as each is free; 0: as many as parts.
-int team = 0;
-int threads_for(int parts) { return team > 0 && team < parts ? team : parts; }
 
 // How long products take, of all threads; looked at by benchmarks/step.py alone.
 bool times_products = false;
@@ -204,9 +201,9 @@ void weigh(int n, const float* __restrict weight, float* __restrict terms, float
   }
 }
 template <class Count>
-void poisson(int T, int B, int D, float clip, int parts, const float* log_rates,
+void poisson(int T, int B, int D, float clip, int parts, int threads, const float* log_rates,
              const Count* counts, const float* weight, double* nll, float* d) {
-#pragma omp parallel for num_threads(threads_for(parts)) schedule(dynamic, 1)
+#pragma omp parallel for num_threads(std::min(threads, parts)) schedule(dynamic, 1)
   for (int k = 0; k < parts; ++k) {
     const Block b = block_of(k, parts, B);
     const int n = b.rows * D;
@@ -232,8 +229,6 @@ extern "C" {
 
 void lfads_set_sgemm(void* address) { sgemm = reinterpret_cast<Sgemm>(address); }
 
-void lfads_set_team(int n) { team = n; }
-
 // Time products from now on, or do not; returns the nanoseconds since this was last asked.
 long long lfads_product_ns(int timed) {
   times_products = timed;
@@ -242,11 +237,12 @@ long long lfads_product_ns(int timed) {
 
 // x (T, B, m), w_in (m, 3n), h0 (B, n), bias (3n) -> g (T, B, 3n), h (T, B, n); rh (B, n) is scratch; m
 // may be 0. Without `keep`, for a pass that is not gone back, g is of one bin.
-void lfads_gru_forward(int T, int B, int n, int reverse, float clip, int parts, int keep, int m,
+void lfads_gru_forward(int T, int B, int n, int reverse, float clip, int parts, int threads,
+                       int keep, int m,
                        const float* x, const float* w_in, float* g, const float* h0,
                        const float* w_gates, const float* w_candidate, const float* bias, float* h,
                        float* rh) {
-#pragma omp parallel for num_threads(threads_for(parts)) schedule(dynamic, 1)
+#pragma omp parallel for num_threads(std::min(threads, parts)) schedule(dynamic, 1)
   for (int k = 0; k < parts; ++k) {
     const Block b = block_of(k, parts, B);
     const float* old = h0 + b.first * n;
@@ -265,10 +261,11 @@ void lfads_gru_forward(int T, int B, int n, int reverse, float clip, int parts, 
 // d_h (T, B, n) gradient of h, or null for 0; d_h0 (B, n) that of the last state; g as the forward pass
 // left it -> g: gradient of the projected inputs; d_h0 that of h0; sums (parts, Sums::size), a part
 // each
-void lfads_gru_backward(int T, int B, int n, int reverse, float clip, int parts, float* g,
+void lfads_gru_backward(int T, int B, int n, int reverse, float clip, int parts, int threads,
+                        float* g,
                         const float* h0, const float* w_gates, const float* w_candidate,
                         const float* h, const float* d_h, float* d_h0, float* sums) {
-#pragma omp parallel for num_threads(threads_for(parts)) schedule(dynamic, 1)
+#pragma omp parallel for num_threads(std::min(threads, parts)) schedule(dynamic, 1)
   for (int k = 0; k < parts; ++k) {
     const Block b = block_of(k, parts, B);
     std::vector<float> tmp(scratch(b.rows, n));
@@ -287,20 +284,20 @@ void lfads_gru_backward(int T, int B, int n, int reverse, float clip, int parts,
 
 // log_rates, counts (T, B, D), weight (T, B, D) or null for 1 -> nll (B), and d (T, B, D), its gradient
 // in log_rates.
-void lfads_poisson(int T, int B, int D, float clip, int parts, const float* log_rates,
+void lfads_poisson(int T, int B, int D, float clip, int parts, int threads, const float* log_rates,
                    const void* counts, int bytes, const float* weight, double* nll, float* d) {
   if (bytes)
-    poisson(T, B, D, clip, parts, log_rates, static_cast<const unsigned char*>(counts),
+    poisson(T, B, D, clip, parts, threads, log_rates, static_cast<const unsigned char*>(counts),
             weight, nll, d);
   else
-    poisson(T, B, D, clip, parts, log_rates, static_cast<const float*>(counts), weight, nll,
+    poisson(T, B, D, clip, parts, threads, log_rates, static_cast<const float*>(counts), weight, nll,
             d);
 }
 
 // Controller and generator; shapes in native.py, class Decoder. con_rh (B, K) and gen_rh (B, G) are
 // scratch. Without `keep` con_g, gen_g, fed and read are of one bin.
 struct Decoder {
-  int T, B, N, K, U, G, F, C, I, use_means, feed, keep, parts;
+  int T, B, N, K, U, G, F, C, I, use_means, feed, keep, parts, threads;
   float clip;
   float *con_in, *encodings, *w_enc, *ext, *w_ext, *con_g, *c0, *con_gates, *con_candidate, *con_b, *w_feed, *w_post, *b_post, *noise;
   float *gen_g, *g0, *gen_gates, *gen_candidate, *gen_b, *w_u, *w_fac, *feed_mask, *gen_mask;
@@ -310,7 +307,7 @@ struct Decoder {
 
 void lfads_decoder_forward(const Decoder* p) {
   const int B = p->B, K = p->K, U = p->U, G = p->G, F = p->F;
-#pragma omp parallel for num_threads(threads_for(p->parts)) schedule(dynamic, 1)
+#pragma omp parallel for num_threads(std::min(p->threads, p->parts)) schedule(dynamic, 1)
   for (int k = 0; k < p->parts; ++k) {
     const Block b = block_of(k, p->parts, B);
     const int rows = b.rows;
@@ -373,7 +370,7 @@ void lfads_decoder_forward(const Decoder* p) {
 // hold a part each.
 void lfads_decoder_backward(const Decoder* p) {
   const int B = p->B, K = p->K, U = p->U, G = p->G, F = p->F;
-#pragma omp parallel for num_threads(threads_for(p->parts)) schedule(dynamic, 1)
+#pragma omp parallel for num_threads(std::min(p->threads, p->parts)) schedule(dynamic, 1)
   for (int k = 0; k < p->parts; ++k) {
     const Block b = block_of(k, p->parts, B);
     const int rows = b.rows;

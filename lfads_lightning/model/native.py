@@ -39,7 +39,7 @@ SOURCE = Path(__file__).with_name("native.cpp")
 FLAGS = f"{builds.FLAGS} -march=native -shared"
 CHOICE = "LFADS_KERNEL"  # a kind of build (builds.py), or compile
 
-TRIALS_OF_A_PART = 32
+TRIALS_OF_A_PART, MOST_PARTS = 32, 8  # the parts are 1, 2, 4 or 8
 # Threads that share the parts of a batch, whose number then depends on its trials alone; 0: a part
 # for each of torch's threads. Set by threads.py.
 team = 0
@@ -169,16 +169,17 @@ def _pointer(tensor: Tensor | None) -> ctypes.c_void_p:
     return ctypes.c_void_p(None if tensor is None or tensor.numel() == 0 else tensor.data_ptr())
 
 
-def _parts(n_trials: int) -> int:
-    """Return into how many parts the trials of a batch are cut, and tell the kernel its threads.
+def _shared(n_trials: int) -> tuple[int, int]:
+    """Return into how many parts the trials of a batch are cut, and how many threads take them.
 
-    Sums over trials are taken part by part, so their rounding depends on this number. Fewer than 32
+    Sums over trials are taken part by part, so their rounding depends on the parts. Fewer than 32
     trials to a part would cost more in small products than a second thread gives.
     """
-    library().lfads_set_team(team)
     if team == 0:
-        return max(1, min(torch.get_num_threads(), n_trials))
-    return 2 ** min(max(n_trials // TRIALS_OF_A_PART, 1).bit_length() - 1, 3)
+        parts = max(1, min(torch.get_num_threads(), n_trials))
+        return parts, parts
+    parts = min(max(n_trials // TRIALS_OF_A_PART, 1), MOST_PARTS)
+    return 2 ** (parts.bit_length() - 1), team
 
 
 def _covers(tensor: Tensor) -> bool:
@@ -200,7 +201,7 @@ def _gru_forward(
     n_bins, n_trials, n = h.shape
     buffer, rh = h.new_empty(n_bins if keep else 1, n_trials, 3 * n), torch.empty_like(start)
     library().lfads_gru_forward(
-        *(*h.shape, int(reverse), ctypes.c_float(clip), _parts(h.shape[1]), int(keep)),
+        *(*h.shape, int(reverse), ctypes.c_float(clip), *_shared(h.shape[1]), int(keep)),
         0 if x is None else x.shape[2],
         *map(_pointer, (x, matrix, buffer, start, gates, candidate, bias, h, rh)),
     )
@@ -218,10 +219,10 @@ def _gru_backward(
     clip: float,
     reverse: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    parts = _parts(h.shape[1])
+    parts, threads = _shared(h.shape[1])
     sums = _new_sums(h, parts, h.shape[2])
     library().lfads_gru_backward(
-        *(*h.shape, int(reverse), ctypes.c_float(clip), parts),
+        *(*h.shape, int(reverse), ctypes.c_float(clip), parts, threads),
         *map(_pointer, (*held, start, gates, candidate, h, d_h, d_start, sums)),
     )
     return _summed(sums, h.shape[2])
@@ -237,6 +238,7 @@ def _summed(sums: Tensor, n: int) -> tuple[Tensor, Tensor, Tensor]:
     return gates.view(n, 2 * n), candidate.view(n, n), bias
 
 
+_NUMBERS = "T B N K U G F C I use_means feed keep parts threads".split()
 _POINTERS = (
     "con_in encodings w_enc ext w_ext "
     "con_g c0 con_gates con_candidate con_b w_feed w_post b_post noise "
@@ -254,29 +256,32 @@ class _Decoder(ctypes.Structure):
     """
 
     _fields_ = [
-        *((name, ctypes.c_int) for name in "T B N K U G F C I use_means feed keep parts".split()),
+        *(
+            (name, ctypes.c_int)
+            for name in "T B N K U G F C I use_means feed keep parts threads".split()
+        ),
         ("clip", ctypes.c_float),
         *((name, ctypes.c_void_p) for name in _POINTERS),
     ]
 
 
-def _filled(sizes: DecoderSizes, parts: int, clip: float, t: Tensors) -> _Decoder:
+def _filled(sizes: DecoderSizes, shared: tuple[int, int], clip: float, t: Tensors) -> _Decoder:
     arrays = {name: _pointer(t.get(name)) for name in _POINTERS}
-    return _Decoder(*sizes, parts, clip, **arrays)
+    return _Decoder(*sizes, *shared, clip, **arrays)
 
 
 def _decoder_forward(sizes: DecoderSizes, clip: float, t: Tensors) -> None:
     if sizes.N < sizes.B:  # samples share them: project once
         t["con_in"] = (t["encodings"].flatten(0, 1) @ t["w_enc"]).view(sizes.T, sizes.N, -1)
     t |= {"con_rh": torch.empty_like(t["c0"]), "gen_rh": torch.empty_like(t["g0"])}
-    library().lfads_decoder_forward(ctypes.byref(_filled(sizes, _parts(sizes.B), clip, t)))
+    library().lfads_decoder_forward(ctypes.byref(_filled(sizes, _shared(sizes.B), clip, t)))
 
 
 def _decoder_backward(sizes: DecoderSizes, clip: float, t: Tensors) -> None:
-    parts = _parts(sizes.B)
-    t["con_sums"] = _new_sums(t["c0"], parts, sizes.K)
-    t["gen_sums"] = _new_sums(t["g0"], parts, sizes.G)
-    library().lfads_decoder_backward(ctypes.byref(_filled(sizes, parts, clip, t)))
+    shared = _shared(sizes.B)
+    t["con_sums"] = _new_sums(t["c0"], shared[0], sizes.K)
+    t["gen_sums"] = _new_sums(t["g0"], shared[0], sizes.G)
+    library().lfads_decoder_backward(ctypes.byref(_filled(sizes, shared, clip, t)))
     for cell, n in (("con", sizes.K), ("gen", sizes.G)):
         grads = _summed(t[f"{cell}_sums"], n)
         names = ("gates", "candidate", "b")
@@ -299,7 +304,7 @@ class _PoissonNLL(torch.autograd.Function):
         nll = log_rates.new_empty(n_trials, dtype=torch.float64)
         d = torch.empty_like(log_rates)
         library().lfads_poisson(
-            *(n_bins, n_trials, n_channels, ctypes.c_float(clip), _parts(n_trials)),
+            *(n_bins, n_trials, n_channels, ctypes.c_float(clip), *_shared(n_trials)),
             *(_pointer(log_rates), _pointer(counts), int(counts.dtype == torch.uint8)),
             *map(_pointer, (weight, nll, d)),
         )

@@ -10,7 +10,6 @@ import torch
 
 from lfads_lightning.model import native
 
-MOST = 8  # parts of a batch, see native.py; more threads have nothing to do
 _QUOTA = Path("/sys/fs/cgroup/cpu.max")  # of a container, Linux: microseconds of so many
 
 
@@ -33,7 +32,7 @@ def cores() -> int:
 def use_threads(n: int | None) -> None:
     """Compute with so many threads from now on; see :func:`one_setting_of_threads`."""
     torch.set_num_threads(n or 1)
-    native.team = min(cores(), MOST) if n is None else 0
+    native.team = min(cores(), native.MOST_PARTS) if n is None else 0
 
 
 @contextmanager
