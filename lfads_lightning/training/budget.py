@@ -1,7 +1,6 @@
 """A time limit (``trainer.max_minutes``): converted to a number of updates by measuring."""
 
 import math
-import time
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ import lightning.pytorch as pl
 import torch
 
 from lfads_lightning.runs.run import Run
+from lfads_lightning.training import clock
 from lfads_lightning.training.module import LFADSModule
 
 WARM_UP = 3  # updates that fill caches and build kernels: they are not measured
@@ -45,7 +45,7 @@ class Budget(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clock."""
-        self.started = time.monotonic()
+        self.started = clock.now()
         assert isinstance(pl_module, LFADSModule)
         self.looks_before = pl_module.look_seconds, pl_module.n_looks
 
@@ -66,7 +66,7 @@ class Budget(pl.Callback):
 
     def _begin(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         assert isinstance(module, LFADSModule)
-        self.first = time.monotonic(), trainer.global_step
+        self.first = clock.now(), trainer.global_step
         self.looks_before = module.look_seconds, module.n_looks
 
     def _decide(self, trainer: pl.Trainer, module: pl.LightningModule, share: float) -> None:
@@ -74,7 +74,7 @@ class Budget(pl.Callback):
         assert isinstance(module, LFADSModule)
         if self.first is None or module.config.trainer.max_steps is not None:
             return
-        now, (begun, step) = time.monotonic(), self.first
+        now, (begun, step) = clock.now(), self.first
         spent = self.spent + now - self.started
         n = torch.zeros((), dtype=torch.int64, device=module.device)
         if spent >= share * self.seconds and trainer.global_step > step:
@@ -97,7 +97,7 @@ class Budget(pl.Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the time that is behind."""
-        return {"spent": self.spent + time.monotonic() - self.started}
+        return {"spent": self.spent + clock.now() - self.started}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from there."""

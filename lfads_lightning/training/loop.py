@@ -2,7 +2,6 @@
 
 import logging
 import os
-import time
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -32,7 +31,7 @@ from lfads_lightning.model.visibility import held_in
 from lfads_lightning.runs import signals
 from lfads_lightning.runs.provenance import places_in, remember
 from lfads_lightning.runs.run import Run
-from lfads_lightning.training import loggers
+from lfads_lightning.training import clock, loggers
 from lfads_lightning.training.budget import Budget, share_of_one
 from lfads_lightning.training.checkpoints import (
     LOWEST,
@@ -126,7 +125,7 @@ def train(
         if trainer.is_global_zero:
             remember(folder, places=places_in(config))
             Run(folder).write_config(config)
-        started = time.monotonic()
+        started = clock.now()
         ckpt_path = None if step is None else start
         try:
             with _interrupts_raise(), taking_up(ckpt_path, stop):
@@ -144,7 +143,7 @@ def train(
         keepers[0].chosen_by if keepers else "",
         trainer.current_epoch,
         module.step,
-        time.monotonic() - started,
+        clock.now() - started,
     )
 
 

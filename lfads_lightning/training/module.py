@@ -1,7 +1,6 @@
 """Training as a LightningModule: the loss of a step, the optimiser, the learning-rate rule."""
 
 import math
-import time
 import warnings
 from collections.abc import Mapping
 from importlib.metadata import version
@@ -22,7 +21,7 @@ from lfads_lightning.model.loss import LossTerms, compute_loss, reconstruction
 from lfads_lightning.model.records import LFADSOutput, Masks, Noise
 from lfads_lightning.model.visibility import Visibility, coordinated, sample_validation
 from lfads_lightning.params import to_dict
-from lfads_lightning.training import faults, hidden, random_states
+from lfads_lightning.training import clock, faults, hidden, random_states
 from lfads_lightning.training.averages import Averages
 from lfads_lightning.training.format import VERSION, state_of
 from lfads_lightning.training.optimizer import new_optimizer
@@ -271,14 +270,14 @@ class LFADSModule(pl.LightningModule):
         metrics[hidden.NAME] = math.nan  # a column of the table of epochs
         if not is_last and self.global_step - self.looked_at < entries.every:
             return
-        self.looked_at, started = self.global_step, time.monotonic()
+        self.looked_at, started = self.global_step, clock.now()
         self.on_validation_start()
         nats = entries.look(self.model, trainer.global_rank, trainer.world_size).mean()
         self.on_validation_end()
         if trainer.world_size > 1:
             torch.distributed.all_reduce(nats)
         value, past = float(nats), self.config.trainer.criterion_smoothing
-        self.look_seconds += time.monotonic() - started
+        self.look_seconds += clock.now() - started
         self.n_looks += 1
         before = self.smoothed.get(hidden.NAME, value)
         metrics[hidden.NAME] = self.smoothed[hidden.NAME] = past * before + (1 - past) * value
