@@ -21,6 +21,9 @@ _CONTROLLER = {"ci_enc_dim": 64, "con_dim": 64, "co_dim": 2}
 _LARGE = {"ic_enc_dim": 100, "ci_enc_dim": 100, "con_dim": 100, "co_dim": 4}
 
 
+Product = tuple[int, int, int, float]  # m, n, k, how often: of (m, k) and (k, n)
+
+
 class Size(NamedTuple):
     """Data and model of one benchmark."""
 
@@ -68,54 +71,71 @@ def in_turn(
     return seconds
 
 
-def products(size: Size) -> list[tuple[int, int, int, int]]:
-    """List a training step's matrix products, (m, n, k, how often), for (m, k) times (k, n).
+class Layer(NamedTuple):
+    """A matrix of the network, and what is multiplied by it."""
 
-    Forward; in the backward pass that for the weights (transposed: the sum is over trials and bins)
-    and that for what went in, where it is wanted.
-    """
-    t, d, b, model = size
+    n_in: int
+    n_out: int
+    is_recurrent: bool  # bin by bin, not for all bins at once
+    of_encoder: bool
+    times: int = 1  # directions
+    wants_input: bool = True  # the backward pass goes on to what went in
+
+    def forward(self, n_trials: int, n_bins: int) -> Product:
+        """Return its product in the forward pass."""
+        if self.is_recurrent:
+            return n_trials, self.n_out, self.n_in, n_bins * self.times
+        return n_trials * n_bins, self.n_out, self.n_in, self.times
+
+    def all(self, n_trials: int, n_bins: int) -> list[Product]:
+        """Return its products in both passes: for the weights' gradient, and the input's."""
+        forward = rows, _, _, times = self.forward(n_trials, n_bins)
+        found = [forward, (self.n_in, self.n_out, n_trials * n_bins, self.times)]
+        return found + [(rows, self.n_in, self.n_out, times)] * self.wants_input
+
+
+def layers(size: Size) -> list[Layer]:
+    """List the matrices of a model."""
+    d, model = size.n_neurons, size.model
     e, g, f, u = (model[k] for k in ("ic_enc_dim", "gen_dim", "factors_dim", "co_dim"))
-    rows, found = t * b, []
 
-    def whole(n_in: int, n_out: int, wants_input: bool, times: int = 1) -> None:
-        found.append((rows, n_out, n_in, times))
-        found.append((n_in, n_out, rows, times))
-        if wants_input:
-            found.append((rows, n_in, n_out, times))
+    def gru(n: int, of_encoder: bool, times: int = 1) -> list[Layer]:
+        return [Layer(n, width, True, of_encoder, times) for width in (2 * n, n)]
 
-    def recurrent(n: int, times: int = 1) -> None:
-        for width in (2 * n, n):
-            found.append((b, width, n, t * times))
-            found.append((b, n, width, t * times))
-            found.append((n, width, rows, times))
-
-    whole(d, 3 * e, False, 2)
-    recurrent(e, 2)
-    recurrent(g)
-    whole(g, f, True)
-    whole(f, d, True)
+    found = [Layer(d, 3 * e, False, True, 2, wants_input=False), *gru(e, True, 2)]
+    found += [*gru(g, False), Layer(g, f, False, False), Layer(f, d, False, False)]
     if u:
         c, k = model["ci_enc_dim"], model["con_dim"]
-        whole(d, 3 * c, False, 2)
-        recurrent(c, 2)
-        recurrent(k)
-        whole(2 * c, 3 * k, True)
-        whole(f, 3 * k, True)
-        whole(k, 2 * u, True)
-        whole(u, 3 * g, True)
+        found += [Layer(d, 3 * c, False, True, 2, wants_input=False), *gru(c, True, 2)]
+        found += [*gru(k, False), Layer(2 * c, 3 * k, False, True), Layer(f, 3 * k, False, False)]
+        found += [Layer(k, 2 * u, False, False), Layer(u, 3 * g, False, False)]
+    return found
+
+
+def products(size: Size) -> list[Product]:
+    """List a training step's matrix products, (m, n, k, how often), for (m, k) times (k, n)."""
+    return [p for layer in layers(size) for p in layer.all(size.n_trials, size.n_bins)]
+
+
+def sampling_products(size: Size, samples: int) -> list[Product]:
+    """List the products of encoding once and decoding samples, ten of each trial at a time."""
+    found = []
+    for layer in layers(size):
+        at_once = 1 if layer.of_encoder else min(samples, 10)
+        m, n, k, times = layer.forward(size.n_trials * at_once, size.n_bins)
+        found.append((m, n, k, times if layer.of_encoder else times * samples / at_once))
     return found
 
 
 def gflop(size: Size) -> float:
-    """Return the arithmetic in these products, 10^9 operations."""
+    """Return the arithmetic in a step's products, 10^9 operations."""
     return sum(2e-9 * m * n * k * times for m, n, k, times in products(size))
 
 
-def sgemm_seconds(size: Size) -> float:
-    """Return how long the products alone take here, each shape by itself."""
+def sgemm_seconds(of: list[Product]) -> float:
+    """Return how long products alone take here, each shape by itself."""
     total = 0.0
-    for m, n, k, times in products(size):
+    for m, n, k, times in of:
         # the weights' product has its first factor transposed in memory
         a = torch.randn(k, m).T if k > 10 * max(m, n) else torch.randn(m, k)
         b, out = torch.randn(k, n), torch.empty(m, n)

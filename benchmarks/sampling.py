@@ -3,8 +3,10 @@
     python -m benchmarks.sampling --sizes S --samples 50 --threads 1
 
 ``loop`` is what one writes first: a whole forward pass of the reference body for each sample,
-outputs summed. The others are ``Trained.posterior_sample_and_average`` by body. ``peak_mb`` is how
-far the memory of the process had grown after the first call of that work.
+outputs summed. The others are ``Trained.posterior_sample_and_average`` by body, with all that it
+returns. ``ratio_to_products`` is the time against that of the matrix products alone, when trials
+are encoded once. ``peak_mb`` is how far the memory of the process had grown after the first call of
+that work.
 """
 
 import resource
@@ -54,6 +56,7 @@ def measure(name: str, bodies: list[str], samples: int, rounds: int) -> list[dic
     grown["loop"] = round(peak_mb() - before)
     seconds = machine.in_turn(works, rounds, warm_ups=0)
     medians = {work: statistics.median(s) for work, s in seconds.items()}
+    products = machine.sgemm_seconds(machine.sampling_products(size, samples))
     return [
         {
             "size": name,
@@ -62,6 +65,7 @@ def measure(name: str, bodies: list[str], samples: int, rounds: int) -> list[dic
             "threads": torch.get_num_threads(),
             "seconds": round(median, 3),
             "ratio_to_loop": round(medians["loop"] / median, 2),
+            "ratio_to_products": round(median / products, 2),
             "peak_mb": grown[work],
             "load": load,
         }

@@ -64,7 +64,7 @@ def measure(name: str, bodies: list[str], rounds: int, **parameters: Any) -> lis
     works = {body: Step(size, Recurrence[body], **parameters) for body in bodies}
     seconds = machine.in_turn(works, rounds)
     medians = {body: statistics.median(s) for body, s in seconds.items()}
-    gflop, sgemm = machine.gflop(size), machine.sgemm_seconds(size)
+    gflop, sgemm = machine.gflop(size), machine.sgemm_seconds(machine.products(size))
     reference = medians.get("reference")
     return [
         {
