@@ -328,4 +328,10 @@ def test_site_builds_without_a_warning(tmp_path):
         loaded = re.findall(r"<(?:script|img|iframe)[^>]* src=\"(https?:[^\"]+)", text)
         loaded += re.findall(r"<link[^>]* rel=\"stylesheet\"[^>]* href=\"(https?:[^\"]+)", text)
         assert not loaded, path.name
+    # cells that draw show what they drew: IPython is silent about a line that ends in a semicolon
+    for source in sorted(DOCS.glob("tutorials/*.md")):
+        drawing = [b for kind, b in blocks(source.read_text(encoding="utf-8"))
+                   if kind == "ipython3" and re.search(r"\.plot\.|plt\.subplots", b)]  # fmt: skip
+        page = (tmp_path / "html" / "tutorials" / f"{source.stem}.html").read_text(encoding="utf-8")
+        assert page.count("_images/") >= len(drawing), source.name
     sys.modules.pop("reference_tables", None)
