@@ -33,7 +33,7 @@ def demo(tmp_path_factory):
     """Train the demo for two epochs, with figures after each."""
     folder = tmp_path_factory.mktemp("demo") / "run"
     words = ["experiment=lorenz", "trainer.device=cpu:0", f"output.lfads_save_dir={folder}"]
-    words += ["trainer.max_epochs=2", "trainer.plot_every_n_epochs=2"]
+    words += ["trainer.max_epochs=2", "trainer.plot_every_n_epochs=2", "data.batch_size=128"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["train.py", *words])
         GlobalHydra.instance().clear()
@@ -247,7 +247,8 @@ def test_drawing_takes_less_than_a_fiftieth_of_the_demo(tmp_path, monkeypatch):
 
     monkeypatch.setattr(figures.Figures, "on_train_end", keep)
     words = ["experiment=lorenz", "trainer.device=cpu:0", f"output.lfads_save_dir={tmp_path}/run"]
-    monkeypatch.setattr(sys, "argv", ["train.py", *words, "trainer.max_epochs=600"])
+    words += ["data.batch_size=128", "trainer.max_steps=5400"]
+    monkeypatch.setattr(sys, "argv", ["train.py", *words])
     GlobalHydra.instance().clear()
     train_main()
     ((drawing, training),) = seen
