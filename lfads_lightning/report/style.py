@@ -37,6 +37,8 @@ STYLE = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "lines.solid_capstyle": "round",
+    "figure.autolayout": False,  # figures have a layout of their own
+    "figure.constrained_layout.use": False,
     "pdf.fonttype": 42,  # text that can be edited
     "text.parse_math": False,  # names are the user's, and a $ in one begins no formula
 }
@@ -167,11 +169,22 @@ def render(drawing: Drawing, dpi: int = DPI) -> Picture:
     """Draw a figure, once for all that show it."""
     buffer = BytesIO()
     with rc_context(STYLE):  # type: ignore[arg-type]  # ticks are made only now
+        _lay_out(drawing.figure, dpi)
         drawing.figure.savefig(buffer, format="png", dpi=dpi)
-    drawing.figure.set_layout_engine("none")  # it is laid out; that takes as long as drawing
     png = buffer.getvalue()
     width, height = (int.from_bytes(png[i : i + 4], "big") for i in (16, 20))  # of the PNG header
     return Picture(drawing, png, width, height)
+
+
+def _lay_out(figure: Figure, dpi: int) -> None:
+    """Place axes and text, once: while there is a layout engine, savefig draws everything twice."""
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        own_dpi = figure.dpi
+        figure.dpi = dpi  # the width of text depends on it
+        engine.execute(figure)
+        figure.dpi = own_dpi
+        figure.set_layout_engine(None)
 
 
 def save(pictures: Sequence[Picture], folder: Path, kinds: Sequence[str] = ("png", "pdf")) -> None:
