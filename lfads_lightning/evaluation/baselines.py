@@ -266,7 +266,7 @@ def factor_analysis(given: Given, sd: float) -> Guess:
 
 
 def rows_of_same_covariance(rows: np.ndarray) -> np.ndarray:
-    """Return 2 D rows of mean 0 with the covariance of the given ones (N, D).
+    """Return D + 1 rows of mean 0 with the covariance of the given ones (N, D).
 
     Factor analysis knows nothing of its rows but their covariance; of few rows it is as exact and
     much faster.
@@ -277,8 +277,13 @@ def rows_of_same_covariance(rows: np.ndarray) -> np.ndarray:
     """
     centred = rows - rows.mean(0, dtype=np.float64)
     variances, axes = np.linalg.eigh(centred.T @ centred / len(rows))
-    half = np.sqrt(np.maximum(variances, 0) * len(variances))[:, None] * axes.T
-    return np.concatenate([half, -half])
+    n = len(variances)
+    half = np.sqrt(np.maximum(variances, 0) * (n + 1))[:, None] * axes.T
+    # a rotation that spreads D rows over D + 1 takes their mean away and leaves the covariance
+    whole = np.concatenate([half, np.zeros((1, n))])
+    across = np.full(n + 1, 1 / np.sqrt(n + 1))
+    across[-1] -= 1  # the reflection that takes the last axis to the direction of the mean
+    return np.asarray(whole - 2 * np.outer(across, across @ whole) / (across @ across))
 
 
 def _how_to_decompose(n_neurons: int) -> dict[str, Any]:
