@@ -1,4 +1,4 @@
-"""The Python face: completion, parameters as an object, reprs, figures, scores, scikit-learn."""
+"""The Python interface: completion, config objects, reprs, figures, scores, scikit-learn."""
 
 import inspect
 

@@ -332,7 +332,7 @@ def test_link_that_leads_out_is_refused(tmp_path, name, target):
     Run(folder).check_links()
     up = "" if "/" not in name or target.startswith("/") else "../"
     (folder / name).symlink_to(up + target)
-    with pytest.raises(LFADSError, match="is a link to .* out of the folder"):
+    with pytest.raises(LFADSError, match="is a link to .* outside the folder"):
         Run(folder).check_links()
 
 
@@ -417,7 +417,7 @@ def test_sweep_of_a_stranger_may_not_say(word, tmp_path, outside, monkeypatch):
 def test_where_a_sweep_of_a_stranger_leads_has_to_be_typed(word, tmp_path, outside, monkeypatch):
     monkeypatch.chdir(tmp_path)
     folder, argv = sent_sweep(tmp_path, outside, word)
-    with pytest.raises(LFADSError, match="used only where you have typed them") as refused:
+    with pytest.raises(LFADSError, match="used only if you have typed them") as refused:
         prepare([f"resume={folder}"])
     assert argv[-1] in str(refused.value)
 

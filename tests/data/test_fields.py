@@ -255,7 +255,7 @@ SESSION = lfads.Session(
         (
             SESSION.train,
             {"condition": [0] * 6, "train_condition": [0] * 6},
-            ["train_condition and condition are one; give one"],
+            ["train_condition and condition are the same key; give one of them"],
         ),
         (
             SESSION.train,
