@@ -161,7 +161,7 @@ def test_history_and_scores_are_those_of_the_files(trained, monkeypatch):
     assert lfads.load(trained.folder, other).scores == {}  # they are of other weights
     alone = lfads.Trained.of(again)
     alone.folder = None
-    with pytest.raises(lfads.LFADSError, match="history: this model has no run's folder"):
+    with pytest.raises(lfads.LFADSError, match="history: this model has no run folder"):
         alone.history  # noqa: B018
 
 
@@ -333,7 +333,7 @@ def test_estimator_transforms_and_scores(estimator, counts, monkeypatch):
     assert list(estimator.history_["epoch"]) == [0, 1, 2]
     assert estimator.n_features_in_ == 5
     assert estimator.trained_.folder is None
-    with pytest.raises(lfads.LFADSError, match="has 4 neurons, the model's session .* has 5"):
+    with pytest.raises(lfads.LFADSError, match="has 4 neurons, but the model's session .* has 5"):
         estimator.transform(counts[..., :4])
 
 

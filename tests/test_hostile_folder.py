@@ -361,7 +361,7 @@ def test_results_behind_a_link_are_not_read(sent, outside, tmp_path):
 def test_array_of_a_results_file_with_a_path_for_a_name(sent):
     with h5py.File(next(sent.glob("model_runs_*.h5")), "r+") as file:
         file["..\\..\\evil"] = 1
-    with pytest.raises(LFADSError, match="is no result of a kind"):
+    with pytest.raises(LFADSError, match="is not a result of a kind"):
         lfads.export(sent, "npz")
 
 

@@ -350,7 +350,7 @@ def test_a_loaded_model_sees_the_same_part(run, counts):
     np.testing.assert_array_equal(same.rates, averaged.rates)
     assert averaged.rates.shape == counts.shape
     assert np.isfinite(averaged.nll_bound_iwaes_true).all()
-    with pytest.raises(LFADSError, match="trials have 3 bins; the model predicts the last 3"):
+    with pytest.raises(LFADSError, match="trials have 3 bins, but the model predicts the last 3"):
         again.posterior_push_mean(counts[:, :3])
 
 
