@@ -314,7 +314,7 @@ def _with(**changes):
             {"same_neurons": True},
             "session 'b': has 5 neurons, session 'a' has 8; with same_",
         ),
-        ({}, {"same_neurons": True, "ridge": 1.0}, "same_neurons takes no regression"),
+        ({}, {"same_neurons": True, "ridge": 1.0}, "same_neurons needs no regression"),
         (
             {"condition": dict.fromkeys(DIMS, np.zeros(C * R, int))},
             {"ridge": "cv"},
