@@ -309,7 +309,9 @@ def test_estimator_has_parameters_as_scikit_learn_wants_them():
         made.set_params(gen_dims=9)
     with pytest.raises(lfads.LFADSError, match="named gen_dims; did you mean gen_dim"):
         lfads.Estimator(gen_dims=9)
-    with pytest.raises(lfads.LFADSError, match="for parameters of files and searches use lfads.fit"):
+    with pytest.raises(
+        lfads.LFADSError, match="for parameters of files and searches use lfads.fit"
+    ):
         lfads.Estimator(lfads_save_dir="x")
     with pytest.raises(NotFittedError):
         made.transform(np.ones((2, 3, 4)))

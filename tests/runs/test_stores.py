@@ -154,7 +154,7 @@ def test_server_that_stops_in_the_middle_of_training(with_data, server, tmp_path
     assert "Traceback" not in err
     (line,) = [text for text in err.splitlines() if text.startswith("error: ")]
     assert "s3://lab/runs/first" in line
-    assert "after 4 tries" in line
+    assert "in 4 attempts" in line
     assert "Nothing is lost" in line
     here = tmp_path / "outputs/s3/lab/runs/first"
     with (here / "metrics.csv").open() as file:
@@ -397,7 +397,7 @@ def test_server_that_does_not_answer(call, monkeypatch, hasty):
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     fsspec.get_filesystem_class("s3").clear_instance_cache()
-    line = refused(call("data.data_dir=s3://lab/data", "data.data_filename_stem=toy"), "3 tries")
+    line = refused(call("data.data_dir=s3://lab/data", "data.data_filename_stem=toy"), "3 attempts")
     assert "s3://lab/data" in line
     fsspec.get_filesystem_class("s3").clear_instance_cache()
 
