@@ -53,7 +53,7 @@ def spikes_from_rows(
 
 
 def _of_units(column: np.ndarray, rows: list[np.ndarray]) -> np.ndarray | None:
-    """Return the value shared by all spikes of each unit, (D,), such as a region; None if none is."""
+    """Return a value that all spikes of a unit share, (D,), such as a region; else None."""
     if column.dtype.kind not in "biufU" or not all(len(own) for own in rows):
         return None
     if not all((column[own] == column[own[0]]).all() for own in rows):
