@@ -125,9 +125,8 @@ def _rates(file: RunFile) -> tuple[np.ndarray, np.ndarray, int]:
     ):
         _refuse(
             file,
-            f"says that neurons {listed(held_out.tolist())} are held out, and {n_forward} bins",
-            f"only some of its {rates.shape[2]} neurons and {rates.shape[1]} bins; run the kind "
-            "again",
+            f"has held-out neurons {listed(held_out.tolist())} and {n_forward} forward bins",
+            f"some of its {rates.shape[2]} neurons and {rates.shape[1]} bins; run the kind again",
         )
     return rates, held_out, n_forward
 

@@ -427,7 +427,7 @@ def test_key_in_the_file_counts_unless_told_otherwise():
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
-        ([1, 8], r"session 'a': data.held_out_neurons names 8, train_data has 8 neurons"),
+        ([1, 8], r"session 'a': data.held_out_neurons names 8, but train_data has 8 neurons"),
         (list(range(8)), "names all 8 neurons; leave some for the encoders"),
         ([1, 1], "names a column twice"),
     ],

@@ -195,7 +195,10 @@ def test_submission_is_refused(run, tmp_path):
 
     attempt(lambda f: f.attrs.update(session="day1"), "no results of the valid split of mc_maze")
     attempt(lambda f: f.attrs.pop("held_out_neurons"), "does not say which neurons were held out")
-    attempt(lambda f: f.attrs.update(held_out_neurons=[40]), r"says that 40 are held out and 40")
+    attempt(
+        lambda f: f.attrs.update(held_out_neurons=[40]),
+        r"has held-out neurons 40 and 40 forward bins",
+    )
     attempt(lambda f: f.attrs.update(forward_steps=180), "2, 5, 9 are held out and 180 bins")
     attempt(lambda f: f.attrs.update(config="x: ["), "has no config; expected a run's results")
     said = yaml_with(run[0] / valid, sampling={"ps_nexamples_to_process": 6})
