@@ -199,7 +199,7 @@ def test_submission_is_refused(run, tmp_path):
         lambda f: f.attrs.update(held_out_neurons=[40]),
         r"has held-out neurons 40 and 40 forward bins",
     )
-    attempt(lambda f: f.attrs.update(forward_steps=180), "2, 5, 9 are held out and 180 bins")
+    attempt(lambda f: f.attrs.update(forward_steps=180), "2, 5, 9 and 180 forward bins")
     attempt(lambda f: f.attrs.update(config="x: ["), "has no config; expected a run's results")
     said = yaml_with(run[0] / valid, sampling={"ps_nexamples_to_process": 6})
     attempt(lambda f: f.attrs.update(config=said), "has only the first 6 trials")
