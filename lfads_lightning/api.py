@@ -1,4 +1,4 @@
-"""The Python face: :func:`fit` trains a model, :func:`load` opens any run's folder."""
+"""The Python interface: :func:`fit` trains a model, :func:`load` opens the folder of a run."""
 
 from __future__ import annotations
 
@@ -74,38 +74,39 @@ def fit(
     Args:
         data: training trials: an array (E, T, D) of counts per bin, a list of E arrays (T, D), a
             :class:`~lfads_lightning.data.fields.Session`, the path or the address (``s3://…``) of
-            a session file with one or more sessions, or {session: any of these}.
-        config: parameters as an object, ``lfads.Config()`` or that of a trained model: what
-            differs from the defaults in it counts as set. Keywords beat it. The run's folder is one
-            of its parameters: to train anew with that of a trained model, give
-            ``lfads_save_dir=None`` or another folder.
+            a session file with one or more sessions, or a dictionary {session: any of these}.
+        config: parameters as an object: ``lfads.Config()``, or the config of a trained model.
+            Every value in it that differs from the default counts as set; keywords override it.
+            It includes the run's folder: to train anew with the config of a trained model, also
+            give ``lfads_save_dir=None`` or another folder.
         valid_fraction: share of the trials of ``data``, evenly spaced, that are held out for
-            validation, by default .2, in sessions without ``valid_data``; 0 trains on all.
-        **keys_and_parameters: the keys of a session, as below: what the data do not hold
-            themselves. The ``train_`` may be left out (``condition``, ``ext_input``); these are of
-            all trials of ``data``, before some are held out. Of several sessions they are {session:
-            value}, but for keys of one value, such as ``bin_width_s``, which all may share.
-            And every parameter by its documented name, ``co_dim=2``; the run's folder is
-            ``lfads_save_dir``, by default outputs/DATE/TIME. ``algorithm="pbt"`` searches, and
-            returns the best member. ``held_out_neurons`` is the parameter: of columns, for all
-            sessions, or "file" for those that sessions hold.
+            validation in sessions without ``valid_data``, by default 0.2; 0 trains on all trials.
+        **keys_and_parameters: the keys of a session, listed below, that the data do not contain
+            already. The prefix ``train_`` may be omitted (``condition``, ``ext_input``); values
+            cover all trials of ``data``, before some are held out. For several sessions give
+            {session: value}; a key with a single value, such as ``bin_width_s``, may be shared.
+            Also every parameter by its documented name, ``co_dim=2``. The run's folder is
+            ``lfads_save_dir``, by default outputs/DATE/TIME. ``algorithm="pbt"`` runs a search and
+            returns its best member. ``held_out_neurons`` means the parameter, not the key: column
+            numbers for all sessions, or "file" to use those in each session.
 
     Returns:
-        The model with the lowest validation cost (the last one, where none was eligible).
+        The model with the lowest validation cost (the last one, if no epoch was eligible).
 
     Raises:
         LFADSError: data or parameters are wrong; the message says which and how to fix it.
-        KeyboardInterrupt: Ctrl-C, in a script. What was done is saved; the same call with
-            ``lfads_save_dir`` set to the run's folder goes on. At a prompt or in a notebook nothing
-            is raised: the model so far is returned.
-        Preempted: SIGTERM or SIGUSR1; the same. Uncaught, it ends the program with the code 75.
+        KeyboardInterrupt: Ctrl-C in a script. Progress is saved; the same call with
+            ``lfads_save_dir`` set to the run's folder continues it. At a prompt or in a notebook
+            nothing is raised, and the model trained so far is returned.
+        Preempted: SIGTERM or SIGUSR1; progress is saved likewise. If it is not caught, the program
+            exits with code 75.
     """
     given = _parameters_of(config) | dict(keys_and_parameters)
     return _fit(data, valid_fraction, given, lambda *ready: train_sessions(*ready))
 
 
 def fit_unscored(data: Data, folder: str, parameters: Mapping[str, Any]) -> Trained:
-    """Train a model in a folder, without scores, figures and report; see :func:`fit`."""
+    """Train a model in a folder without scores, figures or a report; see :func:`fit`."""
     rest = dict(parameters) | {"lfads_save_dir": folder, "report": False}
     rest |= {"plot_every_n_epochs": 0}
     fraction = rest.pop("valid_fraction", None)
@@ -155,7 +156,7 @@ def _fit(
 
 
 def _sorted_out(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Tell the keys of a session, under their full names, from parameters."""
+    """Separate the keys of a session, under their full names, from parameters."""
     keys: dict[str, Any] = {}
     parameters: dict[str, Any] = {}
     for name, value in given.items():
@@ -163,7 +164,9 @@ def _sorted_out(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any
         if key not in FIT_KEYS:
             parameters[name] = value
         elif key in keys:
-            raise LFADSError(f"fit: {key} and {key.removeprefix('train_')} are one; give one")
+            raise LFADSError(
+                f"fit: {key} and {key.removeprefix('train_')} are the same key; give one of them"
+            )
         else:
             keys[key] = value
     for name in parameters:
@@ -177,7 +180,7 @@ def _sorted_out(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any
 
 
 def _parameters_of(config: Config | None) -> dict[str, Any]:
-    """Return what an object of parameters sets, by flat name."""
+    """Return the parameters that a config sets, by flat name."""
     if config is None:
         return {}
     if not isinstance(config, Config):
@@ -185,13 +188,13 @@ def _parameters_of(config: Config | None) -> dict[str, Any]:
             f"fit: config is a {type(config).__name__}; expected a lfads_lightning.Config, "
             "such as trained.config"
         )
-    config = from_dict(to_dict(config), "fit: config")  # fields are assignable: checked here
-    others = {"data_dir", "data_filename_stem"}  # the data are given
+    config = from_dict(to_dict(config), "fit: config")  # assigned fields have not been checked yet
+    others = {"data_dir", "data_filename_stem"}  # fit gets its data as an argument
     return {name: flat_value(config, name) for name in differing(config) - others}
 
 
 def _split(given: list[Given], keys: Mapping[str, Any], fraction: float | None) -> None:
-    """Hold trials out, where no validation trials are given."""
+    """Hold out trials in sessions without validation trials."""
     lacking = [one for one in given if "valid_data" not in one.arrays]
     for one in lacking:
         if strays := [key for key in one.arrays if key.startswith("valid_")]:
@@ -209,7 +212,7 @@ def _split(given: list[Given], keys: Mapping[str, Any], fraction: float | None) 
 
 
 def train_sessions(config: Config, sessions: list[Session], folder: Path) -> Trained:
-    """Train or search, score and draw: where ``kind=train`` and :func:`fit` both end."""
+    """Train or search, score and draw: the common end of ``kind=train`` and :func:`fit`."""
     with Run(folder).mirrored():
         if config.search.algorithm is Algorithm.pbt:
             found, fitted = run_search(config, sessions, folder)
@@ -229,7 +232,7 @@ def train_sessions(config: Config, sessions: list[Session], folder: Path) -> Tra
         try:
             trained.scores = finish(trained, list(trained.data), fitted)
         except (KeyboardInterrupt, Preempted) as stop:
-            done = "Interrupted; all updates are saved, scores or report are not"
+            done = "Interrupted; all updates are saved, but not the scores or the report"
             tell_to_continue(folder, done, config)
             if not (isinstance(stop, KeyboardInterrupt) and at_prompt()):
                 raise
@@ -254,11 +257,11 @@ def _trained(
 
 
 def _so_far(config: Config, sessions: list[Session], folder: Path) -> Trained:
-    """Return the model of a run that was interrupted: the best so far, or else the newest."""
+    """Return the model of an interrupted run: the best so far, else the newest."""
     device = str(resolve_device(config.trainer.device, tell=False))
     trained = Trained.of(inference.load(folder, best_index(folder), device))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what is left out of scores is said with them
+        warnings.simplefilter("ignore")  # evaluate warns about data that are not scored
         trained.data = scored_sessions(sessions)
     return trained
 
@@ -276,32 +279,32 @@ def evaluate(
     checkpoint: str | None = None,
     device: str = "cpu:0",
 ) -> EvaluationTable:
-    """Score a model, and simple methods beside it, as ``lfads evaluate`` does.
+    """Score a model and simple methods for comparison, as ``lfads evaluate`` does.
 
-    Of a run's folder without ``data``, the scores are those of its own data, and are written to its
-    evaluation.json; all else writes nothing.
+    Given a run's folder and no ``data``, the model is scored on the run's own data and the scores
+    are written to evaluation.json in its folder. Otherwise nothing is written.
 
     Args:
         run: a trained model; or a run, its folder, or its address in a store.
-        data: other data than the model's own: an array, a session, the path of a session file, or
+        data: data other than the model's own: an array, a session, the path of a session file, or
             {session: any of these}. Simple methods learn from the training trials of a session.
-        session: names of the sessions that are scored; none: all.
-        split: ``train`` or ``valid``; None: ``valid``, if any.
-        samples: posterior samples averaged per trial; 0: posterior means; None: as the run.
-        lag_bins: behaviour of bin t + N is read from the rates of bin t.
-        metrics: those computed; none: all.
-        checkpoint: of a run's folder: ``checkpoint`` or ``checkpoint_lve``; None: the lowest
-            validation error's, if any.
-        device: of a run's folder, as ``trainer.device``.
+        session: names of the sessions to score; empty: all.
+        split: ``train`` or ``valid``; None: ``valid``, if there are validation trials.
+        samples: posterior samples averaged per trial; 0: posterior means; None: as in the run.
+        lag_bins: behaviour in bin t + ``lag_bins`` is decoded from the rates in bin t.
+        metrics: names of the metrics to compute; empty: all.
+        checkpoint: for a run's folder: ``checkpoint`` or ``checkpoint_lve``; None: the one with the
+            lowest validation error, if any.
+        device: for a run's folder: the device, as in ``trainer.device``.
 
     Raises:
-        LFADSError: no such run, its data are gone, or data do not fit the model.
+        LFADSError: there is no such run, its data are missing, or the data do not fit the model.
     """
     if isinstance(run, Trained):
         if checkpoint is not None:
             raise LFADSError(
-                "evaluate: checkpoint is for the folder of a run; the weights of a trained model "
-                "are there"
+                "evaluate: checkpoint is for the folder of a run, but a trained model already has "
+                "its weights; leave it out"
             )
         trained = run
     else:

@@ -1,4 +1,4 @@
-"""Words for terminal and messages: commands as the user types them, lists, values, times."""
+"""Texts for the terminal and for messages: commands as typed, lists, values, times."""
 
 import dataclasses
 import difflib
@@ -15,24 +15,24 @@ from typing import Any, get_args, get_origin
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 80
 _SHORT.maxlist = _SHORT.maxtuple = 12
-_NO_TEXTS = ("null", "true", "false", "inf", "nan")  # written so, Hydra takes them for values
+_NO_TEXTS = ("null", "true", "false", "inf", "nan")  # unquoted, Hydra reads these as values
 
 
 def option(default: Any = dataclasses.MISSING, doc: str = "", **more: Any) -> Any:
-    """Declare an option of a tool as a field of a dataclass; its type says what it takes.
+    """Declare an option of a command as a field of a dataclass; its type says what it takes.
 
     Args:
-        default: without one, it must be given.
-        doc: what it means, for the help.
-        **more: ``choices``; ``metavar``, what stands for a value in the help; ``also``, other
-            spellings; ``positional``; ``read``, how a text is read that the type does not say:
-            a function that raises ValueError, and what it expects.
+        default: without one, the option is required.
+        doc: its meaning, for the help.
+        **more: ``choices``; ``metavar``, the placeholder for a value in the help; ``also``, other
+            spellings; ``positional``; ``read``, a parser for values that the type cannot describe:
+            a function that raises ValueError, and the text of what it expects.
     """
     return dataclasses.field(default=default, metadata={"doc": doc, **more})
 
 
 def values_of(f: dataclasses.Field) -> tuple[type, int | str | None]:
-    """Return the type of an option's values, and how many it takes: None is one, ``"+"`` some."""
+    """Return the type of an option's values and their number: None: one, ``"+"``: one or more."""
     kind = _without_none(f.type)
     count: int | str | None = None
     if get_origin(kind) is tuple:
@@ -42,7 +42,7 @@ def values_of(f: dataclasses.Field) -> tuple[type, int | str | None]:
 
 
 def _without_none(annotation: Any) -> Any:
-    """Return the type of a value; of ``str | Path``, an address or a path, the path."""
+    """Return the type without None; for ``str | Path`` (an address or a path), the path."""
     if get_origin(annotation) is UnionType:
         kinds = [kind for kind in get_args(annotation) if kind is not NoneType]
         return Path if Path in kinds else kinds[0]
@@ -52,13 +52,13 @@ def _without_none(annotation: Any) -> Any:
 def program(verb: str = "train") -> str:
     """Return one of our programs as the user calls it, quoted for a shell.
 
-    The one that was called is spelled as it was: ``lfads check``, ``lfads-check``, or ``python
-    train.py``, with the folder where one was typed. The others, and all for who calls us from
-    Python, are ``lfads`` and the verb.
+    The program that is running is spelled as the user typed it: ``lfads check``, ``lfads-check``,
+    or ``python train.py``, with its folder if one was typed. The others, and all of them when
+    called from Python, are ``lfads`` and the verb.
     """
     called = Path(sys.argv[0])
     if called.name == "train.py" and verb == "train":
-        # pytest and workers of a sweep have the name only
+        # in pytest and in a sweep's workers, only the name is known
         python = sys.orig_argv[0] if sys.argv[0] in sys.orig_argv else "python"
         return shlex.join([_on_path(python, "python"), sys.argv[0]])
     if called.name == f"lfads-{verb}":
@@ -69,7 +69,7 @@ def program(verb: str = "train") -> str:
 
 
 def _on_path(path: str, *names: str) -> str:
-    """Return the name by which a shell finds the program at ``path``, else the path."""
+    """Return the name under which a shell finds the program at ``path``, else the path."""
     for name in (Path(path).name, *names):
         found = shutil.which(name)
         if found is not None and Path(found).absolute() == Path(path).absolute():
@@ -87,7 +87,7 @@ def to_train(*words: str) -> str:
 
 
 def override(name: str, value: object) -> str:
-    r"""Return ``name=value`` for the command line, whatever letters the value has.
+    r"""Return ``name=value`` for the command line, whatever characters the value has.
 
     It follows Hydra's grammar, and is not yet quoted for a shell.
 
@@ -100,13 +100,13 @@ def override(name: str, value: object) -> str:
     if re.fullmatch(r"[A-Za-z/._][\w/.:+-]*", text, re.ASCII) and text.lower() not in _NO_TEXTS:
         return f"{name}={text}"
     text = not_interpolated(text)
-    # a backslash stands for itself, but before a quote
+    # a backslash stands for itself, except before a quote
     text = re.sub(r'(\\*)("|\Z)', lambda m: 2 * m[1] + (r"\"" if m[2] else ""), text)
     return f'{name}="{text}"'
 
 
 def not_interpolated(text: str) -> str:
-    """Return a text as OmegaConf takes it for one; ``${x}`` would be the value of parameter x."""
+    """Escape a text for OmegaConf, where ``${x}`` would be the value of parameter x."""
     return re.sub(r"(\\*)\$\{", r"\1\1\\${", text)
 
 
@@ -123,10 +123,10 @@ def nearest(word: str, known: Collection[str]) -> str:
 
 
 def shown(value: Any) -> str:
-    """Return a value as an error quotes it, cut short: it may be anything of any size."""
+    """Return a value as an error message quotes it, shortened: it may be anything of any size."""
     try:
         return _SHORT.repr(value)
-    except ValueError:  # an integer of more digits than Python writes
+    except ValueError:  # an integer with more digits than Python converts
         return f"a huge {type(value).__name__}"
 
 

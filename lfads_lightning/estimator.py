@@ -1,4 +1,4 @@
-"""LFADS with scikit-learn's manners: clone, cross-validation, grid search, pipelines."""
+"""LFADS with scikit-learn's interface: clone, cross-validation, grid search, pipelines."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ PARAMETERS = tuple(keyword.name for keyword in estimator_keywords())
 
 
 class Estimator(TransformerMixin, BaseEstimator):
-    """LFADS as an estimator of scikit-learn, for trials of one session.
+    """LFADS as a scikit-learn estimator, for trials of one session.
 
-    ``X`` is (E, T, D): trials, bins, neurons; what scikit-learn splits and selects are trials. The
-    parameters are those of :func:`lfads_lightning.fit`, but for those of files and searches; None
-    is what is not set. Nothing is left on the disk: a run lies in a temporary folder while it
-    trains. For its report, and to go on with it later, use :func:`lfads_lightning.fit`.
+    ``X`` is (E, T, D): trials, bins, neurons; scikit-learn splits and selects trials. Parameters
+    are those of :func:`lfads_lightning.fit` except those of files and searches; None means not set.
+    Nothing is left on disk: a run uses a temporary folder while it trains. For a report, and to
+    continue training later, use :func:`lfads_lightning.fit`.
 
     Attributes:
         trained_: the model, a :class:`lfads_lightning.Trained`; ``trained_.save(folder)`` keeps it.
-        history_: costs and rates of each epoch, as ``Trained.history``.
+        history_: costs and learning rates per epoch, as in ``Trained.history``.
         n_features_in_: D.
 
     >>> from sklearn.base import clone
@@ -53,8 +53,8 @@ class Estimator(TransformerMixin, BaseEstimator):
         for name in given:
             if name not in PARAMETERS:
                 raise LFADSError(
-                    f"Estimator: no parameter is named {name}{nearest(name, PARAMETERS)}; those of "
-                    "files and searches are parameters of lfads.fit"
+                    f"Estimator: no parameter is named {name}{nearest(name, PARAMETERS)}; for "
+                    "parameters of files and searches use lfads.fit"
                 )
         for name in PARAMETERS:
             setattr(self, name, given.get(name))
@@ -64,8 +64,8 @@ class Estimator(TransformerMixin, BaseEstimator):
         """Train on trials; a fifth of them, or ``valid_fraction``, choose the best epoch.
 
         Args:
-            X: (E, T, D) counts per bin, or real values with a noise model for these.
-            y: is not used; scikit-learn passes it on.
+            X: (E, T, D) counts per bin, or real values with a noise model for them.
+            y: not used; scikit-learn passes it.
 
         Raises:
             LFADSError: data or parameters are wrong.
@@ -74,14 +74,14 @@ class Estimator(TransformerMixin, BaseEstimator):
         with TemporaryDirectory(prefix="lfads-") as folder:
             trained = fit_unscored(X, folder, given)
             self.history_ = trained.history
-            trained.folder = None  # it is gone
+            trained.folder = None  # the temporary folder is gone
         trained.config.output.lfads_save_dir = None
         self.trained_ = trained
         self.n_features_in_ = next(iter(trained.sessions.values())).data_dim
         return self
 
     def transform(self, X: ArrayLike) -> np.ndarray:
-        """Return the factors (E, T, F) of trials, averages over posterior samples."""
+        """Return the factors (E, T, F) of trials, averaged over posterior samples."""
         return self._averages(X).factors
 
     def rates(self, X: ArrayLike) -> np.ndarray:
@@ -89,14 +89,14 @@ class Estimator(TransformerMixin, BaseEstimator):
         return self._averages(X).rates
 
     def score(self, X: ArrayLike, y: Any = None) -> float:
-        """Return bits per spike of entries of trials that are hidden, a fifth at a time.
+        """Return bits per spike of hidden entries, hiding a fifth of the entries at a time.
 
-        0 is as good as the mean of each neuron over these trials; copying gains nothing. Of real
-        values it is R2 of hidden values, mean over neurons.
+        0 is as good as each neuron's mean over these trials; copying spikes gains nothing. For real
+        values it is the R2 of hidden values, averaged over neurons.
 
         Args:
             X: (E, T, D) trials that the model was not trained on.
-            y: is not used; scikit-learn passes it on.
+            y: not used; scikit-learn passes it.
         """
         return hidden_score(self.trained_, self._session(X), "train")
 
@@ -114,7 +114,7 @@ class Estimator(TransformerMixin, BaseEstimator):
         return tags
 
 
-# scikit-learn reads the names of parameters from the signature
+# scikit-learn reads parameter names from the signature
 Estimator.__init__.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
     [
         inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD),

@@ -1,4 +1,4 @@
-""":func:`align`: alignment matrices for sessions, into their files."""
+""":func:`align`: compute alignment matrices of sessions and write them to their files."""
 
 import shutil
 from collections.abc import Mapping
@@ -42,38 +42,39 @@ def align(
     out: str | Path | None = None,
     figure: str | Path | None = None,
 ) -> Alignment:
-    """Align sessions by principal-components regression; put the matrices into their files.
+    """Align sessions by principal-components regression; write the matrices to their files.
 
     Args:
-        data: session files (``s3://…`` too), which get the matrices, or {session: (E, T, D)
-            training counts}, whose matrices go into ``fit(...,
+        data: session files (``s3://…`` too), to which the matrices are written, or {session:
+            (E, T, D) training counts}, whose matrices are passed to ``fit(...,
             alignment_matrix_cxf=a.alignment_matrix_cxf, alignment_bias_c=a.alignment_bias_c)``.
         condition: {session: (E,) labels} for arrays; files hold theirs as ``train_condition``.
-        factors_dim: F, as ``model.factors_dim`` will be.
-        smoothing_bins: standard deviation of the Gaussian over the averages' time; 0: none.
-        ridge: weight of ``|W|^2`` in the regression; 0: least squares; ``"cv"``: chosen by leaving
-            conditions out.
+        factors_dim: F, the value that ``model.factors_dim`` will have.
+        smoothing_bins: standard deviation in bins of the Gaussian that smooths the averages over
+            time; 0: none.
+        ridge: weight of ``|W|^2`` in the regression; 0: least squares; ``"cv"``: chosen by
+            cross-validation over conditions.
         same_neurons: the sessions have the same neurons: one matrix for all, no conditions needed.
-        to: files of aligned sessions that stay as they are, and to whose components the others
-            are brought: for a new session of a trained model.
+        to: files of sessions that are aligned already; they are not changed, and the others are
+            aligned to their components: for a new session of a trained model.
         out: folder for copies of the files; by default the files themselves are changed.
-        figure: PNG of how well each session has the common components.
+        figure: path of a PNG that shows how well each session matches the common components.
 
     Returns:
-        Matrices, biases, and how well they do, by session.
+        Matrices, biases and quality of the alignment, by session.
 
     Raises:
-        LFADSError: labels or shared conditions are missing, F is too large, a file cannot be
-            written. No file is changed then.
+        LFADSError: labels or shared conditions are missing, F is too large, or a file cannot be
+            written. In that case no file is changed.
     """
     if not isinstance(data, Mapping) and condition is not None:
-        raise LFADSError("align: condition is for arrays; files hold train_condition")
+        raise LFADSError("align: condition is for arrays; for files, put train_condition into them")
     with local_copies() as copies:
         sessions, files = [], []
         if isinstance(data, Mapping):
             if out is not None:
                 raise LFADSError(
-                    "align: out is for files; the arrays' matrices are what it returns"
+                    "align: out is for files; matrices of arrays are returned; leave it out"
                 )
             sessions = [_from_arrays(n, d, (condition or {}).get(n)) for n, d in data.items()]
         else:
@@ -93,7 +94,7 @@ def align(
                 raise LFADSError(f"{target}: two of the files would be written there; rename one")
         _write(by_path, list(map(copies.output, targets)), found, made_by)
         if figure is not None:
-            # matplotlib takes a second to import
+            # here, because matplotlib takes a second to import
             from lfads_lightning.report.alignment_figure import alignment_figure
 
             alignment_figure(copies.output(figure), found)
@@ -119,7 +120,7 @@ def _found(
             sessions, factors_dim, smoothing_bins=smoothing_bins, ridge=ridge, to=fixed
         )
     if fixed or ridge:
-        raise LFADSError("align: same_neurons takes no regression: leave out ridge and to")
+        raise LFADSError("align: same_neurons needs no regression: leave out ridge and to")
     return align_same_neurons(sessions, factors_dim, smoothing_bins=smoothing_bins)
 
 
@@ -134,7 +135,7 @@ def _from_arrays(name: str, data: ArrayLike, condition: ArrayLike | None) -> Ses
 def _write(
     by_path: list[tuple[Path, list[Session]]], targets: list[Path], found: Alignment, made_by: str
 ) -> None:
-    """Write every file under a temporary name, and rename them when all are whole."""
+    """Write every file under a temporary name, and rename them when all are complete."""
     with ExitStack() as stack:
         for (path, sessions), target in zip(by_path, targets, strict=True):
             unfinished = stack.enter_context(whole_file(target))
@@ -146,7 +147,7 @@ def _write(
 
 
 def target_of(path: str | Path, out: str | Path | None) -> str | Path:
-    """Return where a session file goes: into ``out``, else where it is."""
+    """Return the path to write a session file to: in ``out``, or its own path."""
     if out is not None:
         return within(out, Path(path).name)
     return path if is_url(path) else Path(path).resolve()
@@ -160,7 +161,7 @@ def _put(path: Path, group: str, matrix: np.ndarray, bias: np.ndarray, made_by: 
         data = next(place[key] for key in place if key.lower() == "train_data")
         for key in [key for key in place if key.lower() in ALIGNMENT_KEYS]:
             del place[key]
-        turned = matlab or "MATLAB_class" in data.attrs  # MATLAB's axes are in reverse order
+        turned = matlab or "MATLAB_class" in data.attrs  # MATLAB reverses the order of axes
         for key, array in zip(ALIGNMENT_KEYS, (matrix, bias), strict=True):
             dataset = place.create_dataset(key, data=np.atleast_2d(array).T if turned else array)
             if turned:

@@ -1,4 +1,4 @@
-"""The Python face: completion, parameters as an object, reprs, figures, scores, scikit-learn."""
+"""The Python interface: completion, config objects, reprs, figures, scores, scikit-learn."""
 
 import inspect
 
@@ -161,7 +161,7 @@ def test_history_and_scores_are_those_of_the_files(trained, monkeypatch):
     assert lfads.load(trained.folder, other).scores == {}  # they are of other weights
     alone = lfads.Trained.of(again)
     alone.folder = None
-    with pytest.raises(lfads.LFADSError, match="history: this model has no run's folder"):
+    with pytest.raises(lfads.LFADSError, match="history: this model has no run folder"):
         alone.history  # noqa: B018
 
 
@@ -309,7 +309,9 @@ def test_estimator_has_parameters_as_scikit_learn_wants_them():
         made.set_params(gen_dims=9)
     with pytest.raises(lfads.LFADSError, match="named gen_dims; did you mean gen_dim"):
         lfads.Estimator(gen_dims=9)
-    with pytest.raises(lfads.LFADSError, match="files and searches are parameters of lfads.fit"):
+    with pytest.raises(
+        lfads.LFADSError, match="for parameters of files and searches use lfads.fit"
+    ):
         lfads.Estimator(lfads_save_dir="x")
     with pytest.raises(NotFittedError):
         made.transform(np.ones((2, 3, 4)))
@@ -333,7 +335,7 @@ def test_estimator_transforms_and_scores(estimator, counts, monkeypatch):
     assert list(estimator.history_["epoch"]) == [0, 1, 2]
     assert estimator.n_features_in_ == 5
     assert estimator.trained_.folder is None
-    with pytest.raises(lfads.LFADSError, match="has 4 neurons, the model's session .* has 5"):
+    with pytest.raises(lfads.LFADSError, match="has 4 neurons, but the model's session .* has 5"):
         estimator.transform(counts[..., :4])
 
 

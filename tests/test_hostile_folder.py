@@ -332,7 +332,7 @@ def test_link_that_leads_out_is_refused(tmp_path, name, target):
     Run(folder).check_links()
     up = "" if "/" not in name or target.startswith("/") else "../"
     (folder / name).symlink_to(up + target)
-    with pytest.raises(LFADSError, match="is a link to .* out of the folder"):
+    with pytest.raises(LFADSError, match="is a link to .* outside the folder"):
         Run(folder).check_links()
 
 
@@ -361,7 +361,7 @@ def test_results_behind_a_link_are_not_read(sent, outside, tmp_path):
 def test_array_of_a_results_file_with_a_path_for_a_name(sent):
     with h5py.File(next(sent.glob("model_runs_*.h5")), "r+") as file:
         file["..\\..\\evil"] = 1
-    with pytest.raises(LFADSError, match="is no result of a kind"):
+    with pytest.raises(LFADSError, match="is not a result of a kind"):
         lfads.export(sent, "npz")
 
 
@@ -417,7 +417,7 @@ def test_sweep_of_a_stranger_may_not_say(word, tmp_path, outside, monkeypatch):
 def test_where_a_sweep_of_a_stranger_leads_has_to_be_typed(word, tmp_path, outside, monkeypatch):
     monkeypatch.chdir(tmp_path)
     folder, argv = sent_sweep(tmp_path, outside, word)
-    with pytest.raises(LFADSError, match="used only where you have typed them") as refused:
+    with pytest.raises(LFADSError, match="used only if you have typed them") as refused:
         prepare([f"resume={folder}"])
     assert argv[-1] in str(refused.value)
 

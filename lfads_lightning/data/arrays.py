@@ -1,4 +1,4 @@
-"""Arrays as users give them: their type, their values, and the words to name them in messages."""
+"""Arrays as users give them: checks of type and values, with messages that name the array."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lfads_lightning.data.values import mark_of_missing, step_between
 MAX_COUNT = 2**32 - 1
 
 
-# how the names of axes begin: trials, bins, neurons
+# beginnings of the names of the axes: trials, bins, neurons
 NAMED_AXES = (
     ("trial", "epoch"),
     ("time", "bin", "frame"),
@@ -23,12 +23,12 @@ NAMED_AXES = (
 
 
 class Blocks(NamedTuple):
-    """An array that is made while it is written, so that it is never whole in memory.
+    """An array that is made while it is written, so that it is never in memory as a whole.
 
     Attributes:
-        shape: of the whole.
-        dtype: of the whole.
-        make: gives its rows in order, some at a time.
+        shape: shape of the whole array.
+        dtype: its type.
+        make: yields its rows in order, in blocks.
     """
 
     shape: tuple[int, ...]
@@ -45,7 +45,7 @@ def as_array(source: str, key: str, value: ArrayLike | Blocks) -> np.ndarray:
     """View anything array-like as an array.
 
     Raises:
-        LFADSError: it would lose something (a mask), or is no array.
+        LFADSError: it is not an array, or it would lose its mask.
     """
     if isinstance(value, Blocks):
         return value  # type: ignore[return-value]  # has what is asked of one: shape, ndim, dtype
@@ -82,7 +82,7 @@ def as_array(source: str, key: str, value: ArrayLike | Blocks) -> np.ndarray:
 
 
 def _plain(value: Any) -> Any:
-    """Fill in a sparse matrix, put named axes in our order, take a tensor off its graph."""
+    """Make a sparse matrix dense, put named axes in our order, detach a tensor from its graph."""
     for fill_in in ("toarray", "todense"):
         if hasattr(value, fill_in):
             return getattr(value, fill_in)()
@@ -94,20 +94,20 @@ def _plain(value: Any) -> Any:
 
 
 def _lengths(value: object) -> list[int]:
-    """Return the lengths of the items of a list, rising; of what is no list of arrays, none."""
+    """Return the sorted lengths of the items of a list; empty if it is not a list of arrays."""
     if not isinstance(value, list | tuple):
         return []
     return sorted({len(item) for item in value if hasattr(item, "__len__")})
 
 
 def _widths(value: object) -> list[int]:
-    """Return the numbers of columns of the items of a list of matrices, rising."""
+    """Return the sorted numbers of columns of the items of a list of matrices."""
     items = value if isinstance(value, list | tuple) else []
     return sorted({x.shape[1] for x in items if len(getattr(x, "shape", ())) == 2})
 
 
 def _axes_of(value: object) -> list[str] | None:
-    """Return the names of an array's axes in our order, if it names all and has another order."""
+    """Return the names of an array's axes in our order, if all are named and the order differs."""
     dims = getattr(value, "dims", None)
     if not isinstance(dims, tuple) or len(dims) not in (2, 3) or not hasattr(value, "transpose"):
         return None
@@ -144,7 +144,7 @@ def to_float(where: str, array: np.ndarray, dtype: type[np.floating] = np.float3
 
 def check_finite(where: str, array: np.ndarray) -> None:
     """Refuse NaN and infinity."""
-    # the extremes carry both: no mask as large as the array is needed
+    # minimum and maximum show NaN and infinity, without a mask as large as the array
     if not np.isfinite([array.min(), array.max()]).all():
         expected = f"all values must be finite in {array.dtype}; fix them or leave the trial out"
         refuse_value(where, array, ~np.isfinite(array), expected)
@@ -181,21 +181,21 @@ def to_counts(where: str, array: np.ndarray) -> np.ndarray:
 def as_counts(array: np.ndarray) -> np.ndarray | None:
     """Cast to the smallest of uint8, uint16 and uint32, or return None if values would change."""
     low, high = array.min(), array.max()
-    if not (low >= 0 and high <= MAX_COUNT):  # so written, NaN fails too
+    if not (low >= 0 and high <= MAX_COUNT):  # in this form, NaN fails too
         return None
     counts = array.astype(np.min_scalar_type(int(high)), order="C", copy=False)
     if array.dtype.kind != "f":
         return counts
-    # row by row: no mask as large as the array is needed
+    # row by row, without a mask as large as the array
     same = all(np.array_equal(a, b) for a, b in zip(counts, array, strict=True))
     return counts if same else None
 
 
 def check_range(where: str, array: np.ndarray, output_dist: OutputDist) -> None:
-    """Refuse values of 0 or less that a noise model gives no density to; NaN passes.
+    """Refuse values of 0 or less for which a noise model has no density; NaN passes.
 
     Raises:
-        LFADSError: there are such; names one, and the noise model that takes them.
+        LFADSError: there is such a value; the message names a noise model that allows it.
     """
     low = np.nanmin(array)
     if low < 0 and not output_dist.takes_negative:

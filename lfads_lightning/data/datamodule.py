@@ -23,23 +23,23 @@ from lfads_lightning.data.sessions import (
 )
 from lfads_lightning.data.synthetic import SYNTHETIC, generate
 
-ABOUT_AS_LONG = 0.9, 1.1  # how far lengths are moved before trials are sorted by them
+ABOUT_AS_LONG = 0.9, 1.1  # range of random factors on lengths before trials are sorted by them
 
 
 class Batch(NamedTuple):
-    """Trials of one session; of several devices, each has its part of them.
+    """Trials of one session; with several devices, each has its part of the batch.
 
-    T is the length of the longest trial of the batch, on all devices together.
+    T is the length of the longest trial of the batch on all devices.
     """
 
     session: str
     data: Tensor  # (B, T, D), counts in their storage type, or float
     ext_input: Tensor | None = None  # (B, T, I)
     never_shown: Tensor | None = None  # (B, T, D) bool, kept for sample validation
-    number: int = 0  # of the batch, within its epoch
-    first: int = 0  # trials of this batch that lie on devices before this one
+    number: int = 0  # number of the batch within its epoch
+    first: int = 0  # number of trials of this batch on the devices before this one
     n_trials: int | None = None  # on all devices together; None: as many as here
-    present: Tensor | None = None  # (B, T, D) bool, where entries are missing; None: all there
+    present: Tensor | None = None  # (B, T, D) bool, False where missing; None: all present
     lengths: Tensor | None = None  # (B,) bins of each trial; None: all T
 
 
@@ -51,21 +51,21 @@ class TrialIndex(NamedTuple):
     number: int
     first: int
     n_trials: int
-    n_bins: int | None = None  # of the longest trial on all devices; None: all
+    n_bins: int | None = None  # length of the longest trial on all devices; None: all
 
 
 class Trials(Dataset):
     """One split of all sessions in memory; indexed by :class:`TrialIndex`.
 
     Args:
-        splits: by session.
-        never_shown: by session, of :func:`entries_never_shown`, where there are such entries.
+        splits: the splits, by session.
+        never_shown: results of :func:`entries_never_shown` by session, if there are such entries.
     """
 
     def __init__(
         self, splits: dict[str, Split], never_shown: dict[str, np.ndarray] | None = None
     ) -> None:
-        # truth, behaviour and labels are no part of a batch
+        # truth, behaviour and labels are not part of a batch
         self.splits = {
             name: Split(s.data, s.ext_input, lengths=s.lengths, mask=s.mask)
             for name, s in splits.items()
@@ -101,7 +101,7 @@ class Trials(Dataset):
 
 
 def _by_bin(array: np.ndarray) -> Tensor:
-    # (B, T, D), but bin by bin in memory, as the model lays it: now, while it is small
+    # (B, T, D), but time-major in memory, as the model needs it: now, while the type is small
     array = np.ascontiguousarray(array)
     return torch.from_numpy(array).transpose(0, 1).contiguous().transpose(0, 1)
 
@@ -114,18 +114,18 @@ def entries_never_shown(
     split: str,
     lengths: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Draw which entries are kept for sample validation, from a generator of their own.
+    """Draw which entries are kept for sample validation, with a separate generator.
 
     Args:
         shape: (E, T, D).
-        rate: their share.
-        seed: of the generator, together with the two names.
+        rate: share of these entries.
+        seed: seed of the generator, together with the two names.
         session: name of the session.
         split: train or valid.
-        lengths: (E,) bins of each trial; what is beyond them is not drawn.
+        lengths: (E,) bins of each trial; entries beyond them are not drawn.
 
     Returns:
-        (E, T, ceil(D / 8)) bytes, eight neurons to the byte as of ``numpy.packbits``.
+        (E, T, ceil(D / 8)) bytes, eight neurons per byte as from ``numpy.packbits``.
     """
     n_trials, n_bins, n_neurons = shape
     rng = np.random.default_rng([seed, zlib.crc32(session.encode()), zlib.crc32(split.encode())])
@@ -136,7 +136,7 @@ def entries_never_shown(
 
 
 def _signed(data: np.ndarray) -> np.ndarray:
-    # torch computes on no unsigned type wider than one byte
+    # torch cannot compute on unsigned types wider than one byte
     wider = {np.dtype(np.uint16): np.int32, np.dtype(np.uint32): np.int64}
     return data.astype(wider.get(data.dtype, data.dtype), copy=False)
 
@@ -146,16 +146,16 @@ class TrainingBatches(Sampler):
 
     Per session and epoch: the trials are filled up to a multiple of the batch size with trials
     drawn at random, without repetition, from the same session; all are permuted and cut into
-    batches. The batches of all sessions are pooled and shuffled. Order depends on seed and epoch
-    only. Where trials are of unequal length, a batch gets trials of similar length.
+    batches. The batches of all sessions are pooled and shuffled. The order depends on seed and
+    epoch only. If trials have unequal lengths, a batch gets trials of similar length.
 
     Args:
         n_trials: trials of each session.
-        batch_size: cut to a session's number of trials.
-        seed: of the order.
-        part: (i, n): serve the i-th of n parts of each batch, each device its own.
-        first_batch: where the first epoch begins, when a run is continued in the middle of it.
-        lengths: (E,) bins of each trial, of the sessions whose trials are of unequal length.
+        batch_size: trials per batch; at most a session's number of trials.
+        seed: seed of the order.
+        part: (i, n): serve the i-th of n parts of each batch, one part per device.
+        first_batch: first batch of the first epoch, if a run is continued in the middle of it.
+        lengths: (E,) bins of each trial, for sessions whose trials have unequal lengths.
     """
 
     def __init__(
@@ -180,7 +180,7 @@ class TrainingBatches(Sampler):
 
     def __iter__(self) -> Iterator[TrialIndex]:
         """Yield the epoch's batches."""
-        # now, whether or not a batch is taken; the epoch is set later, before the first one is
+        # now, even if no batch is taken; the epoch is set later, before the first batch is taken
         skipped, self.first_batch = self.first_batch, 0
         return self._batches(skipped)
 
@@ -192,7 +192,7 @@ class TrainingBatches(Sampler):
             padding = rng.choice(n, size=-n % size, replace=False)
             order = rng.permutation(np.concatenate([np.arange(n), padding]))
             if name in self.lengths and np.ptp(self.lengths[name]) > 0:
-                # by length, but not the same neighbours in every epoch
+                # by length, but with different neighbours in each epoch
                 about = self.lengths[name][order] * rng.uniform(*ABOUT_AS_LONG, len(order))
                 order = order[np.argsort(about, kind="stable")]
             batches += [(name, trials) for trials in order.reshape(-1, size)]
@@ -211,13 +211,13 @@ def _longest(lengths: Mapping[str, np.ndarray], session: str, trials: np.ndarray
 
 
 class OrderedBatches(Sampler):
-    """Every trial once, in file order, session by session; of unequal length, the shortest first.
+    """Every trial once, session by session, in file order or, if lengths differ, shortest first.
 
     Args:
         n_trials: trials of each session.
         batch_size: trials per batch.
-        part: (i, n): serve every n-th batch from the i-th on, each device its own.
-        lengths: as of :class:`TrainingBatches`.
+        part: (i, n): serve every n-th batch from the i-th on, for the i-th device.
+        lengths: as in :class:`TrainingBatches`.
     """
 
     def __init__(
@@ -259,13 +259,13 @@ def jitter_spikes(
 
     A count of k is k spikes; each moves by an integer uniform on [-width, width-1], as in the
     original. Spikes that leave the trial are reflected once: -t, or 2(T-1) - t. Counts per trial
-    and neuron are conserved.
+    and neuron do not change.
 
     Args:
         counts: (B, T, D), any integer or floating type.
-        width: bins; 0 returns the input. At most T - 1 is used, where one reflection is enough.
-        rng: of the moves; None: torch's own.
-        present: (B, T, D) bool, None: all; a spike that would leave for a missing entry stays.
+        width: bins; 0 returns the input. At most T - 1 is used, so that one reflection is enough.
+        rng: generator of the moves; None: torch's own.
+        present: (B, T, D) bool; None: all. A spike that would move to a missing entry stays.
         lengths: (B,) bins of each trial; None: all T.
 
     Returns:
@@ -283,7 +283,7 @@ def jitter_spikes(
     moved = torch.where(moved > last, 2 * last - moved, moved)
     if present is None:
         t = moved
-    else:  # so does one that a short trial reflects twice
+    else:  # so does a spike that a short trial would reflect twice
         moved = torch.where(moved < 0, t, moved)
         t = torch.where(present[trial, moved, channel], moved, t)
     jittered = torch.zeros_like(counts, dtype=torch.float32)
@@ -296,11 +296,11 @@ class LFADSDataModule(pl.LightningDataModule):
 
     Args:
         sessions: read and checked, see :mod:`lfads_lightning.data.sessions`.
-        batch_size: trials per batch; cut to the session's size.
-        jitter_width: bins, of training batches.
-        seed: of the training order.
+        batch_size: trials per batch; at most the session's number of trials.
+        jitter_width: spike jitter of training batches, in bins.
+        seed: seed of the training order.
         sample_validation_rate: share of the entries that are marked as never shown.
-        sample_validation_seed: of which they are.
+        sample_validation_seed: seed of their choice.
     """
 
     def __init__(
@@ -317,7 +317,7 @@ class LFADSDataModule(pl.LightningDataModule):
         self.jitter_width, self.seed = jitter_width, seed
         self.sample_validation_rate = sample_validation_rate
         self.sample_validation_seed = sample_validation_seed
-        self.first_batch = 0  # of the first epoch; the module sets it when it takes a run up
+        self.first_batch = 0  # of the first epoch; set by the module when it continues a run
 
     def train_dataloader(self) -> DataLoader:
         """Return the training batches."""
@@ -334,7 +334,7 @@ class LFADSDataModule(pl.LightningDataModule):
         return self._loader(splits, sampler, "train")
 
     def val_dataloader(self) -> DataLoader | list:
-        """Return the validation batches; none where no session has validation data."""
+        """Return the validation batches; an empty list if no session has validation data."""
         splits = {s.name: s.valid for s in self.sessions if s.valid is not None}
         if not splits:
             return []
@@ -344,10 +344,10 @@ class LFADSDataModule(pl.LightningDataModule):
         return self._loader(splits, sampler, "valid")
 
     def first_validation_trials(self, n_trials: int) -> list[Batch]:
-        """Return the first validation trials, a batch for each session that has some.
+        """Return the first validation trials, a batch for each session that has any.
 
         Args:
-            n_trials: of all sessions together, at most; one of each at least.
+            n_trials: most trials of all sessions together; each session has at least one.
         """
         splits = {s.name: s.valid for s in self.sessions if s.valid is not None}
         trials = Trials(splits, self._never_shown(splits, "valid"))
@@ -365,7 +365,7 @@ class LFADSDataModule(pl.LightningDataModule):
         )
 
     def _loader(self, splits: dict[str, Split], sampler: Sampler, split: str) -> DataLoader:
-        # each pass draws a number; of torch's own generator a continued run would draw one more
+        # each pass draws a number; from torch's own generator, a continued run would draw one more
         rng = torch.Generator().manual_seed(self.seed)
         trials = Trials(splits, self._never_shown(splits, split))
         return DataLoader(trials, batch_size=None, sampler=sampler, generator=rng)
@@ -383,14 +383,14 @@ class LFADSDataModule(pl.LightningDataModule):
         """Jitter training batches, on the device."""
         if self.jitter_width > 0 and self.trainer is not None and self.trainer.training:
             data, hidden = batch.data, batch.never_shown
-            # of this seed, update and device alone: a run that is continued draws the same
+            # from seed, update and device only: a continued run draws the same
             mixed = np.random.SeedSequence(
                 [self.seed, 2, self.trainer.global_step, batch.first]
             ).generate_state(1, np.uint32)
             rng = torch.Generator(data.device).manual_seed(int(mixed[0]))
             if hidden is None:
                 data = jitter_spikes(data, self.jitter_width, rng, batch.present, batch.lengths)
-            else:  # no spike moves out of the entries that are never shown
+            else:  # no spike leaves the entries that are never shown
                 moved = jitter_spikes(
                     data * ~hidden, self.jitter_width, rng, batch.present, batch.lengths
                 )
@@ -404,7 +404,7 @@ def _n_trials(splits: dict[str, Split]) -> dict[str, int]:
 
 
 def lengths_of(splits: Mapping[str, Split]) -> dict[str, np.ndarray]:
-    """Return the bins of each trial, of the sessions whose trials are of unequal length."""
+    """Return the bins of each trial, for sessions whose trials have unequal lengths."""
     return {name: s.lengths for name, s in splits.items() if s.lengths is not None}
 
 
@@ -414,10 +414,10 @@ def n_trials_of(sessions: Sequence[Session]) -> dict[str, list[int]]:
 
 
 def read_data(config: Config) -> list[Session]:
-    """Read the sessions that a config names, unchecked, for who must look at them before.
+    """Read the sessions that a config names without checks, for callers that need them first.
 
-    Counts are in the smallest type that holds them; the rest is as it was stored. None where there
-    is nothing of that name: :func:`load_data` says why.
+    Counts are in the smallest type that holds them; the rest is as it was stored. None if there is
+    nothing of that name: :func:`load_data` says why.
     """
     folder, name = config.data.data_dir, config.data.data_filename_stem
     if folder is not None:
@@ -432,10 +432,10 @@ def load_data(config: Config, read: list[Session] | None = None) -> list[Session
 
     Args:
         config: names the data, and says what they must be.
-        read: of :func:`read_data`, where that has been done; the list is emptied.
+        read: result of :func:`read_data`, if it was called; the list is emptied.
 
     Raises:
-        LFADSError: no such files, or their data cannot be used.
+        LFADSError: there are no such files, or their data cannot be used.
     """
     name = config.data.data_filename_stem
     asked = {
@@ -445,7 +445,7 @@ def load_data(config: Config, read: list[Session] | None = None) -> list[Session
     }
     if read:
         sessions = []
-        while read:  # each is let go of
+        while read:  # release each in turn
             sessions.append(check_session(read.pop(0), **asked))  # type: ignore[arg-type]
         return check_together(sessions)
     if config.data.data_dir is not None:

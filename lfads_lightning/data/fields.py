@@ -1,8 +1,8 @@
 """What a session can contain: one row for each key of a session file.
 
 The rows are the fields of :class:`Split` and :class:`Session` that are annotated with a
-:class:`Field`. All else follows from them: what is read from a file (`session_files`), what
-`write_session` and `lfads_lightning.fit` take (`keywords`), the checks, and the table in the
+:class:`Field`. They determine everything else: what is read from a file (`session_files`), what
+`write_session` and `lfads_lightning.fit` accept (`keywords`), the checks, and the table in the
 documentation.
 
 Letters in shapes: E trials, T bins, D neurons, I external inputs, F factors; any other letter is an
@@ -40,13 +40,13 @@ class Field:
 
     Attributes:
         axes: Shape, a letter for each axis; empty for one value.
-        kind: What its values are.
+        kind: Kind of its values.
         doc: One line for the documentation; Markdown.
-        hint: What messages add to what is expected of one value: its unit, or an example.
-        check: Refuses what shape and kind let pass. It gets the words that name the value in
-            messages, the value, and the lengths of the axes E, T and D.
-        fits_model: Its shape depends on the model's sizes, and is checked where these are known
-            (`check_alignment` and `check_ext_input` in `sessions`).
+        hint: Addition to messages about a single value: its unit, or an example.
+        check: Refuses wrong values that shape and kind allow. Its arguments are the name of the
+            value for messages, the value, and the lengths of the axes E, T and D.
+        fits_model: Whether its shape depends on the model's sizes; it is then checked where these
+            are known (`check_alignment` and `check_ext_input` in `sessions`).
     """
 
     axes: str
@@ -173,7 +173,7 @@ class Split(NamedTuple):
         return np.where(there, self.data, np.float32(np.nan))
 
     def trimmed(self, n_bins: int) -> "Split":
-        """Return the first bins of all trials; what is beyond them must be none's."""
+        """Return the first bins of all trials; no trial may be longer."""
         if n_bins == self.data.shape[1]:
             return self
         held = {name: array for name, array in self._asdict().items() if np.ndim(array) == 3}
@@ -183,7 +183,7 @@ class Split(NamedTuple):
         return cut
 
     def __repr__(self) -> str:
-        """Return its sizes and keys."""
+        """Return the split's sizes and keys."""
         shape = sizes(np.shape(self.data))
         more = [name for name, value in self._asdict().items() if value is not None][1:]
         return f"Split({shape}{''.join(f', {name}' for name in more)})"
@@ -279,7 +279,7 @@ class Session:
     ] = None
 
     def __post_init__(self) -> None:
-        """Check the session; without a source, errors call it by its name."""
+        """Check the session; without a source, errors name the session instead."""
         if not self.source:
             object.__setattr__(self, "source", f"session '{self.name}'")
         by_key = {
@@ -338,7 +338,7 @@ class Session:
         return replace(self, train=cut["train"], valid=cut.get("valid"))
 
     def __repr__(self) -> str:
-        """Return its name and sizes."""
+        """Return the session's name and sizes."""
         return f"Session({self.name!r}, {self._sizes()})"
 
     def _sizes(self) -> str:
@@ -396,7 +396,7 @@ def arrays_of(session: Session) -> dict[str, Any]:
 
 
 def _held(session: Session) -> Iterator[tuple[str, Field, Any, dict[str, int]]]:
-    """Give each key that is there: its row, its value, and the lengths of E, T and D."""
+    """Yield each key that has a value: its row, its value, and the lengths of E, T and D."""
     for split_name, split in session.splits.items():
         lengths = dict(zip("ETD", split.data.shape, strict=True))
         for name, field in OF_SPLIT.items():
@@ -409,7 +409,7 @@ def _held(session: Session) -> Iterator[tuple[str, Field, Any, dict[str, int]]]:
 
 
 def _tidy(source: str, holder: Split | Session, prefix: str) -> dict[str, Any]:
-    """Return what a split or a session holds, in the types to be held."""
+    """Return the values of a split or a session, converted to the types they are held in."""
     tidy = {}
     for name, field in (OF_SPLIT if prefix else OF_SESSION).items():
         if (value := getattr(holder, name)) is not None:
@@ -435,7 +435,7 @@ def _check_data(session: Session) -> None:
     valid = train if session.valid is None else session.valid.data.shape
     for axis, what, letter in ((2, "neurons", "D"), (1, "time bins", "T")):
         if valid[axis] != train[axis]:
-            # the last axis alone differs: so do the trials of two splits written as D×T×E
+            # if only the last axis differs, it may be the trials of splits written as D×T×E
             last = axis == 2 and valid[:2] == train[:2]
             hint = "; if the axes are D×T×E, transpose the arrays" if last else ""
             raise LFADSError(
@@ -445,7 +445,7 @@ def _check_data(session: Session) -> None:
 
 
 def _check_values(session: Session) -> None:
-    """Check what is given bin by bin, as far as each trial goes."""
+    """Check values that are given bin by bin, within the length of each trial."""
     for key, field, value, lengths in _held(session):
         if field.check is None or field.axes[:2] != "ET":
             continue
@@ -455,7 +455,7 @@ def _check_values(session: Session) -> None:
 
 
 def _check_shapes(session: Session) -> None:
-    """Check every key's shape, and values; both splits must agree on axes of any length."""
+    """Check shape and values of every key; both splits must agree on axes of any length."""
     free: dict[str, tuple[str, int]] = {}
     for key, field, value, lengths in _held(session):
         where = f"{session.source}: {key}"

@@ -1,4 +1,4 @@
-"""Data given to the Python functions: what they may be, and how they become sessions."""
+"""Data given to the Python functions: which forms are accepted, and how they become sessions."""
 
 from __future__ import annotations
 
@@ -73,12 +73,12 @@ def _of_session(session: Session) -> Given:
 
 
 def add_keys(given: list[Given], keys: Mapping[str, Any], where: str) -> None:
-    """Add what was given by key to the sessions.
+    """Add values given by key to the sessions.
 
     Args:
         given: The sessions.
-        keys: Values by key; of several sessions as {session: value}, but for keys of one value
-            (`bin_width_s`), which all sessions may share. None is left out.
+        keys: Values by key; for several sessions as {session: value}, except for keys with a single
+            value (`bin_width_s`), which all sessions may share. None is left out.
         where: The function that was called, for messages.
 
     Raises:
@@ -106,7 +106,7 @@ def add_keys(given: list[Given], keys: Mapping[str, Any], where: str) -> None:
                 )
             one = by_name[name]
             added = unpacked(one.source, {key: array})
-            if key.endswith("_mask") and key in one.arrays:  # of NaN; both count
+            if key.endswith("_mask") and key in one.arrays:  # a mask made from NaN; combine both
                 one.arrays[key] = joined_masks(one.source, key, one.arrays[key], added[key])
                 continue
             if key in one.arrays:
@@ -118,7 +118,7 @@ def add_keys(given: list[Given], keys: Mapping[str, Any], where: str) -> None:
 
 
 def hold_out(given: Iterable[Given], fraction: float, where: str) -> None:
-    """Move evenly spaced trials of each session to validation; note which went where.
+    """Move evenly spaced trials of each session to validation, and record their numbers.
 
     Sessions that have validation trials are left as they are.
 
@@ -135,7 +135,7 @@ def hold_out(given: Iterable[Given], fraction: float, where: str) -> None:
     for _, _, arrays in given:
         data = arrays["train_data"]
         if "valid_data" in arrays or data.ndim == 0 or len(data) < 2:
-            continue  # nothing to spare; what is wrong with it is said by the checks
+            continue  # nothing to hold out; the checks report what is wrong
         arrays.setdefault("train_inds", np.arange(len(data)))
         for name in OF_SPLIT:
             whole = arrays.get(f"train_{name}")
@@ -148,7 +148,7 @@ def hold_out(given: Iterable[Given], fraction: float, where: str) -> None:
 
 
 def join_splits(given: Iterable[Given]) -> None:
-    """Make one split of each session's trials: those of training, then those of validation."""
+    """Join the trials of each session into one split: the training trials, then the validation."""
     for _, _, arrays in given:
         of_one_length(arrays)
         whole = {s: arrays[f"{s}_data"] for s in ("train", "valid") if f"{s}_data" in arrays}

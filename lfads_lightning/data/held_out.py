@@ -10,10 +10,10 @@ from lfads_lightning.data.sessions import Session
 
 
 def session_spec(session: Session, config: DataConfig) -> SessionSpec:
-    """Return what the model must know of a session.
+    """Return what the model must know about a session.
 
     Raises:
-        LFADSError: no neuron or no bin is left to see, or a neuron is not there.
+        LFADSError: no neuron or no bin is left for the encoders, or a neuron does not exist.
     """
     ext = session.train.ext_input
     if config.forward_steps >= session.shortest:
@@ -34,18 +34,18 @@ def session_spec(session: Session, config: DataConfig) -> SessionSpec:
 def held_out_columns(
     session: Session, asked: str | float | list[int], seed: int
 ) -> tuple[int, ...]:
-    """Return the columns of the held-out neurons, in order; none where none are asked for.
+    """Return the columns of the held-out neurons in order; empty if none are asked for.
 
-    A share is drawn from a generator of its own, of the seed and the session's name: never all,
-    and at least one.
+    A share is drawn by a separate generator, from the seed and the session's name: never all
+    neurons, and at least one.
 
     Args:
-        session: with what its file says.
+        session: the session, with the keys of its file.
         asked: ``data.held_out_neurons``.
         seed: ``data.held_out_seed``.
 
     Raises:
-        LFADSError: a column is not there or is named twice, or all are named.
+        LFADSError: a column does not exist or is named twice, or all are named.
     """
     n, where = session.data_dim, f"{session.source}: data.held_out_neurons"
     if asked == "none":
@@ -64,7 +64,7 @@ def held_out_columns(
     assert isinstance(asked, list)
     if strangers := [c for c in asked if c >= n]:
         raise LFADSError(
-            f"{where} names {listed(strangers)}, train_data has {n} neurons; expected columns "
+            f"{where} names {listed(strangers)}, but train_data has {n} neurons; expected columns "
             f"counted from 0 (0 to {n - 1})"
         )
     if len(set(asked)) < len(asked):

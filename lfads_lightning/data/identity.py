@@ -14,28 +14,28 @@ from lfads_lightning.data.fields import OF_SESSION, OF_SPLIT, Field, Session, Sp
 
 
 class Identity(NamedTuple):
-    """What a model's training data said of themselves.
+    """Bin width and neurons of a model's training data, as far as the data had them.
 
     Attributes:
-        bin_width_s: of all sessions; None where none said it.
-        neuron_ids: by session, where it said them.
+        bin_width_s: bin width of all sessions; None if it is not known.
+        neuron_ids: names of the neurons, for sessions that had them.
     """
 
     bin_width_s: float | None = None
     neuron_ids: Mapping[str, Sequence[int | str]] = {}
 
     def to_record(self) -> dict[str, Any]:
-        """Return it in plain types, as a checkpoint holds it."""
+        """Return the identity in plain types, for a checkpoint."""
         ids = {name: list(values) for name, values in self.neuron_ids.items()}
         return {"bin_width_s": self.bin_width_s, "neuron_ids": ids}
 
 
 def identity_of(sessions: Sequence[Session], before: Identity | None = None) -> Identity:
-    """Return what sessions say of themselves.
+    """Return bin width and neurons of sessions.
 
     Args:
-        sessions: of the data.
-        before: what a model knows of others.
+        sessions: the sessions.
+        before: what a model already knows of other sessions.
     """
     before = before or Identity()
     widths = [s.bin_width_s for s in sessions if s.bin_width_s is not None]
@@ -45,12 +45,12 @@ def identity_of(sessions: Sequence[Session], before: Identity | None = None) -> 
 
 
 def read_identity(record: Mapping[str, Any]) -> Identity:
-    """Return what a checkpoint's record says; older ones say nothing."""
+    """Return the identity in a checkpoint's record; in older checkpoints it is empty."""
     return Identity(record.get("bin_width_s"), record.get("neuron_ids") or {})
 
 
 def is_identity(record: Mapping[str, Any]) -> bool:
-    """Tell whether a record, which anybody may have written, says it in the right types."""
+    """Return whether a record, which may come from anybody, has the right types."""
     width, ids = record.get("bin_width_s"), record.get("neuron_ids", {})
     if width is not None and not (type(width) in (int, float) and 0 < width < math.inf):
         return False
@@ -61,7 +61,7 @@ def is_identity(record: Mapping[str, Any]) -> bool:
 
 
 def check_bin_width(session: Session, known: Identity) -> None:
-    """Refuse data of another bin width than the model's.
+    """Refuse data whose bin width is not the model's.
 
     Raises:
         LFADSError: it differs.
@@ -70,15 +70,15 @@ def check_bin_width(session: Session, known: Identity) -> None:
     if None in (width, was) or math.isclose(width, was, rel_tol=1e-3):  # type: ignore[arg-type]
         return
     raise LFADSError(
-        f"{session.source}: bin_width_s is {width:g} ({1000 * width:g} ms), the model was trained "  # type: ignore[operator]
-        f"on bins of {was:g} s ({1000 * was:g} ms); expected the same bin width, since its rates "  # type: ignore[operator]
-        f"and its dynamics are per bin; bin the recording alike (lfads prepare --bin-width-s "
-        f"{was:g})"
+        f"{session.source}: bin_width_s is {width:g} ({1000 * width:g} ms), but the model was "  # type: ignore[operator]
+        f"trained on bins of {was:g} s ({1000 * was:g} ms); expected the same bin width, since "  # type: ignore[operator]
+        f"its rates and its dynamics are per bin; bin the recording likewise (lfads prepare "
+        f"--bin-width-s {was:g})"
     )
 
 
 def check_order(session: Session, known: Identity) -> None:
-    """Refuse other neurons than the model's, and the same in another order.
+    """Refuse neurons that are not the model's, or are in a different order.
 
     Raises:
         LFADSError: they differ.
@@ -93,14 +93,14 @@ def check_order(session: Session, known: Identity) -> None:
 
 
 def in_order(session: Session, known: Identity) -> Session:
-    """Return a session with its neurons in the model's order, and say so where it was another.
+    """Return a session with its neurons in the model's order; warn if they were in another.
 
     Args:
-        session: under the name that it has in the model.
-        known: of the model.
+        session: the session, under the name that it has in the model.
+        known: the model's identity.
 
     Raises:
-        LFADSError: other neurons than the model's.
+        LFADSError: the neurons are not those of the model.
     """
     order = _order(session, known)
     if order is None:
@@ -127,7 +127,7 @@ def in_order(session: Session, known: Identity) -> Session:
 def _turned(
     holder: Split | Session, fields: Mapping[str, Field], order: np.ndarray
 ) -> dict[str, Any]:
-    """Return every array of one entry per neuron in another order of the neurons."""
+    """Return every array that has an entry per neuron, with the neurons reordered."""
     arrays = {name: getattr(holder, name) for name, field in fields.items() if "D" in field.axes}
     return {
         name: array.take(order, fields[name].axes.index("D"))
@@ -141,7 +141,7 @@ def _ids(session: Session) -> list[int | str]:
 
 
 def _order(session: Session, known: Identity) -> np.ndarray | None:
-    """Return the columns of a session in the model's order; None where they are so already."""
+    """Return the columns of a session in the model's order; None if that is their order already."""
     ids, wanted = [str(i) for i in _ids(session)], known.neuron_ids.get(session.name)
     if not ids or not wanted:
         return None
@@ -153,7 +153,7 @@ def _order(session: Session, known: Identity) -> np.ndarray | None:
     if missing or extra or twice:
         words = [f"without {listed(missing)}"] if missing else []
         words += [f"with {listed(extra)}, which the model does not know"] if extra else []
-        words += ["with ids that come twice"] if twice and not words else []
+        words += ["with ids that occur twice"] if twice and not words else []
         raise LFADSError(
             f"{session.source}: neuron_ids differ from those of the model's session "
             f"{session.name!r}: {' and '.join(words)}; expected the {len(theirs)} neurons it was "

@@ -14,10 +14,10 @@ class Keyword(NamedTuple):
     """A keyword of a function that takes it by ``**``.
 
     Attributes:
-        name: As it is typed.
-        annotation: What it takes, as Python writes types.
-        doc: What it means, a sentence with its full stop.
-        default: What it is where it is not given.
+        name: Its name.
+        annotation: Its type, in Python's notation.
+        doc: Its meaning, a sentence with its full stop.
+        default: Its default value.
     """
 
     name: str
@@ -30,9 +30,10 @@ def shows(keywords: Sequence[Keyword], title: str, closed: bool = False) -> Call
     """Show keywords in the signature and in the docstring of a function that takes them by ``**``.
 
     Args:
-        keywords: In the order to be shown.
-        title: Of their section in the docstring; those of the same meaning are one entry there.
-        closed: It takes no others, so that the signature needs no ``**``.
+        keywords: The keywords, in the order to be shown.
+        title: Title of their section in the docstring; keywords with the same meaning share an
+            entry there.
+        closed: Whether the function takes no others, so that the signature needs no ``**``.
     """
 
     def decorate(function: Function) -> Function:

@@ -1,4 +1,4 @@
-"""The kinds of values that a session holds: how each is checked, and in which type it is held."""
+"""The kinds of values in a session: how each is checked, and in which type it is held."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class Kind(NamedTuple):
     """A kind of values.
 
     Attributes:
-        name: As the documentation says it.
-        hold: Returns an array in the type to be held, or refuses it; it gets the words that name
-            the array in messages, the array, and a hint of what is expected.
-        annotation: What a keyword of this kind may be given, as signatures show it.
+        name: Its name in the documentation.
+        hold: Returns an array in the type it is held in, or refuses it; its arguments are the name
+            of the array for messages, the array, and a hint of what is expected.
+        annotation: Type of a keyword of this kind, for signatures.
         may_be_text: Whether a file may store it as text.
     """
 
@@ -63,7 +63,7 @@ def _zero_or_one(where: str, array: np.ndarray, hint: str) -> np.ndarray:
 
 
 def _names(where: str, array: np.ndarray, hint: str) -> np.ndarray:
-    """Return numbers as int64, texts as such."""
+    """Return numbers as int64, strings unchanged."""
     if array.dtype.kind == "O" and all(isinstance(x, str) or x is None for x in array.flat):
         array = np.array([x or "" for x in array.flat], dtype=str).reshape(array.shape)
     if array.dtype.kind == "S":

@@ -1,8 +1,8 @@
 """Trials of unequal length, and entries that were not recorded.
 
-However they are given (lists of trials, NaN, masked arrays, `train_lengths`, `train_mask`), a
-:class:`~lfads_lightning.data.fields.Split` holds them in one way: padded arrays with 0 where
-nothing was recorded, ``lengths``, and ``mask``; both None where nothing is missing.
+They may be given as lists of trials, NaN, masked arrays, `train_lengths` or `train_mask`. A
+:class:`~lfads_lightning.data.fields.Split` always holds them in the same form: padded arrays with 0
+where nothing was recorded, ``lengths`` and ``mask``; both are None if nothing is missing.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _SAY_WHAT = {f"{prefix}{what}" for prefix in PREFIXES for what in ("lengths", "m
 
 
 def unpacked(source: str, arrays: Mapping[str, Any]) -> dict[str, Any]:
-    """Return arrays by key, what lists of trials, masked arrays and NaN say under keys of its own.
+    """Return arrays by key, with separate keys for lengths and masks of lists, NaN, masked arrays.
 
     Args:
         source: Names the session in messages.
@@ -47,7 +47,7 @@ def unpacked(source: str, arrays: Mapping[str, Any]) -> dict[str, Any]:
                 present = padded([~mask for mask in masked], False)
                 trials = [np.asarray(np.ma.filled(x, 0)) for x in trials]
             trials = [as_array(source, key, x) for x in trials]
-            # what is not data has no key that says where it ends
+            # only data have keys for lengths and masks
             is_settled = is_data or key == f"{split}mask"
             array = padded(trials, 0 if is_settled else np.nan)
             if is_data:
@@ -74,7 +74,7 @@ def _is_masked(value: Any) -> bool:
 
 
 def _ragged(value: Any) -> list[Any] | None:
-    """Return the trials of a list of arrays (T, n) of unequal T; None if it is no such list."""
+    """Return the trials of a list of arrays (T, n) of unequal T; None if it is not such a list."""
     if not isinstance(value, list | tuple) or len(value) == 0:
         return None
     if not all(hasattr(x, "shape") or isinstance(x, list | tuple) for x in value):
@@ -112,7 +112,7 @@ def _add_lengths(
 
 
 def joined_masks(source: str, key: str, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Return which entries both masks have; (E, T, D) each.
+    """Return the entries that are present in both masks, (E, T, D) each.
 
     Raises:
         LFADSError: they differ in shape.
@@ -126,10 +126,10 @@ def joined_masks(source: str, key: str, first: np.ndarray, second: np.ndarray) -
 
 
 def of_one_length(arrays: dict[str, Any]) -> None:
-    """Pad the split of shorter trials to the length of the other, where some say how long they are.
+    """Pad the split with shorter trials to the length of the other, if one of them has lengths.
 
     Args:
-        arrays: of a session, by key; changed in place.
+        arrays: arrays of a session, by key; changed in place.
     """
     data = {p: arrays.get(f"{p}data") for p in PREFIXES}
     n_bins = {p: a.shape[1] for p, a in data.items() if a is not None and a.ndim == 3}
@@ -148,17 +148,17 @@ def of_one_length(arrays: dict[str, Any]) -> None:
 
 
 def settled(source: str, split: Any, prefix: str) -> Any:
-    """Return a split in the one way: 0 where nothing was recorded, lengths and mask if needed.
+    """Return a split in its final form: 0 where nothing was recorded, lengths and mask if needed.
 
-    Where no lengths are given, a trial ends with its last bin that has an entry.
+    Without lengths, a trial ends with its last bin that has an entry.
 
     Args:
-        source: of the session.
-        split: whose arrays have the right shapes.
+        source: name of the session in messages.
+        split: the split, with arrays of the right shapes.
         prefix: ``train_`` or ``valid_``.
 
     Raises:
-        LFADSError: a length is none, or nothing of a trial is there.
+        LFADSError: a length is not valid, or all entries of a trial are missing.
     """
     lengths, mask, data = split.lengths, split.mask, split.data
     if lengths is None and mask is None:

@@ -8,16 +8,16 @@ from typing import Any
 
 
 def _py(text: str | Path) -> str:
-    """Quote a text for Python, in the quotes that a shell's single ones leave alone."""
+    """Quote a text for Python, in double quotes, for use inside a shell's single quotes."""
     return json.dumps(str(text), ensure_ascii=False)
 
 
 def other_layout(shapes: Mapping[str, Any], path: str) -> str | None:
-    """Say how to make a session of an HDF5 file with the keys of another program.
+    """Say how to convert an HDF5 file with the keys of another program to a session.
 
     Args:
-        shapes: of its arrays, by key; None for what is no array.
-        path: of the file.
+        shapes: shapes of its arrays, by key; None for entries that are not arrays.
+        path: path of the file.
     """
     if {"train_encod_data", "train_recon_data"} <= set(shapes):
         return _encod_recon(shapes, path)

@@ -10,17 +10,17 @@ from lfads_lightning.data.arrays import sizes
 from lfads_lightning.data.orientation import AXES, likely_axes, question, transposition
 from lfads_lightning.data.values import is_constant, mark_of_missing, step_between
 
-HIGH_HZ, LOW_HZ = 500.0, 0.1  # of the median neuron, of the liveliest one
-HIGH_COUNT = 50.0  # per bin, where the bin width is not known
-SCALES = 100.0  # between the spread of one channel and of the typical one
+HIGH_HZ, LOW_HZ = 500.0, 0.1  # of the median neuron, of the most active neuron
+HIGH_COUNT = 50.0  # per bin, if the bin width is not known
+SCALES = 100.0  # ratio of a channel's standard deviation to the typical one
 
 
 def axes_note(key: str, data: np.ndarray) -> list[str]:
-    """Say that an array (E, T, D) seems to be laid out otherwise.
+    """Return a note if an array (E, T, D) seems to have its axes in another order.
 
     Args:
-        key: its name.
-        data: of three axes.
+        key: name of the array.
+        data: an array with three axes.
     """
     axes = likely_axes(data)
     if axes is None:
@@ -34,13 +34,13 @@ def axes_note(key: str, data: np.ndarray) -> list[str]:
 def notes_on(
     data: np.ndarray, bin_width_s: float | None, is_counts: bool, ids: np.ndarray | None = None
 ) -> list[str]:
-    """Say what is seldom meant in the values of a split.
+    """Return notes on values of a split that are probably mistakes.
 
     Args:
         data: (E, T, D).
         bin_width_s: seconds; None: not known.
-        is_counts: they are taken as counts.
-        ids: (D,), to name neurons by.
+        is_counts: whether the values are used as counts.
+        ids: (D,), names of the neurons.
     """
     if not data.size or not np.isfinite([data.min(), data.max()]).all():
         return []
@@ -64,7 +64,7 @@ def notes_on(
 
 
 def rate_notes(means: np.ndarray, bin_width_s: float | None) -> list[str]:
-    """Say that rates are those of no neuron.
+    """Return a note if rates are implausible for neurons.
 
     Args:
         means: (D,), spikes per bin.
@@ -92,12 +92,12 @@ def rate_notes(means: np.ndarray, bin_width_s: float | None) -> list[str]:
 
 
 def scale_notes(sds: np.ndarray, varies: np.ndarray, ids: np.ndarray) -> list[str]:
-    """Say which channels of real values are constant, or of another scale than the others.
+    """Return notes on channels of real values that are constant, or differ in scale.
 
     Args:
         sds: (D,), standard deviations.
         varies: (D,), False where a channel is constant.
-        ids: (D,), to name them by.
+        ids: (D,), names of the channels.
     """
     notes = []
     if not varies.all():

@@ -1,7 +1,7 @@
-"""Whether an array is laid out as trials × bins × neurons, told from its values alone.
+"""Whether the axes of an array are trials × bins × neurons, judged from its values alone.
 
-Neurons are individuals: each has a rate of its own, and neighbours are no more alike than others.
-Bins follow each other: their mean rates are alike, or change smoothly. Trials hardly differ.
+Each neuron has its own rate, and neighbouring neurons are no more alike than others. Mean rates of
+successive bins are similar or change smoothly. Mean rates of trials hardly differ.
 """
 
 from typing import NamedTuple
@@ -9,32 +9,32 @@ from typing import NamedTuple
 import numpy as np
 
 AXES = ("trials", "bins", "neurons")
-# entries that the last axis must have for a judgment: a few neurons may be alike
+# smallest axes for a judgment, because a few neurons may be alike by chance
 LEAST_BINS, LEAST_TRIALS = 8, 16
-MOST_ENTRIES = 4_000_000  # looked at for neighbours in time
+MOST_ENTRIES = 4_000_000  # entries compared with their neighbours in time
 ORDINALS = ("first", "second", "last")
 
 
 class _Axis(NamedTuple):
-    """How the mean counts differ along an axis, what chance makes of counts taken off."""
+    """How the mean counts differ along an axis, corrected for chance."""
 
     n: int
     spread: float  # squared coefficient of variation
     typical: float  # median difference of the logarithms of neighbours
-    chance: float  # what this would be by chance
-    disorder: float  # 0: neighbours are alike; 1: as unlike as any two
-    excess: float  # variance in units of what chance makes
+    chance: float  # expected value of this difference by chance
+    disorder: float  # 0: neighbours are alike; 1: they differ as much as any two entries
+    excess: float  # variance in units of that expected by chance
 
 
 def likely_axes(values: np.ndarray) -> tuple[str, ...] | None:
-    """Return the order of the axes of an array that hardly is trials × bins × neurons.
+    """Return the likely order of the axes, if it is hardly trials × bins × neurons.
 
-    Only what stands out is told: None for all that could be in order, such as counts of neurons
-    that fire alike. Where trials and bins cannot be told apart, the likelier order is returned.
+    None if the order could be right, for example because all neurons fire alike. If trials and
+    bins cannot be told apart, the likelier order is returned.
 
     Args:
         values: three axes, or the two of a continuous recording, bins × neurons; counts are judged
-            by their rates, real values by what lasts from one entry to the next.
+            by their rates, real values by the correlation of neighbouring entries.
     """
     if values.ndim == 2:
         found = likely_axes(values[None])
@@ -46,7 +46,7 @@ def likely_axes(values: np.ndarray) -> tuple[str, ...] | None:
         return None
     first, second = (k for k in range(3) if k != axis)
     lasts_first, lasts_second = abs(_lasting(values, first)), abs(_lasting(values, second))
-    bins = second if axis == 1 else first  # as it is mostly written
+    bins = second if axis == 1 else first  # the most common order
     if max(lasts_first, lasts_second) > 1.5 * min(lasts_first, lasts_second):
         bins = first if lasts_first > lasts_second else second
     named = ["trials"] * 3
@@ -55,13 +55,13 @@ def likely_axes(values: np.ndarray) -> tuple[str, ...] | None:
 
 
 def question(axes: tuple[str, ...]) -> str:
-    """Say what stands out in an array whose axes seem to be ``axes``."""
+    """Say why the axes of an array seem to be ``axes``."""
     at = axes.index("neurons") + 3 - len(axes)
     return f"it differs along its {ORDINALS[at] if len(axes) == 3 else 'first'} axis as neurons do"
 
 
 def transposition(axes: tuple[str, ...]) -> tuple[int, ...]:
-    """Return what ``numpy.transpose`` must be given to turn ``axes`` into our order."""
+    """Return the argument of ``numpy.transpose`` that puts ``axes`` in our order."""
     return tuple(axes.index(name) for name in AXES if name in axes)
 
 
@@ -88,7 +88,7 @@ def _neurons_of_counts(counts: np.ndarray) -> int | None:
     if last.typical > 0.25 or are_individuals:
         return None
     found = []
-    # trials drift or differ, too: only what is far more than that, or as neurons sorted by rate
+    # trials drift and differ too: require far more than that, or neurons sorted by rate
     is_sorted = first.spread > 0.6
     if first.n >= 4 and last.n >= LEAST_TRIALS and first.spread > max(0.1, 4 * last.spread):
         if is_sorted or _unlike(first, 0.25):
@@ -99,7 +99,7 @@ def _neurons_of_counts(counts: np.ndarray) -> int | None:
 
 
 def _unlike(axis: _Axis, least: float) -> bool:
-    """Tell whether most neighbours along an axis differ, and as much as any two."""
+    """Return whether most neighbours along an axis differ as much as any two entries."""
     return (
         axis.disorder > 0.4
         and axis.excess > 5
@@ -115,7 +115,7 @@ def _describe(sums: np.ndarray) -> _Axis:
     left = variance - mean  # a Poisson count varies by its mean
     steps = np.square(np.diff(sums)).mean() / 2 - mean
     logs = np.abs(np.diff(np.log(sums + 0.5)))
-    chance = 0.6745 * np.sqrt(2 / max(np.median(sums), 1))  # of Poisson counts
+    chance = 0.6745 * np.sqrt(2 / max(np.median(sums), 1))  # for Poisson counts
     typical = np.sqrt(max(np.median(logs) ** 2 - chance**2, 0))
     disorder = steps / left if left > 0 else 0.0
     return _Axis(
@@ -124,7 +124,7 @@ def _describe(sums: np.ndarray) -> _Axis:
 
 
 def _neurons_of_real(values: np.ndarray) -> int | None:
-    """Return 1 where real values last along the last axis, and not at all along the second."""
+    """Return 1 if real values are smooth along the last axis, and not at all along the second."""
     if values.shape[1] < 4 or not np.isfinite([values.min(), values.max()]).all():
         return None
     last = _lasting(values, 2)
@@ -132,7 +132,7 @@ def _neurons_of_real(values: np.ndarray) -> int | None:
 
 
 def _lasting(values: np.ndarray, axis: int) -> float:
-    """Return how much more neighbours along an axis share than any two entries: -1 to 1."""
+    """Return how much more alike neighbours along an axis are than any two entries: -1 to 1."""
     x = _some(values).astype(np.float64)
     x = x - x.mean()
     others = [k for k in range(3) if k != axis]
@@ -148,7 +148,7 @@ def _lasting(values: np.ndarray, axis: int) -> float:
 
 
 def _some(values: np.ndarray) -> np.ndarray:
-    """Return the middle of an array, with neighbours as they are, if it is large."""
+    """Return the middle part of a large array, so that neighbours stay neighbours."""
     keep = list(values.shape)
     while np.prod(keep, dtype=float) > MOST_ENTRIES:
         longest = int(np.argmax(keep))

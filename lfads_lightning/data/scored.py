@@ -8,15 +8,15 @@ import numpy as np
 
 from lfads_lightning.data.sessions import Session, Split
 
-# of a split: what a model infers for these takes about as much memory as half a GB of counts
+# per split; the results inferred for these take about as much memory as half a GB of counts
 MOST_ENTRIES = 2**25
 
 
 def scored_sessions(sessions: Sequence[Session]) -> list[Session]:
     """Return sessions with at most 33 million entries in each split, for scores and figures.
 
-    What a model infers takes several times the memory of the counts. Of larger splits, evenly
-    spaced trials are kept, and a warning says so.
+    Inferred results take several times the memory of the counts. Larger splits are reduced to
+    evenly spaced trials, with a warning.
     """
     cut = []
     for session in (s.trimmed() for s in sessions):
@@ -37,7 +37,7 @@ def scored_sessions(sessions: Sequence[Session]) -> list[Session]:
 
 
 def fewer(split: Split, most_entries: int) -> Split:
-    """Return a split with as many evenly spaced trials as have so many entries of data."""
+    """Return a split reduced to evenly spaced trials with at most ``most_entries`` of data."""
     n_trials = len(split.data)
     most = max(most_entries * n_trials // split.data.size, 1)
     if most >= n_trials:

@@ -39,7 +39,7 @@ from lfads_lightning.runs.remote import is_url, local_copies
 EXTENSIONS = (".h5", ".hdf5", ".mat")
 SEPARATORS = ("_", "-", ".")
 MAX_BYTES = 32 * 2**30  # per array: a few bytes of HDF5 can declare petabytes
-# what is larger than this must fill a two-hundredth of its size in the file
+# larger arrays must take up at least a two-hundredth of their size in the file
 FREE_BYTES, MAX_RATIO = 2**29, 200
 
 
@@ -55,9 +55,9 @@ def load_sessions(
 
     Args:
         data_dir: Folder of the session files, or the address of one in a store (`s3://…`).
-        data_filename_stem: What the names of the files begin with, see `find_sessions`.
-        output_dist: name of the noise model.
-        ext_input_dim: I, external inputs; 0 leaves those of the files aside.
+        data_filename_stem: Beginning of the file names, see `find_sessions`.
+        output_dist: Name of the noise model.
+        ext_input_dim: I, external inputs; 0 ignores those in the files.
         factors_dim: F, columns of an alignment matrix.
 
     Returns:
@@ -79,13 +79,13 @@ def load_sessions(
             return [replace(s, source=copies.named(s.source)) for s in sessions]
     sessions = []
     for name, path in find_sessions(data_dir, data_filename_stem):
-        # `map` lets go of a session as read before the next is read: one raw copy at a time
+        # `map` releases each session as read before reading the next: one raw copy at a time
         sessions.extend(map(check, _iterate_sessions(path, name)))
     return check_together(sessions)
 
 
 def iterate_sessions(data_dir: str | Path, data_filename_stem: str) -> Iterator[Session]:
-    """Read the sessions of a run one by one, as they are; arguments as of `load_sessions`."""
+    """Read the sessions of a run one by one, unchecked; arguments as in `load_sessions`."""
     if is_url(data_dir):
         is_wanted = partial(may_be_session, stem=data_filename_stem)
         with local_copies() as copies:
@@ -143,12 +143,12 @@ def _session_name(path: Path, stem: str) -> str | None:
         return base if extension in (".h5", ".hdf5") else None
     if stem in (base, path.name):
         return base
-    # after a stem that ends in a separator itself, the name may follow at once
+    # after a stem that ends in a separator, the name may follow directly
     pattern = re.escape(stem) + ("" if stem.endswith(SEPARATORS) else "[_.-]") + "(.+)"
     match = re.fullmatch(pattern, base, re.DOTALL)
     if match is None:
         return None
-    # `stem_notes.txt` is no session, `stem.day1` may be one; NWB is HDF5, but never holds our keys
+    # `stem_notes.txt` is not a session, `stem.day1` may be; NWB is HDF5, but never has our keys
     suffix = path.suffix.lower()
     foreign = not extension and re.match(r"\.[a-z]", suffix) is not None
     if foreign and (suffix == ".nwb" or not h5py.is_hdf5(path)):
@@ -237,7 +237,7 @@ def _read_header(path: Path) -> bytes:
 
 @contextmanager
 def opened(path: Path) -> Iterator[h5py.File]:
-    """Open an HDF5 file for reading; what is wrong with it becomes one line."""
+    """Open an HDF5 file for reading; errors become messages of one line."""
     _read_header(path)
     with damage_explained(str(path)):
         file = h5py.File(path, "r")
@@ -246,7 +246,7 @@ def opened(path: Path) -> Iterator[h5py.File]:
 
 
 def check_declared(where: str, shape: tuple[int, ...], itemsize: int) -> None:
-    """Refuse an array that is larger than any recording, before memory is asked for."""
+    """Refuse an array that is larger than any recording, before memory is allocated."""
     n_bytes = math.prod(shape) * itemsize
     if n_bytes > MAX_BYTES:
         raise LFADSError(
@@ -259,7 +259,7 @@ def check_filled(where: str, dataset: h5py.Dataset) -> None:
     """Refuse an array that declares far more than it stores: a small file could fill the memory."""
     n_bytes = math.prod(dataset.shape or ()) * dataset.dtype.itemsize
     n_stored = dataset.id.get_storage_size()
-    # each text or row of its own length becomes an object many times its entry's size
+    # each string or variable-length row becomes an object many times the size of its entry
     free = FREE_BYTES // 2**8 if dataset.dtype.hasobject else FREE_BYTES
     if n_bytes > free and n_bytes > MAX_RATIO * n_stored:
         raise LFADSError(
@@ -271,7 +271,7 @@ def check_filled(where: str, dataset: h5py.Dataset) -> None:
 
 @contextmanager
 def damage_explained(where: str, *more: type[Exception]) -> Iterator[None]:
-    """Turn what h5py raises on a damaged file, and ``more`` that others do, into one line."""
+    """Turn the exceptions of h5py on a damaged file, and those in ``more``, into one line."""
     mistakes: tuple[type[Exception], ...] = (OSError, RuntimeError, KeyError, TypeError, ValueError)
     mistakes += more
     try:
@@ -337,13 +337,13 @@ def _shape_of(group: h5py.Group, key: str) -> tuple[int, ...] | None:
 
 
 def read_array(group: h5py.Group, key: str, where: str, matlab: bool) -> np.ndarray | None:
-    """Read one array, if the file itself holds it and its type and size are sane.
+    """Read one array, if the file itself holds it and its type and size are plausible.
 
     Args:
-        group: that holds it.
+        group: the group that holds it.
         key: its name there.
-        where: names it in errors.
-        matlab: turn its axes back.
+        where: its name in error messages.
+        matlab: reverse its axes.
 
     Returns:
         The array; None if it is empty.
@@ -365,7 +365,7 @@ def read_array(group: h5py.Group, key: str, where: str, matlab: bool) -> np.ndar
             and dataset.attrs.get("MATLAB_class") == b"char"
         ):
             return np.array("".join(map(chr, array.ravel())))
-        # MATLAB drops a last axis of length 1; that I or K is 1 is likelier than a mistake
+        # MATLAB drops a last axis of length 1; I or K is probably 1
         axes = field.axes if field is not None else ""
         if len(axes) == 3 and axes[2] not in PER and array.ndim == 2:
             array = array[..., None]
@@ -373,21 +373,22 @@ def read_array(group: h5py.Group, key: str, where: str, matlab: bool) -> np.ndar
 
 
 def own_dataset(group: h5py.Group, key: str, where: str) -> h5py.Dataset:
-    """Find an array that the file itself holds, and that memory can take.
+    """Find an array that the file itself holds, and that fits into memory.
 
     Args:
-        group: that holds it.
+        group: the group that holds it.
         key: its name there.
-        where: names it in errors.
+        where: its name in error messages.
 
     Raises:
-        LFADSError: a link, a group, values in another file, or far more declared than stored.
-        KeyError: there is none.
+        LFADSError: it is a link or a group, its values are in another file, or it declares far more
+            than it stores.
+        KeyError: there is no such array.
     """
     link = group.get(key, getlink=True)
-    # a link can lead to any file that this process may open: look at it before following it
+    # a link can lead to any file that this process may open: check it before following it
     if link is None:
-        raise KeyError("listed in the file, but not to be found")
+        raise KeyError("listed in the file, but not found")
     if not isinstance(link, h5py.HardLink):
         kind = "an external" if isinstance(link, h5py.ExternalLink) else "a soft"
         raise LFADSError(f"{where} is {kind} link to {link.path}; store the array itself")

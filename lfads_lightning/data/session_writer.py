@@ -22,7 +22,7 @@ from lfads_lightning.data.sessions import assemble, check_alignment, check_ext_i
 from lfads_lightning.runs.files import whole_hdf5
 from lfads_lightning.runs.remote import local_copies, path_or_address
 
-CHUNK_BYTES = 2**19  # about; larger than this only where one trial is
+CHUNK_BYTES = 2**19  # approximately; larger only if a single trial is
 
 
 @shows(keywords_of(KEYS), "Keys of a session")
@@ -36,8 +36,8 @@ def write_session(
             replaced once the new one is complete.
         train_data: Spike counts (E, T, D). Large data can be given block by block, as
             :class:`~lfads_lightning.data.arrays.Blocks`; the same holds for ``valid_data``.
-        **keys_and_extra: The keys of a session, as below; None leaves one out. Arrays, strings or
-            scalars under other names are stored unchanged.
+        **keys_and_extra: The keys of a session, listed below; None leaves one out. Arrays, strings
+            or scalars under other names are stored unchanged.
 
     Returns:
         The path.
@@ -85,7 +85,7 @@ def _write(path: Path, given: Mapping[str, Any], extra: Mapping[str, Any]) -> No
 
 
 def _check_before_writing(path: Path, arrays: dict[str, Any]) -> None:
-    """Refuse what no configuration could read; where something is missing, put 0 there."""
+    """Refuse data that no configuration could read; write 0 for missing entries."""
     session = assemble(path.stem, str(path), arrays)
     for name, split in session.splits.items():
         if split.lengths is not None or split.mask is not None:

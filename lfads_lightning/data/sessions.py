@@ -1,6 +1,6 @@
-"""Making sessions of arrays, and every check that depends on the model or on other sessions.
+"""Making sessions from arrays, and every check that depends on the model or on other sessions.
 
-What a session may hold is in `lfads_lightning.data.fields`.
+For what a session may hold see `lfads_lightning.data.fields`.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ class Given(NamedTuple):
     """The data of one session, as they were given.
 
     Attributes:
-        name: of the session.
-        source: names it in messages.
-        arrays: by key.
+        name: name of the session.
+        source: its name in messages.
+        arrays: its arrays, by key.
     """
 
     name: str
@@ -44,7 +44,7 @@ class Given(NamedTuple):
 
     @classmethod
     def of_arrays(cls, name: str, arrays: Mapping[str, Any]) -> Given:
-        """Return what a caller gives as arrays in memory, by key."""
+        """Make one from arrays in memory, by key."""
         source = f"session '{name}'"
         return cls(name, source, unpacked(source, arrays))
 
@@ -59,9 +59,9 @@ def sessions_from_arrays(
     warn: bool = True,
     **others: Mapping[str, ArrayLike] | None,
 ) -> list[Session]:
-    """Make sessions from arrays in memory, with the checks that files go through.
+    """Make sessions from arrays in memory, with the same checks as for files.
 
-    An array that already has the type to be held is shared with the caller, not copied.
+    An array that already has the type it is held in is shared with the caller, not copied.
 
     Args:
         train: Session name -> `train_data`, (E, T, D).
@@ -69,7 +69,7 @@ def sessions_from_arrays(
         output_dist: Name of the noise model; it says whether data must be counts.
         ext_input_dim: I, external inputs.
         factors_dim: F, columns of an alignment matrix.
-        warn: Warn of missing validation data and of silent neurons, as training wants.
+        warn: Warn of missing validation data and of silent neurons, for training.
         **others: Any other documented key, each as session name -> array.
 
     Returns:
@@ -102,14 +102,14 @@ def checked(
     factors_dim: int,
     warn: bool = True,
 ) -> list[Session]:
-    """Make checked sessions of what was given, one by one, and let go of the arrays.
+    """Make checked sessions from the given data, one by one, releasing the arrays.
 
     Args:
         given: The sessions; the list is emptied.
-        output_dist: See `check_session`, as for the others.
+        output_dist: See `check_session`, also for the other arguments.
         ext_input_dim: I.
         factors_dim: F.
-        warn: Warn of what is seldom meant.
+        warn: Warn of data that are probably mistakes.
     """
     sessions = []
     while given:
@@ -129,7 +129,7 @@ def checked(
 
 
 def assemble(name: str, source: str, arrays: Mapping[str, Any]) -> Session:
-    """Make a session of the arrays under documented keys, in the types they come in."""
+    """Make a session from the arrays under documented keys, with their types unchanged."""
     check_name(name, source)
     if "train_data" not in arrays:
         raise LFADSError(f"{source}: train_data is an empty array; expected E×T×D")
@@ -155,19 +155,19 @@ def compact(session: Session) -> Session:
 def check_session(
     session: Session, *, output_dist: str, ext_input_dim: int, factors_dim: int, warn: bool = True
 ) -> Session:
-    """Check all that depends on the configuration, and put the arrays in the types to be held.
+    """Check everything that depends on the configuration, and convert the arrays.
 
     Args:
         session: A session as read.
         output_dist: Name of the noise model: data must be counts, or finite values in its range.
         ext_input_dim: I, the columns that external inputs must have; 0 drops them.
         factors_dim: F, the columns that an alignment matrix must have.
-        warn: Warn of what can be trained on but is seldom meant.
+        warn: Warn of data that can be trained on, but are probably mistakes.
 
     Returns:
         The session with `data` as the smallest of uint8, uint16 and uint32 that holds the counts
-        of both splits or, of real values, as float32, and the other arrays as float32; an
-        alignment in double precision stays so.
+        of both splits, or as float32 for real values, and the other arrays as float32; an
+        alignment in double precision keeps its type.
     """
     if output_dist not in OutputDist.__members__:
         expected = listed(OutputDist.names(), len(OutputDist))
@@ -191,7 +191,7 @@ def check_session(
         splits[name] = split._replace(**held)
         known = splits[name].known
         check_range(f"{session.source}: {name}_data", known, OutputDist[output_dist])
-    # one type for both splits, so that their batches are alike
+    # one type for both splits, so that their batches have the same type
     dtype = np.result_type(*(split.data.dtype for split in splits.values()))
     splits = {k: v._replace(data=v.data.astype(dtype, copy=False)) for k, v in splits.items()}
     real: dict[str, Any] = {}
@@ -322,7 +322,7 @@ def _warn_of_oddities(session: Session) -> None:
                 f"{within - int(split.mask.sum())} of {within} entries of {name}_data are missing; "
                 "they are neither encoded nor scored"
             )
-    if session.equal_trials:  # where something is missing, what 0 stands for is known
+    if session.equal_trials:  # else the session says itself which entries are missing
         oddities += axes_note("train_data", data)
         oddities += notes_on(data, session.bin_width_s, is_counts, session.neuron_ids)
     silent = np.flatnonzero(~data.any(axis=(0, 1))).tolist()

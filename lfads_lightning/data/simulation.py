@@ -1,4 +1,4 @@
-"""Networks, trajectories and noise that the synthetic data sets are made of.
+"""Networks, trajectories and noise for the synthetic data sets.
 
 Arrays are conditions or trials × time bins × units. Random draws come from NumPy's legacy
 ``RandomState``, in the order of the original LFADS benchmarks.
@@ -16,7 +16,7 @@ BIN_WIDTH_S = 0.01
 TIME_CONSTANT_S = 0.025
 BOXCAR_BINS = 6  # smoothing before the alignment
 LORENZ_STEP = 0.006  # time units of the Lorenz system
-LORENZ_BURN_IN_STEPS = 1000  # 6 time units: random states reach the attractor and part
+LORENZ_BURN_IN_STEPS = 1000  # 6 time units: random states reach the attractor and diverge
 
 
 class IntegratorWeights(NamedTuple):
@@ -41,7 +41,7 @@ def random_network(rng: np.random.RandomState, n_units: int) -> tuple[np.ndarray
     """Draw recurrent weights W (N, N), variance 1/N, and input weights (N,)."""
     weights = rng.randn(n_units, n_units) / np.sqrt(n_units)
     input_weights = rng.randn(n_units)
-    rng.randn(n_units)  # a second input vector, never used; the draws after it must not move
+    rng.randn(n_units)  # a second input vector; unused, but later draws must not change
     return weights, input_weights
 
 
@@ -87,14 +87,14 @@ def draw_poisson(rng: np.random.RandomState, rates: np.ndarray, n_draws: int = 1
     """Draw counts trial by trial and, within a trial, unit by unit.
 
     Args:
-        rng: source of the draws.
+        rng: random generator.
         rates: expected counts per bin (C, T, N).
         n_draws: replicates of each of the C rows.
 
     Returns:
         Counts (C * n_draws, T, N), in the smallest unsigned type that holds them.
     """
-    # (N, T) in memory order, so that NumPy's one call draws as the original's loop did
+    # (N, T) in memory order, so that one call of NumPy draws as the original's loop did
     draws = [rng.poisson(r.T, size=(n_draws, *r.T.shape)).astype(np.int32) for r in rates]
     counts = np.concatenate(draws).swapaxes(1, 2)
     return np.ascontiguousarray(counts, dtype=np.min_scalar_type(counts.max()))
@@ -153,7 +153,7 @@ def integrator_weights(n_units: int = 50) -> IntegratorWeights:
 
 
 def as_integrator_weights(given: tuple, n_units: int) -> IntegratorWeights:
-    """Check (W, b, B, w, c) of a network of ``n_units``; row and column vectors are taken too."""
+    """Check (W, b, B, w, c) of a network of ``n_units``; row and column vectors are allowed."""
     fields = IntegratorWeights._fields
     shapes = ((n_units, n_units), (n_units,), (n_units,), (n_units,), ())
     if len(given) != len(shapes):
@@ -188,15 +188,15 @@ def align_as_original(
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Align sessions by principal-component regression, as the original benchmark did.
 
-    Channels of all sessions are smoothed by a boxcar, forward and backward, over the conditions
-    laid end to end; then :func:`lfads_lightning.data.alignment.components_regression`.
+    Channels of all sessions are smoothed by a boxcar, forward and backward, over the concatenated
+    conditions; then :func:`lfads_lightning.data.alignment.components_regression` is applied.
 
     Args:
         means: per session, condition averages (C, T, D) of counts; same conditions and bins.
         n_components: F.
 
     Returns:
-        Per session the matrix A_s (D, F) and the bias (D,), the channel means removed.
+        Per session the matrix A_s (D, F), and the bias (D,), which is the channel means.
     """
     boxcar = np.ones(BOXCAR_BINS) / BOXCAR_BINS
     smooth = [filtfilt(boxcar, 1, m.reshape(-1, m.shape[2]), axis=0) for m in means]
@@ -214,7 +214,7 @@ def draw_negative_binomial(
 def draw_gamma(rng: np.random.Generator, mean: np.ndarray, shape: float) -> np.ndarray:
     """Draw values above 0 of mean m = ``mean``, any shape, and of variance m^2 / shape; float32."""
     values = rng.gamma(shape, mean / shape).astype(np.float32)
-    return np.maximum(values, np.finfo(np.float32).tiny)  # a small shape gives less
+    return np.maximum(values, np.finfo(np.float32).tiny)  # with a small shape, values underflow
 
 
 def draw_zero_inflated_gamma(

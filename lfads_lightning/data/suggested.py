@@ -10,25 +10,25 @@ from lfads_lightning.data.arrays import as_counts
 from lfads_lightning.data.values import could_be_real
 from lfads_lightning.metrics import varies
 
-# Variance over mean between neighbouring bins, where rates hardly differ; Poisson has 1.
+# Variance over mean between neighbouring bins, whose rates hardly differ; 1 for Poisson.
 OVERDISPERSED = 1.5
-FEW_ZEROS = 0.02  # a share below that is of values that were cut off or rounded, not of no event
-SKEWED = 1.0  # of values above 0; a Gaussian has 0, an exponential distribution 2
-FAR_FROM_ZERO = 3.0  # standard deviations of the mean: nothing is cut off at 0
-MOST_TRIALS = 200  # looked at
+FEW_ZEROS = 0.02  # a smaller share of zeros comes from clipping or rounding, not from absent events
+SKEWED = 1.0  # skewness of values above 0; 0 for a Gaussian, 2 for an exponential distribution
+FAR_FROM_ZERO = 3.0  # mean in standard deviations above which nothing is cut off at 0
+MOST_TRIALS = 200  # trials examined
 
 
 class ValueStatistics(NamedTuple):
-    """What the noise model is chosen by.
+    """Statistics that the noise model is chosen by.
 
     Attributes:
-        is_counts: all values are whole numbers of 0 or more, or counts that went wrong.
-        lowest: the least value.
-        zeros: share of entries that are 0, of channels that are not silent.
-        fano: of counts, the middle channel's variance over mean between neighbouring bins: half the
-            mean square of their difference, over the mean.
-        skew: of values above 0, the middle channel's.
-        mean_in_sds: the middle channel's mean over its standard deviation.
+        is_counts: whether all values are whole numbers of 0 or more, or damaged counts.
+        lowest: the lowest value.
+        zeros: share of entries that are 0, in channels that are not silent.
+        fano: for counts, the variance over mean between neighbouring bins (half the mean square of
+            their difference, over the mean), median over channels.
+        skew: skewness of values above 0, median over channels.
+        mean_in_sds: mean over standard deviation, median over channels.
     """
 
     is_counts: bool
@@ -40,7 +40,7 @@ class ValueStatistics(NamedTuple):
 
 
 class Suggestion(NamedTuple):
-    """A noise model, and why."""
+    """A noise model and the reason for it."""
 
     output_dist: OutputDist
     why: str
@@ -73,8 +73,8 @@ def suggested(values: ValueStatistics) -> Suggestion:
 def statistics_of(data: Mapping[str, np.ndarray]) -> ValueStatistics:
     """Return the statistics of the splits of a session, (E, T, D) each, by any name.
 
-    Channels that never change are left out, and so are entries that are NaN. Of long splits evenly
-    spaced trials are looked at, but for the lowest value and the zeros.
+    Constant channels and NaN entries are left out. In long splits only evenly spaced trials are
+    examined, except for the lowest value and the zeros.
     """
     data = {name: a for name, a in data.items() if not np.isnan(a).all()}
     there = {name: np.nan_to_num(a, nan=0.0) for name, a in data.items()}
@@ -105,7 +105,7 @@ def statistics_of(data: Mapping[str, np.ndarray]) -> ValueStatistics:
 
 
 def _skew(values: np.ndarray) -> float:
-    """Return the third standardised moment; 0 of values that are all alike, or few."""
+    """Return the third standardised moment; 0 for few values, or if all are equal."""
     if len(values) < 3 or not values.std():
         return 0.0
     return float((((values - values.mean()) / values.std()) ** 3).mean())

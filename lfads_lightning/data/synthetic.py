@@ -63,14 +63,14 @@ def generate(name: str, seed: int = 5, **overrides: Any) -> Sessions:
 
     Args:
         name: one of ``SYNTHETIC``.
-        seed: of the draws; the same seed gives the same bits.
-        **overrides: keyword arguments of the set's own function, to change its sizes.
+        seed: random seed; the same seed gives the same bits.
+        **overrides: keyword arguments of the data set's function, to change its sizes.
 
     Returns:
         {session name: data dictionary} with the keys of a session file.
 
     Raises:
-        LFADSError: for a name, an override or a size that does not exist.
+        LFADSError: the name, an override or a size is not valid.
     """
     if name not in SYNTHETIC:
         raise LFADSError(_unknown("synthetic data set", name, SYNTHETIC))
@@ -96,14 +96,14 @@ def chaotic_rnn(
     """Simulate one chaotic network, with or without an input pulse in each trial.
 
     Args:
-        seed: of every draw, the gaussian noise included.
+        seed: seed of all draws, including the Gaussian noise.
         n_conditions: initial states; each is shared by its replicates.
         n_replicates: trials per condition.
         duration_s: trial length.
         n_neurons: D, all units of the network.
         gain: g, scales the recurrent weights; chaotic above 1.
         input_magnitude: size of a one-bin pulse at a random bin of the middle half; 0: none.
-        output_dist: poisson counts, or gaussian of mean 30 * truth and standard deviation 15.
+        output_dist: poisson counts, or gaussian with mean 30 * truth and standard deviation 15.
 
     Returns:
         One session. Truth is each unit's rate, scaled to [0, 1] within the trial. With pulses,
@@ -148,7 +148,7 @@ def multisession(
     """Simulate sessions that see different units of one chaotic network, with their alignment.
 
     Args:
-        seed: of every draw.
+        seed: seed of all draws.
         n_conditions: initial states, the same in every session.
         n_replicates: trials per condition and session.
         duration_s: trial length.
@@ -202,10 +202,10 @@ def labelled_rnns(
     n_neurons: int = 50,
     gain: float = 1.5,
 ) -> Sessions:
-    """Simulate trials of one of two chaotic networks, the external input saying which.
+    """Simulate trials of one of two chaotic networks; the external input says which.
 
     Args:
-        seed: of labels, initial states, projection and spikes; the networks use seed + 1, + 2.
+        seed: seed of labels, initial states, projection and spikes; the networks use seed + 1, + 2.
         n_conditions: initial states.
         n_replicates: trials per condition, each of either network.
         duration_s: trial length.
@@ -249,11 +249,11 @@ def integration_to_bound(
 ) -> Sessions:
     """Simulate a network that outputs its summed white-noise input, clipped to [-1, 1].
 
-    The original used one trained network and everything but the inputs depends on its weights, so
-    its counts come out only if those are given. The default is ``integrator_weights``.
+    The original used a trained network, and everything but the inputs depends on its weights, so
+    its counts are reproduced only if these are given. The default is ``integrator_weights``.
 
     Args:
-        seed: of projection and spikes; the inputs use seed + 1.
+        seed: seed of projection and spikes; the inputs use seed + 1.
         n_conditions: input sequences.
         n_replicates: trials per condition.
         duration_s: trial length.
@@ -298,13 +298,13 @@ def lorenz(
 ) -> Sessions:
     """Simulate neurons driven by the Lorenz system (Sussillo et al. 2016, section 4.1).
 
-    Random states take Euler steps of 0.006 time units, the first 1000 unseen. The state, centred
-    and scaled to a maximum of 1 over all conditions, is read out as rate = baseline * exp(C state).
+    Random states take Euler steps of 0.006 time units; the first 1000 are discarded. The state,
+    centred and scaled to a maximum of 1 over all conditions, gives rate = baseline * exp(C state).
     The paper leaves C open; here its entries have random signs and sizes uniform in [1, 2], so that
     every neuron is tuned to all three dimensions. Rates average 7 to 11 Hz; 99 % are below 100 Hz.
 
     Args:
-        seed: of read-out, initial states and spikes.
+        seed: seed of read-out, initial states and spikes.
         n_conditions: initial states.
         n_replicates: trials per condition.
         duration_s: trial length.
@@ -346,7 +346,7 @@ SYNTHETIC: dict[str, Callable[..., Sessions]] = {
 
 
 def _session(n_replicates: int, fields: DataDict, **constants: Any) -> DataDict:
-    """Split ``fields`` (E, ...), ``{}`` in their keys being the split; real numbers to float32."""
+    """Split ``fields`` (E, ...); ``{}`` in keys stands for the split, real numbers are float32."""
     n_trials = len(fields["{}_data"])
     condition, replicate = np.divmod(np.arange(n_trials), n_replicates)
     n_train = n_replicates * 4 // 5
@@ -382,7 +382,7 @@ def _checked_bins(arguments: Mapping[str, Any]) -> int:
 
 
 def _output_dist(value: OutputDist | str) -> OutputDist:
-    name, allowed = getattr(value, "name", str(value)), ["poisson", "gaussian"]  # what is drawn
+    name, allowed = getattr(value, "name", str(value)), ["poisson", "gaussian"]
     if name not in allowed:
         raise LFADSError(_unknown("output_dist", name, allowed))
     return OutputDist[name]

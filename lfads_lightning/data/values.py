@@ -1,19 +1,19 @@
-"""What values give away: marks of what is missing, spikes per second, counts with fractions."""
+"""Clues in values: marks for missing entries, spikes per second, counts with fractions."""
 
 import math
 from collections.abc import Mapping
 
 import numpy as np
 
-# what programs write where nothing was measured
+# values that programs write for missing entries
 MARKS = (-1, -9, -99, -999, -9999, -99999, 9999, 99999, 999999, 255, 65535, 2**32 - 1, -128, -32768)
-MOST_ENTRIES = 2_000_000  # looked at for a step between values
+MOST_ENTRIES = 2_000_000  # entries examined for a step between values
 
 
 def mark_of_missing(values: np.ndarray) -> str | None:
-    """Say which value seems to stand for entries that were not measured; None: there is none.
+    """Say which value seems to stand for entries that were not measured; None if there is none.
 
-    It is a usual mark (-1, -9999, 255), comes more than once, and lies far from all other values.
+    It is a common mark (-1, -9999, 255), occurs more than once, and lies far from all other values.
 
     Args:
         values: any shape.
@@ -42,13 +42,13 @@ def mark_of_missing(values: np.ndarray) -> str | None:
             first = ", ".join(map(str, np.unravel_index(int(np.argmax(marked)), values.shape)))
             return (
                 f"{mark:g} in {n} of {values.size} entries, first at [{first}]: it seems to mark "
-                "what is missing (padding)"
+                "missing entries (padding)"
             )
     return None
 
 
 def step_between(values: np.ndarray, bin_width_s: float | None = None) -> float | None:
-    """Return the step of which all values are multiples, if it says that they are no counts.
+    """Return the step that all values are multiples of, if it shows that they are not counts.
 
     Counts divided by the bin width are multiples of 1 / width.
 
@@ -65,7 +65,7 @@ def step_between(values: np.ndarray, bin_width_s: float | None = None) -> float 
     multiples = levels / step
     if len(levels) < 2 and bin_width_s is None:
         return None
-    # numbers rounded to .01 are multiples of it as well, but of many more levels
+    # numbers rounded to .01 are multiples of it as well, but have many more levels
     if len(levels) > 100 or np.abs(multiples - np.rint(multiples)).max() > 1e-3 or step == 1:
         return None
     if bin_width_s is not None and math.isclose(step * bin_width_s, 1, rel_tol=1e-3):
@@ -74,12 +74,12 @@ def step_between(values: np.ndarray, bin_width_s: float | None = None) -> float 
 
 
 def half_counts(values: np.ndarray) -> str | None:
-    """Say which of values that are nearly all whole numbers of 0 or more is none."""
+    """Name the first value with a fraction, if nearly all are whole numbers of 0 or more."""
     if values.dtype.kind != "f":
         return None
     n = n_odd = 0
     where, near = "", True
-    for i, row in enumerate(values):  # no mask as large as the array is needed
+    for i, row in enumerate(values):  # row by row, without a mask as large as the array
         filled = row[np.isfinite(row) & (row != 0)]
         odd = filled[filled != np.floor(filled)]
         if filled.size and filled.min() < 0:
@@ -106,7 +106,7 @@ def is_constant(data: np.ndarray) -> np.ndarray:
 
 
 def could_be_real(data: Mapping[str, np.ndarray]) -> bool:
-    """Tell real values (calcium, LFP) from counts that went wrong: finite, and seldom whole.
+    """Return whether values are real (calcium, LFP) and not damaged counts: few are whole numbers.
 
     Args:
         data: arrays of at least one axis, by any name.

@@ -1,1 +1,1 @@
-"""What a trained model says of data."""
+"""What a trained model infers from data."""

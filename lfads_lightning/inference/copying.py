@@ -1,9 +1,9 @@
-"""Does a model copy the spikes it sees? The signature of overfitting that a validation cost hides.
+"""Does a model copy the spikes it sees? A kind of overfitting that the validation cost hides.
 
-A model that hands seen spikes on to its rates scores well on validation trials too, because it
-sees these spikes there as well. Two things give it away: a likelihood above that of the true rates,
-where these are known; and entries hidden from the encoders that it predicts far worse than seen
-ones (Keshtkaran & Pandarinath 2019).
+A model that copies the spikes it sees into its rates scores well on validation trials too, because
+it sees their spikes as well. Two signs reveal it: a likelihood above that of the true rates, if
+they are known; and far worse predictions of entries hidden from the encoders than of seen entries
+(Keshtkaran & Pandarinath 2019).
 """
 
 import math
@@ -20,14 +20,14 @@ from lfads_lightning.training.watch import LEAST_SHARE, REMEDY
 
 N_PARTS = 5  # of the entries; one of them is hidden at a time
 HIDDEN_SHARE = 1 / N_PARTS
-LEAST_GAIN = 0.05  # bits/spike of seen entries; who explains less has hardly learned anything yet
-MOST_TRIALS = 400  # inferred for it: of few trials each part is hidden in turn, of many one part
+LEAST_GAIN = 0.05  # bits/spike on seen entries; a model below it has hardly learned anything yet
+MOST_TRIALS = 400  # to infer: with few trials each part is hidden in turn, with many only one
 
 
 class Gains(NamedTuple):
-    """What rates gain over each neuron's mean rate, per session: nats of each trial, and spikes.
+    """Gain of rates over each neuron's mean rate, per session: nats of each trial, and spikes.
 
-    Summed over the parts that were hidden; the mean is over the entries that are scored.
+    Sums over the hidden parts; each neuron's mean rate is over the scored entries.
     """
 
     seen: np.ndarray  # (E,)
@@ -39,15 +39,15 @@ class Gains(NamedTuple):
 def parts_to_hide(
     shape: tuple[int, ...], most_trials: int = MOST_TRIALS, seed: int = 0
 ) -> list[np.ndarray]:
-    """Draw which entries are hidden together: a fifth, of few trials each fifth in turn.
+    """Draw which entries are hidden together: a fifth, or with few trials each fifth in turn.
 
     Args:
         shape: (E, T, D) of the data.
-        most_trials: that are to be inferred, over all parts.
-        seed: of the draw.
+        most_trials: the largest number of trials to infer, over all parts.
+        seed: seed of the draw.
 
     Returns:
-        Up to five parts, (E', T, D) bool each, of the first E' trials.
+        Up to five parts, each (E', T, D) bool, for the first E' trials.
     """
     n_trials = min(shape[0], max(most_trials, 1))
     n_parts = min(max(most_trials // n_trials, 1), N_PARTS)
@@ -56,18 +56,18 @@ def parts_to_hide(
 
 
 def shown(hidden: np.ndarray) -> np.ndarray:
-    """Return what data are multiplied with to hide a part: 0 there, the rest weighed up."""
+    """Return the factors that hide a part of the data: 0 there, above 1 elsewhere in exchange."""
     return (~hidden).astype(np.float32) / np.float32(1 - HIDDEN_SHARE)
 
 
 class Hidden(NamedTuple):
-    """What a model says of hidden entries.
+    """A model's predictions of hidden entries.
 
     Attributes:
         rates: (E, T, D) of the hidden entries, NaN elsewhere.
-        gains: what they gain, of counts; else None.
-        nats: of values that are no counts, their mean log-density, nats per entry; else None.
-            Channels that never change do not count.
+        gains: gains of the rates, for counts; else None.
+        nats: mean log-density in nats per entry, for values other than counts; else None.
+            Constant channels are left out.
     """
 
     rates: np.ndarray
@@ -82,10 +82,10 @@ def predict_hidden(
 
     Args:
         run: model and constants.
-        session: of the data.
-        split: whose first trials are used, as many as ``parts`` have.
-        parts: (E, T, D) bool each; entries that no encoder sees are scored neither as seen nor as
-            hidden.
+        session: name of the session.
+        split: its first trials are used, as many as ``parts`` have.
+        parts: each (E, T, D) bool; entries that no encoder ever sees are scored neither as seen
+            nor as hidden.
     """
     split = split.rows(slice(len(parts[0])))
     counts, there = split.data, split.present
@@ -119,7 +119,7 @@ def predict_hidden(
 
 
 class _Sum:
-    """Log-likelihoods of rates over parts of the counts, and what each neuron's mean gives."""
+    """Log-likelihoods of rates over parts of the counts, and those of each neuron's mean rate."""
 
     def __init__(self, counts: np.ndarray) -> None:
         self.counts, n = counts, (len(counts), counts.shape[2])
@@ -140,7 +140,7 @@ class _Sum:
         return float(self.n_spikes.sum())
 
     def gain(self) -> np.ndarray:
-        """Return what the rates gain over each neuron's mean, nats of each trial (E,)."""
+        """Return the gain of the rates over each neuron's mean, in nats per trial (E,)."""
         mean = self.n_spikes.sum(0) / np.maximum(self.n_bins.sum(0), 1)
         null = self.n_spikes * np.log(np.maximum(mean, SMALLEST_RATE)) - self.n_bins * mean
         return self.nats - null.sum(1)
@@ -158,15 +158,15 @@ def bits_of_hidden_entries(gains: list[Gains]) -> tuple[float, float]:
 
 
 def hidden_entries_message(gains: list[Gains]) -> str | None:
-    """Say that hidden entries are predicted far worse than seen ones; None where they are not.
+    """Return a warning that hidden entries are predicted far worse than seen ones, or None.
 
-    The shortfall must be more than three standard errors over trials, and the model must explain
-    something of the seen ones.
+    The shortfall must be more than three standard errors over trials, and the model must have
+    learned something about the seen entries.
     """
     seen, hidden = bits_of_hidden_entries(gains)
     if not math.isfinite(seen + hidden) or seen < LEAST_GAIN:
         return None
-    # per trial, the hidden part weighed up to the size of the seen one
+    # per trial; the hidden part is scaled up to the size of the seen part
     shortfall = np.concatenate(
         [LEAST_SHARE * g.seen - g.hidden * (1 - HIDDEN_SHARE) / HIDDEN_SHARE for g in gains]
     )
@@ -175,7 +175,7 @@ def hidden_entries_message(gains: list[Gains]) -> str | None:
         return None
     return (
         f"the model copies the spikes it sees: it explains {seen:.3f} bits/spike of the entries it "
-        f"was shown, {hidden:.3f} of those hidden from it. Its validation cost says nothing of how "
+        f"was shown, {hidden:.3f} of those hidden from it. Its validation cost does not tell how "
         f"good it is; {REMEDY}"
     )
 
@@ -183,15 +183,15 @@ def hidden_entries_message(gains: list[Gains]) -> str | None:
 def better_than_truth_message(
     rates: np.ndarray, truth: np.ndarray, counts: np.ndarray
 ) -> str | None:
-    """Say that rates fit the counts better than the true rates do; None where they do not.
+    """Return a warning that rates fit the counts better than the true rates do, or None.
 
-    A truth that does not fit the counts itself is none: nothing is said where each neuron's mean
-    rate fits them better.
+    There is no warning if the true rates fit the counts worse than each neuron's mean rate does:
+    they are not the truth then.
 
     Args:
         rates: (E, T, D), expected counts per bin.
-        truth: the same, true.
-        counts: (E, T, D); NaN entries do not count.
+        truth: (E, T, D), the true rates.
+        counts: (E, T, D); NaN entries are left out.
     """
     true = np.array([poisson_nll(r, n) for r, n in zip(truth, counts, strict=True)])
     better = true - [poisson_nll(r, n) for r, n in zip(rates, counts, strict=True)]
@@ -199,5 +199,5 @@ def better_than_truth_message(
         return None
     return (
         f"the model copies the spikes it sees: its rates fit the validation trials better than the "
-        f"true rates do, by {better.mean():.4g} nats per trial, which nothing honest can; {REMEDY}"
+        f"true rates do, by {better.mean():.4g} nats per trial, which only copying can; {REMEDY}"
     )

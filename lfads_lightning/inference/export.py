@@ -21,7 +21,7 @@ from lfads_lightning.runs.names import RESULTS
 from lfads_lightning.runs.remote import is_url, local_copies, within
 from lfads_lightning.runs.run import Run
 
-MOST_MAT_BYTES = 2**31 - 1  # of one variable, in MATLAB's v5 format
+MOST_MAT_BYTES = 2**31 - 1  # per variable, in MATLAB's v5 format
 
 
 def export(
@@ -32,34 +32,37 @@ def export(
     nwb: str | Path | None = None,
     session_start_time: datetime | None = None,
 ) -> list[str | Path]:
-    """Write what a run's kinds have written as files of another format.
+    """Convert the results files of a run to another format.
 
     Args:
-        source: a run's folder, or one of the HDF5 files there (``s3://…`` too, as all paths here).
+        source: a run's folder, or one of its HDF5 files; like every path here it may be in a store
+            (``s3://…``).
         to: ``nwb`` (one file per session and kind: a processing module ``lfads`` with both splits,
-            or with what ``lfads merge`` made of them), ``mat`` (MATLAB v5) or ``npz``, one file for
-            each.
-        out: folder; by default that of the source.
-        nwb: the recording's NWB file; a copy of it gets the module beside its units. Otherwise the
-            NWB file is a new one.
-        session_start_time: of a new NWB file, with time zone; by default 1970, which is said there.
+            or with the recording that ``lfads merge`` made of them), ``mat`` (MATLAB v5) or
+            ``npz``, one file for each results file.
+        out: folder of the new files; by default the folder of the source.
+        nwb: the recording's NWB file; the module is added to a copy of it. Without it, a new NWB
+            file is written.
+        session_start_time: start of the recording with time zone, for a new NWB file; by default
+            1970, and the file says that the time is unknown.
 
     Returns:
         The files written.
 
     Raises:
-        LFADSError: nothing to export, pynwb is missing, or the results do not say enough.
+        LFADSError: there is nothing to export, pynwb is missing, or the results lack something
+            that the format needs.
     """
     if to not in EXPORT_FORMATS:
         raise LFADSError(f"export: to={to!r}; expected one of {', '.join(EXPORT_FORMATS)}")
     if to != "nwb" and (nwb is not None or session_start_time is not None):
-        raise LFADSError(f"export: nwb and session_start_time are for to='nwb', not {to!r}")
+        raise LFADSError(f"export: nwb and session_start_time need to='nwb', found {to!r}")
     with local_copies() as copies:
         if is_url(source) and Path(source).suffix == ".h5":
             url, _, _ = str(source).rpartition("/")
             out, source = out or url, copies.get(source)
         run = Run.open(source)
-        place = run.folder  # or one file of it
+        place = run.folder  # or a file in it
         target = out if out is not None else (place if place.is_dir() else place.parent)
         recording = None if nwb is None else copies.get(nwb)
         with run.mirrored() if out is None else nullcontext():
@@ -90,15 +93,15 @@ def _export(
             groups.setdefault((file.attributes["session"], file.attributes["kind"]), []).append(
                 file
             )
-    for key, parts in groups.items():  # overlapping chops give one bin several times
+    for key, parts in groups.items():  # in overlapping chops a bin occurs several times
         groups[key] = [f for f in parts if f.attributes["split"] == MERGED] or parts
     if not groups:
-        raise LFADSError(f"{source}: NWB takes the results of a posterior kind; run one first")
+        raise LFADSError(f"{source}: NWB needs the results of a posterior kind; run one first")
     if nwb is not None and len(groups) > 1:
         found = ", ".join(f"{session} ({kind})" for session, kind in groups)
         raise LFADSError(
-            f"{source}: holds results of {found}, and nwb={nwb} is the recording of one; give one "
-            f"of the files {RESULTS}_SESSION_SPLIT_KIND.h5 in place of the folder"
+            f"{source}: holds results of {found}, but nwb={nwb} is the recording of only one; give "
+            f"one of the files {RESULTS}_SESSION_SPLIT_KIND.h5 in place of the folder"
         )
     paths = []
     for (session, kind), parts in groups.items():
@@ -110,7 +113,7 @@ def _export(
 
 
 def _results(source: Path) -> list[RunFile]:
-    """Read the results in a folder, or one file of them."""
+    """Read the results files in a folder, or a single one."""
     if not source.exists():
         raise LFADSError(f"{source}: no such file or folder; give a run's folder")
     paths = [source]
@@ -143,9 +146,9 @@ def _read(path: Path) -> RunFile | None:
                 check_name(attributes[name], str(path), f"a {name}")
             arrays, about = {}, {}
             for name in file:
-                if not name.isidentifier() or name in ("file", "allow_pickle"):  # NumPy's own words
+                if not name.isidentifier() or name in ("file", "allow_pickle"):  # args of np.savez
                     raise LFADSError(
-                        f"{path}: {ascii(name)[:80]} is no result of a kind; remove it"
+                        f"{path}: {ascii(name)[:80]} is not a result of a kind; remove it"
                     )
                 dataset = own_dataset(file, name, f"{path}: {name}")
                 text = h5py.check_string_dtype(dataset.dtype) is not None
@@ -167,7 +170,7 @@ def _written(path: Path, file: RunFile, write: Callable[[Path, RunFile], None]) 
 
 
 def _info(file: RunFile) -> dict[str, Any]:
-    """Return everything that is said of the arrays, in plain types."""
+    """Return all attributes of the file and its arrays, in plain types."""
     return file.attributes | {
         f"{what}_of": {name: about[what] for name, about in file.about.items() if what in about}
         for what in ("units", "meaning", "to_hz")
@@ -189,11 +192,11 @@ def _write_mat(path: Path, file: RunFile) -> None:
         array = np.asarray(array)
         if array.nbytes > MOST_MAT_BYTES:
             raise LFADSError(
-                f"{file.path}: {name} has {array.nbytes / 2**30:.1f} GiB, MATLAB's v5 format takes "
-                "2 GiB a variable; read the .h5 file by h5read, or write fewer trials "
+                f"{file.path}: {name} has {array.nbytes / 2**30:.1f} GiB, but MATLAB's v5 format "
+                "takes 2 GiB per variable; read the .h5 file with h5read, or write fewer trials "
                 "(sampling.ps_nexamples_to_process)"
             )
-        # texts as a cell array, vectors as columns
+        # strings as a cell array, vectors as columns
         arrays[name] = array.astype(object) if array.dtype.kind == "U" else array
     info = {key: value for key, value in _info(file).items() if value != {}}
     with path.open("wb") as handle:

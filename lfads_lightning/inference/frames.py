@@ -10,12 +10,12 @@ from lfads_lightning.notebook.cards import card, folded, grid, lines, sizes
 
 
 class About(NamedTuple):
-    """An array of a result.
+    """Description of an array in a result.
 
     Attributes:
-        axes: after that of the trials.
-        units: of its values.
-        meaning: in a few words.
+        axes: names of its axes after the trials.
+        units: units of its values.
+        meaning: its meaning in a few words.
     """
 
     axes: tuple[str, ...]
@@ -46,7 +46,7 @@ ABOUT = {
 
 
 def about(name: str) -> About:
-    """Return what an array of a result is; one of standard deviations has the axes of its mean."""
+    """Describe an array of a result; standard deviations have the axes of their mean."""
     mean = name.removesuffix("_sd")
     found = ABOUT.get(mean, About((), "", name))
     if mean == name:
@@ -112,7 +112,7 @@ def to_pandas(
         trial_ids: (E,) labels of the trials; counted from 0 by default.
 
     Raises:
-        LFADSError: pandas is not installed, no such array, or labels do not fit.
+        LFADSError: pandas is not installed, there is no such array, or labels do not fit.
     """
     pandas = _imported("pandas")
     arrays = {k: a for k, a in result._asdict().items() if a is not None}
@@ -149,7 +149,7 @@ def _imported(package: str) -> Any:
 
 
 def in_short(result: Any) -> str:
-    """Return sizes of a result, as its repr shows them."""
+    """Return the sizes of a result, for its repr."""
     n_trials, n_bins, n_neurons = result.rates.shape
     inputs = getattr(result, "controller_outputs", getattr(result, "prior_zs_ar_con", None))
     parts = sizes(

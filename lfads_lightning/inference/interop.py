@@ -1,8 +1,8 @@
-"""Models of the original implementation (TensorFlow 1): its variable names, in and out.
+"""Models of the original implementation (TensorFlow 1): reading and writing its variable names.
 
-Labs have years of such models as ``model_params`` files; :func:`from_original` makes them
-:class:`~lfads_lightning.api.Trained` models, and ``write_model_params`` writes ours under the same
-names, so that analysis scripts keep working.
+Labs have many such models as ``model_params`` files. :func:`from_original` converts them to
+:class:`~lfads_lightning.api.Trained` models, and ``write_model_params`` writes our weights under
+the same names, so that analysis scripts keep working.
 """
 
 import json
@@ -20,28 +20,28 @@ from lfads_lightning.model.names import joined, variable_blocks
 from lfads_lightning.params import from_flat
 
 _READOUT = r"glm_fac_2_(?:logrates|means)_(.*)_W"
-# the run-time fields of the original's hyper-parameters; read here, or implied by the variables
+# run-time fields of the original's hyper-parameters; they are read here or follow from variables
 _NOT_PARAMETERS = {"dataset_names", "dataset_dims", "num_steps", "ndatasets", "allow_gpu_growth"}
 
 
 def from_original(
     variables: Mapping[str, np.ndarray], hps: Mapping[str, Any] | str
 ) -> TrainedModel:
-    """Make a :class:`~lfads_lightning.api.Trained` model of one trained by the original.
+    """Make a :class:`~lfads_lightning.api.Trained` model from one that the original trained.
 
     Args:
-        variables: arrays by the original's variable names, as ``LFADS/gen/gen_2_fac/W:0`` or as in
-            its ``model_params`` files, ``LFADS_gen_gen_2_fac_W:0``; optimiser slots are ignored.
+        variables: arrays by the original's variable names, spelled ``LFADS/gen/gen_2_fac/W:0`` or,
+            as in ``model_params`` files, ``LFADS_gen_gen_2_fac_W:0``; optimiser slots are ignored.
         hps: its hyper-parameters, as a mapping or the JSON text of ``hyperparameters-<step>.txt``.
 
     Raises:
-        LFADSError: a variable is missing, is not known, or its shape does not fit the parameters.
+        LFADSError: a variable is missing or unknown, or its shape does not fit the parameters.
     """
     hps = _read(hps)
     arrays = {_flat(name): np.asarray(array) for name, array in variables.items()}
     config = from_flat({k: v for k, v in hps.items() if k not in _NOT_PARAMETERS}, "hps")
     if "do_legacy_ic_prior_var" not in hps:
-        # its variance is bounded by sigmoid(exp(.)): keep that form, so training goes on as there
+        # the original bounds the variance by sigmoid(exp(.)): training continues with that form
         config.model.do_legacy_ic_prior_var = True
     model = LFADS(config.model, _sessions(arrays, hps, config))
     step = int(arrays.pop("global_step", 0))
@@ -66,7 +66,7 @@ def _read(hps: Mapping[str, Any] | str) -> dict[str, Any]:
 
 
 def _flat(name: str) -> str:
-    """Return a variable's name as in a model_params file, without prefix and suffix."""
+    """Return a variable's name as in a model_params file, without prefix or suffix."""
     return re.sub(r":0$", "", name).replace("/", "_").removeprefix("LFADS_")
 
 
@@ -80,7 +80,7 @@ def _sessions(
             dims[found.group(1)] = array.shape[1]
     names = list(hps.get("dataset_names") or dims) or ["session"]
     if missing := [n for n in names if n not in dims] if len(names) > 1 else []:
-        raise LFADSError(f"variables: no read-out of session(s) {missing}; hps names {names}")
+        raise LFADSError(f"variables: no read-out for session(s) {missing}; hps names {names}")
     return [
         SessionSpec(
             name,
@@ -104,13 +104,13 @@ def _load(model: LFADS, arrays: dict[str, np.ndarray]) -> None:
         array = arrays.pop(_flat(name), None)
         if array is None:
             raise LFADSError(
-                f"variables: LFADS/{name}:0 is missing; the hyper-parameters ask for it (session "
+                f"variables: LFADS/{name}:0 is missing; the hyper-parameters require it (session "
                 f"names: {list(model.sessions)})"
             )
         expected = tuple(joined(parts).shape)
         if array.shape != expected:
             raise LFADSError(
-                f"variables: LFADS/{name}:0 is {array.shape}, the hyper-parameters ask for "
+                f"variables: LFADS/{name}:0 is {array.shape}, but the hyper-parameters require "
                 f"{expected}"
             )
         whole = torch.from_numpy(np.array(array)).to(parts[0])

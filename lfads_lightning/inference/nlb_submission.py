@@ -1,12 +1,10 @@
 """A run's rates as a submission to the Neural Latents Benchmark (Pei et al. 2021): one HDF5 file.
 
-A group for each data set, and in it, of training and evaluation trials (``train``, ``eval``),
-held-in and held-out neurons::
+It has a group for each data set, with the rates in spikes per bin for training and evaluation
+trials (``train``, ``eval``) and for held-in and held-out neurons::
 
     {train,eval}_rates_{heldin,heldout}           (trials, encoded bins, neurons)
     {train,eval}_rates_{heldin,heldout}_forward   (trials, forward bins, neurons)
-
-in spikes per bin.
 """
 
 import math
@@ -28,15 +26,15 @@ _SPLITS = {"train": "train", "valid": "eval"}
 
 
 def write_submission(path: Path, files: list[RunFile], source: Path) -> None:
-    """Write the rates of all sessions that are called as data sets of the benchmark.
+    """Write the rates of all sessions that are named like data sets of the benchmark.
 
     Args:
         path: the file; written whole or not at all.
         files: results of a run, of posterior kinds and others.
-        source: where they lie, for messages.
+        source: where the results lie, for messages.
 
     Raises:
-        LFADSError: there is none, or its results are not those that the benchmark takes.
+        LFADSError: there is no such session, or its results do not fit the benchmark.
     """
     groups = {}
     for name in DATA_SETS:
@@ -46,15 +44,15 @@ def write_submission(path: Path, files: list[RunFile], source: Path) -> None:
             if said.get("session") == name and said.get("split") in _SPLITS:
                 parts.setdefault(said["kind"], {})[said["split"]] = file
         if parts:
-            # averages over samples are better rates than those of the posterior's means
+            # averages over samples are better estimates than rates at the posterior means
             kind = max(parts, key="posterior_sample_and_average".__eq__)
             group, rates = _of_data_set(name, parts[kind], source)
             groups[group] = rates
     if not groups:
         found = {str(f.attributes.get("session")) for f in files}
         raise LFADSError(
-            f"{source}: holds results of {listed(sorted(found))}; expected sessions called as data "
-            f"sets of the benchmark ({', '.join(DATA_SETS)}), as lfads prepare --nlb writes them"
+            f"{source}: holds results of {listed(sorted(found))}; expected sessions named like the "
+            f"benchmark's data sets ({', '.join(DATA_SETS)}), as lfads prepare --nlb writes them"
         )
     with whole_hdf5(path) as out:
         for group, rates in groups.items():
@@ -65,7 +63,7 @@ def write_submission(path: Path, files: list[RunFile], source: Path) -> None:
 def _of_data_set(
     name: str, parts: Mapping[str, RunFile], source: Path
 ) -> tuple[str, dict[str, np.ndarray]]:
-    """Return the name of a data set's group, and its arrays."""
+    """Return the name of a data set's group and its arrays."""
     if missing := sorted(set(_SPLITS) - set(parts)):
         raise LFADSError(
             f"{source}: has no results of the {missing[0]} split of {name}; expected both splits; "
@@ -93,11 +91,11 @@ def _of_data_set(
 
 
 def _rates(file: RunFile) -> tuple[np.ndarray, np.ndarray, int]:
-    """Return rates (E, T, D) in spikes per bin, the channels held out, and the forward bins."""
+    """Return rates (E, T, D) in spikes per bin, the held-out channels and the forward bins."""
     config = _config(file)
     noise = from_name(str(config.get("model", {}).get("output_dist")))
     if not noise.is_counts:
-        _refuse(file, "is of real values", "rates of counts; train with model.output_dist=poisson")
+        _refuse(file, "is a model of real values", "rates of counts; set model.output_dist=poisson")
     params = file.arrays.get("output_dist_params", np.zeros(0))
     if params.ndim != 3 or params.dtype.kind != "f" or params.shape[2] % len(noise.parameters):
         _refuse(file, f"has output_dist_params of shape {params.shape}", "trials × bins × values")
@@ -108,7 +106,7 @@ def _rates(file: RunFile) -> tuple[np.ndarray, np.ndarray, int]:
     if len(rates) == most:
         _refuse(
             file,
-            f"is of the first {most} trials (sampling.ps_nexamples_to_process)",
+            f"has only the first {most} trials (sampling.ps_nexamples_to_process)",
             "all trials of the split; leave this parameter out and run the kind again",
         )
     held_out = np.atleast_1d(file.attributes.get("held_out_neurons", ()))
@@ -127,7 +125,7 @@ def _rates(file: RunFile) -> tuple[np.ndarray, np.ndarray, int]:
     ):
         _refuse(
             file,
-            f"says that {listed(held_out.tolist())} are held out and {n_forward} bins forward",
+            f"has held-out neurons {listed(held_out.tolist())} and {n_forward} forward bins",
             f"some of its {rates.shape[2]} neurons and {rates.shape[1]} bins; run the kind again",
         )
     return rates, held_out, n_forward

@@ -15,28 +15,28 @@ from lfads_lightning.runs.documents import read_document
 from lfads_lightning.runs.files import whole_hdf5
 
 MODULE = "lfads"
-MERGED = "merged"  # the split of what lfads merge writes
+MERGED = "merged"  # "split" of the files that lfads merge writes
 _PER_BIN = ("output_dist_params", "factors", "gen_states", "controller_outputs")
 
 
 class RunFile(NamedTuple):
-    """A file that a kind has written."""
+    """A results file, written by a kind."""
 
     path: Path
     arrays: dict[str, np.ndarray]
     about: dict[str, dict[str, Any]]  # units, meaning, to_hz of each array
-    attributes: dict[str, Any]  # of the file: session, split, kind, config, ...
+    attributes: dict[str, Any]  # attributes of the file: session, split, kind, config, ...
 
 
 class Trials(NamedTuple):
-    """The trials of all splits, by the time they begin; or one merged recording."""
+    """The trials of all splits in order of time, or one merged recording."""
 
     starts_s: np.ndarray  # (n,); merged: none
-    bins_s: np.ndarray  # (rows,), when each bin begins
+    bins_s: np.ndarray  # (rows,), start of each bin
     split: np.ndarray  # (n,)
     bin_width_s: float
-    arrays: dict[str, np.ndarray]  # one row per trial; merged: per bin
-    clock: str  # what the times are
+    arrays: dict[str, np.ndarray]  # one row per trial; merged: one per bin
+    clock: str  # description of the clock of the times
 
 
 def write_nwb(
@@ -47,12 +47,12 @@ def write_nwb(
     Args:
         path: the file; written whole or not at all.
         parts: files of one session and kind.
-        base: NWB file to copy and to add to; None for a new one.
-        session_start_time: of a new one.
+        base: NWB file to copy and add to; None for a new one.
+        session_start_time: start of the recording, for a new file.
 
     Raises:
-        LFADSError: pynwb is not installed, the results hold no times, or ``base`` has such a
-            module.
+        LFADSError: pynwb is not installed, the results hold no times, or ``base`` already has
+            such a module.
     """
     try:
         from pynwb import NWBHDF5IO, NWBFile
@@ -63,12 +63,12 @@ def write_nwb(
     trials = _joined(parts, base)
     attributes = parts[0].attributes
     with whole_hdf5(path) as unfinished, ExitStack() as stack, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of old files' versions of the format
+        warnings.simplefilter("ignore")  # about old versions of the format
         if base is None:
             unknown = session_start_time is None
             file = NWBFile(
                 session_description=f"LFADS results of session {attributes['session']}"
-                + ("; when it was recorded is not known: 1970 stands for it" if unknown else ""),
+                + ("; the date of recording is unknown, 1970 stands for it" if unknown else ""),
                 identifier=str(uuid.uuid4()),
                 session_start_time=session_start_time or datetime.fromtimestamp(0, timezone.utc),
             )
@@ -80,7 +80,7 @@ def write_nwb(
         file = source.read()
         if MODULE in file.processing:
             raise LFADSError(
-                f"{base}: has a processing module '{MODULE}' already; give the recording itself"
+                f"{base}: already has a processing module '{MODULE}'; give the recording itself"
             )
         _add_module(file, trials, parts[0])
         file.set_modified()
@@ -90,8 +90,8 @@ def write_nwb(
 
 def _opened(base: Path, reader: Any) -> Any:
     if not base.is_file():
-        raise LFADSError(f"{base}: no such file; nwb is the recording that the results are of")
-    check_nwb(base)  # somebody may have sent it
+        raise LFADSError(f"{base}: no such file; nwb is the recording that the model was run on")
+    check_nwb(base)  # it may come from somebody else
     try:
         return reader(str(base), "r")
     except (OSError, TypeError, ValueError) as error:
@@ -99,11 +99,11 @@ def _opened(base: Path, reader: Any) -> Any:
 
 
 def _joined(parts: list[RunFile], base: Path | None) -> Trials:
-    """Lay the trials of all splits in the order of time."""
+    """Put the trials of all splits in order of time."""
     first = parts[0]
     if "bin_width_s" not in first.arrays:
         raise LFADSError(
-            f"{first.path}: holds no bin_width_s, and NWB wants times in seconds; put bin_width_s "
+            f"{first.path}: holds no bin_width_s, but NWB needs times in seconds; put bin_width_s "
             "into the session file (or fit(bin_width_s=...)) and run the kind again"
         )
     width, n_bins = float(first.arrays["bin_width_s"]), first.arrays["factors"].shape[1]
@@ -132,15 +132,15 @@ def _joined(parts: list[RunFile], base: Path | None) -> Trials:
     bins = (starts[order][:, None] + width * np.arange(n_bins)).ravel()
     if (np.diff(bins) <= 0).any():
         warnings.warn(
-            f"{first.path}: trials overlap, so that times of the series go back; results of chops: "
-            "run lfads merge first",
+            f"{first.path}: trials overlap, so times in the series are not increasing; for results "
+            "of chops, run lfads merge first",
             stacklevel=2,
         )
     return Trials(starts[order], bins, split[order], width, ordered, clock)
 
 
 def _continuous(merged: RunFile, base: Path | None, width: float) -> Trials:
-    """Lay the pieces of a recording that lfads merge has put together on its clock."""
+    """Place the pieces that lfads merge has put together on the recording's clock."""
     arrays = {name: a for name, a in merged.arrays.items() if name.removesuffix("_sd") in _PER_BIN}
     begins = merged.arrays["segment_starts"]
     begins_s, clock = merged.arrays.get("segment_starts_s"), "the recording's clock"
@@ -182,11 +182,11 @@ def _add_module(file: Any, trials: Trials, first: RunFile) -> None:
             timestamps=timestamps,
             description=f"{about.get('meaning', name)}: {about['units']}; one row per bin, "
             + ("times conversion: Hz; " if "to_hz" in about else "")
-            + "timestamps are the bins' beginnings",
+            + "timestamps are the starts of the bins",
         )
         module.add(series)
         if not isinstance(timestamps, TimeSeries):
-            timestamps = series  # the others refer to its times
+            timestamps = series  # the other series share its times
     if len(trials.starts_s):
         duration_s = trials.bin_width_s * trials.arrays["factors"].shape[1]
         module.add(_trials_table(trials, duration_s, first))

@@ -51,8 +51,8 @@ def write_posteriors(
 
     Args:
         trained: the model.
-        sessions: data that fit it.
-        config: of this call; its kind, sampling and output groups are used.
+        sessions: data that fit the model.
+        config: parameters of this call; the kind and the groups sampling and output are used.
         folder: receives the files.
     """
     paths = []
@@ -69,12 +69,12 @@ def write_posteriors(
 
 
 def labels_of(session: Session, split: Split, n: int) -> dict[str, np.ndarray]:
-    """Return what a session says of its first n trials and its neurons, in types that MATLAB has.
+    """Return the labels of a session's first n trials and its neurons, in types that MATLAB has.
 
     Args:
-        session: of the data.
-        split: of it.
-        n: trials.
+        session: the session.
+        split: one of its splits.
+        n: number of trials.
     """
     starts = split.event_times_s
     if starts is not None and session.window_s is not None:
@@ -94,7 +94,7 @@ def labels_of(session: Session, split: Split, n: int) -> dict[str, np.ndarray]:
 
 
 def predicted_only(spec: SessionSpec) -> dict[str, Any]:
-    """Return which channels and how many last bins the encoders did not see; nothing of none."""
+    """Return the held-out channels and the number of forward bins, if there are any."""
     said = {"held_out_neurons": list(spec.held_out), "forward_steps": spec.forward_steps}
     return {name: value for name, value in said.items() if value}
 
@@ -118,9 +118,9 @@ def write_prior(
 
     Args:
         trained: the model.
-        sessions: data whose external inputs drive the generator, where they are injected: those of
-            the training trials, in file order, over and over.
-        config: of this call.
+        sessions: data whose external inputs drive the generator, if the model injects them: those
+            of the training trials, in file order, repeated as often as needed.
+        config: parameters of this call.
         folder: receives the file.
     """
     n = config.sampling.num_prior_samples or config.data.batch_size
@@ -137,13 +137,13 @@ def write_prior(
 def write_model_params(
     trained: TrainedModel, config: Config, folder: Path, moments: dict[str, np.ndarray]
 ) -> Path:
-    """Write all weights under the original's variable names, ``/`` as ``_``.
+    """Write all weights under the original's variable names, with ``/`` as ``_``.
 
     Args:
         trained: the model.
-        config: of this call.
+        config: parameters of this call.
         folder: receives the file.
-        moments: the optimiser's, by dataset name; empty for none.
+        moments: the optimiser's moments, by dataset name; empty for none.
     """
     path = Run(folder).weights(config.output.output_filename_stem)
     arrays: dict[str, Any] = {n.replace("/", "_"): a for n, a in trained.model_params().items()}
@@ -185,7 +185,7 @@ def _write(
 
 
 def _plain(array: np.ndarray) -> np.ndarray:
-    """Return texts at a fixed length: every reader of HDF5 knows these."""
+    """Return strings at a fixed length, which every HDF5 reader supports."""
     if array.dtype.kind != "U":
         return array
     encoded = np.char.encode(array, "utf-8")

@@ -1,4 +1,4 @@
-"""Posterior and prior of a trained model: the three kinds that compute, as functions."""
+"""Posterior and prior of a trained model: the three sampling kinds, as functions."""
 
 import math
 from collections.abc import Iterator
@@ -24,9 +24,9 @@ TRIALS_AT_ONCE = 128  # encoded together, before their samples are drawn
 
 
 class Posterior(NamedTuple):
-    """What a model infers from trials, as numpy arrays; None where it has no such part.
+    """What a model infers from trials, as numpy arrays; None for parts that it does not have.
 
-    Rates are expected counts per bin. The four after ``factors`` of one trial are nats.
+    Rates are expected counts per bin; costs and bounds are in nats per trial.
     """
 
     rates: np.ndarray  # (E, T, D), mean of the output distribution
@@ -35,8 +35,8 @@ class Posterior(NamedTuple):
     gen_states: np.ndarray  # (E, T, G)
     gen_ics: np.ndarray  # (E, G), the generator's state before bin 0
     controller_outputs: np.ndarray | None  # (E, T, U), inferred inputs
-    # standard deviations over the posterior samples, not of their mean; None for push_mean, but for
-    # that of the inferred inputs: there it is of their posterior
+    # standard deviations over the posterior samples, not of their mean; for push_mean None, except
+    # for the inferred inputs, where it is that of their posterior
     output_dist_params_sd: np.ndarray | None
     factors_sd: np.ndarray | None
     controller_outputs_sd: np.ndarray | None
@@ -48,7 +48,7 @@ class Posterior(NamedTuple):
     nll_bound_vaes: np.ndarray  # (E,), recon + KL, without ramps and L2
     nll_bound_iwaes: np.ndarray  # (E,), the original's; NaN for posterior_push_mean
     nll_bound_iwaes_true: np.ndarray  # (E,), Burda et al. 2016, eq. 8; NaN as above
-    train_steps: np.ndarray  # (E,), updates behind the weights
+    train_steps: np.ndarray  # (E,), updates that the weights have had
 
     def to_xarray(self, **labels: Any) -> Any:
         """Return an ``xarray.Dataset``; see :func:`lfads_lightning.inference.frames.to_xarray`."""
@@ -67,15 +67,15 @@ class Posterior(NamedTuple):
 
 
 class Averages(NamedTuple):
-    """The part of a posterior that read-outs and scores need: means over its samples."""
+    """The part of a posterior that decoders and scores need: means over its samples."""
 
     rates: np.ndarray  # (E, T, D), counts per bin
     factors: np.ndarray  # (E, T, F)
-    output_dist_params: np.ndarray  # (E, T, P D), of which rates are a part
+    output_dist_params: np.ndarray  # (E, T, P D), parameters of the noise model
 
 
 class Prior(NamedTuple):
-    """Trials that a model makes up, as numpy arrays."""
+    """Trials drawn from the prior of a model, as numpy arrays."""
 
     rates: np.ndarray  # (E, T, D)
     output_dist_params: np.ndarray  # (E, T, P D)
@@ -103,20 +103,20 @@ class Prior(NamedTuple):
 
 
 class Evaluation(NamedTuple):
-    """What stays the same while a model is evaluated."""
+    """A model with the settings that are constant during an evaluation."""
 
     model: LFADS
     loss: LossConfig
     ramps: tuple[float, float]
     step: int
     rng: torch.Generator
-    memory_mb: int  # a bound on what one pass holds
-    num_samples: int  # that are averaged for scores and figures; 0 for posterior means
-    refine_steps: int = 0  # by which each trial's posterior is refined, at most
+    memory_mb: int  # memory budget of one pass
+    num_samples: int  # samples averaged for scores and figures; 0 for posterior means
+    refine_steps: int = 0  # most steps by which each trial's posterior is refined
 
     @property
     def is_random(self) -> bool:
-        """Whether two samples of a trial's posterior differ."""
+        """Whether samples of a trial's posterior differ."""
         return self.model.config.ic_dim > 0 or self.model.config.co_dim > 0
 
 
@@ -129,14 +129,14 @@ def push_mean(
 ) -> Posterior:
     """Pass posterior means through the generator: one deterministic pass per trial.
 
-    The costs are each trial's own; the inferred-input KL in them is at one sample.
+    Costs are per trial; the KL of the inferred inputs in them is estimated from one sample.
 
     Args:
         run: model and constants.
-        session: whose read-in and read-out to use.
-        trials: data (E, T, D), and external inputs (E, T, I) or None; of trials of unequal length,
-            results are NaN beyond each one's end.
-        shown: (E, T, D), multiplies what the encoders see of the data; None for all of it.
+        session: the session whose read-in and read-out to use.
+        trials: data (E, T, D), and external inputs (E, T, I) or None; results are NaN beyond the
+            end of a shorter trial.
+        shown: (E, T, D), factors on the data that the encoders see; None: all are seen unchanged.
     """
     parts: list[dict[str, np.ndarray | None]] = []
     n_bins = trials.data.shape[1]
@@ -167,11 +167,11 @@ def sample_and_average(
 
     Args:
         run: model and constants.
-        session: whose read-in and read-out to use.
-        trials: data (E, T, D), and external inputs (E, T, I) or None; of trials of unequal length,
-            results are NaN beyond each one's end.
-        num_samples: per trial.
-        shown: (E, T, D), multiplies what the encoders see of the data; None for all of it.
+        session: the session whose read-in and read-out to use.
+        trials: data (E, T, D), and external inputs (E, T, I) or None; results are NaN beyond the
+            end of a shorter trial.
+        num_samples: samples per trial.
+        shown: (E, T, D), factors on the data that the encoders see; None: all are seen unchanged.
     """
     batches = _encoded(run, session, trials, shown)
     n_bins = trials.data.shape[1]
@@ -180,7 +180,7 @@ def sample_and_average(
 
 
 class _Encoded(NamedTuple):
-    """Trials that are encoded, to draw samples of."""
+    """Encoded trials, to draw samples from."""
 
     run: Evaluation
     session: str
@@ -188,7 +188,7 @@ class _Encoded(NamedTuple):
     encoding: Encoding
     samples_at_once: int
     scored: Visibility  # weights of the entries
-    ends: Tensor | None  # (n,) where results end; None: nowhere before T
+    ends: Tensor | None  # (n,) number of bins with results; None: T for all
 
     @torch.no_grad()
     def samples(self, n: int) -> Iterator[tuple[LFADSOutput, Noise]]:
@@ -207,7 +207,7 @@ def _encoded(
     trials: Split,
     shown: np.ndarray | None,
 ) -> Iterator[_Encoded]:
-    """Encode trials, some at a time."""
+    """Encode trials, a chunk at a time."""
     rows = _rows_at_once(run, trials.data.shape[1:])
     size = min(rows, TRIALS_AT_ONCE)
     for batch, seen, encoding in _encodings(run, session, trials, shown, size):
@@ -218,7 +218,7 @@ def _encoded(
 def _encodings(
     run: Evaluation, session: str, trials: Split, shown: np.ndarray | None, size: int
 ) -> Iterator[tuple[Tensor, "_Seen", Encoding]]:
-    """Yield data, how they are looked at, and the posteriors, refined where that is asked for."""
+    """Yield data, their visibility and the posteriors, which are refined if that is asked for."""
     steps = 0
     if run.refine_steps > 0 and run.is_random:
         shape = trials.data.shape[1:]
@@ -236,7 +236,7 @@ def _encodings(
 def _steps_that_pay(
     run: Evaluation, session: str, trials: Split, shown: np.ndarray | None, size: int
 ) -> int:
-    """Return by how many steps trials predict best what of their shown entries is held back."""
+    """Return the number of refining steps after which held-back entries are predicted best."""
     trials = trials.rows(slice(refine.MOST_CHECKED))
     n_parts, shape = refine.parts_of(len(trials.data)), trials.data.shape[1:]
     check, first = refine.Check(run.refine_steps), 0
@@ -257,7 +257,7 @@ def _steps_that_pay(
 
 
 def _alike(run: Evaluation, session: str, trials: Split) -> tuple[LFADS, LossConfig, str, int, int]:
-    """Return what a problem of :mod:`refine` holds that is the same for all trials."""
+    """Return the part of a :class:`refine.Problem` that is the same for all trials."""
     return run.model, run.loss, session, run.rng.initial_seed(), trials.data.shape[1]
 
 
@@ -271,7 +271,7 @@ def _rows_at_once(run: Evaluation, shape: tuple[int, ...]) -> int:
 
 
 def _most(run: Evaluation, values: int) -> int:
-    """Return how many times so many numbers fit the memory budget, at least once."""
+    """Return how many times this many numbers fit the memory budget, at least 1."""
     return max(run.memory_mb * 2**20 // (values * run.model.factor_weight.element_size()), 1)
 
 
@@ -284,7 +284,7 @@ class _Moments:
         self.squares: Tensor | None = None
 
     def add(self, values: Tensor, n_trials: int, spread: bool) -> None:
-        """Add (k * n_trials, ...) values, sample by sample; ``spread`` if the sd is wanted."""
+        """Add (k * n_trials, ...) values, sample by sample; ``spread`` if the sd is needed."""
         axis = 1 if values.ndim == 3 else 0  # time-major in memory: (T, k * n, ...)
         if axis:
             values = values.transpose(0, 1)
@@ -351,7 +351,7 @@ def _repeat(x: Tensor, k: int) -> Tensor:
 
 
 def _repeated(encoding: Encoding, k: int) -> Encoding:
-    """Return the posterior over z and the lengths, once for each sample, and nothing else."""
+    """Return an encoding with only the posterior over z and the lengths, repeated per sample."""
     lengths = None if encoding.lengths is None else encoding.lengths.repeat(k)
     nothing = Encoding(*[None] * len(Encoding._fields))._replace(lengths=lengths)
     if encoding.ic_mean is None or encoding.ic_logvar is None:
@@ -361,7 +361,7 @@ def _repeated(encoding: Encoding, k: int) -> Encoding:
 
 
 def _log_weights(model: LFADS, output: LFADSOutput, noise: Noise, terms: LossTerms) -> Tensor:
-    """Return log p(x, z, u) - log q(z, u | x) of each row: Burda et al. 2016, equation 8."""
+    """Return log p(x, z, u) - log q(z, u | x) for each row: Burda et al. 2016, equation 8."""
     log_weight = -terms.recon
     encoding, states = output.encoding, output.states
     if encoding.ic_mean is not None and encoding.ic_logvar is not None:
@@ -387,8 +387,8 @@ def judged(
 ) -> Posterior:
     """Infer trials as scores and figures show them: averages over posterior samples.
 
-    With inferred inputs, rates at the posterior means can be far from the mean of the rates, which
-    is what the model says of a trial. Arguments as in :func:`sample_and_average`; the number of
+    With inferred inputs, rates at the posterior means can be far from the posterior mean of the
+    rates, which is the model's estimate. Arguments as in :func:`sample_and_average`; the number of
     samples is that of ``run``, 0 for posterior means.
     """
     if run.num_samples == 0 or not run.is_random:
@@ -403,7 +403,7 @@ def judged_rates(
     trials: Split,
     shown: np.ndarray | None = None,
 ) -> Averages:
-    """Return rates, factors and parameters of :func:`judged`, the same numbers, sooner."""
+    """Return only rates, factors and parameters of :func:`judged`, which is faster."""
     if run.num_samples == 0 or not run.is_random:
         means = push_mean(run, session, trials, shown)
         return Averages(means.rates, means.factors, means.output_dist_params)
@@ -431,9 +431,10 @@ def sampled_rates(
     num_samples: int,
     shown: np.ndarray | None = None,
 ) -> Iterator[np.ndarray]:
-    """Yield the rates (E, T, D) of one posterior sample of every trial after another.
+    """Yield the rates (E, T, D) of one posterior sample of all trials, sample after sample.
 
-    Arguments as in :func:`sample_and_average`; all trials' encodings are held, so give few.
+    Arguments as in :func:`sample_and_average`. Encodings of all trials are held in memory, so give
+    few trials.
     """
     encoded = _encoded(run, session, trials, shown)
     batches, n_bins = [b._replace(samples_at_once=1) for b in encoded], trials.data.shape[1]
@@ -455,10 +456,10 @@ def prior_sample(
 
     Args:
         run: model and constants.
-        session: whose read-out to use.
+        session: the session whose read-out to use.
         num_samples: E, trials to draw.
         n_bins: T.
-        ext_input: (E, T, I), needed where external inputs are injected into the generator.
+        ext_input: (E, T, I), needed if external inputs are injected into the generator.
 
     Raises:
         LFADSError: external inputs are missing, not needed, or misshapen.
@@ -503,23 +504,23 @@ def _prior_ext_input(
 
 
 class _Seen(NamedTuple):
-    """How trials are looked at."""
+    """What of the trials is seen and scored."""
 
     encoded: Visibility
-    scored: Visibility  # costs are of all entries that are there, whatever is hidden
-    ends: Tensor | None  # (B,) where results end; None: nowhere before T
+    scored: Visibility  # costs count all entries with data, even if they are hidden
+    ends: Tensor | None  # (B,) number of bins with results; None: T for all
 
 
 def _chunks(
     model: LFADS, session: str, trials: Split, shown: np.ndarray | None, size: int
 ) -> Iterator[tuple[Tensor, Tensor | None, _Seen]]:
-    """Yield data, external inputs, and how they are looked at, ``size`` trials at a time.
+    """Yield data, external inputs and visibility, ``size`` trials at a time.
 
-    A part has no bins beyond its longest trial.
+    A chunk has no bins beyond its longest trial.
     """
     like, n_trials = model.factor_weight, len(trials.data)
     starts = range(0, n_trials, size)
-    # a bar only where someone looks, and only for work worth one
+    # a progress bar on terminals only, and only if there are several chunks
     for i in tqdm(starts, unit="chunk", leave=False, disable=None if len(starts) > 1 else True):
         some = trials.rows(slice(i, i + size))
         n_bins = some.data.shape[1]
@@ -548,7 +549,7 @@ def _chunks(
 def _arrays(
     part: dict[str, Tensor | None], n_bins: int, lengths: Tensor | None
 ) -> dict[str, np.ndarray | None]:
-    """Return arrays of T bins, NaN beyond the ends of trials."""
+    """Return arrays with T bins, NaN beyond the ends of trials."""
     return {
         name: None if value is None else _with_ends(value, n_bins, lengths).cpu().numpy()
         for name, value in part.items()

@@ -1,14 +1,14 @@
 """Refining each trial's posterior: gradient steps on its own bound, the generator frozen.
 
-The encoders give every trial a posterior in one pass, which costs nothing and is not the best that
-the model has (the amortisation gap; Kim et al. 2018, arXiv:1802.02550). Here each trial's numbers
-take steps of Adam from there, on the bound that the model was trained on, over the entries that the
-encoders see alone. The numbers are the mean and the log-variance of the initial condition, and the
-encodings that drive the controller.
+The encoders compute the posterior of a trial in one pass, which is fast, but not the best posterior
+under the model (the amortisation gap; Kim et al. 2018, arXiv:1802.02550). Starting from it, Adam
+takes steps on each trial's own variables, maximising the bound that the model was trained on, over
+the entries that the encoders see. These variables are the mean and the log-variance of the initial
+condition, and the encodings that drive the controller.
 
-A higher bound on the entries that are seen need not say more of the others: a model that has
-learned too much of its training data follows them too far. So a fifth of the seen entries is held
-back first, each in turn, and how many steps are taken is what predicts these best.
+A higher bound on the seen entries need not improve predictions of the others: a model that overfits
+its training data follows the seen entries too closely. So first each fifth of the seen entries is
+held back in turn, and the number of steps that predicts these best is the one taken.
 """
 
 import math
@@ -27,28 +27,28 @@ from lfads_lightning.model.records import Encoding, LFADSOutput, Noise
 from lfads_lightning.model.visibility import Visibility
 
 RATE, BETAS, EPSILON = 0.03, (0.9, 0.999), 1e-4  # of Adam
-EVERY = 10  # steps between two looks at a trial's bound
-PATIENCE = 3  # looks without a better bound, after which a trial stops
-PAIRS_PER_STEP, PAIRS_PER_LOOK = 1, 4  # of samples: each noise, and its negative
-N_PARTS = 5  # of the entries; each is held back in turn, where trials are few
-MOST_CHECKED = 400  # trials, over all parts, that are refined to see how many steps pay
-LEAST_ERRORS = 1.0  # standard errors that held-back entries must gain
+EVERY = 10  # steps between two evaluations of a trial's bound
+PATIENCE = 3  # evaluations without a better bound after which a trial stops
+PAIRS_PER_STEP, PAIRS_PER_LOOK = 1, 4  # antithetic pairs of samples: a noise and its negative
+N_PARTS = 5  # parts of the entries; if there are few trials, each part is held back in turn
+MOST_CHECKED = 400  # trials, over all parts, that are refined to find how many steps help
+LEAST_ERRORS = 1.0  # standard errors by which held-back entries must gain
 
 
 class Problem(NamedTuple):
-    """Trials whose posteriors are refined: what is the same for all of them, and their own."""
+    """Trials whose posteriors are refined, with the settings that they share."""
 
     model: LFADS
     loss: LossConfig  # weights of the divergences
     session: str
-    seed: int  # of the noise, which is the same for every trial
-    n_bins: int  # that noise is drawn for: T of all trials, of which these may have fewer
+    seed: int  # seed of the noise, which is the same for every trial
+    n_bins: int  # bins that noise is drawn for: T of all trials; the chunk may have fewer
     data: Tensor  # (B, T, D)
-    weight: Tensor  # (B, T, D), 0 where an entry has no part in the bound
-    encoding: Encoding  # where to start
+    weight: Tensor  # (B, T, D), 0 where an entry is not part of the bound
+    encoding: Encoding  # the starting point
 
     def of(self, trials: Tensor) -> "Problem":
-        """Return that of some trials, by their numbers."""
+        """Return the problem of some trials, given by their numbers."""
         encoding = Encoding(*(None if x is None else _rows(x, trials) for x in self.encoding))
         data, weight = (_rows(x, trials) for x in (self.data, self.weight))
         return self._replace(data=data, weight=weight, encoding=encoding)
@@ -58,8 +58,8 @@ def seen_weight(model: LFADS, session: str, data: Tensor, seen: Visibility) -> T
     """Return 1 for each entry (B, T, D) that the encoders see and that is scored, else 0.
 
     Args:
-        model: that sees them.
-        session: of the data.
+        model: the model.
+        session: name of the session.
         data: (B, T, D).
         seen: what the encoders are shown.
     """
@@ -76,7 +76,7 @@ def seen_weight(model: LFADS, session: str, data: Tensor, seen: Visibility) -> T
 
 
 def refined(problem: Problem, steps: int) -> Encoding:
-    """Return the encoding with each trial's best posterior within so many steps."""
+    """Return the encoding with each trial's best posterior within ``steps`` steps."""
     encoding = problem.encoding
     for best in climb(problem, steps):
         encoding = best
@@ -84,10 +84,10 @@ def refined(problem: Problem, steps: int) -> Encoding:
 
 
 def climb(problem: Problem, steps: int) -> Iterator[Encoding]:
-    """Take steps; at every look yield the encoding with each trial's best posterior so far.
+    """Take steps; at every evaluation yield the encoding with each trial's best posterior so far.
 
-    A trial's bound is looked at with noise that no step is taken by. A trial whose bound has not
-    risen for three looks stops; once all have, nothing more is yielded.
+    The bound is evaluated with noise that is not used for steps. A trial whose bound has not risen
+    in three evaluations stops; once all have stopped, nothing more is yielded.
     """
     kept = free = free_parts(problem)
     if not free:
@@ -97,7 +97,7 @@ def climb(problem: Problem, steps: int) -> Iterator[Encoding]:
     judge = _noise(problem, PAIRS_PER_LOOK, rng)
     best = _cost(problem, free, judge)
     climbing = torch.arange(len(best), device=best.device)  # numbers of the trials
-    since = torch.zeros_like(climbing)  # looks since each one's bound has risen
+    since = torch.zeros_like(climbing)  # evaluations since each trial's bound has risen
     adam = _Adam(free)
     for done in range(0, steps, EVERY):
         for _ in range(min(EVERY, steps - done)):
@@ -105,7 +105,7 @@ def climb(problem: Problem, steps: int) -> Iterator[Encoding]:
             free = adam.step(free, _gradients(problem, free, noise))
             free = _within(free, problem.model.config)
         cost = _cost(problem, free, judge)
-        rose = cost < best[climbing]  # not so where it is NaN
+        rose = cost < best[climbing]  # False for NaN
         best[climbing[rose]] = cost[rose]
         kept = {name: x.index_copy(0, climbing[rose], free[name][rose]) for name, x in kept.items()}
         yield whole._replace(**kept)
@@ -120,10 +120,10 @@ def climb(problem: Problem, steps: int) -> Iterator[Encoding]:
 
 
 def free_parts(problem: Problem) -> dict[str, Tensor]:
-    """Return what is refined, by name.
+    """Return the variables to refine, by name.
 
-    A gradient knows what comes later: under a causal controller its encodings stay, and the initial
-    condition where it is inferred from the first bins alone.
+    Gradients carry information from later bins. So a causal controller's encodings are not refined,
+    nor is an initial condition that is inferred from the first bins only.
     """
     config, names = problem.model.config, ["ic_mean", "ic_logvar", "con_input"]
     if config.do_causal_controller:
@@ -132,21 +132,21 @@ def free_parts(problem: Problem) -> dict[str, Tensor]:
 
 
 class Check:
-    """How much entries that were held back gain by so many steps.
+    """How much held-back entries gain by refining, as a function of the number of steps.
 
     Args:
-        steps: at most.
+        steps: the largest number of steps.
     """
 
     def __init__(self, steps: int) -> None:
         self.steps = steps
-        self.sums, self.squares = np.zeros((2, math.ceil(steps / EVERY)))  # nats, at each look
+        self.sums, self.squares = np.zeros((2, math.ceil(steps / EVERY)))  # nats, per evaluation
 
     def add(self, problem: Problem, held_back: Tensor) -> None:
-        """Refine trials, and score entries that they were not refined by.
+        """Refine trials, and score entries that were held back from refining.
 
         Args:
-            problem: of the trials.
+            problem: the trials.
             held_back: (B, T, D), the weight of each entry.
         """
         before, gain = _predicted(problem, problem.encoding, held_back), None
@@ -159,7 +159,7 @@ class Check:
                 self.squares[k] += float(gain.square().sum())
 
     def steps_that_pay(self) -> int:
-        """Return how many steps held-back entries gain most by; 0 if it may be chance."""
+        """Return the number of steps with the largest gain; 0 if the gain may be chance."""
         pays = self.sums > LEAST_ERRORS * np.sqrt(self.squares)
         if not pays.any():
             return 0
@@ -167,36 +167,36 @@ class Check:
 
 
 def parts_of(n_trials: int) -> int:
-    """Return how many parts of the entries of so many trials are held back in turn."""
+    """Return how many parts of the entries are held back in turn, for a number of trials."""
     return min(max(MOST_CHECKED // n_trials, 1), N_PARTS)
 
 
 def part_numbers(seed: int, trials: range, shape: tuple[int, int]) -> np.ndarray:
-    """Return the part of each entry, (B, T, D); that of a trial does not depend on the others."""
+    """Return the part of each entry, (B, T, D); it does not depend on the other trials."""
     draws = (np.random.default_rng([seed, i]) for i in trials)
     return np.stack([rng.integers(N_PARTS, size=shape, dtype=np.uint8) for rng in draws])
 
 
 def shown_without(part: Tensor, like: Tensor) -> Tensor:
-    """Return what data are multiplied with to hide a part (bool) of their entries."""
+    """Return the factors that hide a part (bool) of the data from the encoders."""
     return (~part).to(like.dtype) * (N_PARTS / (N_PARTS - 1))
 
 
 def values_of_a_trial(config: ModelConfig, n_bins: int, n_channels: int) -> int:
-    """Return how many numbers are held to refine a trial."""
+    """Return how many numbers are held in memory to refine a trial."""
     states, encodings = config.gen_dim + config.factors_dim, 0
     if config.co_dim > 0:
         states += config.con_dim + 6 * config.co_dim
         encodings = (1 if config.do_causal_controller else 2) * config.ci_enc_dim
-    # a step: states, gates and their gradients, rates, data; a look: states and rates of more
-    # samples; Adam: where it is, two moments, the gradient, the best and the start
+    # a step: states, gates and their gradients, rates, data; an evaluation: states and rates of
+    # more samples; Adam: current values, two moments, the gradient, the best and the start
     step = 2 * PAIRS_PER_STEP * (8 * states + 8 * n_channels + 2 * encodings)
     look = 2 * PAIRS_PER_LOOK * (states + 5 * n_channels)
     return n_bins * (max(step, look) + 8 * encodings)
 
 
 class _Adam:
-    """Adam, of which each trial's steps are its own."""
+    """Adam with a step count per trial."""
 
     def __init__(self, free: dict[str, Tensor]) -> None:
         self.n = 0
@@ -220,20 +220,20 @@ class _Adam:
 
 
 def _within(free: dict[str, Tensor], config: ModelConfig) -> dict[str, Tensor]:
-    """Keep variances of initial conditions above their least one, as the encoder does."""
+    """Keep the variances of initial conditions above their minimum, as the encoder does."""
     if config.ic_post_var_min > 0 and "ic_logvar" in free:
         free["ic_logvar"] = free["ic_logvar"].clamp(min=math.log(config.ic_post_var_min))
     return free
 
 
 def _noise(problem: Problem, n_pairs: int, rng: torch.Generator) -> Noise:
-    """Draw pairs of samples, each noise and its negative, (S, Z) and (S, T, U), for all trials."""
+    """Draw antithetic pairs of noise, (S, Z) and (S, T, U), the same for all trials."""
     drawn = problem.model.draw_noise(n_pairs, problem.n_bins, rng)
     return Noise(*(torch.cat([x, -x]) for x in drawn))
 
 
 def _decoded(problem: Problem, free: dict[str, Tensor], noise: Noise) -> tuple[LFADSOutput, int]:
-    """Return samples of every trial, row = sample * n_trials + trial, and their number."""
+    """Return samples of every trial, row = sample * n_trials + trial, and samples per trial."""
     encoding = problem.encoding._replace(**free)
     n_trials, n_bins = problem.data.shape[:2]
     ic = noise.ic.repeat_interleave(n_trials, 0)

@@ -1,4 +1,4 @@
-"""A trained model: the four kinds as methods, arrays in and arrays out; saving and loading."""
+"""A trained model: the four kinds as methods that take and return arrays; saving and loading."""
 
 import warnings
 from collections.abc import Mapping
@@ -61,28 +61,28 @@ Result = TypeVar("Result")
 
 
 class TrainedModel:
-    """A trained model without figures and report, which :class:`lfads_lightning.Trained` has.
+    """A trained model without figures and report, which :class:`lfads_lightning.Trained` adds.
 
-    Data go in as an array (E, T, D), a list of E arrays (T, D), a
+    Data are an array (E, T, D), a list of E arrays (T, D), a
     :class:`~lfads_lightning.data.fields.Session`, the path or address of a session file, or
-    {session: any of these}, and results come out in the same form: by session where the data name
-    sessions in a mapping, or are a file of several. Of a session, all trials are taken, those of
-    training first, then those of validation; ``session.valid`` alone takes these. External inputs
-    come with it. Trials may be of unequal length, and entries missing: NaN, masked arrays, a list
-    of arrays, or what a session says; results are NaN beyond a trial's end. They are named tuples
-    of numpy arrays, their names and shapes at
+    {session: any of these}. Results come back in the same form: by session if the data are a
+    mapping or a file with several sessions. All trials of a session are used, the training trials
+    first, then the validation trials; give ``session.valid`` for the latter only. A session brings
+    its external inputs. Trials may have unequal lengths and missing entries: NaN, masked arrays, a
+    list of arrays, or the session's own keys; results are NaN beyond a trial's end. Results are
+    named tuples of numpy arrays; for names and shapes see
     :class:`~lfads_lightning.inference.posterior.Posterior`.
 
     Attributes:
         model: the network.
         config: all parameters of the run.
-        n_bins: T of the training data; None where an imported model does not say.
-        step: updates behind the weights.
-        folder: where the run lies, if anywhere.
-        identity: bin width and neurons of its training data, where these said so.
-        scores: what the training run ended with; empty for a loaded or imported model.
-        comparison: the same beside simple methods, by session, an
-            :class:`~lfads_lightning.evaluation.table.EvaluationTable`; None for such models.
+        n_bins: T of the training data; None if an imported model does not say.
+        step: updates that the weights have had.
+        folder: the run's folder, if there is one.
+        identity: bin width and neurons of the training data, if known.
+        scores: scores at the end of training; empty for a loaded or imported model.
+        comparison: scores of the model and of simple methods, by session, an
+            :class:`~lfads_lightning.evaluation.table.EvaluationTable`; None for such a model.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class TrainedModel:
         self.model, self.config = model.eval(), config
         self.n_bins, self.step, self.folder = n_bins, step, folder
         if config.trainer.recurrence is not Recurrence.reference:
-            # auto: it may have been trained on another machine
+            # auto, because it may have been trained on another machine
             model.passes = choose(Recurrence.auto, model.factor_weight.device.type)
         self.scores: dict[str, float | str] = {}
         self.comparison: Any = None
@@ -110,10 +110,10 @@ class TrainedModel:
 
     @property
     def history(self) -> Any:
-        """Costs and rates of each epoch: a pandas ``DataFrame``, without pandas a dict of arrays.
+        """Costs and learning rates per epoch: a pandas ``DataFrame``, or without pandas a dict.
 
         Raises:
-            LFADSError: the model has no run's folder.
+            LFADSError: the model has no run folder.
         """
         columns = self._run("history").read_metrics()
         if find_spec("pandas") is None:
@@ -123,13 +123,13 @@ class TrainedModel:
     def _run(self, what: str) -> Run:
         if self.folder is None:
             raise LFADSError(
-                f"{what}: this model has no run's folder; it was made from weights, or its folder "
+                f"{what}: this model has no run folder; it was made from weights, or its folder "
                 "was a temporary one"
             )
         return Run(self.folder)
 
     def __repr__(self) -> str:
-        """Return its sizes, and how good it is."""
+        """Return the model's sizes and its main score."""
         verdict = None if self.comparison is None else self._verdict()
         told = ""
         if verdict is not None:
@@ -187,12 +187,13 @@ class TrainedModel:
 
         Args:
             data: see :class:`TrainedModel`.
-            num_samples: per trial; by default ``num_posterior_samples``, else ``batch_size``.
-            ext_input: (E, T, I), where the model has external inputs and the data do not hold them;
-                of several sessions {session: array}.
-            neuron_ids: (D,), likewise; neurons in another order than the model's are put in its
-                order, with a warning.
-            bin_width_s: seconds; another one than the model's is refused.
+            num_samples: samples per trial; by default ``num_posterior_samples``, else
+                ``batch_size``.
+            ext_input: (E, T, I), if the model has external inputs and the data do not hold them;
+                for several sessions {session: array}.
+            neuron_ids: (D,), likewise; neurons in a different order from the model's are put in
+                its order, with a warning.
+            bin_width_s: seconds; it must be that of the model.
 
         Raises:
             LFADSError: data do not fit the model.
@@ -218,9 +219,9 @@ class TrainedModel:
 
         Args:
             data: see :class:`TrainedModel`.
-            ext_input: as of :meth:`posterior_sample_and_average`.
-            neuron_ids: as of :meth:`posterior_sample_and_average`.
-            bin_width_s: seconds.
+            ext_input: as in :meth:`posterior_sample_and_average`.
+            neuron_ids: as in :meth:`posterior_sample_and_average`.
+            bin_width_s: as in :meth:`posterior_sample_and_average`.
 
         Raises:
             LFADSError: data do not fit the model.
@@ -240,13 +241,13 @@ class TrainedModel:
         """Draw trials from the prior.
 
         Args:
-            num_samples: trials; by default ``num_prior_samples``, else ``batch_size``.
-            session: whose read-out to use; by default the first by name.
-            ext_input: (num_samples, T, I), needed where external inputs enter the generator.
+            num_samples: number of trials; by default ``num_prior_samples``, else ``batch_size``.
+            session: the session whose read-out to use; by default the first by name.
+            ext_input: (num_samples, T, I), needed if external inputs enter the generator.
             n_bins: T; by default that of the training data.
 
         Raises:
-            LFADSError: unknown session, unfit ext_input, or T is not known.
+            LFADSError: the session is unknown, ext_input does not fit, or T is not known.
         """
         cfg = self.config
         n = self._number(num_samples, cfg.sampling.num_prior_samples or cfg.data.batch_size)
@@ -263,21 +264,22 @@ class TrainedModel:
         return prior_sample(self.evaluation(), name, n, n_bins, ext)
 
     def model_params(self) -> dict[str, np.ndarray]:
-        """Return all weights under the original's variable names (in, out)."""
+        """Return all weights under the original's variable names, each of shape (in, out)."""
         return {name: value.cpu().numpy() for name, value in to_original(self.model).items()}
 
     def save(self, folder: str | Path) -> Path:
-        """Write the model as a run's folder, for :func:`load` and the command line's kinds.
+        """Write the model as the folder of a run, for :func:`load` and the command line.
 
-        Training can be continued from it: with these weights, and with new optimiser state. An
-        address in a store (``s3://…``) gets a copy of the folder, which is returned.
+        Training can be continued from it, with these weights and a new optimiser state. If
+        ``folder`` is an address in a store (``s3://…``), a local folder is written, copied there
+        and returned.
 
         Raises:
-            LFADSError: there is a run in the folder.
+            LFADSError: there is a run in the folder already.
         """
         run = Run.open(folder)
         if run.checkpoints.exists():
-            raise LFADSError(f"{run.folder}: holds a run already; save to another folder")
+            raise LFADSError(f"{run.folder}: already holds a run; save to another folder")
         name = checkpoint_name(self.config.output.checkpoint_name, self.step)
         state = {f"model.{k}": v.cpu() for k, v in self.model.state_dict().items()}
         record = model_record(self.model, self.config, self.n_bins, self.step)
@@ -291,7 +293,7 @@ class TrainedModel:
         return run.folder
 
     def evaluation(self) -> Evaluation:
-        """Return what a pass over data needs; its random numbers start from the seed each time."""
+        """Return the settings of a pass over data; its random numbers start from the seed."""
         rng = torch.Generator(self.model.factor_weight.device).manual_seed(self.config.seed)
         return Evaluation(
             self.model,
@@ -305,13 +307,13 @@ class TrainedModel:
         )
 
     def fitting(self, sessions: list[Session]) -> list[Session]:
-        """Return data sessions under the model's names, their neurons in its order, if they fit.
+        """Return sessions of data under the model's names, with their neurons in its order.
 
-        A model of one session takes one session of any name. Trials of another length than the
-        model was trained on are warned of.
+        A model of one session accepts one session of any name. There is a warning if trials have a
+        different length from those that the model was trained on.
 
         Raises:
-            LFADSError: unknown session, other neurons, or another bin width.
+            LFADSError: the session is unknown, or its neurons or bin width are not the model's.
         """
         if len(self.sessions) == len(sessions) == 1:
             sessions = [replace(sessions[0], name=next(iter(self.sessions)))]
@@ -329,8 +331,8 @@ class TrainedModel:
             if spec.data_dim != s.data_dim:
                 is_turned = spec.data_dim == s.n_bins
                 raise LFADSError(
-                    f"{s.source}: has {s.data_dim} neurons, the model's session {spec.name!r} has "
-                    f"{spec.data_dim}"
+                    f"{s.source}: has {s.data_dim} neurons, but the model's session {spec.name!r} "
+                    f"has {spec.data_dim}"
                     + (
                         "; if it is trials × neurons × bins, give x.transpose(0, 2, 1)"
                         if is_turned
@@ -339,20 +341,20 @@ class TrainedModel:
                 )
             if spec.forward_steps >= (shortest := s.shortest):
                 raise LFADSError(
-                    f"{s.source}: trials have {shortest} bins; the model predicts the last "
-                    f"{spec.forward_steps} from those before, so give longer trials"
+                    f"{s.source}: trials have {shortest} bins, but the model predicts the last "
+                    f"{spec.forward_steps} from those before; give longer trials"
                 )
             ext = s.train.ext_input
             n_inputs = 0 if ext is None else ext.shape[2]
             if spec.ext_input_dim != n_inputs:
                 raise LFADSError(
-                    f"{s.source}: data.ext_input_dim={n_inputs}, the model takes "
+                    f"{s.source}: data.ext_input_dim={n_inputs}, but the model takes "
                     f"{spec.ext_input_dim} external inputs"
                 )
             if self.n_bins not in (None, s.n_bins) and s.equal_trials:
                 warnings.warn(
-                    f"{s.source}: trials have {s.n_bins} bins, the model was trained on "
-                    f"{self.n_bins}; it runs on, but what it infers may be worse",
+                    f"{s.source}: trials have {s.n_bins} bins, but the model was trained on "
+                    f"{self.n_bins}; inference works, but its results may be worse",
                     stacklevel=4,
                 )
         return fitting
@@ -365,10 +367,10 @@ class TrainedModel:
         return int(n)
 
     def _given(self, data: Data, ext_input: Any, neuron_ids: Any, bin_width_s: Any) -> list[Given]:
-        """Return the data of each session; of all keys, those that a model uses."""
+        """Return the data of each session, with the keys that a model uses."""
         if len(self.sessions) > 1 and not is_named(data):
             raise LFADSError(
-                f"data is one array; the model has sessions {describe(self.sessions)}, so give "
+                f"data is one array, but the model has sessions {describe(self.sessions)}; give "
                 "{session name: array}"
             )
         given = by_session(data, "data", unnamed=next(iter(self.sessions)))
@@ -397,7 +399,7 @@ class TrainedModel:
 
 
 def _as_given(data: Data, names: list[str], results: list[Result]) -> Result | dict[str, Result]:
-    """Return results by the names that the data came with, or the one of data without names."""
+    """Return results by the names in the data, or a single result for data without names."""
     if isinstance(data, Mapping) or len(results) > 1:
         return dict(zip(names, results, strict=True))
     return results[0]

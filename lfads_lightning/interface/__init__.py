@@ -1,1 +1,1 @@
-"""The trained model as Python has it: with its figures, and with keywords that complete."""
+"""The Python interface of the trained model, its figures, and keywords for completion."""

@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
 
 class Plots:
-    """Figures of a trained model, as the report has them.
+    """Figures of a trained model, as in the report.
 
-    Each method draws one and returns a matplotlib figure, which a notebook shows; save it with
-    ``figure.savefig("name.pdf")``. Without ``data`` it draws the model's own: those given to
-    :func:`lfads_lightning.fit`, or the session files that its run was trained on. With several
-    sessions, ``session`` says which (by default the first); ``split`` is ``train`` or ``valid``
-    (by default ``valid``, where there is one). Of many trials at most 120 are drawn, evenly spaced.
+    Each method returns a matplotlib figure, which a notebook shows; save it with
+    ``figure.savefig("name.pdf")``. Without ``data`` it shows the model's own data: those given to
+    :func:`lfads_lightning.fit`, or the session files that its run was trained on. ``session`` names
+    one of several sessions (by default the first); ``split`` is ``train`` or ``valid`` (by default
+    ``valid``, if there is one). At most 120 trials are shown, evenly spaced.
     """
 
     def __init__(self, trained: Trained) -> None:
@@ -44,7 +44,7 @@ class Plots:
         """Draw the learning curves: each term of the loss over epochs, and the learning rate.
 
         Raises:
-            LFADSError: the model has no run's folder, or that has no metrics.
+            LFADSError: the model has no run folder, or there are no metrics in it.
         """
         columns = self._trained._run("plot.curves").read_metrics()
         drawing = learning_curves(columns, best_epoch(self._trained.scores, columns))
@@ -66,9 +66,10 @@ class Plots:
         """Draw one trial: spikes, inferred rates, factors, inferred inputs, a few neurons.
 
         Args:
-            number: of the trial within its split, from 0; by default that of median cost.
+            number: number of the trial within its split, counted from 0; by default the trial with
+                the median cost.
             data: see :class:`Plots`.
-            session: its name.
+            session: name of the session.
             split: train or valid.
 
         Raises:
@@ -80,13 +81,13 @@ class Plots:
     def averages(
         self, data: Data | None = None, *, session: str | None = None, split: str | None = None
     ) -> Figure:
-        """Draw rates of single trials over the average of their spikes (PSTH), by condition."""
+        """Draw single-trial rates over the averages of the spikes (PSTH), by condition."""
         return self._of_trials(population.averages, data, session, split)
 
     def factors(
         self, data: Data | None = None, *, session: str | None = None, split: str | None = None
     ) -> Figure:
-        """Draw the factors' trajectories in their first three principal components."""
+        """Draw the trajectories of the factors in their first three principal components."""
         return self._of_trials(population.trajectories, data, session, split)
 
     def initial_conditions(
@@ -98,7 +99,7 @@ class Plots:
     def inputs(
         self, data: Data | None = None, *, session: str | None = None, split: str | None = None
     ) -> Figure:
-        """Draw the inferred inputs: all trials, a few with their spread, their correlation."""
+        """Draw the inferred inputs: all trials, a few with their spread, and correlations."""
         return self._of_trials(population.inferred_inputs, data, session, split)
 
     def inputs_at_event(
@@ -110,17 +111,17 @@ class Plots:
     def generator(
         self, data: Data | None = None, *, session: str | None = None, split: str | None = None
     ) -> Figure:
-        """Draw the generator's units in one trial, and its principal components."""
+        """Draw the generator's units in one trial, and their principal components."""
         return self._of_trials(population.generator_states, data, session, split)
 
     def neurons(
         self, data: Data | None = None, *, session: str | None = None, split: str | None = None
     ) -> Figure:
-        """Draw how well each neuron's spikes are explained, over its mean rate."""
+        """Draw how well each neuron's spikes are explained, against its mean rate."""
         return self._of_trials(population.neurons, data, session, split)
 
     def behaviour(self, data: Data | None = None, *, session: str | None = None) -> Figure:
-        """Draw behaviour of validation trials, decoded from their rates, beside the true one."""
+        """Draw behaviour in validation trials, measured and decoded from the rates."""
         shown, split = self._trained.session_and_split(data, session, None)
         trials = self._trained.trials(data, session, split)
         drawing = behaviour_drawing(self._trained.evaluation(), shown, trials)
@@ -129,7 +130,7 @@ class Plots:
     def samples(
         self, data: Data | None = None, *, session: str | None = None, split: str | None = None
     ) -> Figure:
-        """Draw what averaging more posterior samples brings."""
+        """Draw the scores against the number of posterior samples averaged."""
         shown, name = self._trained.session_and_split(data, session, split)
         trials = self._trained.trials(data, session, split)
         return _figure("samples", samples_drawing(self._trained.evaluation(), shown, name, trials))
@@ -148,7 +149,7 @@ _WANTING = {
     "trajectories": "two factors or more",
     "initial_conditions": "initial conditions: model.ic_dim > 0",
     "inferred_inputs": "inferred inputs: model.co_dim > 0",
-    "inputs_at_event": "inferred inputs (model.co_dim > 0), and data that know their event: "
+    "inputs_at_event": "inferred inputs (model.co_dim > 0), and data with the time of the event: "
     "bin_width_s and window_s",
     "neurons": "counts",
     "behaviour": "train_behaviour and valid_behaviour in the session",

@@ -1,10 +1,10 @@
-"""What the functions take that have a keyword for each parameter, key or option.
+"""Signatures of the functions that have a keyword for each parameter, key or option.
 
-:func:`~lfads_lightning.fit` and :func:`~lfads_lightning.prepare` take these by ``**``. Their
-signatures and docstrings are completed from the tables when they are imported (`data.keywords`),
-for `help`, notebooks and IPython. Editors and type checkers read sources instead: for them ``python
--m lfads_lightning.interface.signatures`` writes ``notebook/typed_keywords.py``, which a test holds
-equal.
+:func:`~lfads_lightning.fit` and :func:`~lfads_lightning.prepare` take these keywords by ``**``. On
+import, their signatures and docstrings are completed from the tables (`data.keywords`), for
+`help`, notebooks and IPython. Editors and type checkers read the source instead: for them ``python
+-m lfads_lightning.interface.signatures`` writes ``notebook/typed_keywords.py``, and a test checks
+that it is up to date.
 """
 
 import dataclasses
@@ -20,9 +20,9 @@ from lfads_lightning.params import dotted_names, fields_by_name
 from lfads_lightning.recordings.settings import option_keywords
 from lfads_lightning.runs.files import whole_file
 
-# held_out_neurons is a parameter as well, which takes the channels themselves
+# held_out_neurons is also a parameter, which takes the channel numbers themselves
 FIT_KEYS = tuple(key for key in KEYS if key != "train_data" and key not in dotted_names())
-NOT_OF_FIT = ("kind", "data_dir", "data_filename_stem")  # it trains, on data that are given
+NOT_OF_FIT = ("kind", "data_dir", "data_filename_stem")  # fit only trains, on the data it is given
 _TYPED = Path(__file__).parents[1] / "notebook" / "typed_keywords.py"
 _HEAD = '''"""The keywords of `fit` and `prepare`, for editors and type checkers.
 
@@ -51,7 +51,7 @@ def parameter_keywords() -> list[Keyword]:
 
 
 def key_keywords() -> list[Keyword]:
-    """Return the keys of a session that `fit` takes, those of training under both names."""
+    """Return the keys of a session that `fit` takes, with and without the prefix train_."""
     keys = keywords_of(FIT_KEYS, by_session=True)
     short = [
         k._replace(name=k.name.removeprefix("train_"))
@@ -62,7 +62,7 @@ def key_keywords() -> list[Keyword]:
 
 
 def estimator_keywords() -> list[Keyword]:
-    """Return what `Estimator` takes: parameters of fit that leave nothing on the disk; or None."""
+    """Return the parameters of `Estimator`: those of fit that write no files; each may be None."""
     share = "Share of the trials of fit, evenly spaced, that choose the best epoch; None: .2."
     taken = [Keyword("valid_fraction", "float | None", share)]
     for k in parameter_keywords():
@@ -103,7 +103,7 @@ def _typed(name: str, doc: str, keywords: Sequence[Keyword]) -> str:
             space = "    " * (2 if end else 1)
             members = "\n".join(f"{space}    {m}," for m in names.split(", "))
             annotation = f"Literal[\n{members}\n{space}{bracket}"
-            if end:  # as ruff puts it
+            if end:  # formatted as ruff does
                 annotation = f"(\n{space}{annotation}\n{space}{end.strip()}\n    )"
         lines.append(f"    {k.name}: {annotation}")
         text = f'"""{k.doc}"""'.replace("\\", "\\\\")

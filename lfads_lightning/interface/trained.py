@@ -1,4 +1,4 @@
-"""What training returns: the model with its figures, its report and its scores; loading one."""
+"""The result of training: the model with its figures, report and scores; loading a model."""
 
 from __future__ import annotations
 
@@ -28,24 +28,24 @@ from lfads_lightning.training.checkpoints import LOWEST, PERIODIC
 
 
 class Report:
-    """A report that was written; a notebook shows it.
+    """A report on disk; a notebook shows it.
 
     Attributes:
-        path: of the file.
+        path: path of the file.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def __repr__(self) -> str:
-        """Return where it is."""
+        """Return the path."""
         return f"Report({str(self.path)!r})"
 
     def __fspath__(self) -> str:
         return str(self.path)
 
     def _repr_html_(self) -> str:
-        # sandboxed: what a page that was sent holds does not run in the notebook
+        # sandboxed, so that scripts in a page from somebody else do not run in the notebook
         page = escape(self.path.read_text(encoding="utf-8"))
         return (
             f'<iframe sandbox="" srcdoc="{page}" width="100%" height="640" '
@@ -56,34 +56,33 @@ class Report:
 class Trained(TrainedModel):
     """A trained LFADS model.
 
-    Data go in as an array (E, T, D), a list of E arrays (T, D), a
+    Data are an array (E, T, D), a list of E arrays (T, D), a
     :class:`~lfads_lightning.data.fields.Session`, the path or address of a session file, or
-    {session: any of these}, and results come out in the same form: by session where the data name
-    sessions in a mapping, or are a file of several. Of a session, all trials are taken, those of
-    training first, then those of validation; ``session.valid`` alone takes these. External inputs
-    come with it. Results are named tuples of numpy arrays, their names and shapes at
+    {session: any of these}. Results come back in the same form: by session if the data are a
+    mapping or a file with several sessions. All trials of a session are used, the training trials
+    first, then the validation trials; give ``session.valid`` for the latter only. A session brings
+    its external inputs. Results are named tuples of numpy arrays; for names and shapes see
     :class:`~lfads_lightning.inference.posterior.Posterior`.
 
     Attributes:
         model: the network.
         config: all parameters of the run.
-        n_bins: T of the training data; None where an imported model does not say.
-        step: updates behind the weights.
-        folder: where the run lies, if anywhere.
-        identity: bin width and neurons of its training data, where these said so.
-        scores: what the training run ended with, where these weights are those that were scored;
-            else empty.
-        comparison: the same beside simple methods, by session, an
+        n_bins: T of the training data; None if an imported model does not say.
+        step: updates that the weights have had.
+        folder: the run's folder, if there is one.
+        identity: bin width and neurons of the training data, if known.
+        scores: scores at the end of training, if they are those of these weights; else empty.
+        comparison: scores of the model and of simple methods, by session, an
             :class:`~lfads_lightning.evaluation.table.EvaluationTable`, or None.
-        data: the sessions that it was fitted to, or, of very large ones, those of their trials that
-            were scored; none for a loaded model.
+        data: the sessions that the model was fitted to (for very large sessions only the trials
+            that were scored); empty for a loaded model.
     """
 
     data: Sequence[Session] = ()
 
     @classmethod
     def of(cls, model: TrainedModel) -> Trained:
-        """Return a model with figures and report, such as one that was imported."""
+        """Return a model with figures and a report, from a model without them."""
         made = cls(
             model.model, model.config, model.n_bins, model.step, model.folder, model.identity
         )
@@ -96,10 +95,10 @@ class Trained(TrainedModel):
         return Plots(self)
 
     def report(self) -> Report:
-        """Return the report of the run, which a notebook shows; it is written where it is not yet.
+        """Return the report of the run, which a notebook shows; write it if there is none yet.
 
         Raises:
-            LFADSError: the model has no run's folder.
+            LFADSError: the model has no run folder.
         """
         run = self._run("report")
         if not run.report.is_file():
@@ -131,19 +130,19 @@ class Trained(TrainedModel):
         lag_bins: int = 0,
         metrics: Sequence[str] = (),
     ) -> EvaluationTable:
-        """Score the model, and simple methods beside it, on trials of the data.
+        """Score the model and simple methods for comparison.
 
         Nothing is written; :func:`lfads_lightning.evaluate` of a run's folder writes its scores.
 
         Args:
-            data: see :class:`Trained`; by default those that it was fitted to. The simple methods
-                learn from the training trials of a session, and are scored on its validation
-                trials; an array has training trials alone.
-            session: names of the sessions that are scored; none: all.
-            split: ``train`` or ``valid``; None: ``valid``, if any.
-            samples: posterior samples averaged per trial; 0: posterior means; None: as the run.
-            lag_bins: behaviour of bin t + N is read from the rates of bin t.
-            metrics: those computed; none: all.
+            data: see :class:`Trained`; by default the data that the model was fitted to. The simple
+                methods learn from the training trials of a session, and are scored on its
+                validation trials; an array has only training trials.
+            session: names of the sessions to score; empty: all.
+            split: ``train`` or ``valid``; None: ``valid``, if there are validation trials.
+            samples: posterior samples averaged per trial; 0: posterior means; None: as in the run.
+            lag_bins: behaviour in bin t + ``lag_bins`` is decoded from the rates in bin t.
+            metrics: names of the metrics to compute; empty: all.
 
         Raises:
             LFADSError: data do not fit the model, or lack what a metric needs.
@@ -163,17 +162,17 @@ class Trained(TrainedModel):
             self.config.sampling.num_score_samples = before
 
     def sessions_of(self, data: Data | None) -> list[Session]:
-        """Return sessions with all their keys, under the model's names; None: the model's own.
+        """Return sessions with all their keys, under the model's names; None: its own data.
 
         Raises:
-            LFADSError: they do not fit the model, or it does not know its own.
+            LFADSError: the data do not fit the model, or it has no record of its own.
         """
         if data is None:
             if self.data:
                 return self.fitting(list(self.data))
             if self.folder is None:
                 raise LFADSError(
-                    "data: this model does not know what it was trained on; give the data"
+                    "data: this model has no record of the data it was trained on; give the data"
                 )
             return own_sessions(self)
         given = by_session(data, "data", unnamed=next(iter(self.sessions)))
@@ -190,7 +189,7 @@ class Trained(TrainedModel):
     def session_and_split(
         self, data: Data | None, session: str | None, split: str | None
     ) -> tuple[Session, str]:
-        """Return the session that a figure is of, and the name of its split."""
+        """Return the session to draw, and the name of its split."""
         found = self.sessions_of(data)
         chosen = found[0] if session is None else _named(found, session)
         name = split or ("train" if chosen.valid is None else "valid")
@@ -211,9 +210,9 @@ class Trained(TrainedModel):
 
         Args:
             data: see :class:`~lfads_lightning.interface.plots.Plots`.
-            session: its name.
+            session: name of the session.
             split: train or valid.
-            number: of a trial that must be among them.
+            number: number of a trial that must be among them.
         """
         chosen, name = self.session_and_split(data, session, split)
         trials = chosen.splits[name]
@@ -233,7 +232,7 @@ class Trained(TrainedModel):
 
     @property
     def _shown(self) -> dict[tuple[str, str], Trials]:
-        """What has been inferred of the model's own data for figures: it takes seconds."""
+        """Trials inferred for figures of the model's own data, kept because it takes seconds."""
         kept: dict[tuple[str, str], Trials] = self.__dict__.setdefault("_trials_shown", {})
         return kept
 
@@ -242,7 +241,7 @@ def _named(sessions: Sequence[Session], name: str) -> Session:
     by_name = {s.name: s for s in sessions}
     if name not in by_name:
         raise LFADSError(
-            f"session: the data have no session {name!r}{nearest(name, by_name)}; they hold "
+            f"session: the data have no session {name!r}{nearest(name, by_name)}; they have "
             f"{listed(by_name)}"
         )
     return by_name[name]
@@ -252,23 +251,23 @@ def _named(sessions: Sequence[Session], name: str) -> Session:
 def load(
     folder: str | Path, checkpoint_pb_load_name: str = PERIODIC, device: str = "cpu"
 ) -> Trained:
-    """Load a model from any run's folder, without its data.
+    """Load a model from the folder of a run, without its data.
 
     Args:
-        folder: of a training run, or written by :meth:`Trained.save`; may lie in a store
-            (``s3://…``).
-        checkpoint_pb_load_name: ``checkpoint`` (the newest) or ``checkpoint_lve`` (the lowest
-            validation error).
-        device: as ``trainer.device``.
+        folder: folder of a training run, or one written by :meth:`Trained.save`; it may be in a
+            store (``s3://…``).
+        checkpoint_pb_load_name: ``checkpoint`` (the newest) or ``checkpoint_lve`` (the one with the
+            lowest validation error).
+        device: the device, as in ``trainer.device``.
 
     Raises:
-        LFADSError: no such checkpoint, or it is damaged or too new.
+        LFADSError: there is no such checkpoint, or it is damaged or too new.
     """
     trained = Trained.of(inference.load(folder, checkpoint_pb_load_name, device))
     assert trained.folder is not None
     try:
         scores = trained._run("load").read_scores() or {}
-    except LFADSError:  # a model can be used without them
+    except LFADSError:  # a model can be used without its scores
         return trained
     if scores.get("checkpoint") == (LOWEST if checkpoint_pb_load_name == LOWEST else "last"):
         trained.scores = {k: np.nan if v is None else v for k, v in scores.items()}

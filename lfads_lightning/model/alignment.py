@@ -15,8 +15,8 @@ from lfads_lightning.model.visibility import held_in
 def align(model: LFADS, session: str, matrix: Tensor | None, bias: Tensor | None) -> None:
     """Start a session's read-in at (x - bias) A and its read-out at f A^T + bias.
 
-    Of counts with ``do_log_readout_bias`` at f A^T + log(bias): at the mean rates; the noise model
-    says so. The read-in takes the rows of the held-in channels.
+    For counts with ``do_log_readout_bias`` the read-out starts at f A^T + log(bias), the mean
+    rates; the noise model decides this. The read-in takes the rows of the held-in channels.
 
     Args:
         model: with fresh weights.
@@ -38,21 +38,21 @@ def align(model: LFADS, session: str, matrix: Tensor | None, bias: Tensor | None
             readout.bias.copy_(model.noise_model.start_bias(bias, do_log))
     elif matrix is not None or bias is not None:
         warnings.warn(
-            f"session {session!r}: with one session whose neurons are as many as factors_dim, "
-            f"{model.config.factors_dim}, the factors are the log-rates: the alignment does not "
-            "reach the read-out; another factors_dim uses it",
+            f"session {session!r}: with one session that has as many neurons as factors_dim, "
+            f"{model.config.factors_dim}, the factors are the log-rates, so the alignment does not "
+            "reach the read-out; with another factors_dim it does",
             stacklevel=2,
         )
 
 
 @torch.no_grad()
 def start_at_moments(model: LFADS, session: str, moments: Moments) -> None:
-    """Start a session's read-outs where they give these means, and the rest, at factors of 0.
+    """Start a session's read-outs so that factors of 0 give the means and other moments of data.
 
     Args:
-        model: with fresh weights; whether they are aligned makes no difference.
+        model: with fresh weights, aligned or not.
         session: one of its sessions.
-        moments: of the data.
+        moments: moments of the data.
     """
     noise = model.noise_model
     starts = noise.start_extras(moments)
@@ -64,7 +64,7 @@ def start_at_moments(model: LFADS, session: str, moments: Moments) -> None:
     else:
         warnings.warn(
             f"session {session!r}: model.do_start_at_mean_rates=true has no effect: with one "
-            f"session whose neurons are as many as factors_dim, {model.config.factors_dim}, the "
-            "factors are the log-rates; another factors_dim has a read-out",
+            f"session that has as many neurons as factors_dim, {model.config.factors_dim}, the "
+            "factors are the log-rates; with another factors_dim there is a read-out",
             stacklevel=2,
         )

@@ -1,8 +1,8 @@
-"""Builds of native.cpp that a wheel carries, for who has no compiler: one per kind of processor.
+"""Builds of native.cpp in a wheel, for users without a compiler: one per kind of processor.
 
-They are named by the source and the flags that they were made of, so that none is taken for a
-source that has changed since. Without one that fits, the kernel is compiled on first use. The
-standard library alone: the project's own build (``hatch_build.py``) makes them with this file.
+Their names contain a hash of the source and the flags, so that no build is used after its source
+has changed. If none fits, the kernel is compiled on first use. This file needs the standard library
+only, because the project's own build (``hatch_build.py``) uses it.
 """
 
 import hashlib
@@ -11,7 +11,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 FLAGS = "-O3 -fno-math-errno -fno-trapping-math -fopenmp -fPIC -std=c++17"
-# of each machine, the best first: what of /proc/cpuinfo a kind of processor needs (x86-64 psABI)
+# per machine, best first: features in /proc/cpuinfo that a build needs (x86-64 psABI)
 _V3 = {"avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "abm", "movbe"}
 KINDS: dict[str, dict[str, set[str]]] = {
     "x86_64": {
@@ -23,19 +23,19 @@ KINDS: dict[str, dict[str, set[str]]] = {
 
 
 def name(kind: str, source: Path) -> str:
-    """Return what the build for a kind of processor is called."""
+    """Return the file name of the build for a kind of processor."""
     made_of = source.read_bytes() + f"{FLAGS} {kind}".encode()
     return f"native-{kind}-{hashlib.sha256(made_of).hexdigest()[:16]}.so"
 
 
 def fitting(source: Path, machine: str, features: Collection[str], only: str = "") -> Path | None:
-    """Return the best build beside the source that this processor can run; None: there is none.
+    """Return the best build beside the source that this processor can run, or None.
 
     Args:
         source: native.cpp.
         machine: as ``platform.machine()``.
-        features: of the processor, by the names of /proc/cpuinfo.
-        only: the kind that is asked for; empty: any.
+        features: features of the processor, by their names in /proc/cpuinfo.
+        only: the only kind to consider; empty: any.
     """
     for kind, needed in KINDS.get(machine, {}).items():
         path = source.with_name(name(kind, source))
@@ -47,8 +47,8 @@ def fitting(source: Path, machine: str, features: Collection[str], only: str = "
 def build(kind: str, compiler: str, source: Path, folder: Path) -> Path:
     """Compile the source for a kind of processor; return the library.
 
-    It is linked against no OpenMP: torch, which is always there, has one for all to use, and names
-    it differently in each of its versions.
+    It is not linked against OpenMP: it uses that of torch, which is always loaded, and whose
+    library has a different name in each version.
 
     Raises:
         subprocess.CalledProcessError: the compiler failed; ``stderr`` says why.

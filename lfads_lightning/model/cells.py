@@ -1,7 +1,7 @@
 """The recurrences: one GRU cell, the encoder's pass and the decoder's pass over a whole sequence.
 
-Everything that runs once per time bin is in this file, behind two functions of tensors
-(:func:`encoder_pass`, :func:`decoder_pass`); noise and dropout masks are drawn before and passed
+Everything that runs once per time bin is in this file, behind two functions of tensors,
+:func:`encoder_pass` and :func:`decoder_pass`; noise and dropout masks are drawn before and passed
 in.
 
 The cell (Sussillo et al. 2016, appendix; the original implementation) is not that of
@@ -45,9 +45,9 @@ class GRU(nn.Module):
         input_dim: m; may be 0, for a generator without inputs.
         hidden_dim: n.
         input_std: standard deviation of the initial input weights.
-        gate_std: the same for the recurrent gate weights.
-        candidate_std: the same for the recurrent candidate weights.
-        input_candidate_std: that of the input's candidate weights; ``input_std`` when not given.
+        gate_std: that of the recurrent gate weights.
+        candidate_std: that of the recurrent candidate weights.
+        input_candidate_std: that of the input's candidate weights; by default ``input_std``.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class GRU(nn.Module):
 
     @classmethod
     def encoder(cls, input_dim: int, hidden_dim: int, gate_scale: float) -> "GRU":
-        """Make an encoder cell: std 1/sqrt(m + n), scaled for the gates only, as the original."""
+        """Make an encoder cell: std 1/sqrt(m + n), scaled for gates only, as in the original."""
         std = 1 / math.sqrt(input_dim + hidden_dim)
         return cls(
             input_dim,
@@ -111,12 +111,12 @@ class GRU(nn.Module):
         )
 
     def recurrent_parameters(self) -> list[Tensor]:
-        """Return what the L2 penalty covers: recurrent weights and their biases."""
+        """Return the parameters under the L2 penalty: recurrent weights and their biases."""
         return [self.gates, self.gates_bias, self.candidate, self.candidate_bias]
 
 
 def gates_bias(weights: GRUWeights) -> Tensor:
-    """Return the bias of the gates (2n,), the update gate's constant included."""
+    """Return the bias of the gates (2n,), including the update gate's constant."""
     reset, update = weights.gates_bias.chunk(2)
     return torch.cat([reset, update + UPDATE_GATE_OFFSET])
 
@@ -124,7 +124,7 @@ def gates_bias(weights: GRUWeights) -> Tensor:
 def _step(
     gate_input: Tensor, candidate_input: Tensor, h: Tensor, weights: GRUWeights, clip: float | None
 ) -> Tensor:
-    """Advance one bin; the two inputs are already projected and hold the biases."""
+    """Advance one bin; the two inputs are already projected and include the biases."""
     reset, update = torch.addmm(gate_input, h, weights.gates).sigmoid().chunk(2, dim=1)
     candidate = torch.addmm(candidate_input, reset * h, weights.candidate).tanh()
     h = torch.lerp(candidate, h, update)
@@ -135,7 +135,7 @@ def _clips(clip: float, n_bins: int) -> list[float | None]:
     """Return the clamp of each step.
 
     A step mixes the old state and a value inside +-1, so |h'| <= max(|h|, 1): with clip >= 1 the
-    first step's clamp is enough for all.
+    first step's clamp is enough for all steps.
     """
     return [clip] * n_bins if clip < 1 else [clip] + [None] * (n_bins - 1)
 
@@ -143,12 +143,12 @@ def _clips(clip: float, n_bins: int) -> list[float | None]:
 def _projected(
     x: Tensor | None, weights: GRUWeights, rows: slice, n_bins: int
 ) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
-    """Project inputs known beforehand for all bins at once, biases added.
+    """Project inputs that are known in advance, for all bins at once, and add the biases.
 
     Args:
         x: (B, T, m), or None for no such inputs.
-        weights: of the cell.
-        rows: which rows of its input weights x meets.
+        weights: weights of the cell.
+        rows: the rows of its input weights that x is multiplied with.
         n_bins: T.
 
     Returns:
@@ -171,13 +171,13 @@ def encoder_pass(
     Args:
         x: (B, T, m).
         initial_state: (n,), the state before the first bin processed.
-        weights: of the cell.
+        weights: weights of the cell.
         clip: states are clamped to +- this.
-        reverse: process T-1..0.
+        reverse: process bins T-1..0.
 
     Returns:
-        States (B, T, n); entry t is the state after processing bin t, in either direction. And the
-        state (B, n) after the last bin processed.
+        States (B, T, n), where entry t is the state after processing bin t in either direction, and
+        the state (B, n) after the last bin processed.
     """
     n_bins = x.shape[1]
     gate_inputs, candidate_inputs = _projected(x, weights, slice(None), n_bins)
@@ -191,7 +191,7 @@ def encoder_pass(
 
 
 class Readout(NamedTuple):
-    """The rates that may be fed back: those of the noise model at factors W + b."""
+    """Rates that may be fed back: those of the noise model at factors W + b."""
 
     weight: Tensor | None  # (F, D); None: the identity
     bias: Tensor | None  # (D,)
@@ -210,12 +210,12 @@ class Readout(NamedTuple):
 
 
 class ControllerInputs(NamedTuple):
-    """All that the controller's recurrence takes."""
+    """All inputs of the controller's recurrence."""
 
     weights: GRUWeights
     initial_state: Tensor  # (K,)
-    # (B, T, C or 2C), lagged and dropped out; or of n trials with B/n samples each: row r is of
-    # trial r mod n
+    # (B, T, C or 2C), lagged and dropped out; or (n, T, ...) for n trials with B/n samples each,
+    # where row r is a sample of trial r mod n
     encodings: Tensor
     posterior_weight: Tensor  # (K, 2U): columns of the mean, then of the log-variance
     posterior_bias: Tensor  # (2U,)
@@ -229,8 +229,8 @@ class ControllerInputs(NamedTuple):
 class DecoderStates(NamedTuple):
     """Everything the decoder computes; the last four are None without a controller.
 
-    Over forward bins, which no encoder sees, the inputs are those of their prior, given the bins
-    before, and the controller has no state.
+    In forward bins, which no encoder sees, the inputs follow their prior given the bins before, and
+    the controller has no state.
     """
 
     gen_states: Tensor  # (B, T, G)
@@ -248,12 +248,12 @@ def generator_pass(
     n_bins: int,
     clip: float,
 ) -> Tensor:
-    """Run the generator on inputs that are known beforehand.
+    """Run the generator on inputs that are known in advance.
 
     Args:
         gen_ic: (B, G), the state before bin 0; not clamped.
-        weights: of the generator.
-        inputs: (B, T, m), or None where the generator is autonomous.
+        weights: weights of the generator.
+        inputs: (B, T, m), or None if the generator is autonomous.
         n_bins: T.
         clip: states are clamped to +- this.
 
@@ -282,12 +282,12 @@ def decoder_pass(
     ext_input: Tensor | None = None,
     gen_mask: Tensor | None = None,
 ) -> DecoderStates:
-    """Run controller and generator over all bins, factors (or rates) fed back.
+    """Run controller and generator over all bins, feeding factors (or rates) back.
 
     Args:
         gen_ic: (B, G), the generator's state before bin 0.
-        generator: weights; input rows are the U inferred inputs, then the external ones.
-        factor_weight: (G, F), columns normalised.
+        generator: weights; input rows are the U inferred inputs, then the external inputs.
+        factor_weight: (G, F), with normalised columns.
         controller: None without inferred inputs.
         n_bins: T.
         clip: states are clamped to +- this.
@@ -295,7 +295,7 @@ def decoder_pass(
         gen_mask: (B, T, G) dropout of the copy of the state that the factors read.
 
     Returns:
-        States, factors and inferred inputs; shapes at :class:`DecoderStates`.
+        States, factors and inferred inputs; for shapes see :class:`DecoderStates`.
     """
     if controller is None:
         gen_states = generator_pass(gen_ic, generator, ext_input, n_bins, clip)

@@ -23,23 +23,24 @@ def gaussian_kl(mean_q: Tensor, logvar_q: Tensor, mean_p: Tensor, logvar_p: Tens
 
 
 def over_bins(x: Tensor, within: Tensor | None) -> Tensor:
-    """Sum x (B, T, n) over bins and dimensions, (B,); of bins within (B, T) alone, if given."""
+    """Sum x (B, T, n) over bins and dimensions, (B,); only over the bins ``within``, if given."""
     return (x if within is None else x.masked_fill(~within[..., None], 0)).sum((1, 2))
 
 
 class InitialConditionPrior(nn.Module):
     """Diagonal Gaussian over the initial-condition code z (Z,), with a trained mean.
 
-    The variance is fixed where ``var_max`` equals ``var_min``; else it is trained inside these
-    bounds, var = var_min + (var_max - var_min) * sigmoid(p), and starts at ``var_scale``.
+    The variance is fixed if ``var_max`` equals ``var_min``; else it is trained inside these bounds,
+    var = var_min + (var_max - var_min) * sigmoid(p), and starts at ``var_scale``.
 
     Args:
         ic_dim: Z.
         var_min: lower bound of the variance.
         var_scale: its starting value.
         var_max: its upper bound.
-        legacy: put sigmoid(exp(p)) in place of sigmoid(p), with p = log(var_scale) at the start:
-            the original's form, which cannot fall below the middle of the bounds. For its models.
+        legacy: use sigmoid(exp(p)) instead of sigmoid(p), with p = log(var_scale) at the start.
+            This is the original's form, which cannot fall below the middle of the bounds; it is
+            kept for models trained by the original.
     """
 
     def __init__(
@@ -49,7 +50,7 @@ class InitialConditionPrior(nn.Module):
         self.var_min, self.var_range, self.legacy = var_min, var_max - var_min, legacy
         self.trains_variance = var_max > var_min
         if self.trains_variance and not legacy:
-            # a start on a bound itself would be infinitely far away in p
+            # at a bound itself, p would be infinite
             share = min(max((var_scale - var_min) / self.var_range, 1e-3), 1 - 1e-3)
             start = math.log(share / (1 - share))
         else:
@@ -77,8 +78,8 @@ class AutoregressivePrior(nn.Module):
         co_dim: U.
         tau: starting time constant, bins.
         innovation_var: starting s2_e.
-        do_train_tau: else tau is held.
-        do_train_var: else s2_e is held.
+        do_train_tau: train tau; else it is fixed.
+        do_train_var: train s2_e; else it is fixed.
     """
 
     def __init__(
@@ -102,7 +103,8 @@ class AutoregressivePrior(nn.Module):
     def log_density(self, u: Tensor, within: Tensor | None = None) -> Tensor:
         """Return log p(u), summed over bins and inputs: (B, T, U) -> (B,).
 
-        Of trials of unequal length over the bins ``within`` them, (B, T) bool, the first in all.
+        ``within`` (B, T) bool gives the bins of each trial, for trials of unequal length; every
+        trial has the first bin.
         """
         first = gaussian_log_density(u[:, 0], torch.zeros_like(u[:, 0]), self.process_logvar())
         rest = gaussian_log_density(u[:, 1:], self.phi() * u[:, :-1], self.log_innovation_var)
@@ -119,7 +121,7 @@ class AutoregressivePrior(nn.Module):
         Args:
             mean: (B, T, U).
             logvar: (B, T, U).
-            within: as of :meth:`log_density`.
+            within: as in :meth:`log_density`.
 
         Returns:
             (B,).

@@ -1,4 +1,4 @@
-"""Forward bins, which no encoder sees: the generator runs on by itself, its inputs by their prior.
+"""Forward bins, which no encoder sees: the generator runs on, with inputs from their prior.
 
 Forward prediction (Pei et al. 2021, section 4).
 """
@@ -25,19 +25,19 @@ def foresee(
     n_later: int,
     lengths: Tensor | None = None,
 ) -> DecoderStates:
-    """Run the bins that are encoded, then the generator on by itself: inputs by their prior.
+    """Run the encoded bins, then continue the generator with inputs from their prior.
 
     Args:
         run: the model's decoder: (start, controller, bins, inputs, mask) -> states.
         prior: over the inferred inputs.
         gen_ics: (B, G).
-        controller: of the bins that are encoded.
+        controller: the controller's inputs in the encoded bins.
         noise: (B, T, U), standard normal.
         ext: (B, T, I) injected into the generator, or None.
         mask: (B, T, G) dropout, or None.
         n_later: forward bins, at least one.
-        lengths: (B,) bins of each trial that are encoded, its forward bins follow; None: all alike.
-            What comes after a trial's forward bins means nothing.
+        lengths: (B,) encoded bins of each trial, followed by its forward bins; None: all equal.
+            Values after a trial's forward bins have no meaning.
     """
     n = noise.shape[1] - n_later
     before = (None if x is None else x[:, :n] for x in (ext, mask))
@@ -74,16 +74,16 @@ def foresee(
 def forecast(
     prior: AutoregressivePrior, states: DecoderStates, noise: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Continue the inferred inputs by their prior, into bins that no posterior speaks of.
+    """Continue the inferred inputs by their prior, into bins without a posterior.
 
-    u_t = phi u_{t-1} + e_t, as in :class:`AutoregressivePrior`. Samples go on from the last sample;
+    u_t = phi u_{t-1} + e_t, as in :class:`AutoregressivePrior`. Samples continue the last sample;
     the mean and the variance are those of u_t given the last bin's posterior::
 
         mean_t = phi mean_{t-1}        var_t = phi^2 var_{t-1} + s2_e
 
     Args:
-        prior: over the inputs.
-        states: of the bins that are encoded.
+        prior: prior of the inferred inputs.
+        states: states in the encoded bins.
         noise: (B, k, U), standard normal.
 
     Returns:
@@ -110,7 +110,7 @@ def forecast(
 
 
 def joined(first: DecoderStates, then: DecoderStates) -> DecoderStates:
-    """Put the states of consecutive bins together; the controller has none in the later ones."""
+    """Join the states of consecutive bins; the controller has none in the later bins."""
     together = {
         name: torch.cat([a.transpose(0, 1), b.transpose(0, 1)]).transpose(0, 1)
         for name, a, b in zip(DecoderStates._fields, first, then, strict=True)

@@ -1,9 +1,9 @@
 """Recurrences whose backward pass is written by hand: autograd around kernels.
 
-The kernels (native.py, triton_passes.py) run over all bins; here is what they have in common.
-Arrays are time-major, (T, B, n). A GRU's buffer (T, B, 3n) holds [reset | update | candidate]:
-activations after the forward pass, gradients of the projected inputs after the backward pass. What
-kernels do not cover goes to cells.py.
+The kernels (native.py, triton_passes.py) run over all bins; this file has what they share. Arrays
+are time-major, (T, B, n). A GRU's buffer (T, B, 3n) holds [reset | update | candidate]:
+activations after the forward pass, gradients of the projected inputs after the backward pass. Cases
+that the kernels do not cover are computed by cells.py.
 """
 
 from collections.abc import Callable
@@ -25,7 +25,7 @@ _SPENT = (
 )
 
 
-Tensors = dict[str, Any]  # a Tensor, or None where there is no such part
+Tensors = dict[str, Any]  # a Tensor, or None for a part that the model does not have
 
 
 class DecoderSizes(NamedTuple):
@@ -33,7 +33,7 @@ class DecoderSizes(NamedTuple):
 
     T: int
     B: int
-    N: int  # trials whose encodings these are; fewer than B where samples share them
+    N: int  # trials that are encoded; fewer than B if samples share the encodings
     K: int
     U: int
     G: int
@@ -46,36 +46,36 @@ class DecoderSizes(NamedTuple):
 
 
 class Kernels(NamedTuple):
-    """The four kernels of a body.
+    """The four kernels of an implementation.
 
     Tensors of the decoder, by name: encodings (T, N, C), w_enc (C, 3K), ext (T, B, I) and w_ext
     (I, 3G) or None; con_g (T, B, 3K), c0 (B, K), con_gates (K, 2K), con_candidate (K, K), con_b
     (3K), w_feed (F, 3K), w_post (K, 2U), b_post (2U), noise (T, B, U); gen_g (T, B, 3G), g0 (B, G),
     gen_gates (G, 2G), gen_candidate (G, G), gen_b (3G), w_u (U, 3G), w_fac (G, F); feed_mask
     (T, B, F) and gen_mask (T, B, G) or None; con_h (T, B, K), post (T, B, 2U), u (T, B, U), gen_h,
-    read (T, B, G), fac, fed (T, B, F), fac0 (B, F), the factors before bin 0; gradients, d_..., as
-    what they are of. Without ``keep`` con_g, gen_g, fed and read are of one bin. Kernels may add
-    arrays of their own.
+    read (T, B, G), fac, fed (T, B, F), fac0 (B, F), the factors before bin 0; gradients, d_..., in
+    the shapes of their tensors. Without ``keep`` con_g, gen_g, fed and read have one bin. Kernels
+    may add arrays of their own.
     """
 
-    covers: Callable[[Tensor], bool]  # whether the kernels can take such a tensor
+    covers: Callable[[Tensor], bool]  # whether the kernels support such a tensor
     # x, matrix, start, gates, candidate, bias, h, clip, reverse, keep -> the buffer, and what else
-    # the backward pass wants; fills h
+    # the backward pass needs; fills h
     gru_forward: Callable[..., tuple[Tensor, ...]]
     # what the forward pass returned, start, gates, candidate, h, d_h, d_start, clip, reverse -> the
-    # gradients of gates, candidate and bias; d_start holds that of the last state on entry, that of
-    # the start on return
+    # gradients of gates, candidate and bias; d_start holds the gradient of the last state on entry,
+    # and that of the start on return
     gru_backward: Callable[..., tuple[Tensor, Tensor, Tensor]]
     # sizes, clip, tensors -> fills them
     decoder_forward: Callable[[DecoderSizes, float, Tensors], None]
-    # the same -> fills the gradients of gates, candidates and biases, and d_c0, d_g0, d_fac0;
-    # d_post, d_fac become totals, con_g and gen_g the gradients of their projections
+    # likewise; fills the gradients of gates, candidates and biases, and d_c0, d_g0, d_fac0; d_post
+    # and d_fac become totals, con_g and gen_g the gradients of their projections
     decoder_backward: Callable[[DecoderSizes, float, Tensors], None]
 
 
 def spend(ctx: Any) -> None:
-    """Allow one backward pass, of first order."""
-    if torch.is_grad_enabled():  # so it is in a backward pass with create_graph
+    """Allow a single backward pass, of first order."""
+    if torch.is_grad_enabled():  # a backward pass with create_graph
         raise RuntimeError(_FIRST_ORDER)
     if ctx.spent:
         raise RuntimeError(_SPENT)
@@ -88,14 +88,14 @@ def outer_product(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _input_gradient(ctx: Any, which: int, grads: Tensor, matrix: Tensor | None) -> Tensor | None:
-    """Return the gradient of an input, if it is wanted: that of its projection, taken back."""
+    """Return the gradient of an input, if needed: that of its projection times the matrix."""
     if matrix is None or not ctx.needs_input_grad[which]:
         return None
     return (grads.flatten(0, 1) @ matrix.T).view(*grads.shape[:2], -1)
 
 
 class _GRUPass(torch.autograd.Function):
-    """A GRU over all bins of x (T, B, m), if any: states (T, B, n), and the last one processed."""
+    """A GRU over all bins of x (T, B, m), if any: states (T, B, n), and the last state."""
 
     @staticmethod
     def forward(
@@ -221,7 +221,7 @@ class _DecoderPass(torch.autograd.Function):
         ctx.kernels, ctx.clip = kernels, clip
         ctx.spent, ctx.t = False, t
         outputs = tuple(t[name] for name in _RESULTS)
-        # the outputs must not be held as they are: that would be a reference cycle
+        # holding the outputs directly would be a reference cycle
         ctx.save_for_backward(*outputs)
         for name in _RESULTS:
             del t[name]
@@ -232,7 +232,7 @@ class _DecoderPass(torch.autograd.Function):
         spend(ctx)
         t, ctx.t = ctx.t, None
         t |= dict(zip(_RESULTS, ctx.saved_tensors, strict=True))
-        # d_post and d_fac are added to: take copies
+        # copies, because the kernels add to d_post and d_fac
         for name, d in zip(_RESULTS, d_outputs, strict=True):
             t[f"d_{name}"] = d.clone() if name in ("fac", "post") else d.contiguous()
             t[f"d_{name}"] = t[f"d_{name}"].contiguous()
@@ -269,7 +269,7 @@ class _DecoderPass(torch.autograd.Function):
 
 
 class FusedPasses:
-    """The encoder's and the decoder's pass on a body's kernels."""
+    """The encoder's and the decoder's pass, computed by kernels."""
 
     def __init__(self, kernels: Kernels) -> None:
         self.kernels = kernels
@@ -324,7 +324,7 @@ class FusedPasses:
             for mask in (con.feedback_mask if con.do_feed else None, gen_mask)
         )
         weights, encodings = con.weights, con.encodings
-        if torch.is_grad_enabled():  # the backward pass knows nothing of shared encodings
+        if torch.is_grad_enabled():  # the backward pass does not support shared encodings
             encodings = encodings.repeat(len(con.noise) // len(encodings), 1, 1)
         outputs = _DecoderPass.apply(
             self.kernels,

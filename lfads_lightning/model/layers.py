@@ -19,12 +19,12 @@ class Affine(nn.Module):
         self.bias = nn.Parameter(torch.zeros(out_dim))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (B, in) or (B, T, in) to as many outputs."""
+        """Map (B, in) to (B, out), or (B, T, in) to (B, T, out)."""
         return product(x, self.weight, self.bias)
 
 
 class Bidirectional(nn.Module):
-    """Two GRUs with weights and trained start states of their own; backward one optional."""
+    """Two GRUs with their own weights and trained start states; the backward one is optional."""
 
     def __init__(self, input_dim: int, hidden_dim: int, gate_scale: float, clip: float, rev: bool):
         super().__init__()
@@ -37,16 +37,17 @@ class Bidirectional(nn.Module):
     def forward(
         self, x: Tensor, passes: Passes, lengths: Tensor | None = None
     ) -> tuple[Tensor, Tensor | None, Tensor]:
-        """Map (B, T, m) to states, by the body ``passes``.
+        """Map (B, T, m) to states.
 
         Args:
             x: (B, T, m).
-            passes: what runs the recurrences.
-            lengths: (B,) bins of each trial; the backward GRU starts at its own last bin. States
-                beyond it mean nothing, those of the backward GRU are 0. None: all have T.
+            passes: the implementation of the recurrences.
+            lengths: (B,) bins of each trial; the backward GRU starts at a trial's own last bin.
+                Beyond it, backward states are 0 and forward states have no meaning. None: all have
+                T bins.
 
         Returns:
-            Forward and backward states (B, T, n), and the last of each side by side (B, 2n or n).
+            Forward and backward states (B, T, n), and the last of each, concatenated (B, 2n or n).
         """
         run = passes.encoder_pass
         fwd, fwd_last = run(x, self.fwd_start, self.fwd.weights, self.clip)
@@ -65,7 +66,7 @@ class Bidirectional(nn.Module):
 
 
 class Standardise(nn.Module):
-    """Each channel less its mean, in units of its standard deviation; has no trained values."""
+    """Subtract each channel's mean and divide by its standard deviation; nothing is trained."""
 
     mean: Tensor
     scale: Tensor
@@ -76,19 +77,19 @@ class Standardise(nn.Module):
         self.register_buffer("scale", torch.ones(data_dim))
 
     def set(self, means: Tensor, variances: Tensor) -> None:
-        """Take the statistics of each channel (D,); one that never changes keeps its unit."""
+        """Set the statistics of each channel (D,); a constant channel is not rescaled."""
         self.mean.copy_(means)
         self.scale.copy_(torch.where(variances > 0, variances, 1.0).sqrt())
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (B, T, D) to as many."""
+        """Map (B, T, D) to (B, T, D)."""
         return (x - self.mean) / self.scale
 
 
 def coarser(x: Tensor, n_bins: int) -> Tensor:
-    """Return sums of ``n_bins`` bins of x (B, T, n), by the root of their number; so is noise kept.
+    """Sum x (B, T, n) over groups of ``n_bins`` bins, divided by sqrt(n_bins) to keep the noise.
 
-    The last of them may have fewer bins.
+    The last group may have fewer bins.
     """
     if n_bins == 1:
         return x
@@ -103,14 +104,14 @@ def inside(lengths: Tensor, n_bins: int) -> Tensor:
 
 
 def at_bin(x: Tensor, t: Tensor) -> Tensor:
-    """Return x (B, T, n) at a bin of each trial's own, or at several: t (B,) or (B, k)."""
+    """Return x (B, T, n) at one bin per trial, t (B,), or at several, t (B, k)."""
     index = t if t.ndim == 2 else t[:, None]
     found = x.gather(1, index[..., None].expand(-1, -1, x.shape[2]))
     return found if t.ndim == 2 else found[:, 0]
 
 
 def flipped(x: Tensor, lengths: Tensor) -> Tensor:
-    """Turn time around within each trial of x (B, T, n); what is beyond its end stays there.
+    """Reverse time within each trial of x (B, T, n); bins beyond its end stay in place.
 
     >>> flipped(torch.tensor([[[1], [2], [3]]]), torch.tensor([2])).ravel().tolist()
     [2, 1, 3]
@@ -120,7 +121,7 @@ def flipped(x: Tensor, lengths: Tensor) -> Tensor:
 
 
 def session_layer(layers: nn.ModuleDict, session: str) -> Affine | None:
-    """Return a session's layer; None where the model has the identity in its place."""
+    """Return a session's layer; None if the model has the identity instead."""
     key = session_key(session)
     return layers[key] if key in layers else None  # type: ignore[return-value]
 
@@ -139,13 +140,13 @@ def dropout_mask(
     """Draw a mask that holds 1/keep_prob with probability keep_prob, else 0 (inverted dropout).
 
     Args:
-        shape: (B, n) or (B, T, n); the latter lies bin by bin in memory.
-        keep_prob: on the CPU rounded to 1/65536.
-        like: of the type and device wanted.
-        generator: of random numbers; torch's global one by default.
+        shape: (B, n) or (B, T, n); the latter is time-major in memory.
+        keep_prob: rounded to 1/65536 on the CPU.
+        like: a tensor of the desired type and device.
+        generator: generator of random numbers; by default torch's global one.
     """
     if like.device.type == "cpu":
-        # bernoulli_ would take a tenth of a training step; a 64-bit draw makes four entries
+        # bernoulli_ would take a tenth of a training step; here a 64-bit draw gives four entries
         n, below = math.prod(shape), max(round(keep_prob * 2**16), 1) - 2**15
         draws = torch.empty(-(-n // 4), dtype=torch.int64).random_(
             -(2**63), None, generator=generator

@@ -1,14 +1,14 @@
-"""How tensors over time lie in memory.
+"""The memory layout of tensors over time.
 
-Their shape is (B, T, n) everywhere; in memory they lie bin by bin, as (T, B, n), so that a bin is
-one block for the recurrences and nothing is copied between them and what comes before and after.
+Their shape is (B, T, n) everywhere, but in memory they are time-major, (T, B, n). So each bin is
+one block for the recurrences, and nothing is copied before or after them.
 """
 
 from torch import Tensor
 
 
 def time_major(x: Tensor) -> Tensor:
-    """Return x (B, T, n), lying bin by bin in memory."""
+    """Return x (B, T, n), time-major in memory."""
     return x.transpose(0, 1).contiguous().transpose(0, 1)
 
 

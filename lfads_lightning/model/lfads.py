@@ -33,17 +33,16 @@ from lfads_lightning.model.visibility import WHOLE, Encoded, Visibility
 
 
 class LFADS(nn.Module):
-    """The network; knows sessions by name and size only.
+    """The network; it knows sessions by name and size only.
 
     Args:
         config: the model's parameters.
-        sessions: one :class:`SessionSpec` each, with one ext_input_dim and one forward_steps for
-            all.
+        sessions: a :class:`SessionSpec` each; ext_input_dim and forward_steps are the same in all.
 
     Attributes:
-        noise_model: of the data.
-        encoded: cuts data to what is encoded of them.
-        passes: what runs the recurrences; see :mod:`lfads_lightning.model.recurrences`.
+        noise_model: noise model of the data.
+        encoded: selects the part of the data that is encoded.
+        passes: implementation of the recurrences; see :mod:`lfads_lightning.model.recurrences`.
 
     Raises:
         LFADSError: rates are to be fed back with more than one session.
@@ -59,8 +58,8 @@ class LFADS(nn.Module):
         if config.do_feed_factors_to_controller and config.co_dim and self.feeds_rates:
             if len(sessions) > 1:
                 raise LFADSError(
-                    f"model.feedback_factors_or_rates=rates with {len(sessions)} sessions: rates "
-                    "differ in number between sessions; feed back factors"
+                    f"model.feedback_factors_or_rates=rates with {len(sessions)} sessions: the "
+                    "number of rates differs between sessions; feed back factors"
                 )
         self._build_sessions()
         self._build_encoders()
@@ -97,7 +96,7 @@ class LFADS(nn.Module):
 
     @property
     def extra_readouts(self) -> dict[str, nn.ModuleDict]:
-        """What the noise model has beside the rate's read-out, by name: a layer per session."""
+        """Read-outs of the noise model besides that of the rate, by name: a layer per session."""
         return {extra: getattr(self, f"readout_{extra}") for extra in self.noise_model.extras}
 
     def _build_encoders(self) -> None:
@@ -146,7 +145,7 @@ class LFADS(nn.Module):
             cfg.gen_cell_input_weight_scale,
             cfg.gen_cell_rec_weight_scale,
         )
-        # columns are normalised in use
+        # columns are normalised when used
         self.factor_weight = nn.Parameter(
             torch.randn(cfg.gen_dim, cfg.factors_dim) / math.sqrt(cfg.gen_dim)
         )
@@ -174,7 +173,7 @@ class LFADS(nn.Module):
     def draw_data_mask(
         self, n_trials: int, n_bins: int, session: str, generator: torch.Generator | None = None
     ) -> Tensor | None:
-        """Draw the dropout mask of the data (B, T, D); None where there is no dropout."""
+        """Draw the dropout mask of the data (B, T, D); None if there is no dropout."""
         if self.config.keep_prob == 1:
             return None
         shape = (n_trials, n_bins, self.sessions[session].data_dim)
@@ -213,12 +212,12 @@ class LFADS(nn.Module):
 
         Args:
             data: (B, T, D) counts (or values), of any numeric type.
-            session: whose read-in and read-out to use.
-            ext_input: (B, T, I) where the model has external inputs.
-            noise: standard normals; drawn when None.
-            masks: dropout; none by default.
-            visibility: what the encoders are shown of the data, and how long each trial is; all by
-                default.
+            session: the session whose read-in and read-out to use.
+            ext_input: (B, T, I), if the model has external inputs.
+            noise: standard normals; drawn if None.
+            masks: dropout masks; none by default.
+            visibility: what the encoders see of the data, and the length of each trial; everything
+                by default.
             use_means: drive the generator with posterior means (posterior_push_mean).
         """
         if noise is None:
@@ -237,7 +236,7 @@ class LFADS(nn.Module):
         """Run read-in and encoders; arguments as in :meth:`forward`."""
         cfg, lengths = self.config, self.encoded.lengths(visibility.lengths)
         x = time_major(data).to(self.factor_weight.dtype)
-        # (B, T, D) -> the bins and channels that are encoded
+        # (B, T, D) -> encoded bins and channels
         if self.standardise:
             x = self.standardise[session_key(session)](self.encoded.part(x, session))
             if visibility.shown is not None:
@@ -282,12 +281,12 @@ class LFADS(nn.Module):
         """Sample (or take the means), run controller and generator, read out.
 
         Args:
-            encoding: of n trials.
+            encoding: the encoding of n trials.
             n_bins: T.
-            session: whose read-out to use.
-            noise: (B, ...) standard normals; B is n, or B/n samples of each trial are drawn, row r
-                being of trial r mod n.
-            masks: dropout; none by default.
+            session: the session whose read-out to use.
+            noise: (B, ...) standard normals. B is n, or a multiple: B/n samples per trial, where
+                row r is a sample of trial r mod n.
+            masks: dropout masks; none by default.
             use_means: drive the generator with posterior means.
         """
         ext = encoding.ext_input if self.config.inject_ext_input_to_gen else None
@@ -371,12 +370,12 @@ class LFADS(nn.Module):
         return z if self.ic_to_gen is None else self.ic_to_gen(z)
 
     def normalised_factor_weight(self) -> Tensor:
-        """Return the generator-to-factors matrix (G, F), its columns of length 1."""
+        """Return the generator-to-factors matrix (G, F), with columns of length 1."""
         norm = self.factor_weight.square().sum(0).clamp(min=1e-12).sqrt()
         return self.factor_weight / norm
 
     def read_out(self, factors: Tensor, session: str) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Map factors (B, T, F) to log-rates (of real values: means), and the model's extras."""
+        """Map factors (B, T, F) to log-rates (for real values: means), and the model's extras."""
         layers = self.extra_readouts.values()
         extras = tuple(layer[session_key(session)](factors) for layer in layers)
         return self._readout_map(session).log_rates(factors), extras
@@ -394,8 +393,8 @@ class LFADS(nn.Module):
         Args:
             z: (B, Z); None for a model without initial-condition code, which has one start state.
             u: (B, T, U), or None without inferred inputs.
-            session: whose read-out to use.
-            ext_input: (B, T, I) where external inputs are injected into the generator.
+            session: the session whose read-out to use.
+            ext_input: (B, T, I), if external inputs are injected into the generator.
             n_bins: T.
 
         Returns:

@@ -24,9 +24,9 @@ from lfads_lightning.model.visibility import WHOLE, Visibility
 
 
 class LossTerms(NamedTuple):
-    """The loss and its terms, nats per trial; weights are applied, ramps only in ``total``.
+    """The loss and its terms in nats per trial; weights are applied, ramps only in ``total``.
 
-    One number each, averaged over trials; from :func:`trial_terms`, (B,) each.
+    Each is a number, averaged over trials, or, from :func:`trial_terms`, of shape (B,).
     """
 
     total: Tensor
@@ -49,12 +49,12 @@ def compute_loss(
     """Return the loss of a batch.
 
     Args:
-        model: whose priors and recurrent weights enter.
-        output: its pass over the batch.
+        model: the model, for its priors and recurrent weights.
+        output: the model's output for the batch.
         data: (B, T, D), the target.
-        weights: of the terms.
+        weights: weights of the terms.
         ramp_kl: 0..1, :func:`lfads_lightning.training.schedules.ramp` at this update.
-        ramp_l2: 0..1, the same for the L2 penalty.
+        ramp_l2: 0..1, likewise for the L2 penalty.
         visibility: the weight of each entry of the data.
     """
     terms = trial_terms(model, output, data, weights, ramp_kl, ramp_l2, visibility)
@@ -70,7 +70,7 @@ def trial_terms(
     ramp_l2: float,
     visibility: Visibility = WHOLE,
 ) -> LossTerms:
-    """Return the loss terms of each trial, (B,); the L2 penalty is the same in all."""
+    """Return the loss terms of each trial, (B,); the L2 penalty is the same for all trials."""
     recon = reconstruction(model, output, data, visibility)  # (B,)
     kl_ic = weights.kl_ic_weight * initial_condition_kl(model, output, like=recon)
     kl_co = weights.kl_co_weight * inferred_input_kl(
@@ -111,7 +111,7 @@ def inferred_input_kl(model: LFADS, output: LFADSOutput, analytic: bool, like: T
 
     sum_t log q(u_t) - log p(u_t | u_{t-1}), by default at the one sample that drove the generator,
     as in the original; ``analytic`` takes the expectation over q in closed form instead, given the
-    means and variances of this pass. Over forward bins q is p, and nothing diverges.
+    means and variances of this pass. In forward bins q equals p, and the divergence is 0.
     """
     states = output.states
     mean, logvar, u = map(
@@ -129,7 +129,7 @@ def inferred_input_kl(model: LFADS, output: LFADSOutput, analytic: bool, like: T
 
 
 def encoded_bins(output: LFADSOutput, n_bins: int) -> Tensor | None:
-    """Return which of the first bins (B, T) are encoded; None where trials are equally long."""
+    """Return which bins (B, T) are encoded; None if all trials have the same length."""
     lengths = output.encoding.lengths
     return None if lengths is None else inside(lengths, n_bins)
 
@@ -137,8 +137,7 @@ def encoded_bins(output: LFADSOutput, n_bins: int) -> Tensor | None:
 def input_correlation(model: LFADS, output: LFADSOutput, like: Tensor) -> Tensor:
     """Return the mean over pairs of inputs of 1/2 (sum_t mu_i mu_j)^2, per trial (B,).
 
-    Zeros where there are fewer than two inputs. Forward bins, which have no posterior, are left
-    out.
+    It is 0 with fewer than two inputs. Forward bins, which have no posterior, are left out.
     """
     mean = model.encoded.bins(output.states.co_means)
     if mean is None or mean.shape[2] < 2:
@@ -170,9 +169,9 @@ def recurrent_l2(model: LFADS, gen_scale: float, con_scale: float) -> Tensor:
 def readout_l2(weight: Tensor, scale: float) -> Tensor:
     """Return the penalty on the read-out of a session, scale / 2 |W|^2.
 
-    Of each trial, so that over E training trials it is -log of a Gaussian prior of variance
-    1 / (scale E) on each weight, less a constant. A neuron of many spikes overrules it, one of few
-    stays near its mean rate.
+    It is added to each trial's loss, so that summed over E training trials it is, up to a constant,
+    -log of a Gaussian prior with variance 1 / (scale E) on each weight. A neuron with many spikes
+    overrides the prior; one with few stays near its mean rate.
 
     Args:
         weight: (F, D).

@@ -11,11 +11,11 @@ from lfads_lightning.model.lfads import LFADS
 def variable_blocks(model: LFADS) -> dict[str, list[Tensor]]:
     """Map the original's variable names to our parameters.
 
-    The original keeps an encoder's input and recurrent weights in one matrix: our parameters are
-    its blocks of rows. Biases are (1, n) there and (n,) here.
+    The original keeps an encoder's input and recurrent weights in one matrix; our parameters are
+    blocks of its rows. Biases are (1, n) there and (n,) here.
 
     Returns:
-        Name without the ``LFADS/`` prefix and the ``:0`` suffix, to the blocks from top to bottom.
+        Names without the ``LFADS/`` prefix and the ``:0`` suffix, with blocks from top to bottom.
     """
     blocks: dict[str, list[Tensor]] = {}
     for name in model.sessions:
@@ -96,6 +96,6 @@ def to_original(model: LFADS) -> dict[str, Tensor]:
 
 
 def joined(parts: list[Tensor]) -> Tensor:
-    """Put blocks together as the original's variable, a bias as (1, n)."""
+    """Join blocks into the original's variable; a bias becomes (1, n)."""
     whole = torch.cat([p.detach() for p in parts])
     return whole[None] if whole.ndim == 1 else whole

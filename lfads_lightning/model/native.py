@@ -1,10 +1,10 @@
 """The recurrences in C++ (native.cpp): the same functions as in cells.py, several times faster.
 
-float32 on the CPU. Wheels for Linux carry the compiled kernel (builds.py). Elsewhere it is compiled
-on first use, in about two seconds, where a C++ compiler is there, and kept in the user's cache: in
-a folder that nobody else can write to, under its own checksum, so that half a file is built anew
-and not run. It calls the ``sgemm`` that torch itself links. What it does not cover (other types and
-devices, fed-back rates) goes to cells.py.
+It computes in float32 on the CPU. Wheels for Linux contain the compiled kernel (builds.py).
+Elsewhere it is compiled on first use, in about two seconds, if there is a C++ compiler. It is kept
+in the user's cache, in a folder that nobody else can write to, and its name contains its checksum,
+so that an incomplete file is rebuilt and not run. It calls the ``sgemm`` that torch itself links.
+Cases that it does not cover (other types and devices, fed-back rates) are computed by cells.py.
 """
 
 import ctypes
@@ -40,8 +40,8 @@ FLAGS = f"{builds.FLAGS} -march=native -shared"
 CHOICE = "LFADS_KERNEL"  # a kind of build (builds.py), or compile
 
 TRIALS_OF_A_PART, MOST_PARTS = 32, 8  # the parts are 1, 2, 4 or 8
-# Threads that share the parts of a batch, whose number then depends on its trials alone; 0: a part
-# for each of torch's threads. Set by threads.py.
+# Threads that share the parts of a batch; the number of parts then depends only on its trials. 0: a
+# part for each of torch's threads. Set by threads.py.
 team = 0
 
 
@@ -49,15 +49,15 @@ KERNELS = ("gru_forward", "gru_backward", "decoder_forward", "decoder_backward",
 
 
 class NativeUnavailable(Exception):
-    """The kernel cannot be had here; says why."""
+    """The kernel is not available here; the message says why."""
 
 
 @cache
 def library() -> ctypes.CDLL:
-    """Return the compiled kernel: the one that came with the wheel, or else compiled here.
+    """Return the compiled kernel: the wheel's, or else one compiled here.
 
     Raises:
-        NativeUnavailable: no compiler, no BLAS to call, or the compilation failed.
+        NativeUnavailable: there is no compiler or no BLAS to call, or compilation failed.
     """
     sgemm = _torch_sgemm()
     loaded = _carried() or _compiled()
@@ -67,20 +67,20 @@ def library() -> ctypes.CDLL:
 
 
 def _carried() -> ctypes.CDLL | None:
-    """Return the build for this processor that came with the wheel; None where none did."""
+    """Return the build for this processor that came with the wheel, or None."""
     asked = os.environ.get(CHOICE, "")
     path = builds.fitting(SOURCE, platform.machine(), _processor().split(), asked)
     if path is None:
         if asked not in ("", "compile"):
             raise NativeUnavailable(f"{CHOICE}={asked}: no such build fits this processor")
         return None
-    with suppress(OSError):  # a torch without OpenMP, say: the compiler can do it
+    with suppress(OSError):  # such as a torch without OpenMP; compiling may still work
         return ctypes.CDLL(str(path))
     return None
 
 
 def _compiled() -> ctypes.CDLL:
-    """Return the kernel of the user's cache, compiling it if need be."""
+    """Return the kernel in the user's cache, compiling it if needed."""
     compiler = os.environ.get("CXX") or shutil.which("c++") or shutil.which("g++")
     if compiler is None:
         raise NativeUnavailable("no C++ compiler (c++ or g++) was found")
@@ -96,17 +96,17 @@ def _compiled() -> ctypes.CDLL:
 
 
 def product_seconds() -> float:
-    """Return the seconds of matrix products since ``lfads_product_ns(1)``; no more are counted."""
+    """Return the seconds spent in matrix products since ``lfads_product_ns(1)``; stop counting."""
     function = library().lfads_product_ns
     function.restype = ctypes.c_longlong
     return 1e-9 * function(0)
 
 
 def _keep_freed_memory() -> None:
-    """Let the C library keep the large blocks that each pass frees, for the next one.
+    """Let the C library keep the large blocks that each pass frees, for the next pass.
 
-    By default glibc returns them to the system and gets them back page by page, which takes a
-    virtual machine longer than the arithmetic in them. Elsewhere than in glibc this does nothing.
+    By default glibc returns them to the system and gets them back page by page, which can take a
+    virtual machine longer than the arithmetic. With other C libraries this does nothing.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
@@ -137,7 +137,7 @@ def _processor() -> str:
 
 
 def _kept(folder: Path, digest: str) -> Path | None:
-    """Return the kernel that was built before; None where there is none, or it is damaged."""
+    """Return the kernel that was built before; None if there is none or it is damaged."""
     for path in sorted(folder.glob(f"native-{digest}-*.so")):
         with suppress(OSError):
             whole = path.name == _name(digest, path.read_bytes())
@@ -152,7 +152,7 @@ def _name(digest: str, built: bytes) -> str:
 
 
 def _compile(compiler: str, folder: Path, digest: str) -> Path:
-    """Build the kernel; it has its name once all of it is on the disk."""
+    """Build the kernel; it gets its name once it is complete on disk."""
     with tempfile.TemporaryDirectory(dir=folder) as unfinished:
         built = Path(unfinished) / "native.so"
         print(f"Building the native kernel, once, into {folder}", file=sys.stderr, flush=True)
@@ -170,10 +170,10 @@ def _pointer(tensor: Tensor | None) -> ctypes.c_void_p:
 
 
 def _shared(n_trials: int) -> tuple[int, int]:
-    """Return into how many parts the trials of a batch are cut, and how many threads take them.
+    """Return the number of parts that a batch is cut into, and the number of threads for them.
 
-    Sums over trials are taken part by part, so their rounding depends on the parts. Fewer than 32
-    trials to a part would cost more in small products than a second thread gives.
+    Sums over trials are taken part by part, so their rounding depends on the parts. With fewer than
+    32 trials per part, small products would cost more time than a second thread saves.
     """
     if team == 0:
         parts = max(1, min(torch.get_num_threads(), n_trials))
@@ -229,7 +229,7 @@ def _gru_backward(
 
 
 def _new_sums(like: Tensor, parts: int, n: int) -> Tensor:
-    """Return room for the gradients of gates (n, 2n), candidate (n, n) and bias (3n) by part."""
+    """Allocate the gradients of gates (n, 2n), candidate (n, n) and bias (3n), for each part."""
     return like.new_empty(parts, 3 * n * n + 3 * n)
 
 
@@ -249,10 +249,11 @@ _POINTERS = (
 
 
 class _Decoder(ctypes.Structure):
-    """``struct Decoder`` of native.cpp: what :class:`Kernels` lists, by name, and more.
+    """``struct Decoder`` of native.cpp: the tensors that :class:`Kernels` lists, and more.
 
-    con_in (T, N, 3K) is the product of encodings and w_enc where samples share them, else null;
-    con_rh (B, K) and gen_rh (B, G) are scratch; con_sums and gen_sums as :func:`_new_sums`.
+    con_in (T, N, 3K) is the product of encodings and w_enc if samples share the encodings, else
+    null; con_rh (B, K) and gen_rh (B, G) are scratch; con_sums and gen_sums are from
+    :func:`_new_sums`.
     """
 
     _fields_ = [
@@ -271,7 +272,7 @@ def _filled(sizes: DecoderSizes, shared: tuple[int, int], clip: float, t: Tensor
 
 
 def _decoder_forward(sizes: DecoderSizes, clip: float, t: Tensors) -> None:
-    if sizes.N < sizes.B:  # samples share them: project once
+    if sizes.N < sizes.B:  # samples share the encodings: project once
         t["con_in"] = (t["encodings"].flatten(0, 1) @ t["w_enc"]).view(sizes.T, sizes.N, -1)
     t |= {"con_rh": torch.empty_like(t["c0"]), "gen_rh": torch.empty_like(t["g0"])}
     library().lfads_decoder_forward(ctypes.byref(_filled(sizes, _shared(sizes.B), clip, t)))

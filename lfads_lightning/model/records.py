@@ -1,4 +1,4 @@
-"""What goes into and comes out of one pass of the network."""
+"""Inputs and outputs of one pass of the network."""
 
 from typing import NamedTuple
 
@@ -16,9 +16,9 @@ class Noise(NamedTuple):
 
 
 class Masks(NamedTuple):
-    """Dropout masks of one forward pass; None for no dropout, or no such site in the model.
+    """Dropout masks of one forward pass; None without dropout, or if the model lacks that part.
 
-    That of the data is in what the encoders are shown, :class:`Visibility`.
+    The mask of the data is part of :class:`Visibility`.
     """
 
     ext_input: Tensor | None = None  # (B, T, I)
@@ -32,9 +32,9 @@ NO_DROPOUT = Masks()
 
 
 class Encoding(NamedTuple):
-    """What the encoders say of a batch: the posterior over z, and the controller's view.
+    """Output of the encoders for a batch: the posterior over z, and the controller's inputs.
 
-    T is without forward bins, but in the external inputs.
+    T excludes forward bins, except in the external inputs.
     """
 
     ic_mean: Tensor | None  # (B, Z)
@@ -45,7 +45,7 @@ class Encoding(NamedTuple):
     ic_enc_rev: Tensor | None  # (B, N_ic, E)
     ci_enc_fwd: Tensor | None  # (B, T, C)
     ci_enc_rev: Tensor | None  # (B, T, C)
-    lengths: Tensor | None = None  # (B,) bins of each trial that are encoded; None: all
+    lengths: Tensor | None = None  # (B,) encoded bins of each trial; None: all
 
 
 class LFADSOutput(NamedTuple):
@@ -53,12 +53,12 @@ class LFADSOutput(NamedTuple):
 
     gen_ics: Tensor  # (B, G), the generator's state before bin 0
     states: DecoderStates
-    log_rates: Tensor  # (B, T, D) unclamped log-rates; of real values: means
-    extras: tuple[Tensor, ...]  # what the noise model has beside them
+    log_rates: Tensor  # (B, T, D) unclamped log-rates; for real values: means
+    extras: tuple[Tensor, ...]  # further parameters of the noise model
     readout_weight: Tensor | None  # (F, D), the session's; None: the factors are the log-rates
     encoding: Encoding
     noise_model: NoiseModel
-    clip: float  # of log-rates and log-variances
+    clip: float  # bound of log-rates and log-variances
 
     @property
     def output_dist_params(self) -> Tensor:

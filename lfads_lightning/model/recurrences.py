@@ -1,4 +1,4 @@
-"""Which body runs the recurrences: the readable loop, or kernels that equal it."""
+"""Which implementation runs the recurrences: the readable loop, or equivalent kernels."""
 
 import warnings
 from collections.abc import Callable
@@ -14,15 +14,15 @@ from lfads_lightning.model.observations import NoiseModel
 
 
 class Passes(NamedTuple):
-    """The functions that run over all bins, with one signature in every body."""
+    """The functions that run over all bins; every implementation has the same signatures."""
 
     encoder_pass: Callable[..., tuple[Tensor, Tensor]]
     decoder_pass: Callable[..., cells.DecoderStates]
-    # by names of noise models: likelihoods that are faster than these models' own
+    # faster likelihoods, by name of the noise model
     likelihoods: tuple[tuple[str, Callable[..., Tensor]], ...] = ()
 
     def nll(self, noise_model: NoiseModel) -> Callable[..., Tensor]:
-        """Return what computes :meth:`NoiseModel.nll`."""
+        """Return the function that computes :meth:`NoiseModel.nll`."""
         return dict(self.likelihoods).get(noise_model.name, noise_model.nll)
 
 
@@ -33,18 +33,18 @@ NATIVE = Passes(
 
 
 class Unavailable(Exception):
-    """A body cannot be had here; says why."""
+    """An implementation is not available here; the message says why."""
 
 
 def choose(recurrence: Recurrence, device: str = "cpu") -> Passes:
-    """Return the body asked for; ``auto`` is the fastest that can be had.
+    """Return the implementation asked for; ``auto`` is the fastest that is available.
 
     Args:
-        recurrence: the body.
-        device: torch's type of it, cpu, cuda or mps.
+        recurrence: the implementation.
+        device: torch's device type: cpu, cuda or mps.
 
     Raises:
-        LFADSError: the body asked for cannot be had; says why.
+        LFADSError: the implementation is not available; the message says why.
     """
     try:
         if recurrence is Recurrence.triton:
@@ -63,8 +63,8 @@ def choose(recurrence: Recurrence, device: str = "cpu") -> Passes:
     except Unavailable as error:
         kernels = "the native kernel" if device == "cpu" else "the CUDA kernel"
         warnings.warn(
-            f"{kernels}, several times faster, is not used: {error} (trainer.recurrence=reference "
-            "says so on purpose)",
+            f"{kernels}, several times faster, is not used: {error} (to do without it and without "
+            "this warning, set trainer.recurrence=reference)",
             stacklevel=2,
         )
         return REFERENCE
@@ -72,7 +72,7 @@ def choose(recurrence: Recurrence, device: str = "cpu") -> Passes:
 
 def _native(device: str) -> Passes:
     if device != "cpu":
-        raise Unavailable(f"it is for the CPU, the device is {device}")
+        raise Unavailable(f"it is for the CPU, but the device is {device}")
     try:
         native.library()
     except native.NativeUnavailable as error:
@@ -86,17 +86,17 @@ def _triton(device: str) -> Passes:
     except ImportError as error:
         raise Unavailable("Triton is not installed (pip install triton)") from error
     if device != "cuda" and not triton_passes.INTERPRETED:
-        raise Unavailable(f"it is for CUDA, the device is {device}; set trainer.device=gpu:0")
+        raise Unavailable(f"it is for CUDA, but the device is {device}; set trainer.device=gpu:0")
     passes = triton_passes.PASSES
     return Passes(passes.encoder_pass, passes.decoder_pass)
 
 
 @cache
 def checked(passes: Passes, device: str) -> Passes:
-    """Return a body if it gives the loop's states and gradients on this device.
+    """Return an implementation if it gives the loop's states and gradients on this device.
 
     Raises:
-        Unavailable: it does not, or fails.
+        Unavailable: it does not, or it fails.
     """
     try:
         ours, theirs = _numbers(passes, device), _numbers(REFERENCE, device)
@@ -109,7 +109,7 @@ def checked(passes: Passes, device: str) -> Passes:
 
 
 def _numbers(passes: Passes, device: str) -> list[Tensor]:
-    """Run a small model of every part; return factors and gradients."""
+    """Run a small model that has every part; return factors and gradients."""
     n_trials, n_bins, k, u, g, f = 18, 5, 20, 2, 33, 7
     with torch.random.fork_rng(devices=[]), torch.enable_grad():
         torch.manual_seed(0)

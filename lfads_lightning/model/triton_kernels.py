@@ -1,9 +1,10 @@
-"""The recurrences in Triton, for CUDA: the kernels of native.cpp, a program for a block of trials.
+"""The recurrences in Triton, for CUDA: the kernels of native.cpp, one program per block of trials.
 
-A program takes its trials through all bins, so that nothing is launched per bin: R of them, as few
-as keep the device busy. Weights are read in tiles, N columns by M that are summed over (``K_N``,
-``K_M``, … in the decoder, by width), and stay in the L2 cache. States that meet weights go through
-global memory: a program reads only rows that it wrote itself, with a barrier between.
+A program takes its R trials through all bins, so that nothing is launched per bin; R is the fewest
+that keep the device busy. Weights are read in tiles of N columns by M rows, which are summed over
+(``K_N``, ``K_M``, … in the decoder, by width), and stay in the L2 cache. States that are multiplied
+with weights go through global memory: a program reads only rows that it wrote itself, after a
+barrier.
 """
 
 import triton
@@ -83,7 +84,7 @@ def gru_backward_kernel(
     N: tl.constexpr,
     M: tl.constexpr,
 ):
-    """Go back through all bins; g becomes the gates' gradients, d that of the start (B, n)."""
+    """Go back through all bins; g becomes the gates' gradients, d the start's gradient (B, n)."""
     rows = tl.program_id(0) * R + tl.arange(0, R)
     for s in range(T):
         t = T - 1 - s
@@ -315,7 +316,7 @@ def decoder_backward_kernel(
     F_N: tl.constexpr,
     F_M: tl.constexpr,
 ):
-    """Go back through what ``decoder_forward_kernel`` did; gradients in place of activations."""
+    """Backward pass of ``decoder_forward_kernel``; gradients replace the activations."""
     rows = tl.program_id(0) * R + tl.arange(0, R)
     for s in range(T):
         t = T - 1 - s

@@ -1,6 +1,6 @@
 """The Triton kernels behind the interface of ``fused``: buffers, launches, weight gradients.
 
-Imported only where they are used; Triton comes with torch's CUDA builds on Linux.
+Imported only when used; Triton comes with torch's CUDA builds for Linux.
 """
 
 from typing import Any
@@ -23,10 +23,10 @@ from lfads_lightning.model.triton_kernels import (
     gru_forward_kernel,
 )
 
-# the most columns of a tile of weights, and the most that are summed over: with more, the kernels
-# spill registers (benchmarks.gpu)
+# most columns and most rows (summed over) of a tile of weights; with more, the kernels spill
+# registers (benchmarks.gpu)
 COLUMNS, INNER = 64, 128
-MOST_TRIALS = 4  # of a program
+MOST_TRIALS = 4  # per program
 INTERPRETED = triton.knobs.runtime.interpret
 
 
@@ -36,7 +36,7 @@ def _covers(tensor: Tensor) -> bool:
 
 
 def _trials(n_trials: int, device: torch.device) -> int:
-    """Return how many trials a program takes: one, as long as all programs run at once."""
+    """Return how many trials a program takes: one, if all programs can then run at once."""
     n_units = 2  # so that the interpreter sees several trials in a program
     if device.type == "cuda":
         n_units = torch.cuda.get_device_properties(device).multi_processor_count
@@ -44,13 +44,13 @@ def _trials(n_trials: int, device: torch.device) -> int:
 
 
 def _tiles(n: int) -> tuple[int, int]:
-    """Return how many of n columns are computed at a time, and how many of n are summed over."""
+    """Return the columns and the rows (summed over) of a tile, for a width n."""
     whole = max(triton.next_power_of_2(n), 16)
     return min(whole, COLUMNS), min(whole, INNER)
 
 
 def _warps(*widths: int) -> int:
-    """Return how many warps, of 32 threads each, hold a tile of weights."""
+    """Return the number of warps, of 32 threads each, that hold a tile of weights."""
     n_columns, n_inner = map(max, zip(*map(_tiles, widths), strict=True))
     return min(max(n_columns * n_inner // 1024, 4), 8)
 
@@ -134,7 +134,7 @@ _BACKWARD = (
 
 
 def _launch(kernel: Any, names: list[str], sizes: DecoderSizes, clip: float, t: Tensors) -> None:
-    s, nothing = sizes, t["c0"]  # a kernel wants a pointer where nothing is read
+    s, nothing = sizes, t["c0"]  # a kernel needs a pointer even if it reads nothing there
     block, widths = _trials(s.B, nothing.device), (s.K, s.U, s.G, s.F)
     kernel[(triton.cdiv(s.B, block),)](
         *(nothing if t.get(name) is None else t[name] for name in names),
@@ -147,7 +147,7 @@ def _launch(kernel: Any, names: list[str], sizes: DecoderSizes, clip: float, t: 
 
 def _decoder_forward(sizes: DecoderSizes, clip: float, t: Tensors) -> None:
     if not sizes.keep:
-        for name in ("fed", "read", "con_g", "gen_g"):  # the kernel knows no shorter ones
+        for name in ("fed", "read", "con_g", "gen_g"):  # the kernel needs all bins of these
             t[name] = t[name].new_empty(sizes.T, *t[name].shape[1:])
     encodings = t["encodings"]
     if sizes.N < sizes.B:

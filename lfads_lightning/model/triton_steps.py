@@ -1,8 +1,8 @@
 """What a program of the Triton kernels does in one bin: tiles, products, one step of a GRU.
 
-Every function works on the rows (trials) of one program, R of them, N columns at a time, summing
-over M inner ones, and ends with a barrier where what it stored is read next. float32 throughout:
-TF32 would round the recurrent products to 10 bits, and the error grows with the bins.
+Every function works on the R rows (trials) of one program, N columns at a time, summing over M
+inner ones, and ends with a barrier if the next function reads what it stored. All is float32: TF32
+would round the recurrent products to 10 bits, and the error grows with the number of bins.
 """
 
 import triton
@@ -37,10 +37,10 @@ def dot(
     N: tl.constexpr,
     M: tl.constexpr,
 ):
-    """Return a[rows, :n_in] W[:, columns]; W lies with strides w_row and w_column.
+    """Return a[rows, :n_in] W[:, columns]; W has the strides w_row and w_column.
 
-    Products and sums rather than ``tl.dot``: a program has few rows, and what it waits for is
-    the weights, which are all on their way at once here.
+    It uses products and sums rather than ``tl.dot``: a program has few rows and is limited by
+    loading the weights, and this way all loads are in flight at once.
     """
     total = tl.zeros((R, N), tl.float32)
     row = tl.arange(0, R)
@@ -181,7 +181,7 @@ def add_product(
 
 @triton.jit
 def multiply(out, a, b, rows, n_rows, n, has_b: tl.constexpr, N: tl.constexpr):
-    """out[rows] = a[rows] b[rows], or a[rows] where there is no b."""
+    """out[rows] = a[rows] b[rows], or a[rows] without b."""
     for first in range(0, n, N):
         j = first + tl.arange(0, N)
         ok = (rows < n_rows)[:, None] & (j < n)[None, :]
@@ -194,7 +194,7 @@ def multiply(out, a, b, rows, n_rows, n, has_b: tl.constexpr, N: tl.constexpr):
 
 @triton.jit
 def accumulate(out, a, b, rows, n_rows, n, has_b: tl.constexpr, N: tl.constexpr):
-    """out[rows] += a[rows] b[rows], or a[rows] where there is no b."""
+    """out[rows] += a[rows] b[rows], or a[rows] without b."""
     for first in range(0, n, N):
         j = first + tl.arange(0, N)
         ok = (rows < n_rows)[:, None] & (j < n)[None, :]

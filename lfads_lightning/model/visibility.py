@@ -2,15 +2,16 @@
 
 Four things decide it:
 
-- Held-out neurons are predicted from the others (co-smoothing, Pei et al. 2021, section 4), the
-  last ``forward_steps`` bins from those before them (the same). Encoders are built without them:
-  :class:`Encoded` cuts them off. They are scored like the rest.
-- Coordinated dropout (Keshtkaran & Pandarinath 2019) shows each entry or scores it, never both: a
-  model that sees a spike and is scored on it lowers its loss by passing the spike on.
-- Sample validation (the same) keeps a fixed share of entries from both, as a meter.
+- Held-out neurons are predicted from the others (co-smoothing, Pei et al. 2021, section 4), and the
+  last ``forward_steps`` bins from those before them (same section). Encoders are built without
+  them: :class:`Encoded` removes them. They are scored like the rest.
+- Coordinated dropout (Keshtkaran & Pandarinath 2019) shows or scores each entry, never both: a
+  model that sees a spike and is scored on it can lower its loss by copying the spike.
+- Sample validation (same paper) neither shows nor trains on a fixed share of entries, and uses them
+  to measure overfitting.
 - Missing entries are neither shown nor scored, nor are bins beyond a trial's end.
 
-The last three are a :class:`Visibility` each; :meth:`Visibility.also` joins them.
+Each of the last three is a :class:`Visibility`; :meth:`Visibility.also` joins them.
 """
 
 from collections.abc import Sequence
@@ -24,21 +25,21 @@ from lfads_lightning.model.layers import inside, session_key
 
 
 class Visibility(NamedTuple):
-    """How one pass looks at its batch; None: all is shown as it is, all has the weight 1."""
+    """What one pass sees and scores of its batch; None: all is shown unchanged, with weight 1."""
 
-    shown: Tensor | None = None  # (B, T, D), multiplies what the encoders see; 0 hides
-    weight: Tensor | None = None  # (B, T, D) of each entry in the loss; 0: not scored
-    scale: float = 1.0  # of all weights, so that costs are per whole trial
-    lengths: Tensor | None = None  # (B,) bins of each trial; all T
+    shown: Tensor | None = None  # (B, T, D), factors on what the encoders see; 0 hides
+    weight: Tensor | None = None  # (B, T, D), weight of each entry in the loss; 0: not scored
+    scale: float = 1.0  # factor on all weights, so that costs are per whole trial
+    lengths: Tensor | None = None  # (B,) bins of each trial; None: all T
 
     def also(self, other: "Visibility") -> "Visibility":
-        """Narrow by another one: shown is what both show, scored what both score."""
+        """Combine with another: entries are shown if both show them, scored if both score them."""
         shown, weight = _product(self.shown, other.shown), _product(self.weight, other.weight)
         lengths = other.lengths if self.lengths is None else self.lengths
         return Visibility(shown, weight, self.scale * other.scale, lengths)
 
     def dropped_out(self, mask: Tensor | None) -> "Visibility":
-        """Show (B, T, D) through a dropout mask; what is scored stays."""
+        """Apply a dropout mask (B, T, D) to what is shown; what is scored stays the same."""
         return self._replace(shown=_product(self.shown, mask))
 
 
@@ -56,25 +57,25 @@ def coordinated(kept: Tensor, rate: float, unseen: Tensor | None = None) -> Visi
 
     Args:
         kept: (B, T, D), a dropout mask: 0 hides and scores, 1 / (1 - rate) shows.
-        rate: share hidden.
-        unseen: (T, D) bool, of :meth:`Encoded.unseen`: these cannot be copied, and are scored
-            whether hidden or not.
+        rate: share of hidden entries.
+        unseen: (T, D) bool, from :meth:`Encoded.unseen`: these entries cannot be copied and are
+            always scored.
     """
     weight = (kept == 0).to(kept.dtype)
     if unseen is not None:
-        weight = weight.masked_fill_(unseen, rate)  # 1 once it is scaled
+        weight = weight.masked_fill_(unseen, rate)  # 1 after scaling
     return Visibility(kept, weight, 1 / rate)
 
 
 def sample_validation(
     never_shown: Tensor | None, rate: float, like: Tensor
 ) -> tuple[Visibility, Visibility]:
-    """Leave out the entries never shown; and second, score only these.
+    """Return two visibilities: one without the entries never shown, one that scores only these.
 
     Args:
-        never_shown: (B, T, D) bool, or None, where both are the whole.
-        rate: their share.
-        like: of the type and device of the model.
+        never_shown: (B, T, D) bool; if None, both show and score everything.
+        rate: share of these entries.
+        like: a tensor of the model's type and device.
     """
     if never_shown is None:
         return WHOLE, WHOLE
@@ -84,16 +85,16 @@ def sample_validation(
     return Visibility(shown, others, 1 / (1 - rate)), never
 
 
-MOST_MADE_UP = 5.0  # entries that stand for one that is there
+MOST_MADE_UP = 5.0  # largest factor on an entry to make up for missing ones
 
 
 def missing(
     present: Tensor, like: Tensor, lengths: Tensor | None = None, held_in: Tensor | None = None
 ) -> Visibility:
-    """Neither show nor score entries that were not recorded; costs are those of the others.
+    """Neither show nor score entries that were not recorded.
 
-    What is shown of a bin is weighed up by the share of its neurons that are there, up to
-    fivefold.
+    The recorded entries of a bin are scaled up to make up for its missing neurons, by at most a
+    factor of five.
 
     >>> there = torch.tensor([[[True, False], [True, True]]])
     >>> seen = missing(there, torch.zeros(()))
@@ -102,9 +103,9 @@ def missing(
 
     Args:
         present: (B, T, D) bool; the data may hold any finite number elsewhere.
-        like: of the type and device of the model.
-        lengths: (B,) bins of each trial, or None: all T.
-        held_in: channels that are encoded, or None: all.
+        like: a tensor of the model's type and device.
+        lengths: (B,) bins of each trial; None: all T.
+        held_in: channels that are encoded; None: all.
     """
     there = present.to(like.dtype)
     encoded = there if held_in is None else there[..., held_in]
@@ -113,10 +114,10 @@ def missing(
 
 
 class Encoded(nn.Module):
-    """The part of each session's data that encoders are built for; has no weights.
+    """Selects the part of each session's data that is encoded; it has no weights.
 
     Args:
-        sessions: with one ``forward_steps`` for all.
+        sessions: the sessions; ``forward_steps`` is the same in all.
     """
 
     def __init__(self, sessions: Sequence[SessionSpec]) -> None:
@@ -128,20 +129,20 @@ class Encoded(nn.Module):
             self.register_buffer(session_key(s.name), index, persistent=False)
 
     def bins(self, x: Any) -> Any:
-        """Return the bins that are encoded of x (B, T, n), or None of None."""
+        """Return the encoded bins of x (B, T, n); None for None."""
         if x is None or self.forward_steps == 0:
             return x
         return x[:, : x.shape[1] - self.forward_steps]
 
     def part(self, x: Tensor, session: str) -> Tensor:
-        """Return what is encoded of x (B, T, D): its first bins, its held-in channels."""
+        """Return the encoded part of x (B, T, D): its first bins and held-in channels."""
         x, channels = self.bins(x), getattr(self, session_key(session))
         if channels is None:
             return x
         return x.transpose(0, 1).index_select(2, channels).transpose(0, 1)
 
     def lengths(self, lengths: Tensor | None) -> Tensor | None:
-        """Return the bins of each trial (B,) that are encoded, of all its bins."""
+        """Return the number of encoded bins of each trial (B,), given its number of bins."""
         return None if lengths is None else lengths - self.forward_steps
 
     def missing(
@@ -159,16 +160,16 @@ class Encoded(nn.Module):
         device: torch.device | None = None,
         lengths: Tensor | None = None,
     ) -> Tensor | None:
-        """Return which entries are never encoded; None where all are.
+        """Return which entries are never encoded; None if all are.
 
         Args:
-            session: whose held-out neurons.
+            session: the session whose held-out neurons to use.
             n_bins: T.
-            device: of the result.
-            lengths: (B,) bins of each trial, whose last ones are the forward bins; None: all T.
+            device: device of the result.
+            lengths: (B,) bins of each trial, including its forward bins at the end; None: all T.
 
         Returns:
-            (T, D) bool; of trials of unequal length with forward bins (B, T, D).
+            (T, D) bool, or (B, T, D) for trials of unequal length with forward bins.
         """
         channels = getattr(self, session_key(session))
         if channels is None and self.forward_steps == 0:
@@ -186,6 +187,6 @@ class Encoded(nn.Module):
 
 
 def held_in(session: SessionSpec) -> list[int]:
-    """Return the channels of a session that are encoded."""
+    """Return the encoded channels of a session."""
     held_out = set(session.held_out)
     return [c for c in range(session.data_dim) if c not in held_out]

@@ -1,1 +1,1 @@
-"""What a notebook and an editor show: cards of results, bars, one line for a mistake, keywords."""
+"""Display in notebooks and editors: cards of results, progress bars, short errors, keywords."""

@@ -1,6 +1,6 @@
-"""How objects show themselves in a notebook: small tables and lines as HTML, every text escaped.
+"""Display of objects in notebooks: small tables and curves as HTML, with every text escaped.
 
-It takes the notebook's own colours, so that it can be read on a dark page too.
+Colours are those of the notebook, so that dark pages are readable too.
 """
 
 import math
@@ -13,7 +13,7 @@ _CELL = "text-align:left;padding:1px 10px 1px 0;background:none;font-weight:{};w
 
 
 def card(title: str, *parts: str) -> str:
-    """Return a box with a heading; parts are HTML, the title is text."""
+    """Return a box with a heading; the parts are HTML, the title is plain text."""
     inside = "".join(parts)
     return (
         '<div style="border:1px solid #8884;border-radius:4px;padding:6px 12px;margin:2px 0;'
@@ -28,12 +28,12 @@ def facts(pairs: Mapping[str, object]) -> str:
 
 
 def grid(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return rows of texts below a header."""
+    """Return a table of plain texts with a header."""
     return _table(header, rows)
 
 
 def folded(summary: str, inside: str) -> str:
-    """Return HTML that is seen once its summary is clicked."""
+    """Return HTML that unfolds when its summary is clicked."""
     return f"<details><summary>{escape(summary)}</summary>{inside}</details>"
 
 
@@ -48,11 +48,11 @@ def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def lines(values: Iterable[Iterable[float]], what: str) -> str:
-    """Return curves on one scale as a picture; '' where there is nothing finite to draw.
+    """Return curves on a common scale as a picture; '' if there is nothing finite to draw.
 
     Args:
-        values: of a few curves, each along time.
-        what: is to be seen, for a caption.
+        values: values of a few curves over time.
+        what: what the curves are, for the caption.
     """
     curves = [[float(v) for v in curve] for _, curve in zip(range(_MOST_LINES), values)]  # noqa: B905
     finite = [v for curve in curves for v in curve if math.isfinite(v)]
@@ -78,7 +78,7 @@ def lines(values: Iterable[Iterable[float]], what: str) -> str:
 
 
 def sizes(*pairs: tuple[int, str]) -> str:
-    """Return counted things: ``4 factors, 1 neuron``.
+    """Return counts with their nouns: ``4 factors, 1 neuron``.
 
     >>> sizes((4, "factor"), (1, "neuron"), (0, "inferred input"))
     '4 factors, 1 neuron, no inferred inputs'

@@ -1,4 +1,4 @@
-"""Who looks on: a person at a prompt of Python, IPython or a notebook; and how these are told."""
+"""Is a person at a prompt of Python, IPython or a notebook? Warnings are then shorter."""
 
 import sys
 import warnings
@@ -15,22 +15,22 @@ R = TypeVar("R")
 
 
 def at_prompt() -> bool:
-    """Return whether a person types, in Python, IPython or a notebook; in a script nobody does."""
+    """Return whether code is typed in Python, IPython or a notebook, and is not a script."""
     return hasattr(sys, "ps1")
 
 
 def in_kernel() -> bool:
-    """Return whether what is printed goes to a notebook."""
+    """Return whether output goes to a notebook."""
     return type(sys.stderr).__module__.startswith("ipykernel")
 
 
 def has_widgets() -> bool:
-    """Return whether the notebook can have a bar of its own: ipywidgets are installed."""
+    """Return whether the notebook can show a graphical progress bar: ipywidgets is installed."""
     return in_kernel() and find_spec("ipywidgets") is not None
 
 
 def warns_in_short(function: Callable[P, R]) -> Callable[P, R]:
-    """At a prompt, let what a function warns of be one line each, and be said once a call."""
+    """At a prompt, print each warning of a function as one line, and once per call."""
 
     @wraps(function)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:

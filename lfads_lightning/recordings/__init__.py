@@ -1,1 +1,1 @@
-"""Recordings in: from spike times and counts as labs have them to session files."""
+"""From recordings, as spike times or counts, to session files."""

@@ -7,7 +7,7 @@ from lfads_lightning.config import LFADSError
 # Bins. Times in seconds carry rounding errors: 0.1 + 0.2 lies above 0.3. A spike this close before
 # an edge counts as on it; for 1 ms bins that is a nanosecond, far below any sampling period.
 TOLERANCE = 1e-6
-MOST_BINS = 10**8  # of a recording; at 1 ms, more than a day
+MOST_BINS = 10**8  # per recording; at 1 ms, more than a day
 BLOCK_BYTES = 16 * 2**20
 
 
@@ -15,12 +15,12 @@ def whole_bins(duration_s: float, bin_width_s: float, what: str) -> int:
     """Return how many bins fit into a stretch of time.
 
     Args:
-        duration_s: of the stretch.
+        duration_s: length of the stretch in seconds.
         bin_width_s: seconds.
-        what: names the stretch in the error.
+        what: name of the stretch in the error message.
 
     Raises:
-        LFADSError: the bin width does not divide it, or it is no time that anybody records.
+        LFADSError: the bin width does not divide it, or it is implausibly long.
     """
     if not abs(duration_s / bin_width_s) <= MOST_BINS:
         raise LFADSError(
@@ -75,7 +75,7 @@ def count_spikes(
 
 
 def join_bins(values: np.ndarray, n: int, average: bool = False) -> np.ndarray:
-    """Join every ``n`` bins of (E, T, ...), by their sum or their average; n must divide T."""
+    """Sum or average every ``n`` bins of (E, T, ...); n must divide T."""
     if n == 1:
         return values
     grouped = values.reshape(len(values), values.shape[1] // n, n, *values.shape[2:])
@@ -85,7 +85,7 @@ def join_bins(values: np.ndarray, n: int, average: bool = False) -> np.ndarray:
 
 
 def holds_real_values(values: np.ndarray) -> bool:
-    """Tell whether (E, ...) holds anything but whole numbers and NaN."""
+    """Return whether (E, ...) holds anything but whole numbers and NaN."""
     if values.dtype.kind != "f":
         return False
     return any((v != np.floor(v))[np.isfinite(v)].any() for v in values)

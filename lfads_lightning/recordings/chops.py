@@ -1,4 +1,4 @@
-"""Continuous recordings: cutting them into overlapping chops, and merging what comes of these."""
+"""Continuous recordings: cutting them into overlapping chops, and merging results of chops."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,10 +15,10 @@ from lfads_lightning.runs.remote import local_copies
 
 
 class Chops(NamedTuple):
-    """Where chops begin.
+    """Starts of chops.
 
-    ``starts`` and ``segment_starts`` are bins of the recording, its pieces end to end; ``kept``
-    are the positions of the pieces that are long enough.
+    ``starts`` and ``segment_starts`` are bins of the recording with its pieces concatenated;
+    ``kept`` are the positions of the pieces that are long enough.
     """
 
     starts: np.ndarray
@@ -52,17 +52,17 @@ def plan_chops(segment_bins: np.ndarray, chop_bins: int, overlap_bins: int) -> C
 
 
 def merge(values: np.ndarray, starts: np.ndarray, n_bins: int, overlap_bins: int) -> np.ndarray:
-    """Lay chops back in their places, those that overlap blended by their distance to the ends.
+    """Put chops back in their places; overlapping chops are averaged with weights.
 
     The weight of a bin rises linearly over the overlap at a chop's beginning and falls over that
-    at its end, so that the chop which sees more around a bin counts for more. Where chops agree,
-    the result is what they say, exactly. Bins that no chop covers are NaN.
+    at its end, so that the chop with more context around a bin counts more. Where chops agree, the
+    result equals them exactly. Bins that no chop covers are NaN.
 
     Args:
         values: (E, T, ...).
         starts: (E,), first bin of each chop.
-        n_bins: of the whole recording.
-        overlap_bins: that neighbours share.
+        n_bins: bins of the whole recording.
+        overlap_bins: bins that neighbours share.
 
     Returns:
         (n_bins, ...) in the type of ``values`` (whole numbers as float64).
@@ -78,19 +78,20 @@ def merge(values: np.ndarray, starts: np.ndarray, n_bins: int, overlap_bins: int
         before, new = weight[where], values[i].astype(dtype, copy=False)
         share = (ramp / (ramp + before)).reshape(-1, *[1] * (new.ndim - 1)).astype(dtype)
         old = np.where((before == 0).reshape(share.shape), new, merged[where])
-        # so written, equal values stay as they are
+        # in this form, equal values stay exactly the same
         merged[where] = old + share * (new - old)
         weight[where] += ramp
     return merged
 
 
 def merge_chops(session: str | Path, **splits: ArrayLike) -> np.ndarray:
-    """Merge what a model makes of chops into one recording.
+    """Merge a model's results for chops into one recording.
 
     Args:
-        session: the session file that `lfads prepare --chop-bins` wrote; it says where chops lie.
-        **splits: ``train=``, ``valid=``, ``test=``: (E, T, ...) of these splits of the file, all
-            of them or some.
+        session: the session file that `lfads prepare --chop-bins` wrote; it has the places of the
+            chops.
+        **splits: ``train=``, ``valid=``, ``test=``: arrays (E, T, ...) for some or all splits of
+            the file.
 
     Returns:
         (bins of the recording, ...): NaN where no chop given covers a bin.

@@ -11,24 +11,23 @@ from lfads_lightning.recordings.binning import TOLERANCE
 from lfads_lightning.recordings.records import Timeline
 from lfads_lightning.recordings.settings import Settings
 
-# of the steps of a list of times: a clock that starts again steps back now and then, rows in no
-# order every second time
+# share of backward steps: low if a clock was reset, about a half if the rows are in no order
 SHUFFLED = 0.2
 DAY_S = 86400
 
 
 def rising(times: Sequence[np.ndarray], ids: np.ndarray, source: str) -> list[np.ndarray]:
-    """Sort each neuron's times, in the order in which the file has them.
+    """Sort each neuron's times, which are given in the order of the file.
 
-    Rows in no order at all are sorted without a word.
+    Rows in no order at all are sorted without a warning.
 
     Raises:
-        LFADSError: the times of most neurons run back now and then: their clock started again.
+        LFADSError: the times of most neurons run backwards occasionally: the clock was reset.
     """
     sorted_times, back = [], []
     for unit, own in zip(ids.tolist(), times, strict=True):
         own = np.asarray(own, np.float64)
-        with np.errstate(invalid="ignore"):  # what is not finite is refused later
+        with np.errstate(invalid="ignore"):  # values that are not finite are refused later
             steps = np.diff(own)
         at = np.flatnonzero(steps < 0)
         if len(at) and len(at) <= max(SHUFFLED * len(steps), 1):
@@ -57,12 +56,12 @@ def rising(times: Sequence[np.ndarray], ids: np.ndarray, source: str) -> list[np
 
 
 def warn_of_order(name: str, times: np.ndarray, source: str) -> None:
-    """Warn of trials whose times run backwards now and then.
+    """Warn of trials whose times run backwards occasionally.
 
     Args:
-        name: of their column.
-        times: (E,), NaN aside.
-        source: named in the warning.
+        name: name of their column.
+        times: (E,); NaN is ignored.
+        source: name of the recording in the warning.
     """
     known = np.flatnonzero(np.isfinite(times))
     steps = np.diff(times[known])
@@ -94,7 +93,7 @@ def check_intervals(pairs: np.ndarray, where: str) -> None:
 
 
 def check_times(spikes: Timeline) -> None:
-    """Refuse times that can hardly be seconds, unless their unit was given."""
+    """Refuse times that are probably not seconds, unless their unit was given."""
     filled = [t for t in spikes.times_s if len(t)]
     if not filled:
         raise LFADSError(f"{spikes.source}: no unit has any spike; expected spike times in seconds")
@@ -121,7 +120,7 @@ def check_times(spikes: Timeline) -> None:
         )
     stops = {} if spikes.trials is None or spikes.zeros_s is not None else spikes.trials
     ends = np.asarray(stops.get("stop_time", ()), np.float64)
-    end = np.fmax.reduce(ends, initial=-np.inf)  # NaN aside
+    end = np.fmax.reduce(ends, initial=-np.inf)  # ignores NaN
     if 0 < end < last / 50:
         raise LFADSError(
             f"{spikes.source}: the last spike is at {last:.9g}, the last trial ends at {end:.9g}; "
@@ -132,9 +131,9 @@ def check_times(spikes: Timeline) -> None:
 def check_events(
     spikes: Timeline, settings: Settings, event: str, events: np.ndarray, length: float
 ) -> None:
-    """Refuse events that are hardly on the clock of the recording; warn of odd trials."""
+    """Refuse events that are probably not on the recording's clock; warn of odd trials."""
     columns, scale = spikes.trials or {}, settings.seconds_per_unit
-    if spikes.zeros_s is not None:  # each trial has a clock of its own
+    if spikes.zeros_s is not None:  # each trial has its own clock
         return
     start, stop = (columns.get(k) for k in ("start_time", "stop_time"))
     if start is not None:
@@ -168,7 +167,7 @@ def check_events(
 def check_overlap(
     source: str, event: str, starts: np.ndarray, lengths: np.ndarray, width: float
 ) -> None:
-    """Refuse trials that are one and the same stretch; warn of those that overlap."""
+    """Refuse trials that cover the same stretch of time; warn of trials that overlap."""
     order = np.argsort(starts, kind="stable")
     ordered, lengths = starts[order], lengths[order]
     n_same = int((np.diff(ordered) < width / 2).sum())

@@ -1,4 +1,4 @@
-"""When a recording was on: its extent, what was observed of each neuron, gaps, unbroken pieces."""
+"""When a recording was on: its extent, when each neuron was observed, gaps, unbroken pieces."""
 
 import numpy as np
 
@@ -8,7 +8,7 @@ from lfads_lightning.recordings.settings import Settings
 
 
 def extent(spikes: Timeline, settings: Settings, width: float) -> tuple[float, float]:
-    """Return when a recording begins and ends: as told, else as observed, else by its spikes."""
+    """Return begin and end of a recording: by its option, else as observed, else by its spikes."""
     if settings.recording_s is not None:
         return settings.recording_s
     if spikes.observed_s is not None:
@@ -24,7 +24,7 @@ def extent(spikes: Timeline, settings: Settings, width: float) -> tuple[float, f
 def recorded(
     spikes: Timeline, settings: Settings, starts: np.ndarray, lengths: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Tell which windows were recorded throughout, from every neuron: (E,), by what is else."""
+    """Return which windows (E,) have complete recordings of every neuron, per kind of failure."""
     stops, hair = starts + lengths, TOLERANCE * lengths
     found = {}
     if spikes.zeros_s is None:

@@ -21,10 +21,10 @@ from lfads_lightning.data.values import could_be_real
 from lfads_lightning.metrics import mean_of
 
 # Channels that share spikes (cross-talk, one neuron sorted twice) are correlated within a bin and
-# hardly across bins; neurons that follow one signal are correlated across bins as well. So what is
-# tested is r(same bin) - r(next bin). On recordings at hand without cross-talk it stays below 0.06.
+# hardly across bins; neurons that follow a common signal are correlated across bins as well. So the
+# test is r(same bin) - r(next bin). In our recordings without cross-talk it stays below 0.06.
 SHARED_SPIKES = 0.3
-MOST_BINS = 500_000  # looked at for correlations: an error of r below 0.002
+MOST_BINS = 500_000  # bins used for correlations: an error of r below 0.002
 
 
 @dataclass
@@ -32,15 +32,15 @@ class Finding:
     """A session of a file, as `lfads check` shows it.
 
     Attributes:
-        name: of the session.
+        name: name of the session.
         source: file, or file and group.
-        n_trials: by split.
+        n_trials: number of trials, by split.
         n_bins: T, of the longest trial.
         shortest: bins of the shortest trial.
-        equal_trials: all are equally long, and nothing of them is missing.
+        equal_trials: whether all trials are equally long, without missing entries.
         n_neurons: D.
-        is_counts: the data are counts, not real values.
-        bin_width_s: None where the file does not say.
+        is_counts: whether the data are counts, not real values.
+        bin_width_s: None if the file does not say.
         rates: (D,) counts per bin of the training trials.
         silent: neurons without a spike in them, counted from 0.
         duplicated: pairs of neurons with the same values throughout.
@@ -73,7 +73,7 @@ class Finding:
 
 
 def check_file(path: str | Path) -> list[Finding]:
-    """Look at every session of a file.
+    """Check every session of a file.
 
     Raises:
         LFADSError: the file cannot be read as sessions at all.
@@ -166,7 +166,7 @@ def duplicates(data: np.ndarray, leave_out: set[int]) -> list[tuple[int, int]]:
 def shared_spikes(data: np.ndarray) -> list[tuple[int, int, float]]:
     """Return pairs of neurons of (E, T, D) that share spikes: r(same bin) - r(next bin) > 0.3.
 
-    Of a long recording, evenly spaced trials are looked at.
+    In a long recording, only evenly spaced trials are used.
 
     Returns:
         (neuron, neuron, difference), the strongest first; only differences of more than five

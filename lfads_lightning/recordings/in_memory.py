@@ -1,6 +1,6 @@
-"""Recordings that are in memory: arrays by name, data frames, and objects of other libraries.
+"""Recordings in memory: arrays by name, data frames, and objects of other libraries.
 
-These are known by what they have, and nothing is imported for them: groups of spike times
+Objects are recognised by their attributes, without importing their libraries: groups of spike times
 (pynapple ``TsGroup``), Neo ``SpikeTrain`` lists and segments, ``NWBFile``, xarray with named axes.
 """
 
@@ -28,15 +28,15 @@ _KNOWN = {*names.COUNTS, *names.TIMES, *names.UNITS, *names.STARTS, *names.STOPS
 
 
 def is_in_memory(recording: Any) -> bool:
-    """Tell a recording in memory from a path."""
+    """Return whether a recording is an object in memory, not a path."""
     return not isinstance(recording, str | os.PathLike)
 
 
 def read_memory(recording: Any, source: str, settings: Settings) -> Recording:
-    """Make a recording of an array, of {name: array}, or of an object of another library.
+    """Make a recording from an array, {name: array}, or an object of another library.
 
     Raises:
-        LFADSError: it is nothing of the kind, or something in it is not as it must be.
+        LFADSError: it is none of these, or something in it is wrong.
     """
     if hasattr(recording, "time_support"):
         return _of_pynapple(recording, source, settings)
@@ -78,10 +78,10 @@ def read_memory(recording: Any, source: str, settings: Settings) -> Recording:
 
 
 def table_in_memory(trials: Any, source: str) -> Columns:
-    """Return the columns of trials that are given as an object: intervals, a frame, {name: array}.
+    """Return the columns of trials given as an object: intervals, a data frame, {name: array}.
 
     Raises:
-        LFADSError: it is nothing of the kind.
+        LFADSError: it is none of these.
     """
     if hasattr(trials, "as_dataframe"):  # pynapple's IntervalSet
         columns = columns_of_frame(trials.as_dataframe(), f"{source}: trials")
@@ -101,7 +101,7 @@ def table_in_memory(trials: Any, source: str) -> Columns:
 
 
 def add_trials(recording: Recording, columns: Columns) -> None:
-    """Give a recording trials that were given beside it."""
+    """Add trials that were given separately to a recording."""
     if isinstance(recording.activity, Spikes) and recording.activity.trials is None:
         recording.trials, recording.trial_ids, recording.beside = columns, None, {}
     elif isinstance(recording.activity, Spikes) or recording.activity.is_continuous:
@@ -154,7 +154,7 @@ def _of_pynapple(recording: Any, source: str, settings: Settings) -> Recording:
 
 
 def _on_grid(values: np.ndarray, times: np.ndarray, width: float) -> np.ndarray:
-    """Put NaN into the gaps of what was sampled piece by piece, (T, D)."""
+    """Put values sampled in pieces on a regular grid (T, D), with NaN in the gaps."""
     at = np.round((times - times[0]) / width).astype(np.int64)
     if len(at) == at[-1] + 1:
         return values
@@ -165,7 +165,7 @@ def _on_grid(values: np.ndarray, times: np.ndarray, width: float) -> np.ndarray:
 
 
 def _are_spike_trains(value: Any) -> bool:
-    """Tell a list of Neo spike trains."""
+    """Return whether a value is a list of Neo spike trains."""
     if isinstance(value, Mapping) or not hasattr(value, "__len__") or hasattr(value, "dtype"):
         return False
     return len(value) > 0 and all(hasattr(v, "rescale") and hasattr(v, "t_start") for v in value)
@@ -182,7 +182,7 @@ def _of_spike_trains(trains: list[Any], source: str) -> Recording:
 
 
 def _of_neo(segments: Any, source: str, settings: Settings) -> Recording:
-    """Read the segments of a Neo ``Block``, or one by itself: units, events and epochs by name."""
+    """Read the segments of a Neo ``Block``, or a single one: units, events and epochs by name."""
     from lfads_lightning.recordings.readers.neo import recording_of
 
     def seconds(values: Any) -> np.ndarray:
@@ -229,7 +229,7 @@ def _of_neo(segments: Any, source: str, settings: Settings) -> Recording:
 
 
 def _by_unit(recording: Any, settings: Settings) -> tuple[np.ndarray, list[np.ndarray]] | None:
-    """Return ids and spike times of {unit: times}, or of a list of times; None: it is none."""
+    """Return ids and spike times of {unit: times} or a list of times; None if it is neither."""
     asked = (settings.counts_key, settings.time_column, settings.unit_column)
     if isinstance(recording, Mapping):
         if any(asked) or {str(key).lower() for key in recording} & _KNOWN:
@@ -250,7 +250,7 @@ def _by_unit(recording: Any, settings: Settings) -> tuple[np.ndarray, list[np.nd
 
 
 def _vector(value: Any) -> np.ndarray | None:
-    """Return a row of numbers, also a pynapple ``Ts``; None: it is none."""
+    """Return a row of numbers, also from a pynapple ``Ts``; None if it is not one."""
     value = getattr(value, "t", value) if hasattr(value, "time_support") else value
     if isinstance(value, str | Mapping):
         return None
@@ -262,7 +262,7 @@ def _vector(value: Any) -> np.ndarray | None:
 
 
 def _by_trial(value: Any) -> Cells | None:
-    """Return spike times that come by neuron and trial; None: it is no such list of lists."""
+    """Return spike times by neuron and trial; None if it is not such a list of lists."""
     if not isinstance(value, list | tuple) or not value:
         return None
     if not all(isinstance(row, list | tuple) or _is_objects(row) for row in value):
@@ -287,7 +287,7 @@ def _of_named_axes(recording: Any, source: str, settings: Settings) -> Recording
     if settings.axes is not None:
         values = np.asarray(recording.values)
     elif all(dim.lower().startswith(known) or dim.startswith("dim_") for dim in dims):
-        values = as_array(source, "counts", recording)  # in our order, where the names tell it
+        values = as_array(source, "counts", recording)  # in our order, if the names tell it
     else:
         raise LFADSError(
             f"{source}: its axes are called {listed(dims)}; expected trial, time (or bin, frame) "
@@ -315,9 +315,9 @@ def _of_named_axes(recording: Any, source: str, settings: Settings) -> Recording
 
 
 def _clock(times: np.ndarray, said: Mapping[str, Any]) -> tuple[float, float] | None:
-    """Return the first time and the bin width that a coordinate tells, in seconds.
+    """Return the first time and the bin width of a coordinate, in seconds.
 
-    None, if these are numbers of bins, or not evenly spaced.
+    None if its values are numbers of bins, or not evenly spaced.
     """
     if times.dtype.kind == "m":
         times, unit = times / np.timedelta64(1, "s"), 1.0
@@ -332,7 +332,7 @@ def _clock(times: np.ndarray, said: Mapping[str, Any]) -> tuple[float, float] | 
 
 
 def _array_of_dataset(recording: Any, source: str, settings: Settings) -> Any:
-    """Return the counts of an xarray ``Dataset``; what describes neurons or trials goes along."""
+    """Return the counts of an xarray ``Dataset``, with what describes neurons or trials."""
     arrays = {str(name): array for name, array in recording.data_vars.items()}
     named = [settings.counts_key or names.find(arrays, names.COUNTS)]
     if named == [None]:
@@ -347,7 +347,7 @@ def _array_of_dataset(recording: Any, source: str, settings: Settings) -> Any:
 
 
 def _read(source: str, key: str, value: Any) -> Any:
-    """Return an array; of a list of lists, such as spike times by neuron, cells."""
+    """Return an array, or cells for a list of lists, such as spike times by neuron."""
     value = _unmasked(value, f"{source}: {key}")
     is_times = key.lower() in names.TIMES[:-1]
     if is_times and (cells := _by_trial(value)) is not None:
@@ -365,7 +365,7 @@ def _read(source: str, key: str, value: Any) -> Any:
 
 
 def _unmasked(value: Any, where: str) -> Any:
-    """Return a masked array as numbers with NaN, which says that an entry is missing."""
+    """Return a masked array as numbers, with NaN for missing entries."""
     if not np.ma.isMaskedArray(value) or not (hidden := np.ma.getmaskarray(value)).any():
         return value
     warnings.warn(
@@ -377,7 +377,7 @@ def _unmasked(value: Any, where: str) -> Any:
 
 
 def _is_array_like(item: Any) -> bool:
-    """Tell what is no list, and gives an array: sparse matrices, tensors, arrays with names."""
+    """Return whether a value other than a list gives an array: sparse matrices, tensors, xarray."""
     return not isinstance(item, list | tuple | np.ndarray | str) and (
         hasattr(item, "toarray") or (hasattr(item, "__array__") and np.ndim(item) > 0)
     )

@@ -1,7 +1,7 @@
-"""What a prepared session file holds beside the keys of a session: the one table of these keys.
+"""The keys of a prepared session file besides the keys of a session.
 
 ``SPLIT`` stands for train, valid and test. The keys of a session are in `data/fields.py`; its
-reader leaves these aside.
+reader ignores these.
 """
 
 KEYS = {

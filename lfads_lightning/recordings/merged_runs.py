@@ -1,4 +1,4 @@
-"""What a run makes of chops becomes one recording again."""
+"""Merging a run's results for chops into one recording."""
 
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -25,20 +25,20 @@ from lfads_lightning.runs.names import CONFIG, RESULTS
 from lfads_lightning.runs.remote import is_url, local_copies
 from lfads_lightning.runs.run import Run
 
-SAID = ("config", "checkpoint", "train_step", "version", "num_samples")  # is true of the whole
-LABELS = ("bin_width_s", "neuron_ids")  # of the results, in their order
+SAID = ("config", "checkpoint", "train_step", "version", "num_samples")  # the same for all chops
+LABELS = ("bin_width_s", "neuron_ids")  # labels of the results, in their order
 
 
 def merge_run(run: Path, data_dir: str | Path | None = None, kind: str | None = None) -> list[Path]:
     """Merge the outputs of a run, one file per session and kind.
 
     Args:
-        run: its folder.
+        run: folder of the run.
         data_dir: folder of the session files; None: that of the run's config.
-        kind: whose outputs; None: of both posterior kinds, where they are.
+        kind: the kind whose outputs to merge; None: both posterior kinds, if present.
 
     Raises:
-        LFADSError: there are no outputs, or they are not those of the chops in the data.
+        LFADSError: there are no outputs, or they do not match the chops in the data.
     """
     outputs = _outputs(run, kind)
     if not outputs:
@@ -168,7 +168,7 @@ def _describe(
             if key not in labels:
                 out[key] = array
         for key, values in labels.items():
-            # neurons may have been put in another order; they are the same ones
+            # the neurons are the same, but may be in a different order
             same = key not in own or np.array_equal(np.sort(own[key], None), np.sort(values, None))
             if not same:
                 raise LFADSError(

@@ -1,4 +1,4 @@
-"""Arrays by name, as .npz and .mat files hold them: counts, or spike times, and what is beside."""
+"""Arrays by name, as in .npz and .mat files: counts or spike times, and what goes with them."""
 
 import warnings
 from collections.abc import Callable, Collection, Mapping
@@ -17,7 +17,7 @@ from lfads_lightning.recordings.settings import Settings
 from lfads_lightning.recordings.spike_rows import spikes_from_rows
 from lfads_lightning.recordings.units import flags
 
-# the likelier first, where labels do not tell
+# the likelier first, used if labels do not decide
 ORDERS = (
     ("trials", "neurons", "bins"),
     ("neurons", "bins", "trials"),
@@ -26,7 +26,7 @@ ORDERS = (
     ("neurons", "trials", "bins"),
     ("neurons", "bins"),
 )
-MOST_DEPTH = 8  # structures in structures
+MOST_DEPTH = 8  # nested structures
 Arrays = Mapping[str, Any]
 
 
@@ -38,7 +38,7 @@ class Cells(NamedTuple):
 
 
 class Unreadable(NamedTuple):
-    """A variable that is no data; an error only if it is asked for."""
+    """A variable without data; it is an error only if it is asked for."""
 
     what: str
 
@@ -47,9 +47,9 @@ class Trials(NamedTuple):
     """Counts as they came, with trials first where they came one by one.
 
     Attributes:
-        values: 2 or 3 axes.
-        axes: their order, where the trials' shapes told; None: as ``axes`` says, or the usual.
-        lengths: (E,), bins of each trial, where these are unequal.
+        values: an array with 2 or 3 axes.
+        axes: their order, if the trials' shapes show it; None: the option ``axes``, or the usual.
+        lengths: (E,), bins of each trial, if they differ.
     """
 
     values: np.ndarray
@@ -58,10 +58,10 @@ class Trials(NamedTuple):
 
 
 def recording_from_arrays(arrays: Arrays, source: str, settings: Settings) -> Recording:
-    """Tell what arrays hold, and make a recording of it.
+    """Find out what arrays hold, and make a recording from them.
 
     Raises:
-        LFADSError: neither counts nor spike times, or something in them is not as it must be.
+        LFADSError: there are neither counts nor spike times, or something in them is wrong.
     """
     arrays = _without_structures(arrays)
     if settings.counts_key is None:
@@ -78,10 +78,10 @@ def recording_from_arrays(arrays: Arrays, source: str, settings: Settings) -> Re
 
 
 def _without_structures(arrays: Arrays) -> dict[str, Any]:
-    """Take apart cells of structures, as ``R(3).unit(2).spikeTimes`` is stored.
+    """Convert cells of structures, such as ``R(3).unit(2).spikeTimes``, to cells per field.
 
-    The field of a structure in each trial becomes cells, ``R.unit.spikeTimes``: one for each trial;
-    units × trials, where each trial has a row of such structures.
+    A field of a structure in each trial becomes cells ``R.unit.spikeTimes``: one per trial, or
+    units × trials if each trial has a row of such structures.
     """
     found, waiting = {}, [(key, value, 0) for key, value in reversed(list(arrays.items()))]
     while waiting:
@@ -125,7 +125,7 @@ def _flat(key: str, cells: Cells, arrays: Arrays) -> Any:
 
 
 def _turned(items: list[Any]) -> Any:
-    """Return the cells of one field: one of each trial, or units × trials."""
+    """Return the cells of one field: one per trial, or units × trials."""
     if not all(isinstance(item, Cells) for item in items):
         return Cells((len(items),), items)
     n = {len(item.items) for item in items}
@@ -136,7 +136,7 @@ def _turned(items: list[Any]) -> Any:
 
 
 def _fields(arrays: Arrays, usual: Collection[str], is_such: Callable[[Any], bool]) -> list[str]:
-    """Return the key of a usual name; else the fields of structures that have one and fit."""
+    """Return the key with a usual name, else fields of structures with such a name that fit."""
     if (key := names.find(arrays, usual)) is not None:
         return [key]
     inner = [k for k in arrays if "." in k and k.rpartition(".")[2].lower() in usual]
@@ -144,7 +144,7 @@ def _fields(arrays: Arrays, usual: Collection[str], is_such: Callable[[Any], boo
 
 
 def _is_counts(value: Any) -> bool:
-    """Tell whether a value can be counts: an array, or cells of arrays, with two axes or more."""
+    """Return whether a value can be counts: an array or cells of arrays, with two axes or more."""
     items = value.items if isinstance(value, Cells) else [value]
     are_tables = all(
         isinstance(i, np.ndarray) and i.dtype.kind in "biuf" and i.ndim > 1 for i in items
@@ -153,7 +153,7 @@ def _is_counts(value: Any) -> bool:
 
 
 def _refuse_rows(arrays: Arrays, times: str | None, units: str | None, source: str) -> NoReturn:
-    """Say that spikes lack their neurons or their times, and which array may hold these."""
+    """Refuse spikes without neurons or times, and say which array may hold them."""
     found = times or units
     option, what = ("unit_column", "neuron") if times else ("time_column", "time")
     n = _length(arrays[found]) if found is not None and found in arrays else None
@@ -247,11 +247,11 @@ def _as_trials(value: Any, where: str, settings: Settings, is_field: bool) -> Tr
     """Return counts as an array; a cell (or list) of trials is stacked, the shorter ones filled.
 
     Args:
-        value: what goes by the name of the counts.
-        where: names it in errors.
-        settings: the order of the axes, where it is given.
-        is_field: it is a field of a structure array. GPFA, DataHigh and R-structs keep neurons ×
-            bins there, which is believed unless the values say otherwise.
+        value: the value with the name of the counts.
+        where: its name in error messages.
+        settings: the order of the axes, if given.
+        is_field: whether it is a field of a structure array. GPFA, DataHigh and R-structs keep
+            neurons × bins there, which is assumed unless the values show otherwise.
     """
     if isinstance(value, Unreadable):
         raise LFADSError(f"{where} is {value.what}")
@@ -294,12 +294,12 @@ def _as_trials(value: Any, where: str, settings: Settings, is_field: bool) -> Tr
 
 
 def _filled(items: list[np.ndarray], of_time: int, where: str) -> np.ndarray:
-    """Join trials, with 0 behind the end of shorter ones: (E, T, K).
+    """Join trials, with 0 after the end of shorter ones: (E, T, K).
 
     Args:
-        items: of each trial an array of two axes; without an entry where nothing is recorded.
-        of_time: which of the axes is time.
-        where: names them in errors.
+        items: an array with two axes for each trial; empty if nothing was recorded.
+        of_time: the axis of time.
+        where: their name in error messages.
     """
     turned = [item if of_time == 0 else item.T for item in items]
     n_values = next(item.shape[1] for item in turned if item.size)
@@ -330,7 +330,7 @@ def _axes_of_field(values: np.ndarray, where: str) -> tuple[str, ...]:
 
 
 def _of_units(arrays: Arrays, n: int) -> dict[str, np.ndarray]:
-    """Return what has one number or text for each of ``n`` neurons."""
+    """Return the arrays with one number or text for each of ``n`` neurons."""
     return {
         key: as_vector(value, key)
         for key, value in arrays.items()
@@ -339,7 +339,7 @@ def _of_units(arrays: Arrays, n: int) -> dict[str, np.ndarray]:
 
 
 def _check_orientation(arrays: Arrays, key: str, values: np.ndarray, where: str) -> None:
-    """Refuse axes that can hardly be trials × bins × neurons."""
+    """Refuse axes that are probably not trials × bins × neurons."""
     expected = AXES[3 - values.ndim :]
     if values.ndim == 2 and values.shape[0] < values.shape[1]:
         _refuse_axes(where, values, "it has fewer bins than neurons", ("neurons", "bins"))
@@ -386,7 +386,7 @@ def _refuse_axes(
 
 
 def _length(value: Any) -> int | None:
-    """Return the length of a row of things; None for anything else."""
+    """Return the length of a one-dimensional value; None for anything else."""
     if isinstance(value, Cells):
         return len(value.items)
     if isinstance(value, np.ndarray) and value.size == max(value.shape, default=1):
@@ -400,7 +400,7 @@ def _per_trial(
     shape: tuple[int, ...],
     lengths: np.ndarray | None,
 ) -> dict[str, np.ndarray]:
-    """Collect what has one row per trial; for a continuous recording, one per bin."""
+    """Collect arrays with one row per trial, or for a continuous recording, one per bin."""
     found = {}
     for key, value in arrays.items():
         if key in taken or isinstance(value, Unreadable):
@@ -421,7 +421,7 @@ def _per_trial(
 
 
 def _bin_by_bin(cells: Cells, lengths: np.ndarray, where: str) -> np.ndarray | None:
-    """Return what has a number in each bin of each trial, (E, T, K); None if it has not."""
+    """Return values in every bin of every trial, (E, T, K); None if they are something else."""
     items = cells.items
     if not all(isinstance(i, np.ndarray) and i.dtype.kind in "biuf" and i.ndim == 2 for i in items):
         return None
@@ -429,7 +429,7 @@ def _bin_by_bin(cells: Cells, lengths: np.ndarray, where: str) -> np.ndarray | N
     if not recorded.any():
         return None
     shapes = np.array([item.shape for item in items])[recorded]
-    for of_time in (1, 0):  # as structures of trials have it, first
+    for of_time in (1, 0):  # the order in structures of trials first
         others = shapes[:, 1 - of_time]
         if (shapes[:, of_time] == lengths[recorded]).all() and (others == others[0]).all():
             return _filled(items, of_time, where)
@@ -532,7 +532,7 @@ def _from_cells(arrays: Arrays, key: str, source: str, settings: Settings) -> Re
 
 
 def _check_cells(lengths: np.ndarray, where: str, arrays: Arrays) -> None:
-    """Refuse cells (neurons, trials) that are turned, by their numbers of spikes and by labels."""
+    """Refuse cells that are trials × neurons, judged by numbers of spikes and by labels."""
     label = names.find(arrays, names.CONDITIONS)
     n_labels = None if label is None else _length(arrays[label])
     found = None
@@ -553,7 +553,7 @@ def _check_cells(lengths: np.ndarray, where: str, arrays: Arrays) -> None:
 def _with_what_is_beside(
     recording: Recording, arrays: Arrays, taken: set[str], settings: Settings
 ) -> Recording:
-    """Add what may describe trials, behaviour and held-out neurons that lie beside the spikes."""
+    """Add arrays given with the spikes that describe trials, behaviour and held-out neurons."""
     source = recording.source
     units = recording.units
     units.held_out = _held_out(arrays, units.ids, source, settings)
@@ -592,7 +592,7 @@ def _is_vector(value: Any) -> bool:
 
 
 def _one_each(cells: Cells) -> np.ndarray | None:
-    """Return cells of one number or one text each as a row; an empty one is NaN, or no text."""
+    """Return cells of one number or text each as a row; an empty cell is NaN or an empty text."""
     items = [item if isinstance(item, np.ndarray) else np.zeros(2) for item in cells.items]
     kinds = {item.dtype.kind for item in items if item.size}
     if not items or not kinds or any(item.size > 1 for item in items):

@@ -1,4 +1,4 @@
-"""Under which names labs keep things; the first of a row is ours. Case does not matter."""
+"""Names that labs use for times, units and so on; the first of a row is ours. Case is ignored."""
 
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -30,7 +30,7 @@ TIMES = (
     "spiketimes",
     "spikes",
 )
-BARE_TIMES = ("time", "times", "time_s", "t")  # may be of bins or trials, or how long these are
+BARE_TIMES = ("time", "times", "time_s", "t")  # times of bins or trials, or their durations
 TRIALS = ("trial", "trials", "trial_id", "spike_trials", "trial_index", "trial_number")
 STARTS = ("start_time", "start", "start_s", "trial_start", "trial_starts", "start_times")
 STOPS = ("stop_time", "stop", "stop_s", "end", "end_time", "trial_stop", "trial_end", "stop_times")
@@ -43,13 +43,13 @@ BEHAVIOUR = ("behaviour", "behavior")
 
 
 def find(known: Mapping[str, Any], names: Collection[str]) -> str | None:
-    """Return the key that goes by one of these names, the first of them that is there."""
+    """Return the key with one of these names, the first that exists."""
     spelled = {key.lower(): key for key in reversed(list(known))}
     return next((spelled[name] for name in names if name in spelled), None)
 
 
 def meant(known: Collection[str], asked: str) -> str:
-    """Return the key that is asked for: as it is, without its structure, or by our name.
+    """Return the key that was asked for: exactly, without its structure, or by our name.
 
     >>> meant(["rt", "start_time"], "R.rt"), meant(["rt", "start_time"], "trial_start")
     ('rt', 'start_time')
@@ -73,10 +73,10 @@ def require(
     option: str,
     what: str,
 ) -> str:
-    """Return the key asked for, else the one that goes by a usual name.
+    """Return the key asked for, else the one with a usual name.
 
     Raises:
-        LFADSError: there is none.
+        LFADSError: there is no such key.
     """
     if asked is not None:
         if asked not in known:

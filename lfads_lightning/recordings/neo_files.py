@@ -1,7 +1,7 @@
-"""Spikes, events and epochs of a recording that neo reads; used in a process of its own.
+"""Spikes, events and epochs of a recording that neo reads; used in a separate process.
 
 Only neo's raw readers are used, and only those named here: none of them runs or unpickles anything.
-Waveforms and continuous signals stay unread.
+Waveforms and continuous signals are not read.
 """
 
 from pathlib import Path
@@ -24,12 +24,12 @@ _MADE = {
 
 
 def unpack(path: str, kind: str, folder: str) -> None:
-    """Write what is in a recording as plain arrays, for :func:`numpy.load`.
+    """Write the contents of a recording as plain arrays, for :func:`numpy.load`.
 
-    Written are, for U units, S segments, V event channels: ``unit_names`` (U,); ``spikes``, all
+    For U units, S segments and V event channels these are: ``unit_names`` (U,); ``spikes``, all
     times, unit by unit, with ``n_spikes`` (U, S); ``event_names`` (V,), ``is_epoch`` (V,);
-    ``events``, ``durations`` and ``labels`` with ``n_events`` (V, S); ``segments`` (S, 2), where
-    each begins and ends. Times are in seconds.
+    ``events``, ``durations`` and ``labels`` with ``n_events`` (V, S); ``segments`` (S, 2), the
+    start and end of each. Times are in seconds.
     """
     raw = _MADE[kind](path)
     raw.parse_header()

@@ -1,8 +1,8 @@
-"""The data sets of the Neural Latents Benchmark: what is published of each (Pei et al. 2021).
+"""The data sets of the Neural Latents Benchmark and their published settings (Pei et al. 2021).
 
 Events, windows and lags are those of the benchmark's own package, nlb_tools. Bins of 5 ms (or
 20 ms) lie on one grid for the whole recording, which begins at 0 s; a window begins with the first
-bin at or after its first moment. The 200 ms behind it are forward bins, which are predicted only.
+bin at or after its start. The 200 ms after the window are forward bins, which are only predicted.
 """
 
 import re
@@ -21,7 +21,7 @@ SUFFIXES = {0.005: "", 0.02: "_20"}  # of the groups of a submission, by the wid
 
 
 _DEPTH = 3  # 000128/sub-Jenkins/sub-Jenkins_ses-full_desc-train_behavior+ecephys.nwb
-# what the archive (DANDI) calls them: its number of the set, subject, session
+# their names in the DANDI archive: number of the data set, subject and session
 _IN_ARCHIVE = {
     "mc_maze": ("000128", "sub-Jenkins_ses-full"),
     "mc_rtt": ("000129", "sub-Indy"),
@@ -38,10 +38,10 @@ class DataSet(NamedTuple):
 
     Attributes:
         align_to: the event, a column of the trials.
-        window_s: what is encoded, from the event; the forward bins follow.
-        condition: columns of the trials that make a condition together.
+        window_s: the encoded window, relative to the event; the forward bins follow.
+        condition: columns of the trials whose combinations are the conditions.
         behaviour: the time series that is decoded, or none.
-        behaviour_lag_s: how long after the rates the behaviour is that they are to predict.
+        behaviour_lag_s: lag of the behaviour after the rates that predict it.
     """
 
     align_to: str
@@ -89,11 +89,11 @@ def options(name: str) -> dict[str, object]:
 
 
 def said_by(path: Path, folder: Path | None = None) -> str | None:
-    """Return which data set a file is of, as its name or the folders around it say; None: neither.
+    """Return the data set that a file's name or its folders indicate; None if they do not.
 
     Args:
         path: the file.
-        folder: around it, whose own name and those above do not count; None: the name alone.
+        folder: only folders below this one count; None: only the file's name.
 
     >>> said_by(Path("sub-Jenkins_ses-large_desc-train_behavior+ecephys.nwb"))
     'mc_maze_large'
@@ -123,7 +123,7 @@ def training_file(folder: Path, name: str) -> Path:
         if len(path.relative_to(folder).parts) <= _DEPTH and path.is_file()
     ]
     ours = [path for path in found if said_by(path, folder) == name]
-    if not ours:  # a folder of the data set itself, or of one file that says nothing
+    if not ours:  # a folder of the data set itself, or of one file with another name
         unsaid = [path for path in found if said_by(path, folder) is None]
         ours = unsaid if said_by(folder.resolve()) in (name, None) else []
     ours = [path for path in ours if not re.search(r"(?<![^\W_])test(?![^\W_])", path.name)]
@@ -144,6 +144,6 @@ def on_grid(times_s: "np.ndarray", bin_width_s: float, tolerance: float) -> "np.
     >>> on_grid(np.array([0.0101, 0.015]), 0.005, 1e-6).round(6).tolist()
     [0.015, 0.015]
     """
-    import numpy as np  # the settings, which --help reads, do without
+    import numpy as np  # here, because --help reads this module and does not need NumPy
 
     return np.ceil(times_s / bin_width_s - tolerance) * bin_width_s

@@ -10,7 +10,7 @@ import numpy as np
 from lfads_lightning.config import LFADSError
 from lfads_lightning.data.arrays import sizes
 
-# what the header of an array raises on damage
+# exceptions that the header of a damaged array raises
 _DAMAGE = (
     OSError, ValueError, EOFError, KeyError, TypeError, SyntaxError, RuntimeError, MemoryError,
     OverflowError, tokenize.TokenError,
@@ -40,7 +40,7 @@ def map_array(path: Path) -> np.ndarray:
 
 
 def warn_of_objects(path: Path) -> None:
-    """Say that an array was left out, since it holds Python objects."""
+    """Warn that an array was left out because it holds Python objects."""
     warnings.warn(
         f"{path}: holds Python objects, which could run code when read; it is left out",
         stacklevel=3,
@@ -48,10 +48,10 @@ def warn_of_objects(path: Path) -> None:
 
 
 def checked_text(values: np.ndarray) -> np.ndarray:
-    """Return an array as it is, if its texts, when it has such, are of Unicode's letters.
+    """Return an array unchanged if its texts, if any, are valid Unicode.
 
     Raises:
-        ValueError: they are not; NumPy would fail at their first use.
+        ValueError: they are not valid; NumPy would fail when they are first used.
     """
     if values.dtype.kind == "U" and values.size:
         codes = np.frombuffer(values.tobytes(), np.uint32)
@@ -63,11 +63,11 @@ def checked_text(values: np.ndarray) -> np.ndarray:
 
 
 def map_vector(path: Path, what: str) -> np.ndarray:
-    """Return the array of a file as (n,); a row or a column is one, too.
+    """Return the array of a file as (n,); it may also be a row or a column.
 
     Raises:
-        LFADSError: the file is damaged, or its array has several axes. ``what`` says of what one
-            value is expected for each.
+        LFADSError: the file is damaged, or its array has several axes. ``what`` names the items
+            that should have one value each.
     """
     values = map_array(path)
     if values.size != max(values.shape, default=0):
@@ -79,7 +79,7 @@ def whole_numbers(values: np.ndarray, path: Path) -> np.ndarray:
     """Return samples, clusters and the like (n,) as integers.
 
     Raises:
-        LFADSError: some are no whole numbers.
+        LFADSError: some are not whole numbers.
     """
     if values.dtype.kind not in "iuf":
         raise LFADSError(f"{path} holds values of type {values.dtype}; expected whole numbers")

@@ -1,7 +1,7 @@
-"""Reading a file in a process of its own, which may hang, crash or run out of memory alone.
+"""Reading a file in a separate process, which may hang, crash or run out of memory by itself.
 
-One damaged byte can send a library round for ever, or into memory that is not its own, and nothing
-within the same process can stop it.
+A damaged byte can make a library loop forever or access invalid memory, and nothing within the same
+process can stop it.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from pathlib import Path
 
 from lfads_lightning.config import LFADSError
 
-CPU_SECONDS = 2  # that the process may compute, and more by the size of the file
-WALL_SECONDS = 600  # where the system knows no limit of computing
-FREE_BYTES = 2**29  # that it may take, and more by the size of the file
-# `-I` keeps the folder it is started in and the environment out of what is imported
+CPU_SECONDS = 2  # CPU time that the process may use, plus an amount for the size of the file
+WALL_SECONDS = 600  # used if the system cannot limit CPU time
+FREE_BYTES = 2**29  # memory that it may use, plus an amount for the size of the file
+# `-I` excludes the working folder and the environment from imports
 _START = """
 import json, sys
 sys.path[:] = json.loads(sys.argv[1])
@@ -30,17 +30,17 @@ _inside(*sys.argv[2:])
 def run_apart(
     function: str, path: Path, *words: str, library: str, seconds_per_gb: int, bytes_per_byte: int
 ) -> None:
-    """Call a function with a file in a process of its own.
+    """Call a function with a file in a separate process.
 
-    What the process leaves behind is files: nothing that it says is believed but that it failed.
+    The process returns results as files; of its output, only that it failed is trusted.
 
     Args:
-        function: ``module:name``, takes the path and the words.
+        function: ``module:name``; it takes the path and the words.
         path: the file, or the folder.
         *words: more arguments.
-        library: what reads the file, for the message.
-        seconds_per_gb: of computing, by the size of the file.
-        bytes_per_byte: of memory, by the size of the file.
+        library: the library that reads the file, for the message.
+        seconds_per_gb: CPU time per GB of the file.
+        bytes_per_byte: memory per byte of the file.
 
     Raises:
         LFADSError: the function raises it.
@@ -68,7 +68,7 @@ def run_apart(
 
 
 def _inside(function: str, seconds: str, n_bytes: str, *words: str) -> None:
-    """Be that process: import, set limits, read."""
+    """Run in the separate process: import, set limits, read."""
     module, _, name = function.partition(":")
     read = getattr(import_module(module), name)
     _limit(int(seconds), int(n_bytes))
@@ -80,7 +80,7 @@ def _inside(function: str, seconds: str, n_bytes: str, *words: str) -> None:
 
 
 def _limit(seconds: int, n_bytes: int) -> None:
-    """Limit what is computed and taken from here on, where the system can."""
+    """Limit CPU time and memory from here on, if the system can."""
     try:
         import resource
     except ImportError:  # Windows
@@ -91,7 +91,7 @@ def _limit(seconds: int, n_bytes: int) -> None:
         pages = int(Path("/proc/self/statm").read_text().split()[0])
         limits[resource.RLIMIT_AS] = pages * resource.getpagesize() + n_bytes
     except OSError:
-        pass  # no Linux: what is mapped already is not told, and macOS keeps no such limit
+        pass  # only Linux tells how much is mapped already, and macOS ignores the limit
     for what, most in limits.items():
         hard = resource.getrlimit(what)[1]
         most = most if hard == resource.RLIM_INFINITY else min(most, hard)

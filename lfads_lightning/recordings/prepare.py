@@ -59,7 +59,7 @@ class Prepared(NamedTuple):
     path: str | Path
     summary: str
     notes: list[str]  # what was left out
-    behaviour: str  # what there is of it, and what for; empty: none
+    behaviour: str  # what behaviour there is and what it is for; empty: none
 
 
 @shows(option_keywords(), "Options", closed=True)
@@ -71,7 +71,7 @@ def prepare(
     name: str | None = None,
     **options: Unpack[PrepareKeywords],
 ) -> str | Path:
-    """Make a session file of a recording.
+    """Make a session file from a recording.
 
     Args:
         recording: a file or folder in a format that `lfads prepare` reads, or its address in a

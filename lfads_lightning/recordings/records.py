@@ -1,6 +1,6 @@
-"""What a reader hands over, and what trials are: the records between the steps.
+"""The records that pass between the steps: what a reader returns, and what trials are.
 
-E trials, T bins, D neurons. A reader fills in a :class:`Recording`; all else is done with it
+E trials, T bins, D neurons. A reader fills in a :class:`Recording`; everything else is done
 elsewhere, in the same way for every format.
 """
 
@@ -27,9 +27,9 @@ class Units:
     Attributes:
         ids: (D,) numbers or texts, each once.
         columns: properties, (D,) each, by name: depth, channel, ...
-        quality: (D,) texts, what a sorter or a person calls each ("good"); None: nobody said.
-        usual_quality: those taken unless ``unit_quality`` says otherwise; empty: all.
-        held_out: (D,) booleans, where a reader finds them elsewhere than in ``columns``.
+        quality: (D,) texts, the label by a sorter or a person ("good"); None: there are none.
+        usual_quality: labels of the units used unless ``unit_quality`` is given; empty: all.
+        held_out: (D,) booleans, if a reader finds them outside ``columns``.
     """
 
     ids: np.ndarray
@@ -41,17 +41,17 @@ class Units:
 
 @dataclass
 class Spikes:
-    """Spike times as the file has them: in its own unit, in its own order.
+    """Spike times as in the file: in its own unit and order.
 
     Attributes:
-        times: of each neuron.
-        trials: of each neuron, the trial of each spike, where times count from the beginning of
-            each trial; None: all are on one clock.
-        trial_ids: (E,), the trials there are; None: those of the spikes.
-        seconds_per_unit: of ``times``; None: as ``time_unit`` says.
-        observed: of each neuron, (n, 2), when it was recorded; None: always.
-        invalid: (n, 2), stretches to leave out.
-        key: where in the file the times lie, for errors.
+        times: spike times of each neuron.
+        trials: the trial of each spike, per neuron, if times count from the beginning of each
+            trial; None: all are on one clock.
+        trial_ids: (E,), all trials; None: those of the spikes.
+        seconds_per_unit: time unit of ``times``; None: given by ``time_unit``.
+        observed: (n, 2) intervals in which each neuron was recorded; None: always.
+        invalid: (n, 2) intervals to leave out.
+        key: where in the file the times lie, for error messages.
     """
 
     times: list[np.ndarray]
@@ -65,15 +65,15 @@ class Spikes:
 
 @dataclass
 class Counts:
-    """Counts (or real values) that came in bins.
+    """Counts (or real values) that are given in bins.
 
     Attributes:
         key: the array's name in the file.
-        values: (E, T, D); a continuous recording is one trial. NaN is what was not recorded.
-        bin_width_s: None where the file does not say.
-        is_continuous: the values are one recording, to be chopped.
-        lengths: (E,), the bins of each trial; what lies behind them is 0. None: all have T, or NaN
-            says where they end.
+        values: (E, T, D); a continuous recording is one trial. NaN marks missing entries.
+        bin_width_s: None if the file does not say.
+        is_continuous: whether the values are one recording, to be chopped.
+        lengths: (E,), the bins of each trial, followed by 0. None: all have T, or NaN marks their
+            ends.
         start: the time of the first bin of a continuous recording, in the file's unit.
     """
 
@@ -87,17 +87,17 @@ class Counts:
 
 @dataclass
 class Recording:
-    """All that a reader finds; times are in the file's unit.
+    """Everything that a reader finds; times are in the file's unit.
 
     Attributes:
         source: the file; error messages begin with it.
         units: the neurons.
         activity: their spike times or counts.
-        trials: columns of the trial table, (E, ...) each; beside counts also (E, T, ...).
+        trials: columns of the trial table, (E, ...) each; with counts also (E, T, ...).
         trial_ids: (E,), the source's names of the trials.
         beside: other columns, (n,) each; those with an entry per trial describe trials.
         signals: the behaviours asked for.
-        trials_are_named: ``trials`` is the table inside the file that the option ``trials`` named.
+        trials_are_named: whether ``trials`` is the table in the file that the option names.
     """
 
     source: str
@@ -115,16 +115,16 @@ class Timeline(NamedTuple):
 
     Attributes:
         source: file that they came from; error messages begin with it.
-        times_s: of each neuron, sorted.
+        times_s: spike times of each neuron, sorted.
         neuron_ids: (D,).
         trials: columns of the trial table, (E,) each, in the unit and on the clock of the file;
             None: there are no trials.
         trial_ids: (E,), or None.
-        zeros_s: (E,), where each trial's own clock begins, if spikes came cut into trials.
-        observed_s: of each neuron, (n, 2), when it was recorded; None: always.
-        invalid_s: (n, 2), stretches to leave out.
-        signals: behaviours, their times in seconds.
-        unit_is_known: somebody said what the times of spikes are in.
+        zeros_s: (E,), start of each trial's own clock, if spikes were given by trial.
+        observed_s: (n, 2) intervals in which each neuron was recorded; None: always.
+        invalid_s: (n, 2) intervals to leave out.
+        signals: behaviours, with times in seconds.
+        unit_is_known: whether the unit of the spike times was given.
     """
 
     source: str
@@ -145,20 +145,20 @@ class Cut:
 
     Attributes:
         source: file that they came from.
-        n_bins: T, of the longest.
-        bin_width_s: None where nobody said.
+        n_bins: T, of the longest trial.
+        bin_width_s: None if it is not known.
         neuron_ids: (D,).
         numbers: (E,), trials (or chops) of the source, counted from 0.
-        counts: gives the (n, T, D) counts of the trials at these n positions of ``numbers``; 0
-            where nothing was recorded.
+        counts: returns the counts (n, T, D) of the trials at n positions of ``numbers``; 0 where
+            nothing was recorded.
         per_trial: arrays (E, ...) that are stored for each split.
         constants: arrays and texts that are stored once.
         held_out: (D,) booleans, or None.
         n_together: neighbouring trials that go into one split: chops share bins.
         notes: what was left out, and why.
         usable: (E,), False for trials to leave out; None: all are used.
-        lengths: (E,), the bins of each trial; counts behind them are 0. None: all have T.
-        present: (E, T, D) booleans, what was recorded; None: all that lies within trials.
+        lengths: (E,), the bins of each trial; counts after them are 0. None: all have T.
+        present: (E, T, D) booleans, the recorded entries; None: all entries within trials.
     """
 
     source: str
@@ -178,7 +178,7 @@ class Cut:
 
     @property
     def n_entries(self) -> np.ndarray:
-        """The bins, of all trials together, in which each neuron was recorded, (D,)."""
+        """The number of bins, over all trials, in which each neuron was recorded, (D,)."""
         if self.present is not None:
             return self.present.sum((0, 1))
         every = len(self.numbers) * self.n_bins

@@ -1,6 +1,6 @@
 """Which trials and which units: conditions such as ``success and rt < 600``, on named columns.
 
-The grammar, in which nothing is a program: ::
+The grammar, which cannot express programs: ::
 
     condition:  both {"or" both}
     both:       one {"and" one}
@@ -11,8 +11,8 @@ The grammar, in which nothing is a program: ::
     column:     a name of letters, digits, _ and ., or any name between `backquotes`
     constant:   a number | 'text' | "text" | true | false
 
-A column by itself is true where it is True, or a number other than 0. A missing number (NaN) is
-in no comparison true but ``!=``.
+A column by itself is true where it is True or a number other than 0. With a missing number (NaN)
+only ``!=`` is true.
 """
 
 import operator
@@ -67,12 +67,12 @@ class _Value(NamedTuple):
 def chosen(
     text: str, columns: Mapping[str, np.ndarray], n: int, option: str, source: str
 ) -> np.ndarray:
-    """Return of which rows a condition is true.
+    """Return the rows for which a condition is true.
 
     Args:
         text: the condition.
         columns: (n,) each, by name.
-        n: rows there are.
+        n: number of rows.
         option: the option that gives the condition, for messages.
         source: the recording, for messages.
 
@@ -80,7 +80,7 @@ def chosen(
         (n,) booleans.
 
     Raises:
-        LFADSError: it is no condition, names no column, or compares numbers with texts.
+        LFADSError: it is not a condition, names an unknown column, or compares numbers with texts.
 
     >>> columns = {"side": np.array(["left", "right", "left"]), "rt": np.array([300.0, 200, 700])}
     >>> chosen("side == 'left' and not rt > 600", columns, 3, "where", "day1.nwb").tolist()
@@ -90,7 +90,7 @@ def chosen(
 
 
 def names_in(text: str) -> set[str]:
-    """Return the columns that a condition names, in lower case; what is no condition names none."""
+    """Return the columns named in a condition, in lower case; empty if it is not a condition."""
     found = {(m.lastgroup, m[m.lastgroup]) for m in _TOKEN.finditer(text) if m.lastgroup}
     return {
         word.strip("`").lower()
@@ -100,7 +100,7 @@ def names_in(text: str) -> set[str]:
 
 
 class _Reader:
-    """Reads a condition from left to right, and computes as it reads."""
+    """Reads a condition from left to right and evaluates it on the way."""
 
     def __init__(
         self, text: str, columns: Mapping[str, np.ndarray], option: str, source: str
@@ -113,7 +113,7 @@ class _Reader:
         self.tokens = self._tokens()
 
     def read(self) -> np.ndarray:
-        """Return the rows of which it is true: (n,) booleans, or one of no axis."""
+        """Return the rows for which it is true: (n,) booleans, or a single one."""
         if self._next.kind == "end":
             self.refuse("is empty", "a condition, such as success and rt < 600")
         found = self._condition()

@@ -1,4 +1,4 @@
-"""What sorters' folders have in common: samples per second, and what units are called."""
+"""Common parts of the readers of sorters' folders: sampling rate and quality of units."""
 
 import warnings
 from collections.abc import Mapping, Sequence
@@ -11,12 +11,12 @@ UNSORTED = "unsorted"  # Phy's word for units without a label
 
 
 def warn_of_rate(stated: float | None, given: float, where: str) -> None:
-    """Warn where the option ``sampling_rate_hz`` is other than what the folder states, if it does.
+    """Warn if the option ``sampling_rate_hz`` differs from the rate stated in the folder, if any.
 
     Args:
-        stated: samples per second, by the folder.
-        given: the same, by the option; it is what counts.
-        where: the file that states it, and under which name.
+        stated: samples per second stated in the folder.
+        given: samples per second given by the option, which is used.
+        where: the file that states the rate, and its name there.
     """
     if stated is not None and abs(stated - given) > 1e-6 * given:
         warnings.warn(
@@ -25,11 +25,11 @@ def warn_of_rate(stated: float | None, given: float, where: str) -> None:
 
 
 def quality(columns: Mapping[str, np.ndarray], keys: Sequence[str]) -> np.ndarray | None:
-    """Return what each unit is called by the first of these columns that says it of any.
+    """Return the labels of the units from the first of these columns that has any.
 
     Args:
         columns: (D,) each, properties of the units.
-        keys: names of columns in lower case, what a person decided first.
+        keys: names of columns in lower case; those decided by a person come first.
     """
     for name in keys:
         key = names.find(columns, (name,))

@@ -1,4 +1,4 @@
-"""Spike times that come as rows: a time, its neuron, perhaps its trial."""
+"""Spike times given as rows: a time, its neuron, perhaps its trial."""
 
 from collections.abc import Mapping
 
@@ -14,16 +14,16 @@ from lfads_lightning.recordings.tables import no_number, plain_ids
 def spikes_from_rows(
     columns: Mapping[str, np.ndarray], source: str, settings: Settings
 ) -> Recording:
-    """Make a recording of columns with one row per spike.
+    """Make a recording from columns with one row per spike.
 
     Args:
-        columns: (S,) each: times, neurons, and trials where spikes come cut into trials: times
-            then count from each trial's own beginning.
-        source: named in errors.
+        columns: (S,) each: times, neurons, and trials if spikes are given by trial; times then
+            count from the start of each trial.
+        source: name of the recording in error messages.
         settings: names of the columns.
 
     Raises:
-        LFADSError: a column is missing, or times are no numbers.
+        LFADSError: a column is missing, or times are not numbers.
     """
     unit = names.require(
         columns, settings.unit_column, names.UNITS, source, "unit_column", "the neuron of a spike"
@@ -53,7 +53,7 @@ def spikes_from_rows(
 
 
 def _of_units(column: np.ndarray, rows: list[np.ndarray]) -> np.ndarray | None:
-    """Return what all spikes of a unit share, (D,), such as its region; None if they do not."""
+    """Return a value that all spikes of a unit share, (D,), such as a region; else None."""
     if column.dtype.kind not in "biufU" or not all(len(own) for own in rows):
         return None
     if not all((column[own] == column[own[0]]).all() for own in rows):
@@ -62,7 +62,7 @@ def _of_units(column: np.ndarray, rows: list[np.ndarray]) -> np.ndarray | None:
 
 
 def by_unit(unit: np.ndarray, n: int) -> list[np.ndarray]:
-    """Return the rows of each of ``n`` units, in their order; ``unit`` (S,) says whose a row is."""
+    """Return the rows of each of ``n`` units, in order; ``unit`` (S,) is the unit of each row."""
     order = np.argsort(unit, kind="stable")
     ends = np.cumsum(np.bincount(unit, minlength=n))
     return np.split(order, ends[:-1]) if n else []

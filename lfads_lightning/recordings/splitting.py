@@ -1,4 +1,4 @@
-"""Which trials train, which validate, which test."""
+"""Division of trials into training, validation and test."""
 
 import numpy as np
 
@@ -15,18 +15,18 @@ _LABELS = {
 
 
 def split_by_column(labels: np.ndarray, cut: Cut, column: str) -> dict[str, np.ndarray]:
-    """Divide trials as a column of theirs says.
+    """Divide trials by a column of the trial table.
 
     Args:
-        labels: (E,) of these trials: train, val, test, or others, which are left out.
-        cut: names the source in errors, and takes notes.
-        column: its name.
+        labels: (E,) labels of these trials: train, val, test, or others, which are left out.
+        cut: names the source in error messages, and collects notes.
+        column: name of the column.
 
     Returns:
-        Positions of the trials of each split that has any, rising.
+        Positions of the trials of each split that has any, in rising order.
 
     Raises:
-        LFADSError: the column holds no texts, or no trial is of training.
+        LFADSError: the column does not hold texts, or there is no training trial.
     """
     if labels.dtype.kind != "U":
         raise LFADSError(
@@ -51,7 +51,7 @@ def _roles(labels: np.ndarray) -> np.ndarray:
 
 
 def n_labelled(labels: np.ndarray) -> int:
-    """Return how many trials a column calls of training, validation or test."""
+    """Return how many trials a column labels as training, validation or test."""
     return int((_roles(labels) != "").sum()) if labels.dtype.kind == "U" else 0
 
 
@@ -64,14 +64,14 @@ def split_trials(
         n_trials: E.
         condition: (E,) labels, or None.
         settings: fractions, and how trials are chosen.
-        cut: the trials, of which some neighbours stay in one split; its source and what was left
-            out are named in the error.
+        cut: the trials; overlapping neighbours stay in one split, and error messages name the
+            source and what was left out.
 
     Returns:
-        Positions of the trials of each split that has any, rising.
+        Positions of the trials of each split that has any, in rising order.
 
     Raises:
-        LFADSError: too few trials for the splits asked for.
+        LFADSError: there are too few trials for the splits asked for.
     """
     n_together = cut.n_together
     n = -(-n_trials // n_together)
@@ -105,6 +105,6 @@ def _spaced(n: int, share: float) -> np.ndarray:
     """Return positions, evenly spaced from 0 on: every fifth for a share of 0.2."""
     if share <= 0:
         return np.zeros(0, int)
-    # a hair more, so that 0.2 * 5 is 1 whatever its rounding
+    # slightly more, so that 0.2 * 5 is 1 despite rounding
     crossed = np.floor(np.arange(-1, n) * share + 1e-9)
     return np.flatnonzero(np.diff(crossed) > 0)

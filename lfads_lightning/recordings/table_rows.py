@@ -1,4 +1,4 @@
-"""What a table says: a spike in each row, or a bin with the counts of all neurons."""
+"""Tables with a spike in each row, or a bin with the counts of all neurons."""
 
 from collections.abc import Mapping
 
@@ -15,19 +15,19 @@ from lfads_lightning.recordings.tables import plain_ids
 
 Columns = Mapping[str, np.ndarray]
 BINS = ("bin", "bins", "bin_index", "time_bin", "frame", "frames")
-LEAST_NEURONS = 3  # that a table of bins has which nobody has called so
+LEAST_NEURONS = 3  # fewest neurons of a table that is taken for bins without being told
 
 
 def recording_from_table(columns: Columns, source: str, settings: Settings) -> Recording:
-    """Make a recording of a table's columns.
+    """Make a recording from a table's columns.
 
     Args:
         columns: (S,) each.
-        source: named in errors.
+        source: name of the recording in error messages.
         settings: names of the columns, and what a row is.
 
     Raises:
-        LFADSError: a column is missing, or holds what it cannot.
+        LFADSError: a column is missing, or its values are wrong.
     """
     if settings.rows == "bins" or (settings.rows is None and _looks_like_bins(columns, settings)):
         return _counts(columns, source, settings)
@@ -48,7 +48,7 @@ def _times_of_bins(columns: Columns, settings: Settings) -> str | None:
 
 
 def _beside(columns: Columns, settings: Settings) -> set[str]:
-    """Return the columns of a table of bins that are no neurons."""
+    """Return the columns of a table of bins that are not neurons."""
     usual = (names.TRIALS, BINS, names.CONDITIONS, names.STARTS, names.STOPS)
     found = {names.find(columns, row) for row in usual}
     asked = (settings.trial_column, settings.align_to, settings.split_column)
@@ -58,7 +58,7 @@ def _beside(columns: Columns, settings: Settings) -> set[str]:
 
 
 def _looks_like_bins(columns: Columns, settings: Settings) -> bool:
-    """Tell a table of counts that has no column of neurons, and at least some whole numbers."""
+    """Return whether a table holds counts: no column of neurons, and columns of whole numbers."""
     if settings.unit_column is not None or names.find(columns, names.UNITS) is not None:
         return False
     neurons = [c for n, c in columns.items() if n not in _beside(columns, settings)]
@@ -142,7 +142,7 @@ def _rows_of_trials(columns: Columns, trial: str | None) -> list[np.ndarray]:
 def _width(
     columns: Columns, rows: list[np.ndarray], source: str, settings: Settings
 ) -> float | None:
-    """Return the width of a bin by the times of the rows; None where there are none."""
+    """Return the bin width by the times of the rows; None without times."""
     name = _times_of_bins(columns, settings)
     if name is None:
         return None

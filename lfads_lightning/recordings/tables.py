@@ -16,10 +16,10 @@ def read_table(path: Path, columns: Sequence[str] = ()) -> dict[str, np.ndarray]
 
     Args:
         path: a CSV or parquet file.
-        columns: their names, of a CSV file whose first row does not say them.
+        columns: names of the columns, for a CSV file without a header.
 
     Raises:
-        LFADSError: the file is missing, or is no table with a header.
+        LFADSError: the file is missing, or is not a table with a header.
     """
     if not path.is_file():
         raise LFADSError(f"{path}: no such file; expected a table with named columns")
@@ -63,7 +63,7 @@ def _read_csv(path: Path, named: Sequence[str]) -> dict[str, np.ndarray]:
 
 
 def _truth_values(texts: np.ndarray) -> np.ndarray:
-    """Read true and false, as pandas and R write them; an empty field is NaN. Others stay texts."""
+    """Read true and false as pandas and R write them; empty fields are NaN. Others stay texts."""
     lower = np.char.lower(np.char.strip(texts))
     is_true, is_false, is_empty = lower == "true", lower == "false", lower == ""
     if not (is_true | is_false | is_empty).all() or is_empty.all():
@@ -72,14 +72,14 @@ def _truth_values(texts: np.ndarray) -> np.ndarray:
 
 
 def _numbers_rows(name: str, column: np.ndarray) -> bool:
-    """Tell the row numbers that pandas and R write beside a table, in a column without a name."""
+    """Return whether a column without a name holds the row numbers that pandas and R write."""
     if name and not name.startswith("Unnamed: "):
         return False
     return column.dtype.kind == "f" and bool((np.diff(column) == 1).all())
 
 
 def _as_named(path: Path, first: list[str], named: Sequence[str]) -> list[str]:
-    """Return the names that somebody gave to the columns of a table without a header."""
+    """Return the names given to the columns of a table without a header."""
     words = [word.strip() for text in named for word in text.split(",") if word.strip()]
     if len(set(words)) < len(words) or len(words) != len(first):
         raise LFADSError(
@@ -95,7 +95,7 @@ def _as_named(path: Path, first: list[str], named: Sequence[str]) -> list[str]:
 
 
 def _column(path: Path, mark: str, index: int, kind: type, skipped: int) -> np.ndarray:
-    # a column at a time, so that texts need not be held for a column of numbers; empty is NaN
+    # one column at a time, so that no texts are held for columns of numbers; empty is NaN
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "loadtxt: input contained no data")
         return np.loadtxt(
@@ -151,7 +151,7 @@ def _read_parquet(path: Path) -> dict[str, np.ndarray]:
 
 
 def columns_of_frame(frame: Any, source: str) -> dict[str, np.ndarray]:
-    """Return the columns of a data frame (pandas, polars); levels of an index with names, too."""
+    """Return the columns of a data frame (pandas, polars), and named levels of its index."""
     if any(name is not None for name in getattr(getattr(frame, "index", None), "names", ())):
         frame = frame.reset_index()
     return {str(n): _as_column(np.asarray(frame[n]), f"{source}: {n}") for n in frame.columns}
@@ -177,7 +177,7 @@ def plain_ids(ids: np.ndarray) -> np.ndarray:
 
 
 def no_number(values: np.ndarray) -> str:
-    """Say which value of a column is no finite number."""
+    """Say which value of a column is not a finite number."""
     if values.dtype.kind in "iuf":
         row = int(np.flatnonzero(~np.isfinite(values))[0])
     else:

@@ -1,4 +1,4 @@
-"""Spike times on one clock, in seconds: units of time, tables beside the recording, its trials."""
+"""Spike times on one clock, in seconds: units of time, separate tables, trials."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,8 +21,8 @@ def timeline(recording: Recording, spikes: Spikes, settings: Settings) -> Timeli
     """Put spikes, trials and behaviour on one clock.
 
     Raises:
-        LFADSError: times are not finite, run backwards or look like another unit; a table beside
-            the recording does not fit it.
+        LFADSError: times are not finite, run backwards or look like another unit, or a separate
+            table does not fit the recording.
     """
     source, ids = recording.source, recording.units.ids
     scale = settings.seconds_per_unit
@@ -64,7 +64,7 @@ def timeline(recording: Recording, spikes: Spikes, settings: Settings) -> Timeli
 def _trials(
     recording: Recording, spikes: Spikes, settings: Settings
 ) -> tuple[Columns | None, np.ndarray | None]:
-    """Return the columns of the trials, and the names of these."""
+    """Return the columns of the trials, and the trials' names."""
     source, table, beside = recording.source, None, recording.beside
     if settings.trials is not None and not recording.trials_are_named:
         table = standard_columns(read_table(Path(settings.trials)))
@@ -85,11 +85,11 @@ def _trials(
 
 
 def trials_of_counts(recording: Recording, counts: Counts, settings: Settings) -> Columns | None:
-    """Return the columns of a table of trials beside counts; None: there is none.
+    """Return the columns of a trial table given with counts; None if there is none.
 
     Args:
-        recording: what was read; of a continuous one, ``beside`` may hold a table.
-        counts: its counts: of trials, of which the table has a row for each, or continuous.
+        recording: the recording; if it is continuous, ``beside`` may hold a table.
+        counts: its counts: by trial, with a row of the table for each, or continuous.
         settings: the path of the table.
     """
     source = recording.source
@@ -120,7 +120,7 @@ def trials_of_counts(recording: Recording, counts: Counts, settings: Settings) -
 def _columns_of(
     source: str, beside: Columns, n: int, start: str | None, settings: Settings
 ) -> Columns:
-    """Return what lies beside the spikes with an entry for each of ``n`` trials."""
+    """Return arrays given with the spikes that have an entry for each of ``n`` trials."""
     event = settings.align_to
     if event is not None and event in beside and len(beside[event]) != n:
         told = "" if start is None else f" ({start})"
@@ -162,7 +162,7 @@ def _ids_of_trials(source: str, spikes: Spikes, table: Columns | None) -> np.nda
 def _one_after_another(
     times: list[np.ndarray], trials: list[np.ndarray], ids: np.ndarray
 ) -> tuple[list[np.ndarray], np.ndarray]:
-    """Put trials that have clocks of their own on one clock, far apart; return their zeros, too."""
+    """Put trials with their own clocks on one clock, far apart; also return their zeros."""
     place = {value: i for i, value in enumerate(ids.tolist())}
     filled = [t for t in times if len(t)]
     low = min((float(t.min()) for t in filled), default=0.0)
@@ -183,7 +183,7 @@ def _table_ids(table: Mapping[str, np.ndarray]) -> np.ndarray:
 
 
 def standard_columns(table: Mapping[str, np.ndarray]) -> Columns:
-    """Call the columns of begin and end by our names."""
+    """Rename the columns of start and end to our names."""
     ours = {
         names.find(table, names.STARTS): "start_time",
         names.find(table, names.STOPS): "stop_time",

@@ -1,6 +1,6 @@
 """Trials: windows around events, whole trials, or chops of a continuous recording.
 
-Spike times are cut in seconds and counted; counts that came in bins are cut in bins and joined.
+Spike times are cut in seconds and counted; counts given in bins are cut and joined in bins.
 """
 
 from collections.abc import Callable
@@ -31,7 +31,7 @@ from lfads_lightning.recordings.settings import Settings
 from lfads_lightning.recordings.timeline import timeline, trials_of_counts
 from lfads_lightning.recordings.units import held_out
 
-RUN_CHOPS = 10  # neighbouring chops that share a split, where chops overlap
+RUN_CHOPS = 10  # neighbouring chops that share a split, if chops overlap
 MOST_TRIAL_BYTES = 2**30
 
 
@@ -39,11 +39,11 @@ class Places(NamedTuple):
     """Where trials lie, in seconds or in the bins of the file.
 
     Attributes:
-        starts: (E,), where each begins.
+        starts: (E,), start of each trial.
         n_bins: T, before bins are joined.
-        numbers: (E,), which trials (or chops) of the source these are.
+        numbers: (E,), numbers of these trials (or chops) in the source.
         per_trial: arrays (E, ...) that are stored for each split.
-        constants: what is stored once.
+        constants: values that are stored once.
         notes: what was left out, and why.
         n_together: neighbouring trials that go into one split.
         lengths: (E,), the bins of each trial, before bins are joined; None: all have T.
@@ -60,16 +60,16 @@ class Places(NamedTuple):
 
 
 class Binned(NamedTuple):
-    """Counts that came in bins, and how these are cut.
+    """Counts that are given in bins, and how they are cut.
 
     Attributes:
-        recording: what was read; of trials, with the columns of a table beside.
+        recording: the recording; for trials, with the columns of a separate table.
         counts: its counts.
-        table: of a continuous recording, columns of the trials to cut out of it; None: none.
-        n_joined: how many bins of the file make one.
-        own_s: the width of the file's bins, in seconds; None: nobody said.
-        width: that of the bins made of them.
-        where: names the counts in errors.
+        table: for a continuous recording, columns of the trials to cut out of it; None: none.
+        n_joined: number of bins of the file that are joined into one.
+        own_s: width of the file's bins in seconds; None: not known.
+        width: width of the joined bins.
+        where: name of the counts in error messages.
     """
 
     recording: Recording
@@ -129,7 +129,7 @@ def _of_spikes(recording: Recording, spikes: Spikes, settings: Settings) -> Cut:
 
 
 def _ended(values: np.ndarray, lengths: np.ndarray | None) -> np.ndarray:
-    """Write 0 behind the end of each trial of (n, T, ...)."""
+    """Write 0 after the end of each trial of (n, T, ...)."""
     if lengths is not None:
         values[np.arange(values.shape[1]) >= lengths[:, None]] = 0
     return values
@@ -234,7 +234,7 @@ def _windows_of_spikes(spikes: Timeline, settings: Settings, width: float) -> Pl
 def _selected(
     columns: dict[str, np.ndarray], n: int, settings: Settings, source: str
 ) -> tuple[np.ndarray, list[str]]:
-    """Return which trials ``where`` selects, (n,) booleans, and a note of the others."""
+    """Return which trials ``where`` selects, (n,) booleans, and a note about the others."""
     if settings.where is None:
         return np.ones(n, bool), []
     labels = {k: v for k, v in columns.items() if v.ndim == 1 and v.dtype.kind in "biufU"}
@@ -270,7 +270,7 @@ def _events_of_spikes(spikes: Timeline, settings: Settings) -> tuple[str, np.nda
 def _ends_are_known(
     columns: dict[str, np.ndarray], selected: np.ndarray, notes: list[str]
 ) -> np.ndarray:
-    """Return which trials have a stop, (E,) booleans; note those selected that have none."""
+    """Return which trials have a stop, (E,) booleans; note selected trials without one."""
     stops = columns.get("stop_time")
     if stops is None or stops.dtype.kind != "f":
         return np.ones(len(selected), bool)
@@ -288,7 +288,7 @@ def _whole_trials(
     width: float,
     source: str,
 ) -> np.ndarray:
-    """Return the bins of trials that go from start to stop, (E,); 0 where there is no event."""
+    """Return the bins of trials from start to stop, (E,); 0 if there is no event."""
     if event != "start_time" or "start_time" not in columns or "stop_time" not in columns:
         raise LFADSError(
             f"{source}: trials are aligned to {event}: give window_s, their start and end in "
@@ -305,7 +305,7 @@ def _whole_trials(
             f"{source}: trials last from {shortest:.6g} to {longest:.6g} s; expected each to stop "
             f"after its start, within {MOST_BINS:.0e} bins; fix or leave out the others"
         )
-    # trials that are equal but for a part of a bin are cut to the shortest
+    # trials that differ by less than a bin are cut to the shortest
     if longest - shortest < TOLERANCE * width:
         n_bins = whole_bins(shortest, width, f"{source}: a trial")
     elif longest - shortest <= width / 2:
@@ -425,7 +425,7 @@ def _of_counts(recording: Recording, counts: Counts, settings: Settings) -> Cut:
 
 
 def _window(array: np.ndarray, start: int, n_bins: int) -> np.ndarray:
-    """Return some rows, and 0 for those behind the end, where the longest of the trials reaches."""
+    """Return some rows, with 0 for rows after the end, up to the length of the longest trial."""
     rows = array[start : start + n_bins]
     if len(rows) == n_bins:
         return rows
@@ -437,7 +437,7 @@ def _has_gaps(values: np.ndarray) -> bool:
 
 
 def _with_missing(cut: Cut, counts: Callable[[np.ndarray], np.ndarray]) -> Cut:
-    """Say which entries are missing, by NaN in ``counts``."""
+    """Mark missing entries, which are NaN in ``counts``."""
     present = np.ones((len(cut.numbers), cut.n_bins, len(cut.neuron_ids)), bool)
     if cut.lengths is not None:
         present &= inside(cut.lengths, cut.n_bins)[:, :, None]
@@ -453,7 +453,7 @@ def _with_missing(cut: Cut, counts: Callable[[np.ndarray], np.ndarray]) -> Cut:
 
 
 def _joined(own: float | None, settings: Settings, where: str) -> tuple[int, float | None]:
-    """Return how many of the source's bins make one, and how wide that is."""
+    """Return how many of the source's bins are joined into one, and the resulting width."""
     wanted = settings.bin_width_s
     if wanted is None:
         return 1, own
@@ -511,7 +511,7 @@ def _windows_of_counts(binned: Binned, settings: Settings) -> Places:
         ends = np.full(n_trials, n_bins)
     else:
         keep = keep[selected]
-        if (ends[keep] != n_bins).any():  # of unequal length: each to its last whole bin
+        if (ends[keep] != n_bins).any():  # unequal lengths: each up to its last whole bin
             short = ends[keep] < n_joined
             if short.any():
                 notes.append(f"{short.sum()} trials shorter than a bin")
@@ -557,7 +557,7 @@ def _windows_of_continuous(binned: Binned, settings: Settings) -> Places:
     first = 0.0
     if settings.window_s is not None:
         first, last = settings.window_s
-        # frames of a microscope divide no window: it has the nearest whole number of them
+        # microscope frames do not divide windows evenly: use the nearest whole number of frames
         n_bins = max(round((last - first) / width), 1)
         n_bins = whole_bins(n_bins * width, width, f"{source}: a window")
         ends = np.full(n_trials, n_bins)
@@ -613,7 +613,7 @@ def _events_of_counts(recording: Recording, counts: Counts, settings: Settings) 
 
 
 def _ends(counts: Counts) -> np.ndarray:
-    """Return the bins of each trial, (E,): as the reader says, else up to the last count."""
+    """Return the bins of each trial, (E,): from the reader, else up to the last count."""
     n_trials, length, _ = counts.values.shape
     if counts.lengths is not None:
         return counts.lengths
@@ -635,7 +635,7 @@ def _recorded(
     notes: list[str],
     where: str,
 ) -> np.ndarray:
-    """Return which trials to keep: those with a count from their first bin on; note the others."""
+    """Return which trials to keep: those with counts from their first bin on; note the others."""
     rows = np.zeros_like(keep) if counts.is_continuous else keep
     bare = np.array([_is_bare(counts.values[row, firsts[i] : firsts[i] + ends[i]])
                      for row, i in zip(rows, keep, strict=True)], bool)  # fmt: skip
@@ -690,7 +690,7 @@ def _plan(piece_bins: np.ndarray, settings: Settings) -> Chops:
 
 
 def _starts_of_chops(plan: Chops, begins: np.ndarray, width: float) -> np.ndarray:
-    """Return where each chop begins, in the unit of ``begins`` and of ``width``, a bin's."""
+    """Return the start of each chop, in the unit of ``begins`` and of the bin width ``width``."""
     piece = np.searchsorted(plan.segment_starts, plan.starts, side="right") - 1
     return begins[piece] + (plan.starts - plan.segment_starts[piece]) * width
 
@@ -704,7 +704,7 @@ def _chops(
     notes: list[str],
     n_pieces: int,
 ) -> Places:
-    """Return chops, with what merging needs to know."""
+    """Return chops, with the information that merging needs."""
     assert settings.chop_bins is not None
     if len(plan.kept) < n_pieces:
         notes.append(f"{n_pieces - len(plan.kept)} pieces shorter than a chop")

@@ -1,4 +1,4 @@
-"""Text files of anybody's making: settings in YAML or JSON, a run's own records, tables."""
+"""Text files from any source: settings in YAML or JSON, a run's own records, tables."""
 
 import csv
 import json
@@ -7,19 +7,19 @@ from typing import Any
 
 from lfads_lightning.config import LFADSError
 
-MAX_BYTES = 2**16  # of ours none has half
+MAX_BYTES = 2**16  # none of our own files reaches half of this
 
 
 def read_document(content: bytes, where: str) -> Any:
-    """Return what a YAML or JSON text holds: mappings, lists, numbers and texts.
+    """Return what a YAML or JSON text holds: mappings, lists, numbers and strings.
 
     Args:
         content: the whole file.
-        where: names it in errors.
+        where: the file's name in error messages.
 
     Raises:
-        LFADSError: neither YAML nor JSON, too large, nested too deeply, with tags of classes or
-            with aliases, of which a few lines can make billions of values.
+        LFADSError: the text is neither YAML nor JSON, too large or nested too deeply, or has class
+            tags or aliases (a few lines of aliases can expand to billions of values).
     """
     import yaml
 
@@ -30,7 +30,7 @@ def read_document(content: bytes, where: str) -> Any:
         )
     try:
         text = content.decode("utf-8-sig")
-        # JSON first: YAML 1.1 reads 1e-05 as a text
+        # JSON first: YAML 1.1 reads 1e-05 as a string
         if text.lstrip().startswith("{"):
             return json.loads(text)
         if "*" in text and any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
@@ -65,7 +65,7 @@ def parsed_json(content: bytes, where: str) -> Any:
     """Return what a JSON text holds.
 
     Raises:
-        LFADSError: it is not JSON, or nested deeper than Python goes.
+        LFADSError: it is not JSON, or nested too deeply for Python.
     """
     try:
         return json.loads(content)
@@ -74,9 +74,9 @@ def parsed_json(content: bytes, where: str) -> Any:
 
 
 def as_cell(value: Any) -> Any:
-    """Return what a CSV table has in a cell: a text that a spreadsheet would compute stays a text.
+    """Return a value as a CSV cell, so that spreadsheets do not take a string for a formula.
 
-    ``=HYPERLINK(…)`` gets an apostrophe before it; numbers stay as they are.
+    ``=HYPERLINK(…)`` is prefixed with an apostrophe; numbers stay as they are.
     """
     text = "" if value is None else str(value)
     if isinstance(value, int | float) or not text.startswith(("=", "+", "-", "@", "\t", "\r")):
@@ -89,12 +89,12 @@ def as_cell(value: Any) -> Any:
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
-    """Return the rows of a CSV table by column, as far as they can be read; none without a file."""
+    """Return the readable rows of a CSV table, each by column name; empty if there is no file."""
     rows: list[dict[str, str]] = []
     try:
         with path.open(newline="", errors="replace") as file:
             for row in csv.DictReader(file):
                 rows.append({k: v or "" for k, v in row.items() if k is not None})
     except (OSError, csv.Error):
-        pass  # what stands before the damage counts
+        pass  # keep the rows before the damage
     return rows

@@ -1,4 +1,4 @@
-"""Where things are on disk, and writing files whole or not at all."""
+"""The place of the presets, checks of names, and writing files whole or not at all."""
 
 import io
 import os
@@ -15,8 +15,8 @@ from lfads_lightning.config import MAX_NAME_BYTES, LFADSError, is_name
 if TYPE_CHECKING:
     import h5py
 
-_TEMPORARY = ".tmp"  # the end of a temporary file's name
-_FORGOTTEN_S = 86400.0  # a temporary file untouched for so long is no one's any more
+_TEMPORARY = ".tmp"  # suffix of temporary files
+_FORGOTTEN_S = 86400.0  # a temporary file untouched for this long is in use by nobody
 
 
 def presets_dir() -> Path:
@@ -27,20 +27,20 @@ def presets_dir() -> Path:
 
 
 def check_name(name: object, where: str, what: str = "a session") -> str:
-    """Return a name that stands in a file and becomes part of file names, HDF5 keys and figures.
+    """Return a name from a file if it may become part of file names, HDF5 keys and figures.
 
     Args:
-        name: of anybody's making.
-        where: it stands.
-        what: is called so.
+        name: the name, from any source.
+        where: the file, for the message.
+        what: what has this name.
 
     Raises:
-        LFADSError: it is no text, or holds a slash, a control character or bytes that are no text,
+        LFADSError: it is not a string, contains a slash, a control character or undecodable bytes,
             or is too long.
     """
     if not is_name(name):
         raise LFADSError(
-            f"{where}: cannot be {what} of the name {ascii(name)[:80]}; expected "
+            f"{where}: cannot be {what} named {ascii(name)[:80]}; expected "
             f"printable text without slashes, {MAX_NAME_BYTES} bytes at most; rename it"
         )
     return str(name)
@@ -48,7 +48,7 @@ def check_name(name: object, where: str, what: str = "a session") -> str:
 
 @contextmanager
 def writing(path: str | Path) -> Iterator[None]:
-    """Say in one line why ``path`` could not be written.
+    """Turn an error of writing ``path`` into a message of one line.
 
     Raises:
         LFADSError: in place of the system's error.
@@ -56,23 +56,23 @@ def writing(path: str | Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = error.strerror or " ".join(str(error).split())[-200:]  # h5py says it last
-        name = error.filename2 or error.filename  # of a copy, the one that is written
+        reason = error.strerror or " ".join(str(error).split())[-200:]  # h5py has it at the end
+        name = error.filename2 or error.filename  # for a copy, the file that is written
         about = None if name is None else os.fsdecode(name)
         if about is not None and Path(about).parent != Path(path).parent:
             reason += f": {about}"
         raise LFADSError(
-            f"{path}: cannot be written ({reason}); make room or choose another folder. What was "
-            "written before is as it was"
+            f"{path}: cannot be written ({reason}); make room or choose another folder. Files "
+            "written before are unchanged"
         ) from error
 
 
 @contextmanager
 def whole_file(path: str | Path) -> Iterator[Path]:
-    """Give a temporary path beside ``path``; what is written there takes its place at the end.
+    """Yield a temporary path beside ``path``; the file written there replaces ``path`` at the end.
 
-    It is on the disk before it takes the place, so that not even a power cut leaves half of it. On
-    an error the old file, if any, stays as it was.
+    It is synced to disk before it replaces the old file, so that not even a power cut leaves half
+    a file. On an error the old file, if any, stays as it was.
 
     Raises:
         LFADSError: the disk is full or the folder cannot be written.
@@ -86,7 +86,7 @@ def whole_file(path: str | Path) -> Iterator[Path]:
         temporary = Path(name)
         try:
             yield temporary
-            # mkstemp makes files that only their owner reads; follow the umask as open() does
+            # mkstemp makes files that only their owner can read; follow the umask as open() does
             umask = os.umask(0)
             os.umask(umask)
             temporary.chmod(0o666 & ~umask)
@@ -100,7 +100,7 @@ def whole_file(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def whole_hdf5(path: str | Path) -> Iterator["h5py.File"]:
-    """Give a new HDF5 file to write, as :func:`whole_file` does.
+    """Yield a new HDF5 file to write, whole or not at all, as :func:`whole_file` does.
 
     Raises:
         LFADSError: the disk is full or the folder cannot be written.
@@ -111,19 +111,19 @@ def whole_hdf5(path: str | Path) -> Iterator["h5py.File"]:
 
 @contextmanager
 def patient_hdf5(path: Path, mode: str) -> Iterator["h5py.File"]:
-    """Give an HDF5 file to write to, of which a full disk takes nothing but the file.
+    """Yield an HDF5 file to write to; a full disk raises an error and does not crash the process.
 
-    HDF5 that cannot write what it has to fails once more as it closes the file, now and then by a
-    crash. So it writes through a file that keeps the first error to itself.
+    When HDF5 cannot write, it fails again on closing the file, sometimes with a crash. So it writes
+    through a file object that holds back the first error until the end.
 
     Args:
-        path: of a file, which may be empty.
-        mode: w, or r+.
+        path: path of the file, which may be empty.
+        mode: w or r+.
 
     Raises:
-        OSError: it could not be written.
+        OSError: the file could not be written.
     """
-    import h5py  # commands that only read a line of settings do without
+    import h5py  # here, because commands that only read settings do not need it
 
     with _Patient(path, "r+b") as raw:
         try:
@@ -137,16 +137,16 @@ def patient_hdf5(path: Path, mode: str) -> Iterator["h5py.File"]:
 
 
 class _Patient(io.FileIO):
-    """A file whose writing fails only afterwards.
+    """A file that keeps write errors until later.
 
     Attributes:
-        error: the first, if any.
+        error: the first error, if any.
     """
 
     error: OSError | None = None
 
     def __repr__(self) -> str:
-        """Return the path: h5py takes this for the file's name, and pynwb finds links by that."""
+        """Return the path: h5py uses this as the file's name, and pynwb resolves links by it."""
         return str(self.name)
 
     def write(self, data: Any) -> int:
@@ -167,9 +167,9 @@ class _Patient(io.FileIO):
 
 
 def sync(path: Path) -> None:
-    """Have the system write a file, or the names in a folder, to the disk itself."""
+    """Have the system flush a file, or a folder's entries, to disk."""
     if path.is_dir() and os.name == "nt":
-        return  # Windows opens no folders
+        return  # Windows cannot open folders
     handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
     try:
         os.fsync(handle)
@@ -178,15 +178,15 @@ def sync(path: Path) -> None:
 
 
 def remove_leftovers(folder: Path, names: Iterable[str] = ("*",), untouched_s: float = 0.0) -> None:
-    """Remove what processes that were killed while they wrote these files left of them.
+    """Remove temporary files left by processes that were killed while writing.
 
     Args:
-        folder: of the files.
-        names: of the files, or patterns of them.
-        untouched_s: leave those alone that were written to in the last so many seconds.
+        folder: the folder of the files.
+        names: names of the files, or patterns.
+        untouched_s: keep temporary files that were written to within this many seconds.
     """
     for name in names:
         for path in folder.glob(f".{name}.*{_TEMPORARY}"):
-            with suppress(OSError):  # gone already, or another user's
+            with suppress(OSError):  # it is gone already, or belongs to another user
                 if not untouched_s or path.stat().st_mtime < time.time() - untouched_s:
                     path.unlink()

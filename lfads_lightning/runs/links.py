@@ -1,4 +1,4 @@
-"""What the entries of a folder that somebody sent may lead to: nothing out of it."""
+"""Links in a folder that somebody sent: none may lead out of it."""
 
 import os
 import stat
@@ -9,22 +9,22 @@ from lfads_lightning.config import LFADSError
 
 
 def check_link(path: Path, folder: Path) -> None:
-    """Refuse a file of a folder that is a link to what is not in it.
+    """Refuse a file that is a link to something outside its folder.
 
     Raises:
-        LFADSError: it is.
+        LFADSError: the link leads out.
     """
     if path.is_symlink():
         _check_link(folder.resolve() / path.relative_to(folder), folder.resolve())
 
 
 def check_links(folder: Path, root: Path, is_used: Callable[[str], bool]) -> None:
-    """Refuse a folder in which links lead out of ``root``, or things stand in for files.
+    """Refuse a folder with links that lead out of ``root``, or with entries such as devices.
 
     Args:
-        folder: looked at with its subfolders; resolved, as ``root``.
-        root: it lies there, or is it.
-        is_used: by the name of one of its entries: whether it is looked at.
+        folder: searched with its subfolders; a resolved path, like ``root``.
+        root: the folder itself, or a folder that contains it.
+        is_used: tells by an entry's name whether to check it.
 
     Raises:
         LFADSError: there is one.
@@ -32,7 +32,7 @@ def check_links(folder: Path, root: Path, is_used: Callable[[str], bool]) -> Non
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except OSError:
-        return  # no folder; or whoever needs it says why it cannot be read
+        return  # no folder, or unreadable; the code that reads it reports why
     for entry in entries:
         if not is_used(entry.name):
             continue
@@ -45,16 +45,16 @@ def check_links(folder: Path, root: Path, is_used: Callable[[str], bool]) -> Non
 
 
 def any_name(name: str) -> bool:
-    """Return True: every entry is looked at."""
+    """Return True: every entry is checked."""
     return True
 
 
 def _check_link(path: Path, root: Path) -> None:
     target = os.readlink(path)
-    # by its letters first: looking at a path of another machine can be enough to contact it
+    # as text first: merely resolving a network path can contact another machine
     letters = Path(os.path.normpath(path.parent / target))
     if not letters.is_relative_to(root) or not path.resolve().is_relative_to(root):
         raise LFADSError(
-            f"{path}: is a link to {target}, out of the folder {root}; links that lead out of a "
-            "run's folder are not followed; put what it leads to in its place, or remove it"
+            f"{path}: is a link to {target}, outside the folder {root}; links that lead out of a "
+            "run's folder are not followed; replace it by what it links to, or remove it"
         )

@@ -1,8 +1,8 @@
-"""One process at a time in a folder: a run's, a search's, a sweep's.
+"""One process at a time in the folder of a run, a search or a sweep.
 
-Two things lock. The system's file lock ends with its process, however that ends. And as not every
-network file system carries it from host to host, ``.running.json`` says who is at work; its time
-stamp is renewed every few seconds, and once it is old the folder is free.
+There are two locks. The system's file lock ends with its process, however that ends. As not every
+network file system shares it between hosts, ``.running.json`` also says which process is at work;
+its time stamp is renewed every few seconds, and once it is old the folder is free.
 """
 
 import errno
@@ -32,7 +32,7 @@ def run_lock(folder: Path, wait_s: float = 0.0) -> Iterator[None]:
     """Keep every other process out of a folder while this one works there.
 
     Args:
-        folder: made if it is not there.
+        folder: created if it does not exist.
         wait_s: how long to wait for a process that is about to end.
 
     Raises:
@@ -63,7 +63,7 @@ def run_lock(folder: Path, wait_s: float = 0.0) -> Iterator[None]:
             if _holder(folder).get("pid") == os.getpid():
                 (folder / HOLDER).unlink()
         with suppress(OSError):
-            (folder / LOCK).unlink()  # while it is locked: who waits for it sees that it is gone
+            (folder / LOCK).unlink()  # while it is locked, so that a waiting process sees it gone
         os.close(lock)
 
 
@@ -72,20 +72,20 @@ class _InUse(Exception):
 
 
 def _taken(folder: Path) -> int:
-    """Take the system's lock, and see that no other host is at work.
+    """Take the system's lock, and check that no other host is at work.
 
     Returns:
         The open lock file.
 
     Raises:
-        _InUse: someone is.
+        _InUse: another process or host is at work.
     """
     handle = -1
     try:
         with writing(folder / LOCK):
             handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
         is_locked = _flock(handle)
-        if is_locked is False or os.fstat(handle).st_nlink == 0:  # let go while we opened it
+        if is_locked is False or os.fstat(handle).st_nlink == 0:  # removed while we opened it
             raise _InUse(_message(folder, _holder(folder)))
         holder = _holder(folder)
         if holder and not _is_dead(folder, holder, bool(is_locked)):
@@ -98,7 +98,7 @@ def _taken(folder: Path) -> int:
 
 
 def _flock(handle: int) -> bool | None:
-    """Return whether the file could be locked; None where the file system or Windows has no way."""
+    """Return whether the file could be locked; None if the system does not support locks."""
     try:
         import fcntl
 
@@ -118,24 +118,24 @@ def _holder(folder: Path) -> dict[str, Any]:
 
 
 def _is_dead(folder: Path, holder: dict[str, Any], is_locked: bool) -> bool:
-    # a stamp of the future (a clock put right, a copied folder) is no sign of life either
+    # a time stamp in the future (after a clock correction or a copy) is no sign of life either
     if abs(_silence_s(folder)) > SECONDS_OF_SILENCE:
         return True
     if holder.get("host") != socket.gethostname():
         return False
     if is_locked:
-        return True  # else the lock would not be ours
+        return True  # on this host only the lock counts, and we hold it
     try:
         os.kill(int(holder["pid"]), 0)
     except (KeyError, TypeError, ValueError, ProcessLookupError):
         return True
     except PermissionError:
-        pass  # another user's
+        pass  # it belongs to another user
     return holder["pid"] == os.getpid()
 
 
 def _silence_s(folder: Path) -> float:
-    """Return the age of the last sign of life, by the clock of the file system."""
+    """Return the age of the last sign of life in seconds, by the file system's clock."""
     probe = folder / f"{LOCK}.{os.getpid()}"
     try:
         probe.touch()
@@ -153,13 +153,13 @@ def _message(folder: Path, holder: dict[str, Any]) -> str:
             **{k: holder.get(k, "?") for k in ("pid", "host", "since")}
         )
     return (
-        f"{folder}: is in use by {who}; wait for it to end, or end it (kill -TERM saves first). "
-        f"If it is dead, the folder is free {SECONDS_OF_SILENCE:.0f} s after its last sign of life"
+        f"{folder}: is in use by {who}; wait for it to end, or end it (kill -TERM saves first). If "
+        f"it has crashed, the folder is free {SECONDS_OF_SILENCE:.0f} s after its last sign of life"
     )
 
 
 def _sign(path: Path, over: threading.Event) -> None:
-    """Give signs of life until the work is over."""
+    """Renew the time stamp until the work is over."""
     while not over.wait(SECONDS_BETWEEN_SIGNS):
         with suppress(OSError):
             os.utime(path)

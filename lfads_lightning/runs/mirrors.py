@@ -1,13 +1,13 @@
-"""Runs that live in a bucket: a folder of this machine and its copy in a store.
+"""Runs stored in a bucket: a local folder and its copy in the store.
 
 A run trains in ``outputs/s3/bucket/prefix`` under the working folder, and is copied to the store
-after each periodic checkpoint and at its end. The local folder stays, so that a run whose store
-does not answer has lost nothing.
+after each periodic checkpoint and at its end. The local folder is kept, so that nothing is lost if
+the store does not answer.
 
-Where a local folder belongs, and which state of each file the store has, is kept in this user's
-records (``provenance.py``), never in the folder: whoever sent one could name any address there.
+The address of a local folder's store, and the state of each file there, are kept in this user's
+records (``provenance.py``), never in the folder, where its sender could name any address.
 ``.writer.json`` in the store says which local folder wrote there last, so that two machines never
-mix one run's files.
+mix the files of a run.
 """
 
 import json
@@ -34,8 +34,8 @@ class Mirror:
     """A run's local folder and its copy in a store.
 
     Args:
-        folder: the local one.
-        url: of the store; null: as the record of the folder says.
+        folder: the local folder.
+        url: address of the store; None: the address in the record of the folder.
     """
 
     def __init__(self, folder: Path, url: str | None = None) -> None:
@@ -45,10 +45,10 @@ class Mirror:
         self.store = Store(url or self.state["url"])
 
     def pull(self) -> None:
-        """Fetch what another machine, or nobody from here, has written to the store.
+        """Fetch files that were written to the store from elsewhere.
 
         Raises:
-            LFADSError: the local copy went on too.
+            LFADSError: the local copy has changed too.
         """
         theirs, writer = self.store.list(), self._writer()
         ours = writer is not None and writer["id"] == self.state["id"]
@@ -59,24 +59,24 @@ class Mirror:
             raise LFADSError(
                 f"{self.store.url}: was written to from elsewhere{since}, and {self.folder} holds "
                 f"{len(went_on)} files that are not there ({went_on[0]}); move the local folder "
-                "away to go on from the store, or go on in another output.lfads_save_dir"
+                "away to continue from the store, or continue in another output.lfads_save_dir"
             )
         for name, size in theirs.items():
             if not ours or name not in files:
                 self.store.fetch(name, size, self.folder / name)
         if theirs and not ours:
             for name in files.keys() - theirs.keys():
-                (self.folder / name).unlink()  # unchanged since the store had it, and dropped there
+                (self.folder / name).unlink()  # unchanged here, and removed from the store
             self.state |= {"files": self._files(), "before": writer}
-        # what the store has lost will be copied again
+        # files missing from the store will be copied again
         self.state["files"] = {n: s for n, s in self.state["files"].items() if n in theirs}
         self._write_state()
 
     def push(self) -> None:
-        """Copy to the store what has changed; indexes last, then remove there what is gone here.
+        """Copy changed files to the store, indexes last; then remove files that are gone here.
 
         Raises:
-            LFADSError: no answer, or another machine has taken the run over.
+            LFADSError: the store does not answer, or another machine has taken the run over.
         """
         self._claim()
         known, files = self.state["files"], self._files()
@@ -116,12 +116,12 @@ class Mirror:
             raise LFADSError(f"{error}; remove it") from error
 
     def _files(self) -> dict[str, list[int]]:
-        """Return size and time of every local file; hidden ones, unfinished among them, are out."""
+        """Return size and time of every local file, without hidden (such as unfinished) files."""
         files = {}
         for path in sorted(self.folder.rglob("*")):
             relative = path.relative_to(self.folder)
             if path.is_symlink():
-                continue  # one that leads out would give away what it leads to
+                continue  # a link that leads out would publish a file from elsewhere
             if path.is_file() and not any(part.startswith(".") for part in relative.parts):
                 stat = path.stat()
                 files[relative.as_posix()] = [stat.st_size, stat.st_mtime_ns]
@@ -133,13 +133,13 @@ class Mirror:
 
 
 def mirror_of(folder: Path) -> Mirror | None:
-    """Return the mirror of a run's folder; None where it belongs to no store."""
+    """Return the mirror of a run's folder; None if it has no store."""
     return Mirror(folder) if STORE in record_of(folder) else None
 
 
 @contextmanager
 def mirrored(folder: Path) -> Iterator[None]:
-    """Copy what a run has written to its store at the end, also where the run fails."""
+    """Copy what a run has written to its store at the end, even if the run fails."""
     mirror = mirror_of(folder)
     if mirror is None:
         yield
@@ -147,7 +147,7 @@ def mirrored(folder: Path) -> Iterator[None]:
     try:
         yield
     except StoreError:
-        raise  # there is no use to try once more
+        raise  # trying again is no use
     except BaseException:
         try:
             mirror.push()
@@ -158,10 +158,10 @@ def mirrored(folder: Path) -> Iterator[None]:
 
 
 def push(folder: Path) -> None:
-    """Copy what a run has written so far to its store, where it has one.
+    """Copy what a run has written so far to its store, if it has one.
 
     Raises:
-        LFADSError: no answer; says how to go on.
+        LFADSError: the store does not answer; the message says how to continue.
     """
     mirror = mirror_of(folder)
     if mirror is not None:
@@ -173,6 +173,6 @@ def _push(mirror: Mirror) -> None:
         mirror.push()
     except LFADSError as error:
         raise StoreError(
-            f"{error}. Nothing is lost: all is in {mirror.folder}. To go on: "
+            f"{error}. Nothing is lost: everything is in {mirror.folder}. To continue: "
             + to_train(override("resume", mirror.store.url))
         ) from error

@@ -8,10 +8,10 @@ from lfads_lightning.params import canonical, check_value
 from lfads_lightning.runs.documents import MAX_BYTES, read_document
 from lfads_lightning.runs.remote import is_url, read_text
 
-# Written by the original into its hyper-parameter file beside the parameters; derived from data.
+# The original writes these, derived from the data, into its hyper-parameter file as well.
 _RUN_TIME_FIELDS = {"dataset_names", "dataset_dims", "num_steps", "ndatasets", "allow_gpu_growth"}
 
-# A file of parameters is taken as it stands, unless it says otherwise.
+# A file of parameters is used as it is, unless it sets recipe itself.
 OF_FILES = {"recipe": Recipe.original}
 
 
@@ -22,16 +22,16 @@ def read_params_file(path: str | Path) -> dict[str, Any]:
     the original's ``hyperparameters-<step>.txt`` is such a file too.
 
     Returns:
-        Flat canonical name to value, checked.
+        Flat canonical names with their checked values.
 
     Raises:
-        LFADSError: no such file, not a flat mapping, unknown name, wrong value.
+        LFADSError: there is no such file, it is not a flat mapping, or a name or value is wrong.
     """
     try:
         if is_url(path):
             content = read_text(str(path)).encode()
         else:
-            with Path(path).open("rb") as file:  # which may be a device without an end
+            with Path(path).open("rb") as file:  # it may be an endless device
                 content = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise LFADSError(

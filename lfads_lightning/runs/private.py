@@ -1,4 +1,4 @@
-"""Folders that are this user's alone: the kernel's cache, the records of what was done where."""
+"""Folders that only this user can write to: the kernel's cache, the records of provenance."""
 
 import os
 import tempfile
@@ -8,21 +8,21 @@ NAME = "lfads-lightning"
 
 
 class NotPrivate(Exception):
-    """No folder can be had that others cannot write to; says why."""
+    """There is no folder that others cannot write to; the message says why."""
 
 
 def private_folder(variable: str, below_home: str) -> Path:
-    """Return this user's own folder of a kind, made if need be, which nobody else can write to.
+    """Return a folder that only this user can write to, created if needed.
 
-    It lies where the system's convention says. Where that cannot be had (no home, a disk that is
-    read-only) it lies among the temporary files.
+    It lies where the system's convention puts it, or, if that is impossible (no home, a read-only
+    disk), among the temporary files.
 
     Args:
-        variable: of the environment, that names the place: ``XDG_CACHE_HOME``.
-        below_home: the place without it: ``.cache``.
+        variable: the environment variable that names the place: ``XDG_CACHE_HOME``.
+        below_home: the place in the home folder if the variable is not set: ``.cache``.
 
     Raises:
-        NotPrivate: both belong to somebody else, or cannot be written.
+        NotPrivate: both places belong to somebody else or cannot be written.
     """
     reasons = []
     for folder in (_usual(variable, below_home), _temporary(below_home)):
@@ -42,7 +42,7 @@ def _usual(variable: str, below_home: str) -> Path | None:
         return Path(given) / NAME
     try:
         return Path.home() / below_home / NAME
-    except RuntimeError:  # a container's user: neither HOME nor an entry in the list of users
+    except RuntimeError:  # a user in a container, without HOME and without an entry in passwd
         return None
 
 
@@ -59,15 +59,15 @@ def _make(folder: Path) -> None:
         if (problem := others_may_write(part)) is not None:
             if problem != "mode":
                 raise NotPrivate("belongs to another user")
-            part.chmod(0o700)  # it is ours: an older version or a loose umask left it open
+            part.chmod(0o700)  # ours, left open by an older version or a loose umask
     if not os.access(folder, os.W_OK | os.X_OK):
         raise NotPrivate("cannot be written")
 
 
 def others_may_write(path: Path) -> str | None:
-    """Say by what others may have written a file or a folder: ``owner`` or ``mode``; None: not."""
+    """Say why others may have written a file or folder: its ``owner`` or ``mode``; None: no one."""
     if not hasattr(os, "getuid"):
-        return None  # Windows: a user's folders are the user's
-    if {path.lstat().st_uid, path.stat().st_uid} != {os.getuid()}:  # of a link, and what it is to
+        return None  # on Windows a user's folders are private
+    if {path.lstat().st_uid, path.stat().st_uid} != {os.getuid()}:  # of a link and of its target
         return "owner"
     return "mode" if path.stat().st_mode & 0o022 else None

@@ -1,11 +1,11 @@
-"""What this user has done with a folder or a file, kept outside of it.
+"""Records of what this user has done with a folder or a file, kept outside of it.
 
-A run's folder, a sweep's, a file of parameters may come from anybody. What stands in them are data:
-an address there, or a path that leads out, is used only where the user has typed it in this
-command, or where a record of an earlier command says that it was used with just this folder. These
-records lie in the user's own state directory (``XDG_STATE_HOME``, ``~/.local/state``), under the
-folder's path. A number that also stands in the folder (``.run_id``) tells it from one that has
-taken its place.
+The folder of a run or a sweep, or a file of parameters, may come from anybody. Its contents are
+data: an address in it, or a path that leads out of it, is used only if the user has typed it in
+this command, or if the record of an earlier command says that it was used with this very folder.
+Records lie in the user's own state directory (``XDG_STATE_HOME``, ``~/.local/state``), under the
+folder's path. A number that is also in the folder (``.run_id``) tells it from another folder that
+has replaced it.
 """
 
 import hashlib
@@ -25,8 +25,8 @@ from lfads_lightning.runs.private import NotPrivate, others_may_write, private_f
 from lfads_lightning.runs.remote import is_url
 
 ID = ".run_id"
-STORE = "store"  # of a record: where in a store the folder belongs, as mirrors.py keeps it
-# the parameters that say where something is: flat names
+STORE = "store"  # key of a record: the folder's store, kept by mirrors.py
+# flat names of the parameters that say where something is
 PLACES = (
     "data_dir",
     "start_from",
@@ -38,13 +38,13 @@ PLACES = (
 )
 NOT_FOLLOWED = (
     "{where}: names {parameter}={value}, which you have not used with it on this machine (it was "
-    "sent to you, moved, or made by an older version); paths and addresses that stand in a file "
-    "are used only where you have typed them; to use this one, add {typed}"
+    "sent to you, moved, or made by an older version); paths and addresses in a file are used only "
+    "if you have typed them; to use this one, add {typed}"
 )
 
 
 def record_of(path: str | Path) -> dict[str, Any]:
-    """Return what was done with a folder, a file or an address; nothing where it is not known."""
+    """Return the record of a folder, a file or an address; empty if there is none."""
     try:
         file = _file_of(path)
         if others_may_write(file) is not None:
@@ -57,17 +57,17 @@ def record_of(path: str | Path) -> dict[str, Any]:
 
 
 def remember(path: str | Path, **facts: Any) -> None:
-    """Add to what is known of a folder, a file or an address.
+    """Add facts to the record of a folder, a file or an address.
 
-    Where nothing can be kept, the run goes on: what comes after it has to be typed in full.
+    If no record can be kept, the run continues; later commands must be typed in full.
     """
     record = record_of(path)
     try:
         file = _file_of(path)
     except NotPrivate as error:
         warnings.warn(
-            f"{path}: what is done here cannot be kept in a place of your own ({error}); later "
-            "commands on it want its data named again; set XDG_STATE_HOME to a folder of yours",
+            f"{path}: no record of this command can be kept in a folder of your own ({error}); "
+            "later commands will ask for the data again; set XDG_STATE_HOME to a folder of yours",
             stacklevel=2,
         )
         return
@@ -89,7 +89,7 @@ def _key(path: str | Path) -> str:
 
 
 def identity(folder: Path) -> str:
-    """Return the number that stands in a folder, or one of its path where there is none."""
+    """Return the number in a folder's ``.run_id``, or one made from its path if it has none."""
     return _id_of(folder) or hashlib.sha256(os.fsencode(_key(folder))).hexdigest()[:32]
 
 
@@ -104,7 +104,7 @@ def _id_of(path: str | Path) -> str | None:
 
 
 def places_in(config: Config) -> dict[str, str]:
-    """Return where a run's config leads, by the flat names of parameters."""
+    """Return the paths and addresses in a run's config, by the parameters' flat names."""
     named = {
         "data_dir": config.data.data_dir,
         "start_from": config.optim.start_from,
@@ -116,9 +116,9 @@ def places_in(config: Config) -> dict[str, str]:
 
 
 def is_place(name: str, value: Any) -> bool:
-    """Return whether a parameter's value leads somewhere; ``search.space`` may be a preset.
+    """Return whether a parameter's value is a place; ``search.space`` may be a preset instead.
 
-    Of loggers, wandb and MLflow may send what they get to a server.
+    The loggers wandb and mlflow count as places: they may send what they get to a server.
     """
     if name not in PLACES or not value:
         return False
@@ -128,14 +128,14 @@ def is_place(name: str, value: Any) -> bool:
 
 
 def is_known(path: str | Path, name: str, value: str) -> bool:
-    """Return whether a place that a folder or a file names may be used without being typed.
+    """Return whether a place named in a folder or a file may be used without being typed.
 
-    It is when it was used with it before, or lies in the folder; or, of a folder that the user has
-    named by an address in a store, in the same bucket.
+    It may if it was used with that folder before or lies inside it, or, for a folder that the user
+    has given by an address in a store, if it lies in the same bucket.
 
     Args:
         path: the folder or the file.
-        name: of the parameter, flat.
+        name: flat name of the parameter.
         value: the place.
     """
     record = record_of(path)
@@ -158,15 +158,15 @@ def check_file_of_parameters(
     typed: Mapping[str, Any],
     as_typed: Callable[[str, str], str],
 ) -> None:
-    """Refuse the places that a file of parameters names, until the user has typed each once.
+    """Refuse the places in a file of parameters until the user has typed each of them once.
 
-    What is typed, and is what the file says, is remembered for this file.
+    A place that is typed and is the one in the file is remembered for this file.
 
     Args:
-        path: of the file.
-        named: what it holds, by flat name.
-        typed: what the command holds, by flat name.
-        as_typed: writes a parameter's flat name and value as they are typed.
+        path: path of the file.
+        named: the values in the file, by flat name.
+        typed: the values in the command, by flat name.
+        as_typed: formats a parameter's flat name and value as a user types them.
 
     Raises:
         LFADSError: says what to type.
@@ -184,10 +184,10 @@ def check_file_of_parameters(
 
 
 def _is_within(folder: Path, value: str) -> bool:
-    """Return whether a path stays in a folder, links and all."""
+    """Return whether a path stays in a folder, with its links followed."""
     if not folder.is_dir() or is_url(value) or value.startswith(("~", "\\\\", "//")):
         return False
-    # by its letters first, as links.py
+    # as text first, as in links.py
     root = folder.resolve()
     letters = Path(os.path.abspath(value))
     if not letters.is_relative_to(root) or not letters.resolve().is_relative_to(root):

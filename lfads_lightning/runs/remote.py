@@ -1,7 +1,7 @@
 """Files in a bucket: ``s3://bucket/prefix``, or another store that fsspec knows.
 
-A command works on copies here: files are fetched before, and sent back when the work is done. Only
-an address that the user has typed is contacted. Runs that live in a store: ``mirrors.py``.
+A command works on local copies: files are fetched first, and results are sent back at the end. Only
+addresses that the user has typed are contacted. For runs in a store see ``mirrors.py``.
 """
 
 import inspect
@@ -24,14 +24,14 @@ from lfads_lightning.config import LFADSError
 from lfads_lightning.runs.files import whole_file
 from lfads_lightning.runs.web import download, is_web
 
-WAITS_S = (1.0, 3.0, 9.0)  # before the second, third and fourth try
+WAITS_S = (1.0, 3.0, 9.0)  # before the second, third and fourth attempt
 Result = TypeVar("Result")
 Paths = str | Path | Sequence[str | Path]
 
-# their objects appear whole or not at all; elsewhere a copy is renamed once it is there
+# their objects appear whole or not at all; in other stores a copy is renamed once complete
 _OBJECT_STORES = {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oci", "oss", "memory"}
 _EXTRAS = {"s3": "s3", "s3a": "s3"}
-# what fsspec has names for beside: this machine's own files and memory, and wrappings of others
+# other protocols of fsspec: this machine's own files and memory, and wrappers around others
 NO_STORES = {
     "blockcache", "cached", "data", "dir", "file", "filecache", "generic", "git", "jar",
     "libarchive", "local", "memory", "reference", "simplecache", "tar", "zip",
@@ -45,7 +45,7 @@ _NO_USE_TO_TRY_AGAIN = {
 
 
 class StoreError(LFADSError):
-    """A store that does not answer, or belongs to another now."""
+    """A store does not answer, or another machine has taken it over."""
 
 
 def is_url(path: object) -> bool:
@@ -54,12 +54,12 @@ def is_url(path: object) -> bool:
 
 
 def path_or_address(given: str | Path) -> str | Path:
-    """Return an address as it is, all else as a path; for command lines (a path loses a ``/``)."""
+    """Return an address unchanged, anything else as a path (``Path`` would drop a ``/``)."""
     return str(given) if is_url(given) else Path(given)
 
 
 def local_run(path: str | Path) -> Path:
-    """Return the folder of this machine in which a run lives; for a plain path, itself."""
+    """Return the local folder of a run in a store; a plain path is returned as it is."""
     if not is_url(path):
         return Path(path)
     protocol, _, rest = str(path).rstrip("/").partition("://")
@@ -67,7 +67,7 @@ def local_run(path: str | Path) -> Path:
 
 
 class Store:
-    """The files under one address; every call tries again where the connection fails.
+    """The files under one address; every call tries again if the connection fails.
 
     Args:
         url: ``protocol://bucket/prefix``.
@@ -82,17 +82,17 @@ class Store:
         self.url = f"{self.protocol}://{path}"
         if self.protocol in NO_STORES or "::" in url:
             raise LFADSError(
-                f"{url}: is no address of a store; expected s3://BUCKET/PREFIX, gs://, …, or the "
-                "path of a folder without any ://"
+                f"{url}: is not the address of a store; expected s3://BUCKET/PREFIX, gs://, …, or "
+                "the path of a folder without any ://"
             )
         if not path or ".." in PurePosixPath(path).parts:
             raise LFADSError(f"{url}: expected {self.protocol}://BUCKET/PREFIX, without '..'")
         import fsspec
 
-        # a dead server is noticed in seconds, and it is we who try again
+        # notice a dead server within seconds; repeated attempts are ours, not the library's
         options: dict[str, Any] = {}
         if self.protocol in ("s3", "s3a"):
-            for name in ("botocore", "aiobotocore"):  # they tell where they found the credentials
+            for name in ("botocore", "aiobotocore"):  # they log where they found the credentials
                 logging.getLogger(name).setLevel(logging.WARNING)
             limits = {"connect_timeout": 5, "read_timeout": 60}
             options = {"config_kwargs": limits | {"retries": {"total_max_attempts": 1}}}
@@ -100,7 +100,7 @@ class Store:
             more = _required(fsspec.get_filesystem_class(self.protocol))
             if more:
                 raise LFADSError(
-                    f"{url}: {self.protocol}:// takes more than an address ({', '.join(more)}); "
+                    f"{url}: {self.protocol}:// needs more than an address ({', '.join(more)}); "
                     "expected s3://, gs://, …, or the path of a folder"
                 )
             self.fs = fsspec.filesystem(self.protocol, use_listings_cache=False, **options)
@@ -112,10 +112,10 @@ class Store:
             raise
         except ValueError as error:
             raise LFADSError(
-                f"{url}: {self.protocol}:// is no store that fsspec knows; expected s3://, gs://, "
+                f"{url}: {self.protocol}:// is not known to fsspec; expected s3://, gs://, "
                 "…, or the path of a folder"
             ) from error
-        except Exception as error:  # a library or a token is missing: each says it in its way
+        except Exception as error:  # a library or token is missing; every store has its own error
             raise LFADSError(
                 f"{url}: {self.protocol}:// cannot be opened by its address "
                 f"({' '.join(str(error).split())[:200] or type(error).__name__}); expected s3://, "
@@ -131,7 +131,7 @@ class Store:
         Hidden files are left out.
 
         Raises:
-            LFADSError: no answer, or a name that leads out of the folder.
+            LFADSError: the store does not answer, or a name leads out of the folder.
         """
         found = self._persistently("list", lambda: self.fs.find(self.path, detail=True))
         sizes = {}
@@ -146,7 +146,7 @@ class Store:
         return sizes
 
     def names(self) -> dict[str, int]:
-        """Return the size of the files that lie in the folder itself, by name."""
+        """Return the size of the files in the folder itself, by name."""
         return {name: size for name, size in self.list().items() if "/" not in name}
 
     def fetch(self, name: str, size: int, to: Path) -> None:
@@ -157,11 +157,11 @@ class Store:
             if path.stat().st_size != size:
                 raise ConnectionError(f"{path.stat().st_size} of {size} bytes arrived")
 
-        with whole_file(to) as path:  # around all tries: it takes a lost connection for a bad disk
+        with whole_file(to) as path:  # it would report a lost connection as a disk error
             self._persistently(f"read {name} from", copy)
 
     def put(self, file: Path, name: str) -> None:
-        """Copy a file to the store, and look whether it has arrived."""
+        """Copy a file to the store, and check that it has arrived."""
         target = f"{self.path}/{name}"
 
         def copy() -> None:
@@ -180,7 +180,7 @@ class Store:
         self._persistently(f"write {name} to", copy)
 
     def put_together(self, files: Mapping[str, Path]) -> None:
-        """Copy files to the store under other names; they get theirs when all have arrived."""
+        """Copy files to the store under temporary names, and rename them once all have arrived."""
         if len(files) == 1:
             return self.put(*next((file, name) for name, file in files.items()))
         parts = {name: f"{name.rpartition('/')[0]}/.{file.name}.part".lstrip("/")
@@ -206,7 +206,7 @@ class Store:
         self._persistently(f"remove {name} from", remove)
 
     def read(self, name: str) -> bytes | None:
-        """Return what a file holds; None where there is none."""
+        """Return the content of a file; None if there is no such file."""
 
         def read() -> bytes | None:
             try:
@@ -222,37 +222,37 @@ class Store:
                 return act()
             except LFADSError:
                 raise
-            except Exception as error:  # each store raises types of its own
+            except Exception as error:  # each store raises its own types
                 reason = " ".join(str(error).split())[:200] or type(error).__name__
                 refused = isinstance(error, PermissionError | FileNotFoundError)
                 if refused or type(error).__name__ in _NO_USE_TO_TRY_AGAIN:
                     raise LFADSError(
-                        f"{self.url}: cannot {what} it ({reason}); look at the address, and at the "
+                        f"{self.url}: cannot {what} it ({reason}); check the address and the "
                         "credentials (for S3: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or aws "
                         "configure)"
                     ) from error
                 if wait is None:
                     raise StoreError(
-                        f"{self.url}: no answer to the wish to {what} it, after "
-                        f"{len(WAITS_S) + 1} tries ({reason}); see whether the store can be reached"
+                        f"{self.url}: could not {what} it in {len(WAITS_S) + 1} attempts "
+                        f"({reason}); check that the store can be reached"
                     ) from error
-                print(f"{self.url}: {reason}; next try in {wait:g} s", file=sys.stderr, flush=True)
+                print(f"{self.url}: {reason}; retry in {wait:g} s", file=sys.stderr, flush=True)
                 time.sleep(wait)
         raise AssertionError
 
 
 def _required(filesystem: type) -> list[str]:
-    """Return what a file system must be told beside an address: host, token and so on."""
+    """Return what a file system needs besides an address: host, token and so on."""
     options = list(inspect.signature(filesystem.__init__).parameters.values())[1:]  # type: ignore[misc]
     named = [p for p in options if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
     return [p.name for p in named if p.default is p.empty]
 
 
 def read_text(url: str) -> str:
-    """Return a text file of a store.
+    """Return the content of a text file in a store.
 
     Raises:
-        LFADSError: there is none, or it is no text.
+        LFADSError: there is no such file, or it is not text.
     """
     folder, _, name = url.rpartition("/")
     content = Store(folder).read(name)
@@ -261,15 +261,15 @@ def read_text(url: str) -> str:
     try:
         return content.decode()
     except UnicodeDecodeError as error:
-        raise LFADSError(f"{url}: is no text ({error})") from error
+        raise LFADSError(f"{url}: is not a text file ({error})") from error
 
 
 @contextmanager
 def naming(addresses: Mapping[str, str]) -> Iterator[None]:
-    """Let errors and warnings that come up inside say addresses, where files' copies have paths.
+    """Let errors and warnings raised inside name addresses in place of the paths of local copies.
 
     Args:
-        addresses: by the path of the local folder, in whatever order they are to be looked for.
+        addresses: addresses by the path of the local folder, in the order of replacement.
     """
     caught: list[warnings.WarningMessage] = []
     try:
@@ -284,7 +284,7 @@ def naming(addresses: Mapping[str, str]) -> Iterator[None]:
 
 
 def with_addresses(text: str, addresses: Mapping[str, str]) -> str:
-    """Return a text with addresses in place of the local folders that they are listed under."""
+    """Return a text with local folders replaced by their addresses."""
     for local, url in addresses.items():
         text = text.replace(local, url)
     return text
@@ -292,9 +292,9 @@ def with_addresses(text: str, addresses: Mapping[str, str]) -> str:
 
 @contextmanager
 def local_copies() -> Iterator["Copies"]:
-    """Give what fetches files of stores to this machine, for as long as it is needed.
+    """Yield local copies of files in stores, which are removed afterwards.
 
-    Errors and warnings that come up inside name files by their address.
+    Errors and warnings raised inside name files by their address.
     """
     with tempfile.TemporaryDirectory(prefix="lfads-") as folder:
         copies = Copies(Path(folder).resolve())
@@ -306,20 +306,20 @@ class Copies:
     """Local copies of files in stores; plain paths pass through unchanged.
 
     Args:
-        folder: empty, holds the copies.
+        folder: an empty folder for the copies.
     """
 
     def __init__(self, folder: Path) -> None:
         self.root = folder
-        self.addresses: dict[str, str] = {}  # of folders in the store, by the local one
-        self.downloads: dict[str, Path] = {}  # by their addresses of the web
+        self.addresses: dict[str, str] = {}  # folders in a store, by local folder
+        self.downloads: dict[str, Path] = {}  # local files, by web address
         self.outputs: list[Path] = []
 
     def get(self, path: str | Path) -> Path:
         """Return a file that can be read here.
 
         Raises:
-            LFADSError: there is no such file in the store, or no answer.
+            LFADSError: there is no such file in the store, or it does not answer.
         """
         if not is_url(path):
             return Path(path)
@@ -341,12 +341,12 @@ class Copies:
         return self.downloads[url]
 
     def matching(self, folder: str, is_wanted: Callable[[str], bool]) -> Path:
-        """Return a local folder with those files of one of a store whose names are wanted.
+        """Return a local copy of a folder, with the files whose names are wanted.
 
-        Files with other names are there, empty, so that an error can list them.
+        Other files are there but empty, so that an error message can list them.
 
         Raises:
-            LFADSError: there is no file at all, or no answer.
+            LFADSError: the folder holds no files, or the store does not answer.
         """
         store, local = Store(folder), self.folder(folder)
         here = store.names()
@@ -365,20 +365,20 @@ class Copies:
         return local
 
     def folder(self, path: str | Path) -> Path:
-        """Return the local folder that stands for one of a store; it holds what was got of it."""
+        """Return the local folder for a folder in a store; it holds the files fetched so far."""
         if not is_url(path):
             return Path(path)
         url = str(path).rstrip("/")
         for folder, known in self.addresses.items():
             if known == url:
                 return Path(folder)
-        local = self.root / f"{len(self.addresses):04d}"  # none is the beginning of another
+        local = self.root / f"{len(self.addresses):04d}"  # no name is a prefix of another
         local.mkdir()
         self.addresses[str(local)] = url
         return local
 
     def output(self, path: str | Path) -> Path:
-        """Return where a file is to be written here, which :meth:`send` takes to its store."""
+        """Return the local path of a file to write; :meth:`send` copies it to its store."""
         if not is_url(path):
             return Path(path)
         if is_web(path):
@@ -391,10 +391,10 @@ class Copies:
         return local
 
     def send(self) -> None:
-        """Take what was written to its store: all files of a folder, or none.
+        """Copy written files to their store: all files of a folder, or none.
 
         Raises:
-            LFADSError: no answer; what was made is kept, and the message says where.
+            LFADSError: the store does not answer; the files are kept, and the message says where.
         """
         for local, url in self.addresses.items():
             made = {p.name: p for p in self.outputs if str(p.parent) == local and p.exists()}
@@ -413,14 +413,14 @@ class Copies:
                 ) from error
 
     def named(self, text: str) -> str:
-        """Return a text with addresses where it has paths of copies."""
+        """Return a text with the paths of copies replaced by their addresses."""
         return with_addresses(text, self.addresses)
 
 
 def expanded(paths: Paths) -> list[str | Path]:
     """Replace addresses with ``*`` or ``?`` in their last part by those of the files they match.
 
-    Shells do so for paths, but not for addresses.
+    Shells expand paths, but not addresses.
 
     Raises:
         LFADSError: none matches, or the store does not answer.

@@ -1,6 +1,6 @@
 """The folders of runs, searches and sweeps: where each file in them is.
 
-A folder of another version, or of somebody else, has the same files.
+The layout is the same for every version and every user.
 """
 
 import itertools
@@ -54,7 +54,7 @@ from lfads_lightning.runs.names import (
 from lfads_lightning.runs.provenance import ID, NOT_FOLLOWED, is_known
 from lfads_lightning.runs.remote import is_url, local_run
 
-# of a folder's entries, those that our programs read or write, beside results and data (*.h5)
+# entries of a folder that our programs read or write, besides results and data (*.h5)
 _OUR_FOLDERS = (CHECKPOINTS, FIGURES, TENSORBOARD, MEMBERS, BEST, TRIED)
 _OUR_SUFFIXES = (".csv", ".json", ".yaml", ".html", ".ckpt")
 _OUR_PREFIXES = (LOCK, ID)
@@ -62,32 +62,32 @@ _OUR_PREFIXES = (LOCK, ID)
 
 @dataclass(frozen=True, repr=False)
 class Run:
-    """A run's folder on this machine, and its copy in a store where it has one.
+    """A run's folder on this machine, and its copy in a store if it has one.
 
-    Its properties are the paths of its files, whether they are there or not.
+    Its properties are the paths of its files, whether they exist or not.
 
     >>> Run(Path("outputs/first")).checkpoints.as_posix()
     'outputs/first/checkpoints'
 
     Attributes:
-        folder: of the run.
+        folder: the run's folder.
     """
 
     folder: Path
 
     def __post_init__(self) -> None:
-        """Take a text for a path."""
+        """Accept a string as path."""
         object.__setattr__(self, "folder", Path(self.folder))
 
     @classmethod
     def open(cls, path: str | Path) -> "Run":
         """Open a run by the path of its folder, or by its address in a store (``s3://…``).
 
-        What the store holds and the local folder, ``outputs/s3/…``, does not, is fetched.
+        Files in the store that the local folder, ``outputs/s3/…``, lacks are fetched.
 
         Raises:
-            LFADSError: the store does not answer, or both copies went on since they were last
-                alike; a link leads out of the folder.
+            LFADSError: the store does not answer, both copies have changed since they were last
+                the same, or a link leads out of the folder.
         """
         run = cls.at(path)
         run.check_links()
@@ -97,16 +97,16 @@ class Run:
 
     @classmethod
     def at(cls, path: str | Path) -> "Run":
-        """Return the run at a path or an address, without a look at either."""
+        """Return the run at a path or an address, without accessing it."""
         return cls(local_run(path))
 
     @classmethod
     @contextmanager
     def new(cls, path: str | Path) -> Iterator["Run"]:
-        """Give a folder to one run alone: ``path``, or ``path-2`` and so on where that is taken.
+        """Reserve a folder for one run: ``path``, or ``path-2`` and so on if that is taken.
 
-        Jobs of a cluster start in the same second. An empty config.yaml, which the run fills, takes
-        the folder; if an error comes before that, both are removed.
+        Jobs on a cluster may start within the same second. An empty config.yaml, which the run
+        fills later, reserves the folder; on an error before that, both are removed.
         """
         for n in itertools.count(1):
             run = cls(Path(path) if n == 1 else Path(f"{path}-{n}"))
@@ -127,7 +127,7 @@ class Run:
             raise
 
     def __repr__(self) -> str:
-        """Return the folder, and how far the run is: ``Run('outputs/a', 1200 updates)``."""
+        """Return the folder and the run's progress: ``Run('outputs/a', 1200 updates)``."""
         try:
             scores = self.read_scores() or {}
         except LFADSError:
@@ -163,12 +163,12 @@ class Run:
 
     @property
     def config(self) -> Path:
-        """All its parameters."""
+        """All parameters of the run."""
         return self.folder / CONFIG
 
     @property
     def metrics(self) -> Path:
-        """Costs and rates of learning, a row per epoch."""
+        """Costs and learning rates, a row per epoch."""
         return self.folder / METRICS
 
     def log(self, name: str) -> Path:
@@ -177,17 +177,17 @@ class Run:
 
     @property
     def scores(self) -> Path:
-        """What training ended with."""
+        """Scores and criterion at the end of training."""
         return self.folder / SCORES
 
     @property
     def evaluation(self) -> Path:
-        """The model beside simple methods."""
+        """Scores of the model and of simple methods."""
         return self.folder / EVALUATION
 
     @property
     def unfinished_scores(self) -> Path:
-        """The sessions scored so far, for an end that was cut off."""
+        """The sessions scored so far, kept in case scoring is interrupted."""
         return self.folder / UNFINISHED_SCORES
 
     @property
@@ -197,7 +197,7 @@ class Run:
 
     @property
     def report_record(self) -> Path:
-        """What the report says and cannot be found again: the machine, warnings."""
+        """What the report needs and no other file has: the machine, warnings."""
         return self.folder / REPORT_RECORD
 
     @property
@@ -217,29 +217,29 @@ class Run:
 
     @property
     def candidates_record(self) -> Path:
-        """What the structures came to that were tried before it."""
+        """Results of the structures that were tried before the run."""
         return self.folder / TRIED_RECORD
 
     def candidate(self, name: str) -> "Run":
-        """Return the run of a structure that was tried before it."""
+        """Return the run of a structure that was tried before this run."""
         return Run(self.folder / TRIED / name)
 
     def results(self, stem: str, *words: str) -> Path:
-        """Return the results of a kind: session, split and kind are the words.
+        """Return the path of a results file.
 
         Args:
             stem: ``output.output_filename_stem``; empty for ``model_runs``.
-            *words: what the file holds.
+            *words: session, split and kind, which make up the name.
         """
         return self.folder / f"{'_'.join([stem or RESULTS, *words])}.h5"
 
     def weights(self, stem: str) -> Path:
-        """Return the weights under the original's names, as ``kind=write_model_params`` does."""
+        """Return the file of weights that ``kind=write_model_params`` writes."""
         return self.folder / f"{stem}_{WEIGHTS}.h5" if stem else self.folder / f"{WEIGHTS}.h5"
 
     @property
     def submission(self) -> Path:
-        """The rates as the Neural Latents Benchmark takes them."""
+        """The rates in the format of the Neural Latents Benchmark."""
         return self.folder / f"{SUBMISSION}.h5"
 
     # ---- what it holds
@@ -250,15 +250,15 @@ class Run:
         return self.config.is_file()
 
     def chosen(self) -> "Run":
-        """Return the run itself; of a search, that of its best member, once it has ended."""
+        """Return the run itself; for a search, the run of its best member once it has ended."""
         best = Search(self.folder).best
         return best if best.has_begun else self
 
     def read_config(self) -> Config | None:
-        """Read its parameters; None where there are none, or where it never began.
+        """Read the run's parameters; None if there are none, or if the run never began.
 
         Raises:
-            LFADSError: the file is damaged or holds what this version does not know.
+            LFADSError: the file is damaged, or this version does not know something in it.
         """
         path = self.config
         if not path.is_file():
@@ -276,7 +276,7 @@ class Run:
             path.write_text(yaml.safe_dump(to_dict(config), sort_keys=False))
 
     def read_scores(self) -> dict[str, Any] | None:
-        """Read what training ended with; None where it has not ended, or the file holds no scores.
+        """Read the scores; None if training has not ended, or the file holds no scores.
 
         Raises:
             LFADSError: the file cannot be read, or is not JSON.
@@ -288,7 +288,7 @@ class Run:
         return scores if isinstance(scores, dict) else None
 
     def write_scores(self, scores: Mapping[str, Any]) -> None:
-        """Write what training ended with; JSON has no NaN, so null stands for it."""
+        """Write the scores; JSON has no NaN, so null stands for it."""
         plain = {
             k: None if isinstance(v, float) and math.isnan(v) else v for k, v in scores.items()
         }
@@ -296,9 +296,9 @@ class Run:
             path.write_text(json.dumps(plain, indent=1))
 
     def read_metrics(self) -> dict[str, np.ndarray]:
-        """Read its costs and rates: name to (epochs,), NaN where a cell is empty.
+        """Read costs and learning rates: name to (epochs,), NaN where a cell is empty.
 
-        There is nothing in it where the run never began.
+        The dictionary is empty if the run never began.
         """
         rows = read_rows(self.metrics)
         names = [name for name in (rows[0] if rows else {}) if name]
@@ -318,28 +318,28 @@ class Run:
         return run_lock(self.folder, wait_s)
 
     def mirrored(self) -> AbstractContextManager[None]:
-        """Copy what has been written to the run's store at the end, also where the run fails."""
+        """Copy what has been written to the run's store at the end, even if the run fails."""
         return mirrors.mirrored(self.folder)
 
     def push(self) -> None:
-        """Copy what has been written so far to the run's store, where it has one.
+        """Copy what has been written so far to the run's store, if it has one.
 
         Raises:
-            LFADSError: no answer; says how to go on.
+            LFADSError: the store does not answer; the message says how to continue.
         """
         mirrors.push(self.folder)
 
     @property
     def address(self) -> str | None:
-        """Where in a store the run belongs; None where it belongs to none."""
+        """The run's address in a store; None if it has none."""
         mirror = mirrors.mirror_of(self.folder)
         return None if mirror is None else mirror.store.url
 
     def check_links(self) -> None:
-        """Refuse a folder in which links lead out of it, or things stand in for files.
+        """Refuse a folder with links that lead out of it, or with entries such as devices.
 
-        Whoever sends a folder could have others' files read, or written to, by them. A folder of
-        data in which a run lies may hold any: only what our programs would touch is looked at.
+        With links, the sender of a folder could make us read or write other files. A run may lie
+        in a folder of data with any links, so only entries that our programs touch are checked.
 
         Raises:
             LFADSError: there is one.
@@ -348,11 +348,11 @@ class Run:
         check_links(root, root, any_name if os.path.lexists(root / COMMAND) else _is_ours)
 
     def check_data_place(self, data_dir: str | None, typed: str) -> None:
-        """Refuse the data that its config names, if this user has not trained it on them here.
+        """Refuse the data that the config names, if this user has not trained the run on them.
 
         Args:
-            data_dir: as its config names it.
-            typed: the option that names other data.
+            data_dir: the path or address in the config.
+            typed: the option by which the user can name the data.
 
         Raises:
             LFADSError: says what to type.
@@ -384,7 +384,7 @@ class Search(Run):
 
     @property
     def journal(self) -> Path:
-        """What has been planned, and what came of it."""
+        """Plans and results of the generations."""
         return self.folder / JOURNAL
 
     @property
@@ -408,7 +408,7 @@ class Search(Run):
         return self.folder / f"{BEST}.ckpt"
 
     def member(self, number: int) -> Run:
-        """Return the run of a member, which goes on in every generation."""
+        """Return the run of a member, which continues in every generation."""
         return Run(self.folder / MEMBERS / f"{number:02d}")
 
     def checkpoint_of(self, member: int, generation: int) -> Path:
@@ -421,16 +421,16 @@ class Job(Run):
 
     @property
     def settings(self) -> Path:
-        """What of its parameters the sweep has set."""
+        """The parameters that the sweep has set."""
         return self.folder / JOB
 
     @property
     def error(self) -> Path:
-        """Why it failed."""
+        """Why the job failed."""
         return self.folder / ERROR
 
     def read_scores(self) -> dict[str, Any] | None:
-        """Read what training ended with, or of a search, that of its best member."""
+        """Read the scores of the run, or, for a search, of its best member."""
         own = super().read_scores()
         return Search(self.folder).best.read_scores() if own is None else own
 
@@ -440,7 +440,7 @@ class Sweep:
     """The folder of a sweep.
 
     Attributes:
-        folder: of the sweep.
+        folder: the sweep's folder.
     """
 
     folder: Path

@@ -1,7 +1,8 @@
-"""Being told to stop: Ctrl-C, SIGTERM, and SIGUSR1, by which SLURM warns before it preempts.
+"""Requests to stop: Ctrl-C, SIGTERM, and SIGUSR1, with which SLURM warns before it preempts.
 
-Training stops at the next point where its state is whole, saves, and raises KeyboardInterrupt or
-:class:`Preempted`; outside training there is nothing to save, and the program ends at once.
+Training stops at the next point where its state is consistent, saves it, and raises
+KeyboardInterrupt or :class:`Preempted`; outside training there is nothing to save, and the program
+ends at once.
 """
 
 import os
@@ -14,8 +15,8 @@ from types import FrameType
 
 from lfads_lightning.notebook.interactive import in_kernel
 
-EXIT_RESUME = 75  # EX_TEMPFAIL of sysexits.h: try again; for us, resume me
-EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+EXIT_RESUME = 75  # EX_TEMPFAIL of sysexits.h, "try again"; here it asks to be resumed
+EXIT_INTERRUPTED = 130  # 128 + SIGINT, as in shells
 
 # Windows has no SIGUSR1
 PREEMPTIONS = tuple(
@@ -24,22 +25,22 @@ PREEMPTIONS = tuple(
 
 
 class Preempted(SystemExit):
-    """The program was told to make way; if no one catches it, it ends with the code 75."""
+    """The program was preempted; if this is not caught, it exits with code 75."""
 
     def __init__(self) -> None:
         super().__init__(EXIT_RESUME)
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C, between two updates, where all is saved."""
+    """Ctrl-C between two updates, after everything has been saved."""
 
 
 class Request:
     """Whether this process was told to stop.
 
     Attributes:
-        signal: the first that came; None so far.
-        at_once: Ctrl-C came again: stop without saving.
+        signal: the first signal received; None if there was none.
+        at_once: whether Ctrl-C came a second time: stop without saving.
     """
 
     def __init__(self) -> None:
@@ -47,23 +48,23 @@ class Request:
         self.at_once = False
 
     def error(self) -> BaseException:
-        """Return what is raised where the state is whole."""
+        """Return the exception to raise once the state is saved."""
         return Interrupted() if self.signal == signal.SIGINT else Preempted()
 
     def on_signal(self, number: int, frame: FrameType | None = None) -> None:
-        """Keep the request; on the second Ctrl-C raise KeyboardInterrupt."""
+        """Note the request; on the second Ctrl-C raise KeyboardInterrupt."""
         if number == signal.SIGINT and self.signal is not None:
             self.at_once = True
             raise KeyboardInterrupt
         self.signal = self.signal or number
         if number == signal.SIGINT and not in_kernel():  # in a notebook it is all but at once
-            # not by print, which may be at work at this moment
+            # not with print, which may be running at this moment
             os.write(2, b"\nCtrl-C: stops after this update and saves; again: stops at once\n")
 
 
 @contextmanager
 def noted() -> Iterator[Request]:
-    """Note signals inside, in the main thread, without acting on them; later as it was before.
+    """Note signals received inside, in the main thread, and restore the old handlers at the end.
 
     A signal that is ignored outside (``nohup``, a background job's Ctrl-C) stays ignored.
     """
@@ -73,7 +74,7 @@ def noted() -> Iterator[Request]:
 
 
 def install(request: Request) -> None:
-    """Take the signals again, inside :func:`noted`, where someone else has taken them since."""
+    """Set our handlers again inside :func:`noted`, if other code has replaced them."""
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGINT, *PREEMPTIONS):
             if signal.getsignal(number) is not signal.SIG_IGN:
@@ -84,7 +85,7 @@ def install(request: Request) -> None:
 def end_the_program() -> Iterator[None]:
     """Let SIGTERM and SIGUSR1 raise :class:`Preempted` inside, wherever the program is.
 
-    The first counts: on its way out the program tidies up, and ends with the code that it said.
+    Only the first signal counts: while exiting, the program tidies up, and keeps its exit code.
     """
 
     def end(number: int, frame: FrameType | None) -> None:
@@ -93,7 +94,7 @@ def end_the_program() -> Iterator[None]:
 
     def again(lost: "sys.UnraisableHookArgs") -> None:
         if isinstance(lost.exc_value, Preempted):
-            # it came in a destructor, out of which nothing is raised: once more, a little later
+            # the signal came within a destructor, where exceptions are lost: send it again
             main = threading.main_thread().ident, signal.SIGTERM
             threading.Timer(0.05, signal.pthread_kill, main).start()
         else:
@@ -114,9 +115,9 @@ def end_the_program() -> Iterator[None]:
 
 @contextmanager
 def _handled(numbers: tuple[int, ...], handler: object) -> Iterator[dict[int, object]]:
-    """Give the handlers that were there before, and that come back."""
+    """Set a handler; yield the previous handlers, which are restored at the end."""
     if threading.current_thread() is not threading.main_thread():
-        yield {}  # Python gives signals to the main thread alone
+        yield {}  # Python delivers signals to the main thread only
         return
     before = {number: signal.getsignal(number) for number in numbers}
     taken: dict[int, object] = {

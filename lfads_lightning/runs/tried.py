@@ -1,4 +1,4 @@
-"""What the structures came to that were tried before a run (``tried.json``)."""
+"""Results of the structures that were tried before a run (``tried.json``)."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -11,11 +11,11 @@ from lfads_lightning.runs.run import Run
 
 
 class Tried(NamedTuple):
-    """A candidate, and what it came to."""
+    """A candidate and its result."""
 
     name: str
     settings: dict[str, Any]  # flat names
-    criterion: float | None  # the lowest; None where no loss was finite
+    criterion: float | None  # the lowest; None if no loss was finite
     updates: int
     seconds: float
 
@@ -26,7 +26,7 @@ def best_first(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
 
 
 def read_tried(folder: Path) -> list[dict[str, Any]]:
-    """Return the rows of a run's ``tried.json``; none where it tried none."""
+    """Return the rows of a run's ``tried.json``; empty if no candidates were tried."""
     try:
         rows = read_json(Run(folder).candidates_record)
     except (FileNotFoundError, LFADSError):

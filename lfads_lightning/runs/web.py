@@ -1,7 +1,7 @@
 """Files behind an ``https://`` or ``http://`` address that the user has typed: downloaded whole.
 
-With the standard library alone: proxies of the environment count, redirections are followed to such
-addresses only, and nothing but what stands at the address is asked for.
+This uses the standard library only. Proxy variables of the environment apply, redirects are
+followed to http(s) addresses only, and nothing but the file at the address is requested.
 """
 
 import re
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from email.message import Message
 
 TIMEOUT_S = 60
-# none of files, ftp or data, which a server could send us to
+# no handlers for file:, ftp: or data:, to which a server could redirect us
 _HANDLERS = ("Proxy", "HTTP", "HTTPS", "HTTPDefaultError", "HTTPRedirect")
 _BLOCK = 2**20
 
 
 def is_web(path: object) -> bool:
-    """Return whether it is an address of the web.
+    """Return whether a path is a web address.
 
     >>> is_web("https://example.org/day1.nwb"), is_web("s3://bucket/day1.nwb")
     (True, False)
@@ -34,7 +34,7 @@ def is_web(path: object) -> bool:
 
 
 def name_in(url: str) -> str:
-    """Return what a file is called in its address.
+    """Return the name of a file from its address.
 
     >>> name_in("https://example.org/my%20day.nwb?version=1.2")
     'my day.nwb'
@@ -45,17 +45,17 @@ def name_in(url: str) -> str:
 def download(url: str, folder: Path, waits_s: Sequence[float]) -> Path:
     """Download a file into a folder.
 
-    It is called as in the address, or, where that has no extension, as the server says.
+    It is named as in the address, or, if that has no extension, as the server says.
 
     Args:
         url: the address.
         folder: receives the file, whole or not at all.
-        waits_s: before the second try and those after it.
+        waits_s: waiting times before the second attempt and later ones, in seconds.
 
     Raises:
         LFADSError: the server does not answer, or has no such file.
     """
-    # takes a while to import, as it brings encryption
+    # here, because it imports encryption, which takes a while
     from http.client import HTTPException
     from urllib.error import HTTPError
 
@@ -72,10 +72,10 @@ def download(url: str, folder: Path, waits_s: Sequence[float]) -> Path:
             reason, final = str(error)[:200], True
         if final or wait is None:
             raise LFADSError(
-                f"{url}: cannot be downloaded ({reason}); look at the address, or download the "
-                "file by other means and give its path"
+                f"{url}: cannot be downloaded ({reason}); check the address, or download the file "
+                "by other means and give its path"
             )
-        print(f"{url}: {reason}; next try in {wait:g} s", file=sys.stderr, flush=True)
+        print(f"{url}: {reason}; retry in {wait:g} s", file=sys.stderr, flush=True)
         time.sleep(wait)
     raise AssertionError
 
@@ -110,7 +110,7 @@ def _opened(url: str) -> Any:
 
 
 def _blocks(response: Any) -> Iterator[bytes]:
-    """Read an answer; a lost connection is told from a bad disk."""
+    """Read a response, so that a lost connection is not reported as a disk error."""
     from http.client import HTTPException
 
     while True:
@@ -128,5 +128,5 @@ def _name(url: str, headers: "Message") -> str:
     if not PurePosixPath(name).suffix:
         name = headers.get_filename() or name
     if not is_name(name) or not name.strip("."):
-        raise ValueError(f"its name is {ascii(name)[:80]}, which cannot be a file's")
+        raise ValueError(f"its name is {ascii(name)[:80]}, which is not a valid file name")
     return name

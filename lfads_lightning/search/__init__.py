@@ -1,1 +1,1 @@
-"""Population-based training: many models at once, which learn their settings from one another."""
+"""Population-based training: many models train at once and copy settings from one another."""

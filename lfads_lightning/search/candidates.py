@@ -1,9 +1,9 @@
-"""Structures that are tried before a training (``search.candidates``); the best one is continued.
+"""Model structures that are tried before training (``search.candidates``); the best is continued.
 
-Whether inferred inputs help, and how fast these must be, is what decides most on a small recording,
-and nothing but training tells. So each candidate trains for a share of the updates, under the
-schedule of all of them; the one of the lowest criterion goes on from there. This is one rung of
-successive halving (Jamieson & Talwalkar 2016): the updates of the others are what it costs.
+Whether inferred inputs help, and how fast they must be, matters most on a small recording, and only
+training can tell. So each candidate trains for a share of the updates, under the schedule of the
+whole training, and the one with the lowest criterion continues. This is one rung of successive
+halving (Jamieson & Talwalkar 2016); it costs the updates of the other candidates.
 """
 
 import json
@@ -30,25 +30,25 @@ from lfads_lightning.training.faults import Diverged
 
 
 def with_best_candidate(config: Config, sessions: Sequence[Session], folder: Path) -> Config:
-    """Try the candidates of a run that has not begun to train, and make it go on as the best.
+    """Try the candidates of a run that has not begun to train; the run continues the best one.
 
-    Each candidate is a run of its own in the folder ``tried``, which stays there without its
-    checkpoints; what they came to is in ``tried.json``. What was cut off goes on.
+    Each candidate is a run of its own in the folder ``tried``, which is kept without its
+    checkpoints; results are in ``tried.json``. A trial that was interrupted is continued.
 
     Args:
-        config: of the run.
+        config: the run's config.
         sessions: read and checked.
-        folder: of the run.
+        folder: the run's folder.
 
     Returns:
-        The config, with the settings of the best one.
+        The config with the settings of the best candidate.
 
     Raises:
-        LFADSError: ``search.candidates`` without what it needs.
+        LFADSError: ``search.candidates`` lacks something it needs.
     """
     run, names = Run(folder), config.search.candidates or []
     if run.checkpoints.is_dir():
-        # what the names mean, not what the file says of it: the folder may be somebody else's
+        # settings by name, not from the file: the folder may come from somebody else
         names = [row["name"] for row in read_tried(folder) if row["is_chosen"] is True]
         was_chosen = [CANDIDATES[name] for name in names if name in CANDIDATES]
         return from_flat(was_chosen[0], base=config) if was_chosen else config
@@ -76,14 +76,14 @@ def with_best_candidate(config: Config, sessions: Sequence[Session], folder: Pat
         shutil.copyfile(path, run.folder / path.name)
     if winner.tensorboard.is_dir():
         shutil.copytree(winner.tensorboard, run.tensorboard, dirs_exist_ok=True)
-    copy_checkpoints(winner.checkpoints, run.checkpoints)  # last: with these the run has begun
+    copy_checkpoints(winner.checkpoints, run.checkpoints)  # last: these mark the run as begun
     for name in names:
         shutil.rmtree(run.candidate(name).checkpoints, ignore_errors=True)
     return chosen
 
 
 def told(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return what candidates came to, best first: ``fast_inputs 585.3, one_input 588.0``."""
+    """Return the candidates' results, best first: ``fast_inputs 585.3, one_input 588.0``."""
     return ", ".join(
         f"{r['name']} {'not finite' if r['criterion'] is None else format(r['criterion'], '.1f')}"
         for r in best_first(rows)
@@ -91,7 +91,7 @@ def told(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _result(path: Path) -> tuple[float | None, int, float] | None:
-    """Read what a candidate came to; None where that is not known, and it trains."""
+    """Read a candidate's result; None if it has none and must be trained."""
     try:
         done = read_json(path)
     except (FileNotFoundError, LFADSError):
@@ -109,13 +109,13 @@ def _check(config: Config) -> None:
     cfg = config.trainer
     if cfg.criterion is not Criterion.hidden_recon:
         raise LFADSError(
-            f"search.candidates with trainer.criterion={cfg.criterion.name}: costs of models of "
-            "different structure are not alike; set trainer.criterion=hidden_recon"
+            f"search.candidates with trainer.criterion={cfg.criterion.name}: costs of models with "
+            "different structures cannot be compared; set trainer.criterion=hidden_recon"
         )
     if cfg.max_steps is None and cfg.max_minutes is None:
         raise LFADSError(
-            "search.candidates: how long a candidate trains is a share of the whole training; give "
-            "trainer.max_steps or trainer.max_minutes"
+            "search.candidates: a candidate trains for a share of the whole training, whose length "
+            "is not set; give trainer.max_steps or trainer.max_minutes"
         )
     if cfg.num_devices > 1:
         raise LFADSError(
@@ -125,7 +125,7 @@ def _check(config: Config) -> None:
 
 
 def _trained(config: Config, sessions: Sequence[Session], run: Run, name: str) -> Tried:
-    """Train a candidate up to the rung, unless that has been done."""
+    """Train a candidate for its share of the updates, unless that has been done."""
     own, result = run.candidate(name), run.candidate(name).folder / "result.json"
     settings = CANDIDATES[name]
     if (before := _result(result)) is not None:

@@ -24,10 +24,10 @@ SECONDS_BETWEEN_LOOKS = 0.5
 
 
 class Members(Protocol):
-    """What trains tasks."""
+    """An engine that trains tasks."""
 
     def train(self, tasks: Sequence[Task]) -> Iterator[tuple[Task, float]]:
-        """Train tasks and yield each with its score as it ends, in any order."""
+        """Train tasks and yield each with its score when it is done, in any order."""
 
     def close(self) -> None:
         """End all processes."""
@@ -37,12 +37,12 @@ def start(config: Config, sessions: Sequence[Session], folder: Path) -> Members:
     """Start the engine that the config names.
 
     Args:
-        config: of the search.
+        config: the search's config.
         sessions: read and checked.
-        folder: of the search.
+        folder: the search's folder.
 
     Raises:
-        LFADSError: Ray is not installed, or its cluster not to be reached.
+        LFADSError: Ray is not installed, or its cluster cannot be reached.
     """
     if config.search.engine is Engine.ray:
         return _Ray(config, sessions, folder)
@@ -57,7 +57,7 @@ def _workers_that_fit(config: Config) -> int:
 
 
 class _Here:
-    """Members in turn, in this process."""
+    """Members train one after another in this process."""
 
     def __init__(self, config: Config, sessions: Sequence[Session], folder: Path) -> None:
         self.arguments = config, sessions, folder
@@ -67,11 +67,11 @@ class _Here:
             yield task, train_member(*self.arguments, task)
 
     def close(self) -> None:
-        """Do nothing: no other process is at work."""
+        """Do nothing: there are no other processes."""
 
 
 class _Processes:
-    """Members in worker processes; each worker holds the data."""
+    """Members train in worker processes; each worker holds the data."""
 
     def __init__(self, config: Config, sessions: Sequence[Session], folder: Path, n: int) -> None:
         context = get_context("spawn")
@@ -89,11 +89,11 @@ class _Processes:
             yield futures[future], future.result()
 
     def close(self) -> None:
-        self.told.set()  # those that still train save, and end
+        self.told.set()  # workers that still train save and exit
         self.pool.shutdown(wait=True, cancel_futures=True)
 
 
-_worker: list[Any] = []  # of this process: config, sessions, folder, the event that ends it
+_worker: list[Any] = []  # of this process: config, sessions, folder, the event that stops it
 
 
 def _begin_worker(
@@ -104,17 +104,17 @@ def _begin_worker(
     told: Any,
     share: int,
 ) -> None:
-    os.environ["OMP_NUM_THREADS"] = str(share)  # of the cores, for trainer.num_threads=null
+    os.environ["OMP_NUM_THREADS"] = str(share)  # for trainer.num_threads=null
     _worker[:] = [from_dict(config), sessions, folder, told]
-    warnings.simplefilter("ignore")  # the search has said it
+    warnings.simplefilter("ignore")  # the search has warned already
     for number in (signal.SIGINT, *PREEMPTIONS):
-        # a terminal or a cluster signals every process; between two members the search decides
+        # a terminal or a cluster signals every process; between members only the search reacts
         signal.signal(number, lambda *_: None)
     threading.Thread(target=_watch, args=(parent, told), daemon=True).start()
 
 
 def _watch(parent: int, told: Any) -> None:
-    """End this process with the one that started it; stop training when that says so."""
+    """Exit when the parent process has ended; stop training when it asks for that."""
     has_stopped = False
     while os.getppid() == parent:
         time.sleep(SECONDS_BETWEEN_LOOKS)
@@ -131,16 +131,16 @@ def _train_in_worker(task: Task) -> float:
 
 
 class _Ray:
-    """Members as tasks of a Ray cluster, whose nodes all see the search's folder.
+    """Members train as tasks of a Ray cluster whose nodes all see the search's folder.
 
-    Ray's own scheduler of populations is not used: it truncates quantiles where AutoLFADS holds
-    tournaments, and its state would be a second journal.
+    Ray's own scheduler for population-based training is not used: it selects by truncation where
+    AutoLFADS uses tournaments, and its state would be a second journal.
     """
 
     def __init__(self, config: Config, sessions: Sequence[Session], folder: Path) -> None:
         try:
             ray: Any = importlib.import_module("ray")
-        except ImportError as error:  # the command line tells before a folder is made
+        except ImportError as error:  # the command line has checked this before making a folder
             raise LFADSError(NEEDS_RAY) from error
         self.ray = ray
         self.began_here = not ray.is_initialized()
@@ -157,7 +157,7 @@ class _Ray:
             except (ConnectionError, ValueError, RuntimeError) as error:
                 raise LFADSError(
                     f"search.ray_address={address}: no Ray cluster answers there "
-                    f"({' '.join(str(error).split())[:200]}); start one by 'ray start --head'"
+                    f"({' '.join(str(error).split())[:200]}); start one with 'ray start --head'"
                 ) from error
         gpus = 1 if config.trainer.device.startswith(("gpu", "cuda")) else 0
         needs: dict[str, Any] = {"num_cpus": config.trainer.num_threads or 1}

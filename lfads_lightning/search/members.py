@@ -1,4 +1,4 @@
-"""One member of a population, for one generation: what an engine is given to do."""
+"""One member of a population for one generation: the task that an engine is given."""
 
 import json
 import math
@@ -24,43 +24,43 @@ from lfads_lightning.training.logs import EpochLogs
 
 
 class Task(NamedTuple):
-    """A member's share of a generation."""
+    """The training of one member in one generation."""
 
     member: int
     generation: int
     until_epoch: int
     settings: dict[str, float]  # flat names
-    start: Path | None  # checkpoint of the generation before, its own or its donor's
+    start: Path | None  # checkpoint of the previous generation, its own or its donor's
 
 
 def member_config(config: Config, search: Path, task: Task) -> Config:
-    """Return the config of a member: an ordinary training run's."""
+    """Return the config of a member, which is an ordinary training run."""
     changed = task.settings | {
         "algorithm": Algorithm.none,
         "seed": (config.seed + task.member) % 2**32,
         "max_epochs": task.until_epoch,
         "lfads_save_dir": str(Search(search).member(task.member).folder),
-        # the optimiser comes with its donor's rate; the member's own is what counts
+        # the optimiser's state carries the donor's learning rate; the member uses its own
         "do_reset_learning_rate": "learning_rate_init" in task.settings,
     }
     return from_flat(changed, base=config)
 
 
 class _KeepResult(pl.Callback):
-    """Save the state at the end of the generation, or where it was told to stop."""
+    """Save the state at the end of the generation, or when training is told to stop."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.request: Request | None = None  # to stop, of this run
+        self.request: Request | None = None  # a request to stop this run
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Save it, whole or not at all."""
+        """Save the state, whole or not at all."""
         trainer.save_checkpoint(self.path)
 
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
     ) -> None:
-        """Save what goes on later; or, of a member that diverged, what its generation ends with."""
+        """Save the state to continue from, or, if the member diverged, as its final one."""
         at_once = self.request is not None and self.request.at_once
         if isinstance(exception, KeyboardInterrupt | Preempted) and not at_once:
             trainer.save_checkpoint(cut_off(self.path))
@@ -69,17 +69,17 @@ class _KeepResult(pl.Callback):
 
 
 def cut_off(result: Path) -> Path:
-    """Return where a generation that was told to stop is saved, beside its result to be."""
+    """Return where an interrupted generation is saved, beside the path of its result."""
     return result.with_suffix(".cut")
 
 
 def train_member(config: Config, sessions: Sequence[Session], search: Path, task: Task) -> float:
-    """Train a member for a generation, and leave checkpoint and score in its folder.
+    """Train a member for a generation and write checkpoint and score to its folder.
 
-    A generation that is there already is not trained again.
+    A generation that is finished already is not trained again.
 
     Returns:
-        The criterion, lower is better; infinity where it is not finite.
+        The criterion, lower is better; infinity if it is not finite.
 
     Raises:
         LFADSError: a checkpoint is damaged.
@@ -95,7 +95,7 @@ def train_member(config: Config, sessions: Sequence[Session], search: Path, task
     with run.locked(wait_s=SECONDS_OF_SILENCE):
         remove_leftovers(run.folder)
         start, cut = task.start, cut_off(result)
-        if cut.is_file() and damage(cut) is None:  # its learning rate has moved on
+        if cut.is_file() and damage(cut) is None:  # keeps the learning rate it has reached
             start, own.optim.do_reset_learning_rate = cut, False
         try:
             ended = loop.train(own, sessions, run.folder, [logs, _KeepResult(result)], start)
@@ -112,7 +112,7 @@ def train_member(config: Config, sessions: Sequence[Session], search: Path, task
 
 
 def score_of(search: Path, task: Task) -> float | None:
-    """Return the score of a finished task; None where it is not finished."""
+    """Return the score of a finished task; None if it is not finished."""
     result = Search(search).checkpoint_of(task.member, task.generation)
     try:
         score = read_json(result.with_suffix(".json"))["score"]
@@ -120,10 +120,10 @@ def score_of(search: Path, task: Task) -> float | None:
         return None
     except (ValueError, TypeError, KeyError) as error:
         raise LFADSError(
-            f"{result.with_suffix('.json')}: is no score of a member ({error}); delete it to train "
+            f"{result.with_suffix('.json')}: is not a member's score ({error}); delete it to train "
             "this generation of the member again"
         ) from error
-    # a checkpoint that does not hold what it held is made again
+    # a damaged checkpoint is trained again
     return float(score) if damage(result) is None else None
 
 

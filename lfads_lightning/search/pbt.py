@@ -1,12 +1,12 @@
 """Population-based training (Jaderberg et al. 2017), as AutoLFADS does it (Keshtkaran et al. 2022).
 
-A population trains for a generation; each member then meets a random rival, and where it is worse
-takes over the rival's weights, optimiser and settings, the settings perturbed. The search ends when
-its best gains no more.
+A population trains for a generation. Each member is then compared with a random rival, and if it is
+worse, it takes over the rival's weights and optimiser state, and its settings with a perturbation.
+The search ends when the best score stops improving.
 
-``search.json`` is the journal: the plan of each generation is in it before the first member
-starts, the scores when the last has ended. What a member has finished is in its own folder. So a
-search that is killed at any moment goes on where it was, and comes to the same end.
+``search.json`` is the journal: it has the plan of each generation before the first member starts,
+and the scores once the last member is done. What a member has finished is in its own folder. So a
+search that is killed at any moment continues where it was and gives the same result.
 """
 
 import csv
@@ -43,23 +43,23 @@ def search(
     """Run a search, or continue the one in ``folder``.
 
     Args:
-        config: of the search and of all that its space does not name.
+        config: parameters of the search, and those of its members that the space does not name.
         sessions: read and checked.
-        folder: of the search.
-        space: what is searched.
+        folder: the search's folder.
+        space: the parameters to search.
 
     Returns:
-        Of the best member of all generations: ``member``, ``generation``, ``score``, ``settings``,
+        For the best member of all generations: ``member``, ``generation``, ``score``, ``settings``,
         ``until_epoch``, ``valid`` (its validation metrics) and ``checkpoint`` (its path); and the
-        search's ``seconds``.
+        ``seconds`` that the search took.
 
     Raises:
         LFADSError: no validation data; a journal of another search; what training raises.
     """
     if all(s.valid is None for s in sessions):
         raise LFADSError(
-            f"{sessions[0].source}: has no valid_data, by which members are compared; put some of "
-            "the trials there"
+            f"{sessions[0].source}: has no valid_data, which the search compares its members on; "
+            "put some of the trials there"
         )
     space = [r for r in space if config.model.co_dim > 0 or r.name not in _NEEDS_INPUTS]
     journal = _Journal(folder, config, space, _burn_in(config, sessions))
@@ -84,7 +84,7 @@ def search(
 
 
 def _burn_in(config: Config, sessions: Sequence[Session]) -> int:
-    """Return the epochs of the first generation: the ramps' are no measure of a member."""
+    """Return the epochs of the first generation: members cannot be compared within the ramps."""
     if config.search.burn_in_epochs is not None:
         return config.search.burn_in_epochs
     n_trials = {s.name: len(s.train.data) for s in sessions}
@@ -98,7 +98,7 @@ def _burn_in(config: Config, sessions: Sequence[Session]) -> int:
 
 
 class _Journal:
-    """What has been planned and what came of it; every change is on disk before it counts."""
+    """Plans and results of the generations; every change is on disk before it takes effect."""
 
     def __init__(
         self, folder: Path, config: Config, space: Sequence[Range], burn_in_epochs: int
@@ -119,15 +119,15 @@ class _Journal:
             before = None
         except (ValueError, TypeError, KeyError) as error:
             raise LFADSError(
-                f"{self.files.journal}: is no journal of a search ({error}); start in another "
+                f"{self.files.journal}: is not a search's journal ({error}); start in another "
                 "output.lfads_save_dir"
             ) from error
-        searched = json.loads(json.dumps(searched))  # as it comes back
+        searched = json.loads(json.dumps(searched))  # as it is read back from the journal
         if before is not None and before != searched:
             changed = [k for k in searched if before.get(k) != searched[k]]
             raise LFADSError(
-                f"{folder}: holds a search with another {' and '.join(changed)}; continue it with "
-                "the same, or start in another output.lfads_save_dir"
+                f"{folder}: holds a search with another {' and '.join(changed)}; continue it as it "
+                "was, or start in another output.lfads_save_dir"
             )
         if (problem := self._problem()) is not None:
             raise LFADSError(
@@ -138,10 +138,10 @@ class _Journal:
             self._plan_first()
 
     def _problem(self) -> str | None:
-        """Say what of the journal is not as :meth:`_write` leaves it; None where all is."""
+        """Say which part of the journal is not what :meth:`_write` writes; None if all is well."""
         generations, best = self.state.get("generations"), self.state.get("best", 0)
         if not isinstance(generations, list) or not all(map(self._is_plan, generations)):
-            return "its generations are none"
+            return "its generations are unreadable"
         if best is not None and not (
             isinstance(best, dict)
             and self._is_settings(best.get("settings"))
@@ -149,8 +149,8 @@ class _Journal:
             and isinstance(best.get("valid"), dict)
             and _are_numbers(best["valid"].values())
         ):
-            return "its best member is none"
-        return None if _are_numbers([self.state.get("seconds", 0.0)]) else "its seconds are none"
+            return "its best member is unreadable"
+        return None if _are_numbers([self.state.get("seconds", 0.0)]) else "seconds is no number"
 
     def _is_plan(self, plan: Any) -> bool:
         n = self.config.search.population
@@ -178,11 +178,11 @@ class _Journal:
         return self.state["generations"]
 
     def has_work(self) -> bool:
-        """Return whether there is a generation to train; plan it where the last one has ended."""
+        """Return whether there is a generation to train; plan it if the last one has ended."""
         return self.generations[-1]["scores"] is None or self._plan_next()
 
     def tasks(self) -> list[Task]:
-        """Return what is to be trained in the present generation."""
+        """Return the tasks of the present generation."""
         plan, g = self.generations[-1], len(self.generations) - 1
         return [
             Task(
@@ -198,7 +198,7 @@ class _Journal:
         ]
 
     def finish_generation(self, scores: list[float], seconds: float) -> None:
-        """Write down the scores, and keep the best checkpoint so far."""
+        """Record the scores and keep the best checkpoint so far."""
         self.state["seconds"] = self.state.get("seconds", 0.0) + seconds
         g, plan = len(self.generations) - 1, self.generations[-1]
         m = int(np.argmin(scores))
@@ -219,14 +219,14 @@ class _Journal:
         plan["scores"] = [s if math.isfinite(s) else None for s in scores]
         plan["best_so_far"] = None if best is None else best["score"]
         self._write()
-        for member in range(len(scores)):  # the donors of this generation have served
+        for member in range(len(scores)):  # donors' checkpoints are no longer needed
             now = self.files.checkpoint_of(member, g)
             for path in now.parent.glob("generation-*.ckpt"):
                 if path.name < now.name:
                     path.unlink(missing_ok=True)
 
     def tell(self, seconds: float) -> None:
-        """Print a line for the generation that has ended."""
+        """Print a line about the generation that has ended."""
         g, best = len(self.generations) - 1, self.state["best"]
         last = self.generations[-1]["best_so_far"]
         before = None if g == 0 else self.generations[-2]["best_so_far"]
@@ -266,15 +266,15 @@ class _Journal:
         self._add(None, settings, 0)
 
     def _start(self, r: Range, rng: np.random.Generator, is_first: bool) -> float:
-        """Return what a member starts with: a draw, or the recipe's value, or one near it."""
+        """Return a member's starting value: a draw, the recipe's value, or one near it."""
         if r.init is not None or self.config.recipe is Recipe.original:
             return r.draw(rng)
-        own = params.flat_value(self.config, r.name)  # of the recipe, or set in its place
+        own = params.flat_value(self.config, r.name)  # the recipe's, or what the user set
         inside = min(max(own, r.low), r.high)
         return inside if is_first else r.perturbed(inside, rng)
 
     def _plan_next(self) -> bool:
-        """Plan the next generation; return False where there is none."""
+        """Plan the next generation; return False if there is none."""
         cfg, last = self.config.search, self.generations[-1]
         if len(self.generations) >= cfg.max_generations or self._gains_no_more():
             return False
@@ -335,7 +335,7 @@ def _are_numbers(values: Iterable[Any]) -> bool:
 
 
 def _tell(task: Task, score: float, n_done: int, config: Config) -> None:
-    """Print a line for a member that has ended its generation."""
+    """Print a line about a member that has finished its generation."""
     settings = " ".join(f"{name}={value:.3g}" for name, value in task.settings.items())
     print(
         f"generation {task.generation} | {n_done}/{config.search.population} | "

@@ -1,4 +1,4 @@
-"""A search from its parameters to the run's folder of its best member."""
+"""A search, from its parameters to the folder of its best member."""
 
 import shutil
 from pathlib import Path
@@ -25,9 +25,9 @@ from lfads_lightning.training.format import state_of
 def run_search(
     config: Config, sessions: list[Session], folder: Path
 ) -> tuple[TrainedModel, Fitted]:
-    """Search, and leave the best member in ``folder/best`` as an ordinary run's folder.
+    """Search, and write the best member to ``folder/best`` as the folder of an ordinary run.
 
-    ``history.csv`` is written beside it. The best member is returned to be scored.
+    ``history.csv`` is written beside it. The best member is returned, not scored yet.
 
     Raises:
         LFADSError: the space or the data do not allow a search; what training raises.
@@ -40,8 +40,8 @@ def run_search(
         keep_beginning(config, begun, folder)
     elif files.checkpoints.is_dir():
         raise LFADSError(
-            f"{folder}: holds a training run, search.algorithm=pbt begins a search; start it in "
-            "another output.lfads_save_dir"
+            f"{folder}: holds a training run, but search.algorithm=pbt begins a search; start it "
+            "in another output.lfads_save_dir"
         )
     remember(folder, places=places_in(config))
     files.write_config(config)
@@ -80,17 +80,17 @@ def run_search(
 
 
 def run_of_best(run: Run) -> Run:
-    """Return the run of a search's best member; any other run, itself.
+    """Return the run of a search's best member; for any other run, the run itself.
 
     Raises:
-        LFADSError: the search has not come to its end.
+        LFADSError: the search has not ended.
     """
     if not Search(run.folder).history.is_file():
         return run
     best = run.chosen()
     if best is run:
         raise LFADSError(
-            f"{run.folder}: is a search that has not ended; to go on with it: "
+            f"{run.folder}: is a search that has not ended; to continue it: "
             + to_train(override("output.lfads_save_dir", run.folder))
         )
     return best

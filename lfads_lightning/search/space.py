@@ -1,16 +1,16 @@
-"""The settings that a search moves, and between which bounds: a YAML file.
+"""The parameters that a search changes, with their bounds: a YAML file.
 
     loss.kl_ic_weight: {min: 0.02, max: 2}
     optim.learning_rate_init: {min: 1e-5, max: 0.02, init: [0.002, 0.01]}
     model.keep_prob: {min: 0.4, max: 1, complement: true, draw: uniform}
 
-``init`` is what members start with, a value or a range to draw from. Without it, the first member
-starts under ``recipe=auto`` with the run's own value, the others with that value, perturbed; under
-``recipe=original`` all draw from the bounds. ``draw`` is log (default) or uniform; ``perturb`` is
-how far one perturbation goes at most (default 0.3: times or divided by 1.3); ``complement: true``
-moves 1 - value instead of the value.
+``init`` is what members start with, a value or a range to draw from. Without it, under
+``recipe=auto`` the first member starts with the run's own value and the others with perturbations
+of it; under ``recipe=original`` all draw between the bounds. ``draw`` is log (default) or uniform;
+``perturb`` is the largest perturbation (default 0.3: multiplied or divided by 1.3);
+``complement: true`` perturbs 1 - value instead of the value.
 
-Random draws (``search.draw``, ``sweep=random``) may be of any parameter, and of a list:
+Random draws (``search.draw``, ``sweep=random``) may be of any parameter, also from a list:
 ``model.co_dim: {values: [0, 2, 4]}``.
 """
 
@@ -47,14 +47,14 @@ class Range(NamedTuple):
     """One searched parameter.
 
     Attributes:
-        name: flat.
+        name: flat name of the parameter.
         low: lower bound.
         high: upper bound.
-        init: from where to where members start; None where the space does not say.
-        log: draw starts uniformly in the logarithm, else in the value.
+        init: range of the starting values; None if the space gives none.
+        log: whether starting values are uniform in the logarithm, not in the value.
         perturb: w; a perturbation multiplies or divides by 1 + 0.002 w up to 1 + w.
-        complement: 1 - value is what is drawn and perturbed; the bounds are the value's.
-        values: what to choose from instead; None for a range.
+        complement: whether 1 - value is drawn and perturbed; the bounds are those of the value.
+        values: values to choose from instead; None for a range.
     """
 
     name: str
@@ -67,7 +67,7 @@ class Range(NamedTuple):
     values: tuple[Any, ...] | None = None
 
     def draw(self, rng: np.random.Generator) -> Any:
-        """Draw a starting value; of an integer parameter the nearest integer."""
+        """Draw a starting value; it is rounded if the parameter is an integer."""
         if self.values is not None:
             return self.values[int(rng.integers(len(self.values)))]
         value = self._drawn(rng)
@@ -75,7 +75,7 @@ class Range(NamedTuple):
 
     @property
     def starts(self) -> tuple[float, float]:
-        """From where to where a draw goes: ``init``, or the bounds."""
+        """Return the range that starting values are drawn from: ``init``, or the bounds."""
         return (self.low, self.high) if self.init is None else self.init
 
     def _drawn(self, rng: np.random.Generator) -> float:
@@ -85,7 +85,7 @@ class Range(NamedTuple):
         return self._value(rng.uniform(a, b))
 
     def perturbed(self, value: float, rng: np.random.Generator) -> float:
-        """Move a value by a random factor, up or down alike, and stay inside the bounds.
+        """Change a value by a random factor, up or down with equal chance, within the bounds.
 
         Keshtkaran et al. 2022, methods: the factor is exp(+-U[log(1 + 0.002 w), log(1 + w)]),
         drawn again until the value is inside.
@@ -96,7 +96,7 @@ class Range(NamedTuple):
             new = self._value(moved * math.exp(size if rng.random() < 0.5 else -size))
             if self.low <= new <= self.high:
                 return new
-        return value  # a bound at 0, where no factor leads away
+        return value  # 0 is a bound, and no factor changes it
 
     def _moved(self, value: float) -> float:
         return 1 - value if self.complement else value
@@ -125,11 +125,12 @@ def read_space(path: Path, of_any_parameter: bool = False) -> list[Range]:
     """Read a search space.
 
     Args:
-        path: of the YAML file.
-        of_any_parameter: for single runs; else what a trained model can change.
+        path: path of the YAML file.
+        of_any_parameter: allow every parameter, for single runs; else only those that can change
+            while a model trains.
 
     Raises:
-        LFADSError: no such file, or what it says cannot be searched.
+        LFADSError: there is no such file, or it names something that cannot be searched.
     """
     try:
         content = path.read_bytes()
@@ -163,11 +164,11 @@ def _range(given: str, entry: Any, where: str, of_any_parameter: bool) -> Range:
     if name not in SEARCHABLE and not of_any_parameter:
         raise LFADSError(
             f"{where}: {dotted} cannot be searched while a model trains; expected any of "
-            f"{', '.join(params.dotted_names()[n] for n in SEARCHABLE)} (a sweep tries other ones)"
+            f"{', '.join(params.dotted_names()[n] for n in SEARCHABLE)} (a sweep can vary others)"
         )
     if not isinstance(entry, dict) or not {"min", "max"} <= set(entry) <= _KEYS:
         raise LFADSError(
-            f"{where}: {dotted} is {shown(entry)}; expected {{min: ..., max: ...}}, and perhaps "
+            f"{where}: {dotted} is {shown(entry)}; expected {{min: ..., max: ...}}, and optionally "
             f"{', '.join(sorted(_KEYS - {'min', 'max'}))}"
         )
     low, high = (_number(entry[key], f"{where}: {dotted}: {key}") for key in ("min", "max"))
@@ -197,7 +198,7 @@ def _range(given: str, entry: Any, where: str, of_any_parameter: bool) -> Range:
         )
     if draw == "log" and (min(1 - a, 1 - b) if complement else a) <= 0:
         raise LFADSError(
-            f"{where}: {dotted}: starts at 0, where a logarithm has none; give init: [low, high] "
+            f"{where}: {dotted}: starts at 0, which has no logarithm; give init: [low, high] "
             "or draw: uniform"
         )
     perturb = _number(entry.get("perturb", 0.3), f"{where}: {dotted}: perturb")
@@ -209,7 +210,7 @@ def _range(given: str, entry: Any, where: str, of_any_parameter: bool) -> Range:
 
 def _number(value: Any, where: str) -> float:
     try:
-        number = float(value)  # YAML 1.1 reads 1e-5 as a text
+        number = float(value)  # YAML 1.1 reads 1e-5 as a string
     except (TypeError, ValueError, OverflowError):
         number = math.nan
     if isinstance(value, bool) or not math.isfinite(number):
@@ -221,7 +222,7 @@ def find_space(given: str) -> Path:
     """Return the file that ``search.space`` names: a preset, or a path.
 
     Raises:
-        LFADSError: there is neither.
+        LFADSError: there is no such preset.
     """
     presets = presets_dir() / "space"
     if given.endswith((".yaml", ".yml")):

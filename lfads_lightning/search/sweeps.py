@@ -1,7 +1,7 @@
-"""A sweep's folder: its command, its jobs' settings, the ranked table, going on where it was cut.
+"""A sweep's folder: its command, its jobs' settings, the ranked table; continuing a sweep.
 
-FOLDER/sweep.yaml       the command line, and where it was typed; to be read: what is replayed is
-                        this user's own record of it (provenance.py)
+FOLDER/sweep.yaml       the command line, and where it was typed; for information only: what is
+                        replayed is this user's own record of it (provenance.py)
 FOLDER/results.csv      jobs by criterion, lowest first
 FOLDER/<number>/        an ordinary run's folder, and job.yaml: the job's settings
 """
@@ -26,7 +26,7 @@ from lfads_lightning.runs.provenance import PLACES, remember
 from lfads_lightning.runs.run import Job, Run, Sweep
 from lfads_lightning.runs.signals import Preempted
 
-ELSEWHERE = (*PLACES, "launcher")  # of settings, those that say where a job's data are, or itself
+ELSEWHERE = (*PLACES, "launcher")  # settings that say where a job runs and where its data are
 _COLUMNS_SHOWN = 6
 
 
@@ -35,19 +35,19 @@ class RankedJob(NamedTuple):
 
     number: str
     status: str  # finished, failed, or cut off
-    criterion: float  # infinity where there is none
+    criterion: float  # infinity if there is none
     settings: dict[str, Any]
     folder: Path
 
 
 @contextmanager
 def recorded(folder: Path, argv: Sequence[str], report: Callable[[Path], None]) -> Iterator[None]:
-    """Write a sweep's command to its folder, and when the sweep is over, however, its table.
+    """Write a sweep's command to its folder and, however the sweep ends, its table.
 
     Args:
-        folder: the sweep's.
+        folder: the sweep's folder.
         argv: its command line.
-        report: writes its report.html, where jobs have theirs.
+        report: writes the sweep's report.html if its jobs have reports.
 
     Raises:
         SystemExit: jobs have failed.
@@ -72,13 +72,13 @@ def recorded(folder: Path, argv: Sequence[str], report: Callable[[Path], None]) 
                     report(folder)
                     print(f"Report: {shown}/{sweep.report.name}")
                 if any(job.status == "cut off" for job in jobs):
-                    print(f"To go on with it: {to_train(override('resume', folder))}")
+                    print(f"To continue it: {to_train(override('resume', folder))}")
     if any(job.status == "failed" for job in jobs):
         raise SystemExit(1)
 
 
 def command_in(folder: Path) -> list[str]:
-    """Return the command line that a sweep's folder names, whoever wrote it there.
+    """Return the command line in a sweep's folder, whoever wrote it there.
 
     Raises:
         LFADSError: ``sweep.yaml`` is damaged.
@@ -90,14 +90,14 @@ def command_in(folder: Path) -> list[str]:
     except LFADSError:
         raise
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise LFADSError(f"{path}: is no record of a sweep ({error}); start it anew") from error
+        raise LFADSError(f"{path}: is not a sweep's record ({error}); start a new sweep") from error
 
 
 def continued(argv: Sequence[str], folder: Path) -> list[str]:
-    """Return a sweep's command line, made to continue in its folder."""
+    """Return a sweep's command line, changed so that it continues in the given folder."""
     kept = [word for word in argv if not word.startswith("hydra.sweep.dir=")]
     overrides = [i for i, word in enumerate(kept) if "=" in word and not word.startswith("-")]
-    at = overrides[0] if overrides else len(kept)  # argparse wants overrides in one row
+    at = overrides[0] if overrides else len(kept)  # argparse wants all overrides in sequence
     return [*kept[:at], dir_word(folder.resolve()), *kept[at:]]
 
 
@@ -107,7 +107,7 @@ def dir_word(folder: Path) -> str:
 
 
 def begin_job(folder: Path, settings: dict[str, Any]) -> float | None:
-    """Write down a job's settings; return its criterion where it has been run to its end.
+    """Write a job's settings to its folder; return its criterion if it is finished.
 
     Raises:
         LFADSError: the folder holds a job with other settings.
@@ -124,8 +124,8 @@ def begin_job(folder: Path, settings: dict[str, Any]) -> float | None:
         raise LFADSError(f"{error}; delete it to run the job again") from error
     if _what_is_done(before) != _what_is_done(plain):
         raise LFADSError(
-            f"{folder}: holds a job with {_words(before)}, this one has {_words(plain)}; give the "
-            "sweep a folder of its own, hydra.sweep.dir=FOLDER"
+            f"{folder}: holds a job with {_words(before)}, but this one has {_words(plain)}; give "
+            "the sweep a folder of its own, hydra.sweep.dir=FOLDER"
         )
     Job(folder).error.unlink(missing_ok=True)
     scores = _scores(folder)
@@ -133,14 +133,14 @@ def begin_job(folder: Path, settings: dict[str, Any]) -> float | None:
 
 
 def _what_is_done(settings: Any) -> Any:
-    """Return a job's settings without those that say where: elsewhere the same job goes on."""
+    """Return a job's settings without places: a job that has been moved is still the same."""
     if not isinstance(settings, dict):
         return settings
     return {k: v for k, v in settings.items() if str(k).rpartition(".")[2] not in ELSEWHERE}
 
 
 def fail_job(folder: Path, settings: dict[str, Any], error: LFADSError) -> float:
-    """Write down why a job failed; return the worst criterion, for a sweeper that learns."""
+    """Record why a job failed; return the worst criterion, for sweepers that optimise."""
     if not Job(folder).settings.is_file():
         begin_job(folder, settings)
     with whole_file(Job(folder).error) as path:
@@ -159,15 +159,15 @@ def ranked(folder: Path) -> list[RankedJob]:
         try:
             settings = read_document(job.settings.read_bytes(), str(job.settings))
         except (OSError, LFADSError):
-            settings = None  # damaged: the job has said so, and the others count
+            settings = None  # damaged: the job has reported it; the other jobs are still ranked
         settings = settings if isinstance(settings, dict) else {}
         jobs.append(RankedJob(job.folder.name, status, criterion, settings, job.folder))
-    # the file system lists in no order; numbers of jobs are numbers
+    # directory listings have no order; job numbers sort as numbers
     return sorted(jobs, key=lambda job: (job.criterion, job.number.zfill(8)))
 
 
 def line(folder: Path, settings: dict[str, Any], seconds: float) -> str:
-    """Return what is told of a finished job: its number, time, criterion and settings."""
+    """Return the line about a finished job: its number, time, criterion and settings."""
     scores = _scores(folder) or {}
     took, criterion = duration(seconds, hours=True), _criterion(scores)
     return f"job {folder.name} | {took} | {criterion:.4f} | {_words(settings)}"
@@ -177,7 +177,7 @@ def _scores(folder: Path) -> dict[str, Any] | None:
     try:
         scores = Job(folder).read_scores()
     except LFADSError:
-        return None  # damaged: the job is run to its end once more, which is soon
+        return None  # damaged: the job finishes again, which is quick
     known = scores is not None and isinstance(scores.get("criterion"), int | float | None)
     return scores if known else None
 

@@ -96,7 +96,7 @@ def test_pasted_command_goes_on_with_a_sweep(call, counts, tmp_path, monkeypatch
     argv = sweeps.continued(sweeps.command_in(folder), folder)
     with sweeps.recorded(folder, argv, lambda folder: None):
         pass
-    command = capsys.readouterr().out.split("To go on with it: ")[1].strip()
+    command = capsys.readouterr().out.split("To continue it: ")[1].strip()
     paste(command, tmp_path)
     assert (folder / "1" / "scores.json").is_file()
 

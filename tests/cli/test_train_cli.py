@@ -774,7 +774,7 @@ def unfit_data(tmp_path):
     for name in ("toy_p", "toy_q"):
         write(tmp_path / "two", name, train_data=counts_of(), valid_data=counts_of(6))
     return {
-        "narrow": ("has 4 neurons, the model's session 'toy' has 5", "'toy' (4 neurons)"),
+        "narrow": ("has 4 neurons, but the model's session 'toy' has 5", "'toy' (4 neurons)"),
         "two": ("has no session 'p'", "'p' (5 neurons), 'q' (5 neurons)"),
     }
 

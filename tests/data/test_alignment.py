@@ -223,7 +223,7 @@ def test_no_file_is_changed_where_one_cannot_be(folder, monkeypatch):
         return copy(source, target)
 
     monkeypatch.setattr(stitching.shutil, "copyfile", fails_late)
-    with pytest.raises(lfads.LFADSError, match=r"No space left.*as it was"):
+    with pytest.raises(lfads.LFADSError, match=r"No space left.*unchanged"):
         lfads.align(paths, factors_dim=F)
     assert {p: p.read_bytes() for p in folder.iterdir()} == before
 
@@ -314,7 +314,7 @@ def _with(**changes):
             {"same_neurons": True},
             "session 'b': has 5 neurons, session 'a' has 8; with same_",
         ),
-        ({}, {"same_neurons": True, "ridge": 1.0}, "same_neurons takes no regression"),
+        ({}, {"same_neurons": True, "ridge": 1.0}, "same_neurons needs no regression"),
         (
             {"condition": dict.fromkeys(DIMS, np.zeros(C * R, int))},
             {"ridge": "cv"},

@@ -255,7 +255,7 @@ SESSION = lfads.Session(
         (
             SESSION.train,
             {"condition": [0] * 6, "train_condition": [0] * 6},
-            ["train_condition and condition are one; give one"],
+            ["train_condition and condition are the same key; give one of them"],
         ),
         (
             SESSION.train,
@@ -327,7 +327,7 @@ def test_a_model_of_several_sessions_takes_a_session_by_its_name(new_model, new_
     np.testing.assert_array_equal(
         named.rates, trained.posterior_push_mean({"b": counts})["b"].rates
     )
-    with refused("data is one array; the model has sessions"):
+    with refused("data is one array, but the model has sessions"):
         trained.posterior_push_mean(counts)
     with refused("session 'c': the model has no session 'c'"):
         trained.posterior_push_mean(lfads.Session("c", lfads.Split(counts)))

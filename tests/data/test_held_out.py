@@ -350,7 +350,7 @@ def test_a_loaded_model_sees_the_same_part(run, counts):
     np.testing.assert_array_equal(same.rates, averaged.rates)
     assert averaged.rates.shape == counts.shape
     assert np.isfinite(averaged.nll_bound_iwaes_true).all()
-    with pytest.raises(LFADSError, match="trials have 3 bins; the model predicts the last 3"):
+    with pytest.raises(LFADSError, match="trials have 3 bins, but the model predicts the last 3"):
         again.posterior_push_mean(counts[:, :3])
 
 
@@ -427,7 +427,7 @@ def test_key_in_the_file_counts_unless_told_otherwise():
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
-        ([1, 8], r"session 'a': data.held_out_neurons names 8, train_data has 8 neurons"),
+        ([1, 8], r"session 'a': data.held_out_neurons names 8, but train_data has 8 neurons"),
         (list(range(8)), "names all 8 neurons; leave some for the encoders"),
         ([1, 1], "names a column twice"),
     ],

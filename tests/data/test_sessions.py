@@ -379,10 +379,10 @@ def test_session_names_that_make_no_file_names_are_refused_before_training(tmp_p
         write_session(tmp_path / "good.h5", train_data=counts)
         raw = name if isinstance(name, bytes) else name.encode()
         os.rename(tmp_path / "good.h5", os.fsencode(tmp_path) + b"/m_" + raw + b".h5")
-        with pytest.raises(LFADSError, match="cannot be a session of the name"):
+        with pytest.raises(LFADSError, match="cannot be a session named"):
             load_sessions(tmp_path, "m", output_dist="poisson", ext_input_dim=0, factors_dim=3)
     for other in (os.fsdecode(name), "a/b"):
-        with pytest.raises(LFADSError, match="cannot be a session of the name"):
+        with pytest.raises(LFADSError, match="cannot be a session named"):
             sessions_from_arrays(
                 {other: counts}, output_dist="poisson", ext_input_dim=0, factors_dim=3
             )

@@ -298,9 +298,9 @@ def test_mistakes(run, tmp_path, monkeypatch):
         lfads.export(tmp_path / "empty", "npz")
     with pytest.raises(lfads.LFADSError, match="to='csv'; expected one of nwb, mat, npz"):
         lfads.export(folder, "csv")
-    with pytest.raises(lfads.LFADSError, match="nwb and session_start_time are for to='nwb'"):
+    with pytest.raises(lfads.LFADSError, match="nwb and session_start_time need to='nwb'"):
         lfads.export(folder, "mat", nwb=tmp_path / "x.nwb")
-    with pytest.raises(lfads.LFADSError, match="holds no bin_width_s, and NWB wants times"):
+    with pytest.raises(lfads.LFADSError, match="holds no bin_width_s, but NWB needs times"):
         lfads.export(folder, "nwb")
     monkeypatch.setitem(sys.modules, "pynwb", None)
     with pytest.raises(lfads.LFADSError, match=r'pip install "lfads-lightning\[nwb\]"'):
@@ -312,7 +312,7 @@ def test_mistakes_with_a_recording(run, tmp_path):
     folder = run()
     base = recording(tmp_path / "rec.nwb")
     (path,) = lfads.export(folder, "nwb", out=tmp_path, nwb=base)
-    with pytest.raises(lfads.LFADSError, match="has a processing module 'lfads' already"):
+    with pytest.raises(lfads.LFADSError, match="already has a processing module 'lfads'"):
         lfads.export(folder, "nwb", out=tmp_path / "again", nwb=path)
     with pytest.raises(lfads.LFADSError, match="none.nwb: no such file; nwb is the recording"):
         lfads.export(folder, "nwb", out=tmp_path, nwb=tmp_path / "none.nwb")

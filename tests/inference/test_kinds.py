@@ -524,7 +524,7 @@ def test_external_inputs_come_in_the_form_of_the_data(new_trained, counts):
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (np.ones((3, 8, 4)), "has 4 neurons, the model's session 'a' has 5"),
+        (np.ones((3, 8, 4)), "has 4 neurons, but the model's session 'a' has 5"),
         ({"b": np.ones((3, 8, 5))}, "has no session 'b'"),
         (np.ones((3, 8, 5)), "data is one array; .*'a' .*'c'"),
         (np.ones((3, 5)), "2 dimensions"),
@@ -712,7 +712,7 @@ def test_double_precision_survives_saving(new_trained, counts, tmp_path):
 def test_model_is_not_saved_over_a_run(new_trained, tmp_path):
     first, second = new_trained(), new_trained(gen_dim=7)
     first.save(tmp_path)
-    with pytest.raises(LFADSError, match="holds a run already"):
+    with pytest.raises(LFADSError, match="already holds a run"):
         second.save(tmp_path)
     assert load(tmp_path).config.model.gen_dim == 6
 

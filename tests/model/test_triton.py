@@ -165,7 +165,7 @@ except LFADSError as error:
     environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
     command = [sys.executable, "-W", "ignore", "-c", code]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    assert "is for CUDA, the device is cpu; set trainer.device=gpu:0" in done.stdout
+    assert "is for CUDA, but the device is cpu; set trainer.device=gpu:0" in done.stdout
 
 
 @pytest.mark.parametrize(

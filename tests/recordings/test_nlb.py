@@ -195,13 +195,18 @@ def test_submission_is_refused(run, tmp_path):
 
     attempt(lambda f: f.attrs.update(session="day1"), "no results of the valid split of mc_maze")
     attempt(lambda f: f.attrs.pop("held_out_neurons"), "does not say which neurons were held out")
-    attempt(lambda f: f.attrs.update(held_out_neurons=[40]), r"says that 40 are held out and 40")
-    attempt(lambda f: f.attrs.update(forward_steps=180), "2, 5, 9 are held out and 180 bins")
+    attempt(
+        lambda f: f.attrs.update(held_out_neurons=[40]),
+        r"has held-out neurons 40 and 40 forward bins",
+    )
+    attempt(lambda f: f.attrs.update(forward_steps=180), "2, 5, 9 and 180 forward bins")
     attempt(lambda f: f.attrs.update(config="x: ["), "has no config; expected a run's results")
     said = yaml_with(run[0] / valid, sampling={"ps_nexamples_to_process": 6})
-    attempt(lambda f: f.attrs.update(config=said), "of the first 6 trials")
+    attempt(lambda f: f.attrs.update(config=said), "has only the first 6 trials")
     said = yaml_with(run[0] / valid, model={"output_dist": "gaussian"})
-    attempt(lambda f: f.attrs.update(config=said), "is of real values; expected rates of counts")
+    attempt(
+        lambda f: f.attrs.update(config=said), "is a model of real values; expected rates of counts"
+    )
 
     def widen(file):
         file["bin_width_s"][()] = 0.01
@@ -210,7 +215,7 @@ def test_submission_is_refused(run, tmp_path):
     for path in folder.glob("*"):
         with h5py.File(path, "a") as file:
             file.attrs["session"] = "day1"
-    with pytest.raises(LFADSError, match="holds results of day1; expected sessions called as"):
+    with pytest.raises(LFADSError, match="holds results of day1; expected sessions named like"):
         lfads.export(folder, "nlb")
 
 

@@ -91,7 +91,7 @@ def test_an_address_is_a_recording(web, way, recording, tmp_path):
         ("ftp.nwb", "cannot be downloaded (302 Found)"),
         ("circle.nwb", "infinite loop"),
         ("short.nwb", "bytes arrived"),
-        ("download/up", "which cannot be a file's"),
+        ("download/up", "which is not a valid file name"),
         ("day1.xyz", "no known format"),
     ],
 )

@@ -191,7 +191,7 @@ def test_server_that_is_gone_when_the_work_is_done(raw, server, hasty, monkeypat
 
     monkeypatch.setattr(remote.Copies, "send", stop_and_send)
     try:
-        with pytest.raises(LFADSError, match=r"after 3 tries .* are in outputs/s3/lab/data"):
+        with pytest.raises(LFADSError, match=r"in 3 attempts .* are in outputs/s3/lab/data"):
             lfads.prepare("s3://lab/raw/ape_1.npz", "s3://lab/data")
     finally:
         server.start()

@@ -154,7 +154,7 @@ def test_server_that_stops_in_the_middle_of_training(with_data, server, tmp_path
     assert "Traceback" not in err
     (line,) = [text for text in err.splitlines() if text.startswith("error: ")]
     assert "s3://lab/runs/first" in line
-    assert "after 4 tries" in line
+    assert "in 4 attempts" in line
     assert "Nothing is lost" in line
     here = tmp_path / "outputs/s3/lab/runs/first"
     with (here / "metrics.csv").open() as file:
@@ -194,7 +194,7 @@ def test_lost_connection_is_tried_again(bucket, hasty, tmp_path, monkeypatch, ca
     monkeypatch.setattr(store.fs, "put_file", unsteady)
     store.put(tmp_path / "a.bin", "a.bin")
     assert bucket.cat_file("lab/x/a.bin") == b"abc"
-    assert "connection reset; next try" in capsys.readouterr().err
+    assert "connection reset; retry" in capsys.readouterr().err
 
 
 def test_lost_connection_while_reading_is_tried_again(bucket, hasty, tmp_path, monkeypatch, capsys):
@@ -210,7 +210,7 @@ def test_lost_connection_while_reading_is_tried_again(bucket, hasty, tmp_path, m
     monkeypatch.setattr(store.fs, "get_file", unsteady)
     store.fetch("a.bin", 3, tmp_path / "a.bin")
     assert (tmp_path / "a.bin").read_bytes() == b"abc"
-    assert "connection reset; next try" in capsys.readouterr().err
+    assert "connection reset; retry" in capsys.readouterr().err
 
 
 def test_copy_that_arrives_cut_short_is_no_copy(bucket, hasty, tmp_path, monkeypatch):
@@ -225,7 +225,7 @@ def test_copy_that_arrives_cut_short_is_no_copy(bucket, hasty, tmp_path, monkeyp
 
     monkeypatch.setattr(store.fs, "get_file", cut)
     with pytest.raises(
-        LFADSError, match=r"s3://lab/x: no answer .* after 3 tries \(3 of 6 bytes arrived\)"
+        LFADSError, match=r"s3://lab/x: could not read .* in 3 attempts \(3 of 6 bytes arrived\)"
     ):
         store.fetch("a.bin", 6, target)
     assert target.read_bytes() == b"before"
@@ -397,7 +397,7 @@ def test_server_that_does_not_answer(call, monkeypatch, hasty):
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     fsspec.get_filesystem_class("s3").clear_instance_cache()
-    line = refused(call("data.data_dir=s3://lab/data", "data.data_filename_stem=toy"), "3 tries")
+    line = refused(call("data.data_dir=s3://lab/data", "data.data_filename_stem=toy"), "3 attempts")
     assert "s3://lab/data" in line
     fsspec.get_filesystem_class("s3").clear_instance_cache()
 
@@ -406,10 +406,10 @@ def test_missing_extra_and_unknown_protocol(call, monkeypatch):
     monkeypatch.setitem(sys.modules, "s3fs", None)
     monkeypatch.delitem(sys.modules["fsspec.registry"]._registry, "s3", raising=False)
     refused(call("data.data_dir=s3://lab/data"), 'pip install "lfads-lightning[s3]"')
-    refused(call("data.data_dir=nfs4://lab/data"), "nfs4:// is no store")
+    refused(call("data.data_dir=nfs4://lab/data"), "nfs4:// is not known to fsspec")
     for url in ("file:///tmp/x", "zip://a/b", "memory://a", "simplecache://a/b"):
-        refused(call(f"data.data_dir={url}"), "is no address of a store")
-    refused(call("data.data_dir=ftp://host/x"), "ftp:// takes more than an address (host)")
+        refused(call(f"data.data_dir={url}"), "is not the address of a store")
+    refused(call("data.data_dir=ftp://host/x"), "ftp:// needs more than an address (host)")
     refused(call("data.data_dir=s3://"), "expected s3://BUCKET/PREFIX")
 
 

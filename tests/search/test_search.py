@@ -107,7 +107,7 @@ def test_complement_moves_the_distance_from_one():
     moved = [1 - r.perturbed(0.9, rng) for _ in range(300)]
     assert 0.1 / 1.3 - 1e-9 <= min(moved) < 0.08
     assert 0.12 < max(moved) <= 0.1 * 1.3 + 1e-9
-    assert r.perturbed(1.0, rng) == 1.0  # no factor leads away from 0
+    assert r.perturbed(1.0, rng) == 1.0  # no factor changes 0
 
 
 @pytest.mark.parametrize(
@@ -126,8 +126,8 @@ def test_complement_moves_the_distance_from_one():
         ({"model.keep_prob": {"min": 0.4}}, r"expected {min: ..., max: ...}"),
         ({"model.keep_prob": 3}, r"expected {min: ..., max: ...}"),
         ({"loss.kl_ic_weight": {"min": 0.1, "max": 1, "init": 2}}, r"not inside the bounds 0.1 to"),
-        ({"loss.kl_ic_weight": {"min": 0, "max": 1}}, r"starts at 0, where a logarithm has none"),
-        ({"model.keep_prob": {"min": 0.4, "max": 1, "complement": True}}, r"starts at 0, where"),
+        ({"loss.kl_ic_weight": {"min": 0, "max": 1}}, r"starts at 0, which has no logarithm"),
+        ({"model.keep_prob": {"min": 0.4, "max": 1, "complement": True}}, r"starts at 0, which"),
         ({"loss.kl_ic_weight": {"min": 0.1, "max": 1, "draw": "x"}}, r"expected log or uniform"),
         ({"loss.kl_ic_weight": {"min": 0.1, "max": 1, "perturb": 0}}, r"expected a number > 0"),
         ({"loss.kl_ic_weight": {"min": "a", "max": 1}}, r"min is 'a'; expected a number"),
@@ -427,7 +427,9 @@ def test_search_needs_validation_data(new_config, counts, tmp_path):
         {"a": counts}, output_dist="poisson", ext_input_dim=0, factors_dim=3, warn=False
     )
     config = new_config(space=write_space(tmp_path / "s.yaml"), **SETTINGS)
-    with pytest.raises(LFADSError, match="has no valid_data, by which members are compared"):
+    with pytest.raises(
+        LFADSError, match="has no valid_data, which the search compares its members on"
+    ):
         train_sessions(config, alone, tmp_path / "search")
 
 
@@ -455,11 +457,11 @@ def test_contradictions_are_errors(search, parameters, message):
 def test_damaged_journal_and_scores_are_errors(search):
     _, folder = search(max_generations=1)
     (folder / "search.json").write_text("{")
-    with pytest.raises(LFADSError, match="search.json: is no journal of a search"):
+    with pytest.raises(LFADSError, match="search.json: is not a search's journal"):
         search()
     task = members.Task(0, 0, 3, {}, None)
     Search(folder).checkpoint_of(0, 0).with_suffix(".json").write_text("[]")
-    with pytest.raises(LFADSError, match="is no score of a member"):
+    with pytest.raises(LFADSError, match="is not a member's score"):
         members.score_of(folder, task)
 
 

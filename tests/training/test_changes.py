@@ -230,7 +230,7 @@ def test_a_session_put_in_order_whole(run):
 
 def test_trials_of_another_length(run):
     longer = np.concatenate([COUNTS, COUNTS], 1)
-    with pytest.warns(UserWarning, match="trials have 20 bins, the model was trained on 10"):
+    with pytest.warns(UserWarning, match="trials have 20 bins, but the model was trained on 10"):
         lfads.load(run).posterior_push_mean(longer)
     with pytest.raises(LFADSError, match=r"neurons × bins, give x.transpose\(0, 2, 1\)"):
         lfads.load(run).posterior_push_mean(np.ones((3, 6, 10), int))

@@ -452,7 +452,7 @@ def test_terminated_sweep_stops_and_goes_on(program, tmp_path):
     wait_for(tmp_path / "sweep" / "1" / "metrics.csv", sweep, 2)
     os.kill(sweep.pid, signal.SIGTERM)
     assert sweep.wait(60) == 75, sweep.log.read_text()
-    assert f"To go on with it: python train.py resume={tmp_path}/sweep\n" in sweep.log.read_text()
+    assert f"To continue it: python train.py resume={tmp_path}/sweep\n" in sweep.log.read_text()
     assert not (tmp_path / "sweep" / "2").exists()
     assert not (tmp_path / "sweep" / "1" / "error.txt").exists()
     again = program("resume=sweep")

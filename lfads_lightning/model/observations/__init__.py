@@ -1,6 +1,6 @@
-"""Noise models: how data are distributed, given what is read out of the factors.
+"""Noise models: the distribution of the data given the read-outs of the factors.
 
-Each is a file here and a line of :class:`lfads_lightning.config.OutputDist` under the same name.
+Each is a file here, and a line of :class:`lfads_lightning.config.OutputDist` with the same name.
 """
 
 from importlib import import_module
@@ -16,7 +16,7 @@ def from_name(output_dist: OutputDist | str) -> NoiseModel:
     ('mean', 'variance')
 
     Raises:
-        LFADSError: there is none of this name.
+        LFADSError: there is no noise model of this name.
     """
     name = output_dist.name if isinstance(output_dist, OutputDist) else output_dist
     if name not in OutputDist.__members__:

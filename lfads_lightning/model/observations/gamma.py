@@ -1,4 +1,4 @@
-"""Gamma: values above 0 whose spread grows with their mean, as of rectified EMG."""
+"""Gamma: values above 0 whose spread grows with their mean, such as rectified EMG."""
 
 import math
 
@@ -13,14 +13,14 @@ from lfads_lightning.model.observations.noise_model import (
 )
 from lfads_lightning.model.observations.spread import new_spread
 
-BOUND = 9.0  # of the log-shape; a shape of 8000 is a spread of a hundredth of the mean
+BOUND = 9.0  # bound of the log-shape; with a shape of 8000 the sd is a hundredth of the mean
 _LARGE = 10.0  # from here on Stirling's series, to two terms, is exact to 1e-8
 
 
 class Gamma(NoiseModel):
     """Values y > 0 of mean m = exp(x), shape k and variance m^2 / k.
 
-    Of rectified and smoothed EMG (Wimalasena et al. 2022, Methods), with the scale m / k::
+    For rectified and smoothed EMG (Wimalasena et al. 2022, Methods), with the scale m / k::
 
         p(y) = (k / m)^k y^(k - 1) exp(-k y / m) / Gamma(k)
     """
@@ -37,7 +37,7 @@ class Gamma(NoiseModel):
         return new_spread(factors_dim, data_dim, 0.0, per_bin)
 
     def start_extras(self, moments: Moments) -> tuple[Tensor, ...]:
-        """Start at the shapes of these moments."""
+        """Start at the shapes that fit the moments."""
         return (log_shape(moments.mean, moments.variance),)
 
     def params(self, x: Tensor, extras: tuple[Tensor, ...], clip: float) -> Tensor:
@@ -71,14 +71,14 @@ def log_density(log_mean: Tensor, log_k: Tensor, values: Tensor, clip: float = m
 
         [k log k - k - log Gamma(k)] + k (r - (e^r - 1)) - log y
 
-    where the bracket, by Stirling's series, and all else are of moderate size for large k too, so
-    that float32 holds their sum.
+    where the bracket, by Stirling's series, and all other terms stay moderate for large k too, so
+    that float32 can represent their sum.
 
     Args:
         log_mean: log m.
         log_k: log of the shape.
-        values: y; entries of 0 or less, which have no weight, count as tiny ones.
-        clip: r is cut here.
+        values: y; entries of 0 or less, which have no weight, are replaced by a tiny value.
+        clip: r is clamped here.
     """
     log_y = values.clamp(min=torch.finfo(values.dtype).tiny).log()
     r, k = (log_y - log_mean).clamp(max=clip), log_k.exp()
@@ -86,7 +86,7 @@ def log_density(log_mean: Tensor, log_k: Tensor, values: Tensor, clip: float = m
 
 
 def log_shape(mean: Tensor, variance: Tensor) -> Tensor:
-    """Return the log-shape of given moments, in bounds; that of an exponential where both are 0."""
+    """Return the log-shape for given moments, within bounds; 0 (exponential) if both are 0."""
     k = torch.where(mean > 0, mean.square() / variance.clamp(min=1e-12 * mean.square()), 1.0)
     return k.nan_to_num(1.0).log().clamp(-BOUND, BOUND)
 
@@ -94,7 +94,7 @@ def log_shape(mean: Tensor, variance: Tensor) -> Tensor:
 def _log_norm(k: Tensor, log_k: Tensor) -> Tensor:
     """Return k log k - k - log Gamma(k)."""
     stirling = 0.5 * (log_k - math.log(2 * math.pi)) - 1 / (12 * k) + 1 / (360 * k.pow(3))
-    few = k.clamp(max=_LARGE)  # both branches have gradients
+    few = k.clamp(max=_LARGE)  # gradients flow through both branches
     return torch.where(k < _LARGE, few * few.log() - few - torch.lgamma(few), stirling)
 
 

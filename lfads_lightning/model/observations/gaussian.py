@@ -1,4 +1,4 @@
-"""Gaussian: real values, mean and variance of each read out of the factors."""
+"""Gaussian: real values whose mean and variance are read out of the factors."""
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +28,7 @@ class Gaussian(NoiseModel):
         return new_spread(factors_dim, data_dim, 1.0, per_bin)
 
     def start_extras(self, moments: Moments) -> tuple[Tensor, ...]:
-        """Start at the variances; at the least of the others' where a channel is constant."""
+        """Start at the variances; for a constant channel, at the smallest of the others."""
         varies = moments.variance > 0
         least = moments.variance[varies].min() if varies.any() else torch.ones(())
         return (moments.variance.clamp(min=least).log(),)
@@ -38,7 +38,7 @@ class Gaussian(NoiseModel):
         return means
 
     def rates(self, x: Tensor, clip: float) -> Tensor:
-        """Return x: means have no bounds."""
+        """Return x: means are unbounded."""
         return x
 
     def params(self, x: Tensor, extras: tuple[Tensor, ...], clip: float) -> Tensor:
@@ -53,7 +53,7 @@ class Gaussian(NoiseModel):
         clip: float,
         weight: Tensor | None = None,
     ) -> Tensor:
-        """Return -log p(data) of each trial; a variance has a lower bound, exp(-clip), alone."""
+        """Return -log p(data) of each trial; variances have only a lower bound, exp(-clip)."""
         return -total(gaussian_log_density(data.to(x.dtype), x, extras[0].clamp(-clip)), weight)
 
     def nll_of_params(self, params: Tensor, data: Tensor, weight: Tensor | None = None) -> Tensor:

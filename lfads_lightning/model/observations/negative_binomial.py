@@ -1,4 +1,4 @@
-"""Negative binomial: counts that scatter more than Poisson, by a dispersion of each neuron."""
+"""Negative binomial: counts with more variance than Poisson, by a dispersion per neuron."""
 
 import math
 
@@ -13,8 +13,8 @@ from lfads_lightning.model.observations.noise_model import (
     total,
 )
 
-START = 0.1  # dispersion: near Poisson at the rates of neurons in bins of some ms
-BOUND = 12.0  # of its logarithm; 6e-6 is as good as Poisson
+START = 0.1  # dispersion; nearly Poisson at the rates of neurons in bins of a few ms
+BOUND = 12.0  # bound of its logarithm; 6e-6 is practically Poisson
 _LARGE = 10.0  # from here on Stirling's series, to two terms, is exact to 1e-8
 
 
@@ -73,13 +73,13 @@ def log_likelihood(log_mean: Tensor, log_a: Tensor, counts: Tensor, clip: float)
 
         [log Gamma(n + r) - log Gamma(r) - n log r] - log n! + n log m - (n + r) log(1 + a m)
 
-    Each is small where a is, so that float32 holds their sum.
+    Each is small if a is small, so that float32 can represent their sum.
 
     Args:
         log_mean: log m.
         log_a: log of the dispersion.
         counts: n.
-        clip: log m is cut here in all that grows exponentially.
+        clip: log m is clamped here in all terms that grow exponentially.
     """
     log_1p_am = -logsigmoid(-log_mean.clamp(max=clip) - log_a)
     fits = counts * log_mean - (counts + (-log_a).exp()) * log_1p_am
@@ -89,8 +89,8 @@ def log_likelihood(log_mean: Tensor, log_a: Tensor, counts: Tensor, clip: float)
 def log_rising(n: Tensor, log_a: Tensor) -> Tensor:
     """Return log of (1 + a) (1 + 2 a) ... (1 + (n - 1) a), elementwise.
 
-    That is log Gamma(n + r) - log Gamma(r) - n log r; where r is large, its difference by
-    Stirling's series, because the terms themselves are far larger than it.
+    That is log Gamma(n + r) - log Gamma(r) - n log r. For large r the difference is computed by
+    Stirling's series, because its terms are far larger than the difference itself.
     """
     r = (-log_a).exp()
     small = torch.lgamma(n + r) - torch.lgamma(r) + n * log_a

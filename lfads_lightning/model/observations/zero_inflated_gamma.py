@@ -1,4 +1,4 @@
-"""Zero-inflated gamma: values that are often 0, else above it, as of deconvolved calcium."""
+"""Zero-inflated gamma: values that are 0 or above, often 0, such as deconvolved calcium."""
 
 import torch
 from torch import Tensor, nn
@@ -15,20 +15,21 @@ from lfads_lightning.model.observations.spread import new_spread
 
 
 class ZeroInflatedGamma(NoiseModel):
-    """Values of 0 with probability 1 - q, else gamma of mean m / q and shape k.
+    """Values that are 0 with probability 1 - q, else gamma with mean m / q and shape k.
 
-    Of deconvolved calcium (Wei et al. 2019; Zhu et al. 2022, Methods; without their shift of the
+    For deconvolved calcium (Wei et al. 2019; Zhu et al. 2022, Methods; without their shift by the
     smallest event)::
 
         p(0) = 1 - q
         p(y) = q (k / mu)^k y^(k - 1) exp(-k y / mu) / Gamma(k)    for y > 0, mu = m / q
 
-    The mean of the data is m = exp(x). What is trained beside it is the size s of a lone event::
+    The mean of the data is m = exp(x). Besides it, the size s of a single event is trained::
 
         q = m / (m + s),    mu = m + s
 
-    Any q and mu are some m and s. So written, zeros say as much of the mean as values above 0 do;
-    where events are rare, m moves how often they come, and where they are not, how large they are.
+    Every pair q, mu corresponds to a pair m, s. In this form zeros are as informative about the
+    mean as values above 0. If events are rare, m changes how often they occur, else how large they
+    are.
     """
 
     name = "zero_inflated_gamma"
@@ -46,11 +47,11 @@ class ZeroInflatedGamma(NoiseModel):
         return new_spread(factors_dim, data_dim, 0.0, per_bin)
 
     def start_extras(self, moments: Moments) -> tuple[Tensor, ...]:
-        """Start at the shares of values above 0, and at the shapes of these."""
+        """Start at the shares of values above 0 and at the shapes of these values."""
         q = moments.filled.clamp(min=1e-3)
         mu = moments.mean / q
         variance = (moments.variance + moments.mean.square()) / q - mu.square()
-        # of a channel without zeros s is small, not 0
+        # for a channel without zeros s is small, not 0
         log_size = (mu * (1 - q).clamp(min=1e-3)).clamp(min=SMALLEST_RATE).log()
         silent = moments.mean == 0
         return log_size.masked_fill(silent, 0.0), log_shape(mu, variance)
@@ -86,7 +87,7 @@ class ZeroInflatedGamma(NoiseModel):
 
 
 def _above(values: Tensor) -> Tensor:
-    """Return values with 1 in place of 0, so that what is not taken has a gradient all the same."""
+    """Return values with 1 in place of 0, so that the branch not taken has finite gradients."""
     return torch.where(values > 0, values, 1.0)
 
 

@@ -1,7 +1,7 @@
-"""The formats that are read: a file each, which registers itself with :func:`reader`.
+"""The formats that can be read: a file each, which registers itself with :func:`reader`.
 
-A reader gets a path and the options, and gives a ``Recording`` (`recordings/records.py`), nothing
-else. No other file names it: all files of this folder are imported when something is first read.
+A reader takes a path and the options, and returns a ``Recording`` (`recordings/records.py`). No
+other file names it: all files in this folder are imported when something is first read.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from lfads_lightning.recordings.settings import Settings
 
 Read = Callable[[Path, Settings], Recording]
 TABLES = (".csv", ".tsv", ".txt", ".parquet", ".pq", ".pqt")
-_HINTS = {  # of formats that are not read
+_HINTS = {  # for formats that cannot be read
     ".h5": "; HDF5 files with train_data need no preparation: lfads check looks at them",
     ".xlsx": "; save the table as CSV",
 }
 
 
 class Reader(NamedTuple):
-    """How a format is known, and what reads it."""
+    """How a format is recognised, and the function that reads it."""
 
     read: Read
     suffixes: tuple[str, ...]  # of files, in lower case
-    is_folder: Callable[[Path], bool] | None  # whether a folder is one of this format
+    is_folder: Callable[[Path], bool] | None  # whether a folder has this format
     folder: str  # what such a folder is called
 
 
@@ -43,9 +43,9 @@ def reader(
     """Register the function below it as the reader of a format.
 
     Args:
-        *suffixes: of the format's files, in lower case: ``".nwb"``.
-        is_folder: tells whether a folder is one of this format, by what it holds.
-        folder: what such a folder is called in messages.
+        *suffixes: suffixes of the format's files, in lower case: ``".nwb"``.
+        is_folder: returns whether a folder has this format, by its contents.
+        folder: description of such a folder in messages.
     """
 
     def register(read: Read) -> Read:
@@ -57,10 +57,10 @@ def reader(
 
 @cache
 def readers() -> tuple[Reader, ...]:
-    """Return all readers; in this order messages list their formats."""
+    """Return all readers, in the order in which messages list their formats."""
     for module in pkgutil.iter_modules(__path__):
         import_module(f"{__name__}.{module.name}")
-    # backwards, which begins with NWB; folders come last
+    # in reverse order, which begins with NWB; folders come last
     return tuple(sorted(_READERS, key=lambda r: r.suffixes[:1], reverse=True))
 
 

@@ -1,9 +1,9 @@
 """Folders in the ALF convention of the International Brain Laboratory: spikes, clusters, trials.
 
 A file is called ``object.attribute.extension``, perhaps with a name space before the object
-(``_ibl_trials``) and more parts before the extension (a hash). Read are ``spikes.times`` and
-``spikes.clusters``; what ``clusters.*`` says of each cluster; ``trials.*``, also of the folders
-around (``alf/`` around ``alf/probe00/``); and, for ``behaviour``, any attribute that has
+(``_ibl_trials``) and more parts before the extension (a hash). The reader takes ``spikes.times``
+and ``spikes.clusters``; properties of clusters from ``clusters.*``; ``trials.*``, also from the
+folders above (``alf/`` above ``alf/probe00/``); and, for ``behaviour``, any attribute with
 timestamps, such as ``wheel.position``. Times are in seconds.
 """
 
@@ -34,8 +34,8 @@ _NAME = re.compile(
 )
 _ANNOTATIONS = np.array(["noise", "mua", "good", "unsorted"])  # of clusters._phy_annotation
 GOOD, NOT_GOOD = "good", "not good"
-TIMESTAMPS = ("timestamps", "times")  # the latter of cameras
-NOT_SAMPLED = ("spikes", "clusters", "trials")  # objects with times that are no behaviour
+TIMESTAMPS = ("timestamps", "times")  # the latter for cameras
+NOT_SAMPLED = ("spikes", "clusters", "trials")  # objects with times that are not behaviour
 
 
 class _Folder(NamedTuple):
@@ -54,7 +54,7 @@ def _look(folder: Path) -> _Folder:
     for path in sorted(folder.iterdir()) if folder.is_dir() else []:
         match = _NAME.fullmatch(path.name)
         if match is not None and path.is_file():
-            # of times on several clocks (times_ephysClock), the plain one comes first
+            # with times on several clocks (times_ephysClock), the plain name is used
             files.setdefault((match["object"], match["attribute"]), path)
     return _Folder(folder, files)
 
@@ -78,7 +78,7 @@ def _probes(folder: Path) -> list[Path]:
 
 
 def is_alf_folder(folder: Path) -> bool:
-    """Tell whether spikes in the ALF convention lie in a folder, or below it."""
+    """Return whether spikes in the ALF convention lie in a folder or below it."""
     try:
         return not (folder / "spike_times.npy").is_file() and bool(_probes(folder))
     except OSError:
@@ -139,7 +139,7 @@ def read(path: Path, settings: Settings) -> Recording:
 
 
 def _parents(probe: Path, given: Path) -> list[Path]:
-    """Return the folders around a probe: up to the one given, or to the session's alf."""
+    """Return the folders above a probe, up to the one given or to the session's alf."""
     probe = probe.resolve()
     found = list(probe.parents)[:3]
     names = [parent.name for parent in found]
@@ -164,7 +164,7 @@ def _rows_of(path: Path, attribute: str) -> dict[str, np.ndarray]:
 
 
 def _plain_columns(files: dict[str, Path]) -> dict[str, np.ndarray]:
-    """Read all attributes of an object; one that holds Python objects is left out, with a word."""
+    """Read all attributes of an object; one with Python objects is left out with a warning."""
     columns: dict[str, np.ndarray] = {}
     for attribute, path in files.items():
         try:
@@ -179,9 +179,9 @@ def _plain_columns(files: dict[str, Path]) -> dict[str, np.ndarray]:
 
 
 def _of_clusters(folder: _Folder, ids: np.ndarray) -> dict[str, np.ndarray]:
-    """Return what is said of these clusters; NaN or no text where nothing is said.
+    """Return the properties of these clusters; NaN or an empty text if there are none.
 
-    A row of an array is of the cluster of its number; a table may say whose its rows are.
+    Row n of an array belongs to cluster n; a table may name the cluster of each row.
     """
     columns: dict[str, np.ndarray] = {}
     for attribute, path in folder.of("clusters").items():
@@ -202,7 +202,7 @@ def _of_clusters(folder: _Folder, ids: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _quality(columns: dict[str, np.ndarray]) -> np.ndarray | None:
-    """Return what each cluster is called: by its metrics, by a person in Phy, else by Kilosort."""
+    """Return the label of each cluster: by its metrics, by a person in Phy, else by Kilosort."""
     label = columns.get("label")
     if label is not None and label.dtype.kind in "iuf":  # the share of the tests that it passed
         return np.where(label >= 1, GOOD, NOT_GOOD)
@@ -234,7 +234,7 @@ def _of_trials(folder: _Folder) -> dict[str, np.ndarray]:
 
 def _signal(around: list[_Folder], name: str) -> Signal:
     """Read a behaviour, ``object.attribute``, and its timestamps."""
-    known: dict[str, tuple[Path, Path]] = {}  # the values, and the times
+    known: dict[str, tuple[Path, Path]] = {}  # files of the values and of the times
     for folder in reversed(around):
         for (of, attribute), path in folder.files.items():
             clock = next((c for c in TIMESTAMPS if (of, c) in folder.files), None)
@@ -249,7 +249,7 @@ def _signal(around: list[_Folder], name: str) -> Signal:
     names = None
     if path.suffix == ".npy":
         values = map_array(path)
-    else:  # points that a camera follows
+    else:  # points tracked by a camera
         columns = {k: c for k, c in read_table(path).items() if c.dtype.kind in "biuf"}
         names, values = list(columns), np.stack([*columns.values()] or [np.zeros(0)], axis=1)
     times = map_array(times_path)

@@ -1,7 +1,7 @@
-"""Folders of Kilosort and Phy: spikes in samples, their clusters, and what is said of these.
+"""Folders of Kilosort and Phy: spikes in samples, their clusters, and tables of clusters.
 
-Read are ``spike_times.npy``, ``spike_clusters.npy`` (before Phy: ``spike_templates.npy``), the
-tables ``cluster_*.tsv``, and ``sample_rate`` in ``params.py``, which is read as text, never run.
+The reader takes ``spike_times.npy``, ``spike_clusters.npy`` (before Phy: ``spike_templates.npy``),
+the tables ``cluster_*.tsv``, and ``sample_rate`` in ``params.py``, read as text, never run.
 """
 
 import re
@@ -21,9 +21,9 @@ from lfads_lightning.recordings.spike_rows import by_unit
 from lfads_lightning.recordings.tables import read_table
 
 TIMES, CLUSTERS, TEMPLATES = "spike_times.npy", "spike_clusters.npy", "spike_templates.npy"
-# later ones do not overrule earlier ones: what a person decided in Phy comes first
+# earlier tables take precedence: what a person decided in Phy comes first
 TABLES = ("cluster_group.tsv", "cluster_groups.csv", "cluster_info.tsv", "cluster_KSLabel.tsv")
-MAX_TEXT = 100_000  # characters of params.py that are looked at
+MAX_TEXT = 100_000  # characters of params.py that are read
 
 
 def _sorted(folder: Path) -> Path | None:
@@ -34,7 +34,7 @@ def _sorted(folder: Path) -> Path | None:
 
 
 def is_sorted_folder(folder: Path) -> bool:
-    """Tell whether a folder is one of Kilosort or Phy, perhaps one that lacks something."""
+    """Return whether a folder is one of Kilosort or Phy, even if files are missing."""
     return _sorted(folder) is not None
 
 
@@ -124,7 +124,7 @@ def _sample_rate(path: Path, settings: Settings) -> float:
 
 
 def _columns(path: Path, ids: np.ndarray) -> dict[str, np.ndarray]:
-    """Read what the tables say of these clusters; NaN or no text where they say nothing."""
+    """Read the tables' properties of these clusters; NaN or an empty text if there are none."""
     columns: dict[str, np.ndarray] = {}
     files = [path / name for name in TABLES]
     files += sorted(set(path.glob("cluster_*.tsv")) - set(files))
@@ -134,7 +134,7 @@ def _columns(path: Path, ids: np.ndarray) -> dict[str, np.ndarray]:
         except LFADSError as error:
             if file.name in TABLES:
                 raise
-            warnings.warn(f"{error}; it is left out", stacklevel=3)  # notes, or a plugin's
+            warnings.warn(f"{error}; it is left out", stacklevel=3)  # notes, or a plugin's table
             continue
         key = names.find(table, ("cluster_id", "id"))
         if key is None:

@@ -29,7 +29,7 @@ _VALUES, _INDEX = "values", "index.json"
 
 @reader(".mat")
 def read(path: Path, settings: Settings) -> Recording:
-    """Read counts or spike times, with what is beside them, by the names of their variables."""
+    """Read counts or spike times, and what goes with them, by the names of their variables."""
     return recording_from_arrays(read_mat(path), str(path), settings)
 
 
@@ -72,14 +72,14 @@ def _flatten(found: dict[str, Any], name: str, value: Any) -> None:
 
 
 def _read_v5(path: Path) -> dict[str, Any]:
-    """Read a file of version 5 in a process of its own: scipy trusts what a file declares."""
+    """Read a file of version 5 in a separate process, because scipy trusts what a file declares."""
     with tempfile.TemporaryDirectory(prefix="lfads-") as folder, damage_explained(str(path)):
         run_apart(
             f"{__name__}:unpack",
             path,
             folder,
             library="scipy's reader",
-            seconds_per_gb=2000,  # packed, a file may be many times larger
+            seconds_per_gb=2000,  # a compressed file may be many times larger in memory
             bytes_per_byte=2 * MAX_RATIO,
         )
         data = np.fromfile(Path(folder, _VALUES), np.uint8)
@@ -88,7 +88,7 @@ def _read_v5(path: Path) -> dict[str, Any]:
 
 
 def unpack(path: str, folder: str) -> None:
-    """Read a .mat file of version 5, and leave its values as bytes, and what they are as JSON."""
+    """Read a .mat file of version 5; write its values as bytes and their description as JSON."""
     from scipy.io import loadmat, whosmat
 
     for name, shape, kind in whosmat(path):
@@ -104,7 +104,7 @@ def unpack(path: str, folder: str) -> None:
 
 
 def _packed(value: Any, values: BinaryIO) -> list[Any]:
-    """Write the numbers and texts of a value; return what they are and where they lie."""
+    """Write the numbers and texts of a value; return their description and positions."""
     if isinstance(value, Unreadable):
         return ["unreadable", value.what]
     if isinstance(value, Cells):
@@ -130,7 +130,7 @@ def _unpacked(packed: list[Any], data: np.ndarray) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """Turn what scipy made of a variable into numbers, texts, cells and structures."""
+    """Convert scipy's form of a variable to numbers, texts, cells and structures."""
     if not isinstance(value, np.ndarray):
         check_declared("a sparse matrix", value.shape, value.dtype.itemsize)
         return value.toarray()
@@ -152,7 +152,7 @@ def _stored(group: h5py.Group, name: str, where: str, seen: set[int]) -> Any:
     """Read a variable of a v7.3 file; ``seen`` are the addresses of structures and cells so far."""
     link = group.get(name, getlink=True)
     if not isinstance(link, h5py.HardLink):
-        read_array(group, name, where, True)  # says what kind of link it is, and raises
+        read_array(group, name, where, True)  # raises, and names the kind of link
     return _object(group[name], where, seen)
 
 
@@ -188,7 +188,7 @@ def _object(item: Any, where: str, seen: set[int]) -> Any:
 
 
 def _full(item: h5py.Group, where: str) -> np.ndarray:
-    """Fill in a sparse matrix: its columns' entries, the rows of these, and where columns begin."""
+    """Make a sparse matrix dense: it has entries by column, their rows, and starts of columns."""
     n_rows = np.asarray(item.attrs["MATLAB_sparse"])
     parts = [read_array(item, key, f"{where}.{key}", True) if key in item else np.zeros(0)
              for key in ("data", "ir", "jc")]  # fmt: skip
@@ -208,7 +208,7 @@ def _full(item: h5py.Group, where: str) -> np.ndarray:
 
 
 def _once(item: Any, where: str, seen: set[int]) -> None:
-    """Refuse what holds itself, or comes twice: read as a tree it could have any size."""
+    """Refuse an item that contains itself or occurs twice: as a tree it could have any size."""
     address = h5py.h5o.get_info(item.id).addr
     if address in seen:
         raise LFADSError(f"{where} lies elsewhere in the file too; save each variable by itself")

@@ -1,7 +1,7 @@
 """Recording systems, through neo: Blackrock, Plexon, Neuralynx, TDT, Spike2, NeuroExplorer.
 
-Needs the extra [neo]. Read are the spikes of sorted (or unsorted) units, events and epochs; all
-times are in seconds then.
+This needs the extra [neo]. It reads the spikes of sorted (or unsorted) units, events and epochs,
+with all times in seconds.
 """
 
 import re
@@ -26,7 +26,7 @@ _FILES = {
 _IN_FOLDERS = {".nse": "Neuralynx", ".ntt": "Neuralynx", ".tsq": "Tdt"}
 VALUES = "values.npz"
 SORTED, UNSORTED, NOISE = "sorted", "unsorted", "noise"
-MOST_LABELS = 50  # of an event channel that get a column each
+MOST_LABELS = 50  # most labels of an event channel that get a column each
 
 
 def kind_of_folder(folder: Path) -> str | None:
@@ -36,7 +36,7 @@ def kind_of_folder(folder: Path) -> str | None:
 
 
 def is_system_folder(folder: Path) -> bool:
-    """Tell whether a folder is one of Neuralynx or TDT."""
+    """Return whether a folder is one of Neuralynx or TDT."""
     try:
         return kind_of_folder(folder) is not None
     except OSError:
@@ -61,7 +61,7 @@ def read(path: Path, settings: Settings) -> Recording:
 
 
 def recording_of(found: dict[str, np.ndarray], source: str, settings: Settings) -> Recording:
-    """Make a recording of arrays as ``neo_files`` names them; errors name it by ``source``."""
+    """Make a recording from the arrays of ``neo_files``; error messages name ``source``."""
     counts = found["n_spikes"].sum(1)
     if not counts.any():
         raise LFADSError(
@@ -71,7 +71,7 @@ def recording_of(found: dict[str, np.ndarray], source: str, settings: Settings) 
     times = np.split(found["spikes"], np.cumsum(found["n_spikes"].ravel())[:-1])
     bounds = found["segments"]
     n_segments = len(bounds)
-    some = np.flatnonzero(counts)  # units that are declared, and never fired, are none
+    some = np.flatnonzero(counts)  # units that are declared but never fire are left out
     per_unit = [times[u * n_segments : (u + 1) * n_segments] for u in some]
     names = found["unit_names"][some]
     ids = _ids(names)
@@ -114,7 +114,7 @@ def _unpacked(path: Path, kind: str) -> dict[str, np.ndarray]:
 
 
 def _ids(names: np.ndarray) -> np.ndarray:
-    """Return names that are unlike each other: those of the file, numbered where they repeat."""
+    """Return unique names: those of the file, numbered if they repeat."""
     seen: dict[str, int] = {}
     ids = []
     for name in names.tolist():
@@ -124,7 +124,7 @@ def _ids(names: np.ndarray) -> np.ndarray:
 
 
 def _quality(name: str) -> str:
-    """Return what a unit's number says: 0 is unsorted, 255 is noise; ``ch3#1`` is unit 1."""
+    """Return the quality that a unit's number means: 0 unsorted, 255 noise; ``ch3#1`` is unit 1."""
     number = re.search(r"#(\d+)$", name)
     return {"0": UNSORTED, "255": NOISE}.get(number[1], SORTED) if number else SORTED
 

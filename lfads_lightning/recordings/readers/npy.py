@@ -11,7 +11,7 @@ from lfads_lightning.recordings.settings import Settings
 
 @reader(".npy")
 def read(path: Path, settings: Settings) -> Recording:
-    """Read trials × bins × neurons, or bins × neurons of one continuous recording."""
+    """Read trials × bins × neurons, or bins × neurons for a continuous recording."""
     return recording_from_arrays(
         {settings.counts_key or "counts": map_array(path)}, str(path), settings
     )

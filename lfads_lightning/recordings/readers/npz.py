@@ -1,4 +1,4 @@
-"""Arrays of a .npz file: looked at before they are read, and never unpickled."""
+"""Arrays of a .npz file: checked before they are read, and never unpickled."""
 
 import lzma
 import math
@@ -25,7 +25,7 @@ _HEADERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
 }
-# what zip files and headers raise on damage
+# exceptions that damaged zip files and headers raise
 _DAMAGE = (
     OSError, ValueError, EOFError, KeyError, TypeError, SyntaxError, RuntimeError, MemoryError,
     zipfile.BadZipFile, zlib.error, lzma.LZMAError, tokenize.TokenError,
@@ -36,13 +36,13 @@ _PYNAPPLE_METADATA = "_metadata"  # a dictionary, pickled
 
 @reader(".npz")
 def read(path: Path, settings: Settings) -> Recording:
-    """Read counts or spike times, with what is beside them, by the names of their arrays."""
+    """Read counts or spike times, and what goes with them, by the names of their arrays."""
     arrays = read_npz(path, but=(_PYNAPPLE_METADATA,))
     return recording_from_arrays(_of_pynapple(arrays, path) or arrays, str(path), settings)
 
 
 def _of_pynapple(arrays: dict[str, np.ndarray], path: Path) -> dict[str, np.ndarray] | None:
-    """Return the spikes of a ``TsGroup`` that pynapple saved; None: it is none."""
+    """Return the spikes of a ``TsGroup`` that pynapple saved; None if it is not one."""
     kind, time, key = (arrays.get(name, np.empty(0)) for name in ("type", "t", "index"))
     if kind.tolist() != ["TsGroup"] or time.ndim != 1 or time.shape != key.shape:
         return None
@@ -58,7 +58,7 @@ def read_npz(path: Path, but: Collection[str] = ()) -> dict[str, np.ndarray]:
     """Read all arrays of a .npz file.
 
     Args:
-        path: of the file.
+        path: path of the file.
         but: names of arrays that are not read.
 
     Raises:
@@ -82,7 +82,7 @@ def read_npz(path: Path, but: Collection[str] = ()) -> dict[str, np.ndarray]:
 
 
 def _look_at(path: Path, file: zipfile.ZipFile, member: zipfile.ZipInfo) -> None:
-    """Refuse an array by what it declares, before memory is asked for."""
+    """Check what an array declares, before memory is allocated."""
     name = member.filename.removesuffix(".npy")
     if not member.filename.endswith(".npy"):
         raise LFADSError(f"{path}: {name} is no array; expected a file of numpy.savez")

@@ -44,8 +44,8 @@ def read(path: Path, settings: Settings) -> Recording:
     # reading a column raises these too on broken files
     damage = (AttributeError, IndexError, AssertionError, MemoryError)
     with warnings.catch_warnings(), damage_explained(str(path), *damage):
-        warnings.simplefilter("ignore")  # of old versions of the format
-        with damage_explained(str(path), Exception):  # hdmf has errors of its own beside these
+        warnings.simplefilter("ignore")  # about old versions of the format
+        with damage_explained(str(path), Exception):  # hdmf also has its own errors
             io = NWBHDF5IO(str(path), "r")
         with io:
             with damage_explained(str(path), Exception):
@@ -54,7 +54,7 @@ def read(path: Path, settings: Settings) -> Recording:
 
 
 def check_nwb(path: Path) -> None:
-    """Refuse what is no NWB file, crashes its reader, leads out of itself or goes in circles.
+    """Refuse a file that is not NWB, crashes its reader, or has links that lead out or in circles.
 
     Raises:
         LFADSError: it is such a file.
@@ -71,9 +71,9 @@ def check_nwb(path: Path) -> None:
 
 
 def touch(path: str) -> None:
-    """Read every attribute and every short text, to see whether the library comes through.
+    """Read every attribute and every short text, to see whether the library survives it.
 
-    What is merely wrong there is left to those who need it.
+    Values that are merely wrong are left to the code that uses them.
     """
 
     def read(item: Any) -> None:
@@ -90,7 +90,7 @@ def touch(path: str) -> None:
 
 
 def _look_at(path: Path) -> None:
-    """Refuse what leads out of the file or in circles, or declares more than any recording has."""
+    """Refuse links out of the file or in circles, and arrays larger than any recording."""
     with opened(path) as file, damage_explained(str(path)):
         waiting, seen = [(file, "")], {h5py.h5o.get_info(file.id).addr}
         while waiting:
@@ -126,7 +126,7 @@ def _look_at_array(item: h5py.Dataset, here: str, *, is_read_whole: bool) -> Non
 
 
 def recording_of(nwb: Any, path: str, settings: Settings) -> Recording:
-    """Read units, trials and behaviour of an ``NWBFile``; errors name it by ``path``."""
+    """Read units, trials and behaviour of an ``NWBFile``; error messages name ``path``."""
     units = nwb.units
     if units is None or "spike_times" not in units.colnames:
         raise LFADSError(
@@ -154,7 +154,7 @@ def recording_of(nwb: Any, path: str, settings: Settings) -> Recording:
         spikes,
     )
     recording.trials, recording.trial_ids = _trials(path, nwb, settings)
-    recording.trials_are_named = recording.trials is not None  # else a table beside may be
+    recording.trials_are_named = recording.trials is not None  # else it may be a separate table
     if settings.behaviour_file is None:
         recording.signals = [_signal(path, nwb, name) for name in settings.behaviour]
     return recording
@@ -205,7 +205,7 @@ def _columns(table: Any) -> dict[str, np.ndarray]:
 
 
 def _signal(path: str, nwb: Any, name: str) -> Signal:
-    """Read a time series, wherever it lies in the file."""
+    """Read a time series from anywhere in the file."""
     from pynwb import TimeSeries
 
     series: dict[str, list[Any]] = {}

@@ -1,8 +1,8 @@
 """Folders of SpikeInterface: sortings as ``sorting.save(folder=...)`` writes them, and analyzers.
 
-Read are ``spikes.npy`` with ``numpysorting_info.json`` (of versions before 0.99:
-``sorting_cached.npz``), the properties of units, and, of an analyzer, its quality and template
-metrics. SpikeInterface itself is not needed.
+The reader takes ``spikes.npy`` with ``numpysorting_info.json`` (before version 0.99:
+``sorting_cached.npz``), the properties of units, and the quality and template metrics of an
+analyzer. SpikeInterface itself is not needed.
 """
 
 from pathlib import Path
@@ -24,13 +24,13 @@ from lfads_lightning.recordings.tables import read_table
 from lfads_lightning.runs.documents import read_json
 
 INFO, SPIKES, OLD = "numpysorting_info.json", "spikes.npy", "sorting_cached.npz"
-# an analyzer's, and that of run_sorter for the sorters that are part of SpikeInterface
+# subfolders of an analyzer, and of run_sorter for the sorters that are part of SpikeInterface
 BELOW = ("", "sorting", "sorter_output/sorting", "in_container_sorting")
 ZARR = (".zgroup", "zarr.json")
-# without "group", which is that of the electrodes here
+# without "group", which means the group of electrodes here
 QUALITIES = ("quality", "kslabel", "ks_label", "ks2_label")
 GOOD = "good"
-MOST_VALUES = 10  # of a property with several values per unit that get a column each
+MOST_VALUES = 10  # most values per unit of a property that get a column each
 
 
 class _Saved(NamedTuple):
@@ -50,7 +50,7 @@ def _sorting(folder: Path) -> Path | None:
 
 
 def is_sorting_folder(folder: Path) -> bool:
-    """Tell whether a folder is one of SpikeInterface, or a zarr folder, which is refused."""
+    """Return whether a folder is one of SpikeInterface, or a zarr folder, which is refused."""
     return _sorting(folder) is not None or any((folder / name).is_file() for name in ZARR)
 
 
@@ -87,7 +87,7 @@ def read(path: Path, settings: Settings) -> Recording:
     for name, column in _metrics(path, len(ids)).items():
         columns.setdefault(name, column)
     quality = sorters.quality(columns, QUALITIES)
-    # other words than good are whoever's who chose them
+    # labels other than good have no fixed meaning
     has_good = quality is not None and (np.char.lower(quality) == GOOD).any()
     return Recording(
         str(path),
@@ -187,7 +187,7 @@ def _rate(found: object, settings: Settings, folder: Path) -> float:
 
 
 def _properties(folder: Path, n: int) -> dict[str, np.ndarray]:
-    """Read what is kept of each of ``n`` units; several values per unit get a column each."""
+    """Read the properties of ``n`` units; several values per unit get a column each."""
     columns: dict[str, np.ndarray] = {}
     for file in sorted((folder / "properties").glob("*.npy")):
         try:
@@ -217,7 +217,7 @@ def _metrics(path: Path, n: int) -> dict[str, np.ndarray]:
         if not file.is_file():
             continue
         table = read_table(file)
-        table.pop("", None)  # the units' ids
+        table.pop("", None)  # the ids of the units
         if any(len(column) != n for column in table.values()):
             rows = len(next(iter(table.values())))
             raise LFADSError(
