@@ -23,6 +23,7 @@ from lfads_lightning.runs.files import whole_file, writing
 
 LOCK, HOLDER = ".lock", ".running.json"
 SECONDS_BETWEEN_SIGNS = 10.0
+SIGNS = "signs of life"  # name of the thread that gives them
 SECONDS_OF_SILENCE = 120.0  # after which a process of another host counts as dead
 SECONDS_BETWEEN_LOOKS = 0.2
 
@@ -55,7 +56,8 @@ def run_lock(folder: Path, wait_s: float = 0.0) -> Iterator[None]:
         me["since"] = datetime.now().isoformat(" ", "seconds")
         with whole_file(folder / HOLDER) as path:
             path.write_text(json.dumps(me))
-        threading.Thread(target=_sign, args=(folder / HOLDER, over), daemon=True).start()
+        signs = (folder / HOLDER, over)
+        threading.Thread(target=_sign, args=signs, name=SIGNS, daemon=True).start()
         yield
     finally:
         over.set()

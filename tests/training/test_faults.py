@@ -410,7 +410,9 @@ def test_signs_of_life_are_given(tmp_path, monkeypatch):
         os.utime(tmp_path / HOLDER, (1, 1))
         time.sleep(0.5)
         assert time.time() - (tmp_path / HOLDER).stat().st_mtime < 60
-    assert not [t for t in threading.enumerate() if t.name == "signs of life"]
+        (thread,) = [t for t in threading.enumerate() if t.name == lock.SIGNS]
+    thread.join(20)
+    assert not thread.is_alive()
 
 
 def test_without_file_locks_the_process_itself_is_looked_for(tmp_path, monkeypatch):
