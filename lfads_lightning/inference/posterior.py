@@ -18,7 +18,7 @@ from lfads_lightning.model.layout import time_major
 from lfads_lightning.model.lfads import LFADS
 from lfads_lightning.model.loss import LossTerms, encoded_bins, trial_terms
 from lfads_lightning.model.records import NO_DROPOUT, Encoding, LFADSOutput, Noise
-from lfads_lightning.model.visibility import WHOLE, Visibility
+from lfads_lightning.model.visibility import WHOLE, Visibility, held_in
 
 TRIALS_AT_ONCE = 128  # encoded together, before their samples are drawn
 
@@ -236,22 +236,41 @@ def _encodings(
 def _steps_that_pay(
     run: Evaluation, session: str, trials: Split, shown: np.ndarray | None, size: int
 ) -> int:
-    """Return the number of refining steps after which held-back entries are predicted best."""
+    """Return the number of refining steps after which held-back entries are predicted best.
+
+    If the model predicts held-out neurons, whole neurons are held back: what improves predictions
+    of a seen neuron in other bins can make those of unseen neurons worse.
+    """
     trials = trials.rows(slice(refine.MOST_CHECKED))
     n_parts, shape = refine.parts_of(len(trials.data)), trials.data.shape[1:]
-    check, first = refine.Check(run.refine_steps), 0
-    for batch, ext, seen in _chunks(run.model, session, trials, shown, size):
+    spec = run.model.sessions[session]
+    seed, seen_neurons = run.rng.initial_seed(), held_in(spec)
+    is_by_neuron = bool(spec.held_out) and len(seen_neurons) >= refine.N_PARTS
+    by_neuron = refine.neuron_parts(seed, seen_neurons, shape[1]) if is_by_neuron else None
+    check, first = refine.Check(run.refine_steps, by_neuron=is_by_neuron), 0
+    # All parts in one batch: a step with few trials takes nearly as long as one with many.
+    for batch, ext, seen in _chunks(run.model, session, trials, shown, max(size // n_parts, 1)):
         numbers = range(first, first + len(batch))
-        drawn = refine.part_numbers(run.rng.initial_seed(), numbers, shape)[:, : batch.shape[1]]
-        parts = time_major(torch.from_numpy(drawn).to(batch.device))
+        if by_neuron is None:
+            drawn = refine.part_numbers(seed, numbers, shape)
+        else:
+            drawn = np.broadcast_to(by_neuron, (len(batch), *shape)).copy()
+        parts = time_major(torch.from_numpy(drawn[:, : batch.shape[1]]).to(batch.device))
         weight = refine.seen_weight(run.model, session, batch, seen.encoded)
-        for k in range(n_parts):
-            held_back = parts == k
-            visible = seen.encoded.also(Visibility(refine.shown_without(held_back, weight)))
-            encoding = run.model.encode(batch, session, ext, NO_DROPOUT, visible)
-            given = batch, weight * ~held_back, encoding
-            problem = refine.Problem(*_alike(run, session, trials), *given)
-            check.add(problem, weight * held_back)
+        held_back = [parts == k for k in range(n_parts)]
+        views = [
+            seen.encoded.also(Visibility(refine.shown_without(part, weight))) for part in held_back
+        ]
+        encodings = [run.model.encode(batch, session, ext, NO_DROPOUT, view) for view in views]
+        back = refine.stacked(held_back)
+        seen_by_all = refine.stacked([weight] * n_parts)
+        given = (
+            refine.stacked([batch] * n_parts),
+            seen_by_all * ~back,
+            refine.stacked_encodings(encodings),
+        )
+        problem = refine.Problem(*_alike(run, session, trials), *given)
+        check.add(problem, seen_by_all * back)
         first += len(batch)
     return check.steps_that_pay()
 

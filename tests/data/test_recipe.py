@@ -38,6 +38,7 @@ QUICK = {"max_steps": 3, "gen_dim": 6, "ic_enc_dim": 7, "ci_enc_dim": 8, "con_di
         (Facts(40, 40, 46, 18, 0.05), {"batch_size": 8, "factors_dim": 9, "max_steps": 1200}),
         (Facts(169, 169, 35, 24, 0.35), {"batch_size": 32, "factors_dim": 12, "keep_prob": 0.9}),
         (Facts(50, 90, 35, 24, 0.35, sessions=2), {"l2_readout_scale": 2.0}),
+        (Facts(50, 50, 35, 24, 0.35), {"refine_steps": 20}),
         (Facts(246, 246, 160, 15, 0.1), {"batch_size": 32, "factors_dim": 7, "co_dim": 1}),
         (Facts(640, 640, 100, 60, 0.02), {"batch_size": 128, "factors_dim": 16}),
         (Facts(640, 640, 100, 60, 0.02, minutes=1.0), {"batch_size": 32}),
@@ -66,6 +67,8 @@ def test_what_the_rule_leaves_out():
     assert "do_start_at_mean_rates" not in alone  # nor a read-out
     assert "ext_input_dim" not in alone
     assert "l2_readout_scale" not in settings_for(Facts(50, 50, 9, 20, 0, is_counts=False))
+    assert "refine_steps" not in settings_for(Facts(50, 50, 9, 20, 0, is_counts=False))
+    assert "refine_steps" not in settings_for(Facts(50, 51, 9, 20, 1.0, sessions=2))
 
 
 def test_facts_are_those_of_the_data():

@@ -161,13 +161,51 @@ def test_nothing_is_refined_where_held_back_entries_do_not_gain(monkeypatch):
     np.testing.assert_array_equal(rates_of(new_trained(0), COUNTS), rates_of(new_trained(), COUNTS))
 
 
+@pytest.mark.parametrize("held_out", [(), (1, 3)])
+def test_parts_are_held_back_together_as_in_turn(monkeypatch, held_out):
+    found = []
+    noted = lambda check: found.append((check.sums, check.squares)) or 0  # noqa: E731
+    monkeypatch.setattr(refine.Check, "steps_that_pay", noted)
+    monkeypatch.setattr(refine, "N_PARTS", 3)
+    trained = new_trained(held_out=held_out, recurrence="reference")
+    trained.model.double()
+    for most in (100, 2):
+        monkeypatch.setattr(posterior, "_most", lambda *_, most=most: most)
+        rates_of(trained, COUNTS)
+    np.testing.assert_allclose(found[0], found[1], rtol=0, atol=1e-8)
+    assert np.abs(found[0][0]).min() > 0
+
+
+@pytest.mark.parametrize("held_out", [(), (1, 3)])
+def test_whole_neurons_are_held_back_where_neurons_are_held_out(monkeypatch, held_out):
+    held_back = []
+    add = refine.Check.add
+    monkeypatch.setattr(
+        refine.Check, "add", lambda self, *a: held_back.append(a[1] > 0) or add(self, *a)
+    )
+    monkeypatch.setattr(refine, "N_PARTS", 3)
+    monkeypatch.setattr(refine, "MOST_CHECKED", 21)  # each part in turn
+    rates_of(new_trained(held_out=held_out), COUNTS)
+    (parts,) = held_back
+    parts = parts.reshape(3, len(COUNTS), 12, 5)
+    seen = [c for c in range(5) if c not in held_out]
+    assert (parts.sum(0) == np.isin(range(5), seen)).all()  # each once, held-out ones never
+    share = parts.float().mean((1, 2))  # of each part's neurons
+    is_whole = bool(((share == 0) | (share == 1)).all())
+    assert is_whole == bool(held_out)
+
+
 def test_as_many_steps_are_taken_as_held_back_entries_gain_most_by():
     check = refine.Check(10)
     check.sums[:], check.squares[:] = [5, 9, 8], [1, 1, 1]
     assert check.steps_that_pay() == 8
     check.sums[:] = [5, 8, 9]
     assert check.steps_that_pay() == 10
-    check.squares[:] = 1e4  # all of it may be chance
+    check.squares[:] = 50  # 1.27 errors, which may be chance of few neurons
+    assert check.steps_that_pay() == 10
+    check.by_neuron = True
+    assert check.steps_that_pay() == 0
+    check.by_neuron, check.squares[:] = False, 1e4  # all of it may be chance
     assert check.steps_that_pay() == 0
 
 
