@@ -28,7 +28,7 @@ RNG = np.random.default_rng(3)
 COUNTS = RNG.poisson(0.7, (30, 9, 8))
 # training that takes a moment, whatever the recipe says
 QUICK = {"max_steps": 3, "gen_dim": 6, "ic_enc_dim": 7, "ci_enc_dim": 8, "con_dim": 9,
-         "device": "cpu:0", "report": False, "num_score_samples": 0}  # fmt: skip
+         "device": "cpu:0", "report": False, "num_score_samples": 0, "refine_steps": 0}  # fmt: skip
 
 
 @pytest.mark.parametrize(
