@@ -526,7 +526,7 @@ def test_external_inputs_come_in_the_form_of_the_data(new_trained, counts):
     [
         (np.ones((3, 8, 4)), "has 4 neurons, but the model's session 'a' has 5"),
         ({"b": np.ones((3, 8, 5))}, "has no session 'b'"),
-        (np.ones((3, 8, 5)), "data is one array; .*'a' .*'c'"),
+        (np.ones((3, 8, 5)), "data is one array, .*'a' .*'c'"),
         (np.ones((3, 5)), "2 dimensions"),
         ({"a": np.full((3, 8, 5), 0.5)}, "whole counts"),
         ({"a": np.full((3, 8, 5), -1)}, "negative"),
@@ -633,7 +633,7 @@ def test_variables_that_do_not_fit_are_refused(original, change, message):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"gen_dim": 8}, r"is \(.*asks? for \("),
+        ({"gen_dim": 8}, r"is \(.*requires? \("),
         ({"co_dim": 0}, "have no place"),
         ({"gen_dimm": 8}, "gen_dimm"),
         ({"dataset_names": ["s0", "s2"]}, "s2"),
