@@ -1,12 +1,19 @@
 """Population-based training against random search of equal compute (prints JSON).
 
     python -m benchmarks.pbt --seeds 0 1 2
+    python -m benchmarks.pbt --recipe simulated:22 --seeds 0 1 2 3 4
 
 Embedded chaotic network, 320 trials. The population starts with poor settings: learning rates
 around a tenth of the default, dropout around ten times its default. It is compared with the best of
 as many runs of as many epochs, each with the settings it drew: from the same poor start, and from
 the whole space. The score is the smoothed validation reconstruction, nats per trial, lower is
 better.
+
+``--recipe`` compares what users choose between, on a recording of ``benchmarks.first_run``, with a
+quarter of the neurons held out: ``search=pbt``, which starts from the recipe; the best, by the same
+criterion, of as many runs with settings from the whole space, each of as many updates; and
+``recipe=auto`` alone, which takes a fraction of their time. The score is bits per spike of held-out
+neurons of validation trials.
 """
 
 import argparse
@@ -19,9 +26,15 @@ from typing import Any
 
 import yaml
 
+import lfads_lightning as lfads
+from benchmarks.first_run import recordings
+from lfads_lightning.data.recipe import Facts, batch_size
 from lfads_lightning.data.sessions import Session, sessions_from_arrays
 from lfads_lightning.data.synthetic import generate
+from lfads_lightning.evaluation.table import HEADLINES, LFADS
+from lfads_lightning.interface.trained import Trained
 from lfads_lightning.params import from_flat
+from lfads_lightning.search.candidates import CANDIDATES
 from lfads_lightning.search.pbt import search
 from lfads_lightning.search.space import read_space
 
@@ -95,12 +108,62 @@ def compare(sessions: list[Session], seed: int, workers: int) -> dict[str, Any]:
     }
 
 
+def with_recipe(session: Session, seed: int, updates: int) -> dict[str, Any]:
+    """Return the score of each way to start from the recipe, and the processor's seconds."""
+    n_trials, n_bins, n_neurons = session.train.data.shape
+    batch = batch_size(Facts(n_trials, n_trials, n_bins, n_neurons, 0.0))
+    epochs = updates // -(-n_trials // batch)
+    each = epochs // (GENERATIONS + 4)  # the first generation is as long as five
+    lengths = {"burn_in_epochs": epochs - each * (GENERATIONS - 1), "generation_epochs": each}
+    common = {"seed": seed, "held_out_neurons": 0.25, "device": "cpu:0", "report": False,
+              "num_threads": 1}  # fmt: skip
+    row: dict[str, Any] = {"seed": seed}
+
+    def note(name: str, started: float, trained: Trained) -> None:
+        assert trained.comparison is not None
+        scores = trained.comparison.overall("valid")
+        metric = next(m for m in HEADLINES if m in scores[LFADS])
+        row[name] = round(scores[LFADS][metric], 4)
+        row[f"{name}_cpu_s"] = round(time.process_time() - started)
+        row["simple"] = {m: round(s[metric], 4) for m, s in scores.items() if metric in s}
+
+    with tempfile.TemporaryDirectory() as folder:
+        started = time.process_time()
+        trained = lfads.fit(session, lfads_save_dir=f"{folder}/auto", max_steps=updates, **common)
+        note("auto", started, trained)
+        started = time.process_time()
+        trained = lfads.fit(
+            session, lfads_save_dir=f"{folder}/pbt", algorithm="pbt", population=MEMBERS,
+            max_generations=GENERATIONS, stop_gain=0.0, num_workers=1, **lengths, **common,
+        )  # fmt: skip
+        note("pbt", started, trained)
+        started = time.process_time()
+        runs = [
+            lfads.fit(
+                session, lfads_save_dir=f"{folder}/{n}", space="recipe", draw=MEMBERS * seed + n,
+                candidates=None, max_steps=updates, **CANDIDATES["fast_inputs"], **common,
+            )
+            for n in range(MEMBERS)
+        ]  # fmt: skip
+        note("random", started, min(runs, key=lambda run: run.scores["criterion"]))
+    return row
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--recipe", nargs="+", metavar="RECORDING", help="see above")
+    parser.add_argument("--updates", type=int, default=1200, help="of each member, with --recipe")
     given = parser.parse_args()
     warnings.simplefilter("ignore", UserWarning)
+    if given.recipe:
+        for name, found in recordings(given.recipe).items():
+            (session,) = found.values()
+            for seed in given.seeds:
+                row = {"recording": name} | with_recipe(session, seed, given.updates)
+                print(json.dumps(row), flush=True)
+        raise SystemExit
     sessions = data()
     rows = [compare(sessions, seed, given.workers) for seed in given.seeds]
     print(json.dumps({"members": MEMBERS, "epochs": EPOCHS * GENERATIONS, "runs": rows}, indent=1))
