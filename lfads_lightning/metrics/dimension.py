@@ -10,7 +10,7 @@ from lfads_lightning.metrics.missing import complete_rows
 def effective_dimensionality(activity: np.ndarray) -> float:
     """Return the participation ratio (sum l)^2 / sum l^2 of the covariance's eigenvalues l.
 
-    Between 1 and n (Gao et al. 2017; Abbott et al. 2011); NaN for activity that does not move.
+    Between 1 and n (Gao et al. 2017; Abbott et al. 2011); NaN if the activity is constant.
 
     Args:
         activity: (E, T, n), factors or rates; bins with NaN are left out.

@@ -1,4 +1,4 @@
-"""Held-out neurons read from latents by a read-out that saw a few trials."""
+"""Few-shot co-smoothing: held-out neurons from a read-out that is fitted on a few trials."""
 
 import numpy as np
 
@@ -18,20 +18,20 @@ def few_shot_co_bps(
 ) -> float:
     """Return co-bps of a new read-out of held-out neurons, fitted on a few trials.
 
-    Superfluous dimensions of the latents, which co-bps does not see, cost here: a read-out from
-    them cannot be learned from a few trials (Dabholkar & Barak 2024). The mean over draws of the
-    trials; null as in :func:`bits_per_spike`. Where the latents come from a model that was trained
-    to predict these very neurons, they have been shaped by them.
+    Superfluous dimensions of the latents, which co-bps ignores, lower this score: a read-out from
+    them cannot be learned from a few trials (Dabholkar & Barak 2024). The score is the mean over
+    random draws of the trials; the null model is that of :func:`bits_per_spike`. Latents of a model
+    that was trained to predict the held-out neurons have been shaped by them.
 
     Args:
         train_latents: (E, T, F), factors of training trials.
         train_counts: (E, T, N), held-out neurons.
         test_latents: (E', T, F).
         test_counts: (E', T, N).
-        n_trials: k, drawn from the training trials.
-        n_draws: of k trials each.
+        n_trials: k, number of training trials in a draw.
+        n_draws: number of draws.
         alpha: penalty of the read-out, see :class:`~lfads_lightning.metrics.readout.Design`.
-        seed: of the draws.
+        seed: seed of the draws.
     """
     rng, scores = np.random.default_rng(seed), []
     for _ in range(n_draws):

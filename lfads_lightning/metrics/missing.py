@@ -1,4 +1,4 @@
-"""Arithmetic of arrays in which NaN marks what is missing; without NaN it is NumPy's."""
+"""Arithmetic that leaves missing entries (NaN) out; without NaN it gives what NumPy gives."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,15 +7,15 @@ import numpy as np
 
 
 def has_missing(x: np.ndarray) -> bool:
-    """Return whether entries are NaN."""
-    # the minimum carries it: no mask as large as the array is needed
+    """Return whether any entry is NaN."""
+    # the minimum is then NaN: this needs no mask as large as the array
     return x.dtype.kind == "f" and x.size > 0 and bool(np.isnan(x.min()))
 
 
 def mean_of(
     x: np.ndarray, axis: int | tuple[int, ...], dtype: Any = None, empty: float = 0.0
 ) -> np.ndarray:
-    """Return the mean over axes of what is not missing; ``empty`` where all is.
+    """Return the mean over axes of the entries that are not NaN; ``empty`` where all are NaN.
 
     >>> mean_of(np.array([[1.0, np.nan], [3.0, np.nan]]), 0).tolist()
     [2.0, 0.0]
@@ -27,19 +27,19 @@ def mean_of(
 
 
 def varies(x: np.ndarray) -> np.ndarray:
-    """Return which channels (D,) of x (E, T, D) have two values that differ, NaN apart.
+    """Return which channels (D,) of x (E, T, D) are not constant; NaN entries are left out.
 
     >>> varies(np.array([[[1.0, 2.0, np.nan], [1.0, np.nan, np.nan], [1.0, 3.0, np.nan]]])).tolist()
     [False, True, False]
     """
-    # fmin and fmax leave NaN out, without a copy
+    # fmin and fmax ignore NaN, without a copy
     return np.asarray(np.fmin.reduce(x, (0, 1)) < np.fmax.reduce(x, (0, 1)))
 
 
 def complete_rows(*arrays: np.ndarray) -> Sequence[np.ndarray]:
-    """Return arrays (E, T, n) without the bins in which one of them has NaN, as (1, rows, n).
+    """Return arrays (E, T, n) without the bins in which any of them has NaN, as (1, rows, n).
 
-    Where nothing is missing they come back as they are.
+    Arrays without NaN are returned unchanged.
     """
     if not any(map(has_missing, arrays)):
         return arrays

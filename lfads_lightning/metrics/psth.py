@@ -1,4 +1,4 @@
-"""Averages over trials of a condition, and how well rates meet them."""
+"""Averages over the trials of each condition, and how well rates match them."""
 
 from typing import NamedTuple
 
@@ -15,15 +15,15 @@ class Psth(NamedTuple):
     means: np.ndarray  # (C, T, D); NaN bins are not scored
 
 
-SD_S = 0.05  # within what the Neural Latents Benchmark uses for its recordings, 40 to 70 ms
+SD_S = 0.05  # the Neural Latents Benchmark uses 40 to 70 ms, depending on the recording
 
 
 def psth_sd(bin_width_s: float | None, n_bins: int) -> float:
-    """Return by how many bins (sd) PSTHs are smoothed: 50 ms, or a 20th of a trial.
+    """Return the width (sd, bins) that PSTHs are smoothed with: 50 ms, or a 20th of a trial.
 
     Args:
-        bin_width_s: seconds; None where it is not known.
-        n_bins: T, of a trial.
+        bin_width_s: seconds; None if unknown.
+        n_bins: T, bins per trial.
     """
     return n_bins / 20 if bin_width_s is None else SD_S / bin_width_s
 
@@ -32,7 +32,7 @@ def psth(activity: np.ndarray, condition: np.ndarray) -> Psth:
     """Average trials by condition.
 
     Args:
-        activity: (E, T, D), smoothed counts or rates; NaN entries do not count.
+        activity: (E, T, D), smoothed counts or rates; NaN entries are left out.
         condition: (E,) labels.
     """
     labels = np.unique(condition)
@@ -43,10 +43,10 @@ def psth(activity: np.ndarray, condition: np.ndarray) -> Psth:
 
 
 def psth_r2(rates: np.ndarray, condition: np.ndarray, target: Psth) -> float:
-    """Return R^2 of condition-mean rates against the PSTH, mean over neurons.
+    """Return R^2 of condition-averaged rates against the PSTH, mean over neurons.
 
-    Conditions and bins are pooled for each neuron; conditions without a trial here, and bins whose
-    PSTH is NaN in the first neuron, are left out (Pei et al. 2021, section 4).
+    Conditions and bins are pooled for each neuron; conditions without a trial, and bins in which
+    the PSTH of the first neuron is NaN, are left out (Pei et al. 2021, section 4).
 
     Args:
         rates: (E, T, D).

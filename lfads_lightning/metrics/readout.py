@@ -7,14 +7,14 @@ import numpy as np
 
 from lfads_lightning.metrics.missing import has_missing
 
-MOST_ROWS = 20_000  # bins that a regression is fitted on; more change little
+MOST_ROWS = 20_000  # bins that a regression is fitted on; more would change little
 MOST_ENTRIES = 2**23  # bins x neurons of a fit: with thousands of neurons, fewer bins
-FEWEST_ROWS = 2000  # in any case
-MOST_COMPONENTS = 256  # of the latents; beyond them, the first principal components are taken
-BLOCK_ENTRIES = 2**21  # bins x neurons that are held at once
-TOLERANCE = 1e-7  # of the largest gradient
-MOST_STEPS, MOST_DIRECTIONS = 50, 40  # of Newton's method; of conjugate gradients in each
-LARGEST_LOG_RATE = 30.0  # a step that goes beyond is cut
+FEWEST_ROWS = 2000  # bins, however many neurons there are
+MOST_COMPONENTS = 256  # principal components of the latents; later ones are dropped
+BLOCK_ENTRIES = 2**21  # bins x neurons in memory at once
+TOLERANCE = 1e-7  # for the largest gradient
+MOST_STEPS, MOST_DIRECTIONS = 50, 40  # steps of Newton's method; conjugate gradients in each step
+LARGEST_LOG_RATE = 30.0  # a step that exceeds it is shortened
 
 
 class Readout(NamedTuple):
@@ -23,7 +23,7 @@ class Readout(NamedTuple):
     Attributes:
         weights: (n, N).
         intercepts: (N,).
-        most: (N,), log-rates no further than the data go.
+        most: (N,), upper bound of the log-rates, set by the data.
     """
 
     weights: np.ndarray
@@ -31,33 +31,33 @@ class Readout(NamedTuple):
     most: np.ndarray
 
     def rates(self, x: np.ndarray) -> np.ndarray:
-        """Return the rates (E, T, N) that are read from latents (E, T, n), counts per bin."""
+        """Return the rates (E, T, N), in counts per bin, for latents (E, T, n)."""
         return np.exp(np.minimum(x @ self.weights + self.intercepts, self.most))
 
 
 def every_nth(n_rows: int, n_neurons: int, effort: float, fewest: int = 0) -> int:
-    """Return which of so many bins a method is fitted on: every nth.
+    """Return n, so that a method is fitted on every nth bin.
 
     Args:
-        n_rows: bins.
-        n_neurons: that are fitted together; with thousands of them, fewer bins are taken.
+        n_rows: number of bins.
+        n_neurons: neurons fitted together; with thousands of them, fewer bins are taken.
         effort: share of the usual bound; 1 or less.
-        fewest: bins that are needed.
+        fewest: number of bins needed.
     """
     most = max(min(MOST_ROWS, MOST_ENTRIES // max(n_neurons, 1)) * effort, fewest, FEWEST_ROWS)
     return math.ceil(n_rows / most)
 
 
 class Design:
-    """Latents that read-outs are fitted on: many neurons, several penalties, prepared once.
+    """Latents, prepared once, to fit read-outs of many neurons with several penalties.
 
-    Latents are scaled to unit variance and turned into their principal components. The penalty is
-    the same there, and the components are uncorrelated, so that conjugate gradients with a
-    diagonal preconditioner solve Newton's equations in a few directions.
+    Latents are scaled to unit variance and rotated to their principal components. The rotation
+    leaves the penalty as it is, and the components are uncorrelated, so that conjugate gradients
+    with a diagonal preconditioner solve Newton's equations in a few directions.
 
     Args:
         x: (E, T, n) latents; bins in which they are NaN are left out.
-        n_neurons: that will be fitted together.
+        n_neurons: number of neurons to fit together.
         effort: see :func:`every_nth`.
     """
 
@@ -78,9 +78,9 @@ class Design:
     def fit(self, counts: np.ndarray, alpha: float) -> Readout:
         """Fit a read-out to counts (E, T, N), with the penalty ``alpha`` on the weights.
 
-        Of each neuron, mean of (r - y log r) + alpha / 2 |w|^2 is minimised (scikit-learn's
-        PoissonRegressor). A neuron that never fires gets half a spike in all. Counts that are NaN
-        do not enter.
+        Minimises mean of (r - y log r) + alpha / 2 |w|^2 for each neuron (scikit-learn's
+        PoissonRegressor). A neuron that never fires is given half a spike in total. NaN counts are
+        left out.
         """
         y = counts.reshape(-1, counts.shape[-1])[self.known][:: self.step]
         there = None
@@ -106,10 +106,10 @@ def _newton(
     alpha: float,
     there: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Return intercepts and weights (1 + n, N) of uncorrelated latents x (rows, n).
+    """Return intercepts and weights (1 + n, N) for uncorrelated latents x (rows, n).
 
-    Newton's method; each neuron's step is halved until its cost falls. Entries that are not
-    ``there``, (rows, N) of 0 and 1, have no rate, so that neither gradient nor curvature has them.
+    Newton's method; each neuron's step is halved until its cost falls. Missing entries, 0 in
+    ``there`` (rows, N), get rate 0, so they add nothing to the gradient and the curvature.
     """
     y = y.astype(np.float64)
     penalty = np.r_[0.0, np.full(x.shape[1], alpha)][:, None]
@@ -134,7 +134,7 @@ def _newton(
             new, new_log_rates = old - size * step, log_rates - size * change
             part = None if there is None else there[:, active]
             new_costs, rates = _cost(new_log_rates, new, y[:, active], penalty, part)
-            # near the optimum a step changes the cost by less than its last digit
+            # near the optimum a step changes the cost by less than rounding
             worse = new_costs > old_costs + 1e-12 * np.abs(old_costs)
             if not worse.any() or size.min() < 1e-6:
                 break
@@ -148,8 +148,8 @@ def _direction(
 ) -> np.ndarray:
     """Solve H d = gradient for each neuron, by conjugate gradients (Hestenes & Stiefel 1952).
 
-    Stops when all residuals have fallen far enough for Newton's method to converge faster than
-    linearly; that is far from the last digit of single precision.
+    Stops when all residuals are small enough for Newton's method to converge faster than linearly;
+    single precision resolves far smaller ones.
     """
     x, rates, penalty, scale, gradient = (
         a.astype(np.float32) for a in (x, rates, penalty, scale, gradient)
@@ -188,7 +188,7 @@ def _cost(
     penalty: np.ndarray,
     there: np.ndarray | None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return each neuron's cost, infinite where a rate would be, and the rates."""
+    """Return each neuron's cost (infinite if one of its rates overflows) and the rates."""
     rates = np.exp(np.minimum(log_rates, LARGEST_LOG_RATE))
     if there is not None:
         rates *= there

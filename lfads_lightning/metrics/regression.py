@@ -7,12 +7,12 @@ from typing import NamedTuple
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 
-NLB_ALPHAS = np.logspace(-4, 0, 9)  # of the Neural Latents Benchmark (2021)
+NLB_ALPHAS = np.logspace(-4, 0, 9)  # penalties that the Neural Latents Benchmark (2021) tries
 N_FOLDS = 5
 
 
 class Decoding(NamedTuple):
-    """How well behaviour is read from activity."""
+    """How well behaviour can be decoded from activity."""
 
     r2: float  # mean over variables
     r2_by_variable: np.ndarray  # (K,)
@@ -22,7 +22,7 @@ class Decoding(NamedTuple):
 def r2(truth: np.ndarray, guess: np.ndarray) -> np.ndarray:
     """Return 1 - sum (truth - guess)^2 / sum (truth - its mean)^2 of each column.
 
-    A constant column has 1 where it is met exactly, else 0.
+    A constant column scores 1 if it is matched exactly, else 0.
 
     Args:
         truth: (..., K).
@@ -36,10 +36,10 @@ def r2(truth: np.ndarray, guess: np.ndarray) -> np.ndarray:
 
 
 def mean_r2(guess: np.ndarray, data: np.ndarray) -> float:
-    """Return R^2 of values, mean over channels; NaN entries of ``data`` do not count.
+    """Return R^2 of values, mean over channels; NaN entries of ``data`` are left out.
 
-    1 - sum (data - guess)^2 / sum (data - its mean)^2 of each channel; those that are constant, or
-    have no entry, are left out.
+    For each channel, 1 - sum (data - guess)^2 / sum (data - its mean)^2; channels that are constant
+    or have no entries are left out.
 
     Args:
         guess: (E, T, D).
@@ -62,19 +62,19 @@ def velocity_r2(
     lag_bins: int = 0,
     alphas: np.ndarray = NLB_ALPHAS,
 ) -> Decoding:
-    """Decode behaviour, hand velocity say, from activity, and score it on other trials.
+    """Decode behaviour, such as hand velocity, from activity, and score it on other trials.
 
-    Ridge regression min ``|y - x w - b|^2 + alpha |w|^2``; alpha by five-fold cross-validation on
-    the training bins, in order (Pei et al. 2021, section 4). Bins whose behaviour or activity is
-    NaN are left out.
+    Ridge regression min ``|y - x w - b|^2 + alpha |w|^2``; alpha is chosen by five-fold
+    cross-validation on the training bins, in their order (Pei et al. 2021, section 4). Bins with
+    NaN behaviour or activity are left out.
 
     Args:
         train_rates: (E, T, n) rates, factors or any other predictor.
         train_velocity: (E, T, K).
         test_rates: (E', T, n).
         test_velocity: (E', T, K).
-        lag_bins: behaviour of bin t + lag is read from activity of bin t; may be negative.
-        alphas: to choose from.
+        lag_bins: behaviour of bin t + lag is decoded from activity of bin t; may be negative.
+        alphas: penalties to choose from.
     """
     ridge, alpha = _ridge_read_out(*_lagged(train_rates, train_velocity, lag_bins), alphas)
     test_x, test_y = _lagged(test_rates, test_velocity, lag_bins)
@@ -88,9 +88,9 @@ def decode(
     test_rates: np.ndarray,
     alphas: np.ndarray = NLB_ALPHAS,
 ) -> np.ndarray:
-    """Return what :func:`velocity_r2` scores, without a lag: the behaviour (E', T, K) that is read.
+    """Return the decoded behaviour (E', T, K) that :func:`velocity_r2` scores, for lag 0.
 
-    Bins whose activity is NaN have NaN. Arguments as there.
+    It is NaN in bins with NaN activity. The arguments are those of :func:`velocity_r2`.
     """
     ridge, _ = _ridge_read_out(*_lagged(train_rates, train_velocity, 0), alphas)
     read = ridge.predict(_rows(test_rates))
@@ -103,12 +103,12 @@ def affine_r2(
     train_x: np.ndarray | None = None,
     train_y: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Return R^2 of the best affine map x w + b for y, of each column of y.
+    """Return R^2 of the best affine map x w + b for each column of y.
 
     Args:
         x: (E, T, n).
         y: (E, T, K).
-        train_x: (E', T, n), what the map is fitted on; None for x itself.
+        train_x: (E', T, n), to fit the map on; None to fit it on x and y themselves.
         train_y: (E', T, K).
     """
     fit_x, fit_y = (x, y) if train_x is None or train_y is None else (train_x, train_y)
@@ -135,22 +135,22 @@ def _lagged(x: np.ndarray, y: np.ndarray, lag: int) -> tuple[np.ndarray, np.ndar
 
 
 class _Ridge(NamedTuple):
-    """An affine map of x, fitted under a penalty."""
+    """An affine map, fitted by ridge regression."""
 
     weights: np.ndarray  # (n, K)
     x_mean: np.ndarray
     y_mean: np.ndarray
 
     def predict(self, x: np.ndarray) -> np.ndarray:
-        """Return what is read (rows, K) from x (rows, n)."""
+        """Return the prediction (rows, K) from x (rows, n)."""
         return (x - self.x_mean) @ self.weights + self.y_mean
 
 
 class _Moments(NamedTuple):
     """Sums over rows of x (n columns) and y (K columns): all that a ridge regression needs.
 
-    Sums over the rows that a fold leaves are a difference of two, so that the large product x'x is
-    made once for all folds.
+    The sums over the rows outside a fold are the sums over all rows minus those over the fold, so
+    that the large product x'x is computed only once.
     """
 
     n_rows: int
@@ -194,13 +194,12 @@ def _solved(square: np.ndarray, cross: np.ndarray, alpha: float) -> np.ndarray:
 
 
 def _ridge_read_out(x: np.ndarray, y: np.ndarray, alphas: np.ndarray) -> tuple[_Ridge, float]:
-    """Fit rows x to rows y, with the penalty that five-fold cross-validation chooses.
+    """Fit a map from rows x to rows y, with the penalty that five-fold cross-validation chooses.
 
-    Folds are of consecutive rows; the best penalty has the highest R^2, the mean over folds and
-    variables.
+    Folds are consecutive rows; the best penalty has the highest R^2, mean over folds and variables.
     """
     shift = x.mean(0)
-    near = x - shift  # sums of squares far from the mean would lose digits
+    near = x - shift  # sums of squares of uncentred values would lose digits
     whole = _moments(near, y)
     scores = np.full((N_FOLDS, len(alphas)), math.nan)
     if len(x) >= 2 * N_FOLDS:

@@ -6,14 +6,14 @@ from scipy.ndimage import gaussian_filter1d
 from lfads_lightning.metrics.missing import has_missing, mean_of
 from lfads_lightning.metrics.truth import rate_r2
 
-LEAST_WEIGHT = 1e-6  # of what is near
-MOST_BINS_OF_MATRIX = 512  # for longer trials, the filter itself takes less arithmetic
+LEAST_WEIGHT = 1e-6  # of the known bins nearby; below it there are none
+MOST_BINS_OF_MATRIX = 512  # for longer trials, filtering takes less arithmetic
 
 
 def smooth(counts: np.ndarray, sd: float) -> np.ndarray:
     """Smooth counts (E, T, D) over time with a Gaussian of ``sd`` bins, reflected at the ends.
 
-    Entries that are NaN do not count; where nothing near is known, the neuron's mean is taken.
+    NaN entries are left out; where all bins nearby are NaN, the neuron's mean is used.
     """
     if has_missing(counts):
         known = ~np.isnan(counts)
@@ -25,27 +25,27 @@ def smooth(counts: np.ndarray, sd: float) -> np.ndarray:
 
 
 def smooth_shown(x: np.ndarray, shown: np.ndarray, sd: float, mean: np.ndarray) -> np.ndarray:
-    """Smooth what is shown of x (E, T, D) over time; where nothing near is shown, the mean (D,)."""
+    """Smooth the shown entries of x (E, T, D) over time; the mean (D,) where none is nearby."""
     weight = smooth(shown.astype(np.float64), sd)
     return np.where(weight > LEAST_WEIGHT, smooth(x * shown, sd) / np.maximum(weight, LEAST_WEIGHT),
                     mean)  # fmt: skip
 
 
 def kernel(n_bins: int, sd: float) -> np.ndarray:
-    """Return the matrix (T, T) by which :func:`smooth` multiplies each trial."""
+    """Return the matrix (T, T) that :func:`smooth` multiplies each trial with."""
     return gaussian_filter1d(np.eye(n_bins), sd, axis=0, mode="reflect")
 
 
 def widths(n_bins: int) -> np.ndarray:
-    """Return the widths (sd, bins) that are tried for trials of T bins."""
+    """Return the widths (sd, bins) to try for trials of T bins."""
     return np.unique(np.geomspace(1, max(n_bins / 3, 2), 16).round(1))
 
 
 def best_smoothing(counts: np.ndarray, truth: np.ndarray) -> tuple[float, float, float]:
-    """Return the best that Gaussian smoothing does: R^2 (mean over neurons), pooled R^2, width.
+    """Return the best scores of Gaussian smoothing: R^2 (mean over neurons), pooled R^2, width.
 
-    The width (sd, bins; that of the best pooled R^2) is chosen for each score on the very trials
-    that are scored, which flatters smoothing.
+    The width is chosen for each score on the scored trials themselves, which flatters smoothing.
+    The width returned (sd, bins) is that of the best pooled R^2.
 
     Args:
         counts: (E, T, D).

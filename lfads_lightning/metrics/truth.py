@@ -1,4 +1,4 @@
-"""Scores that need a truth: rates, states and inputs of simulated data."""
+"""Scores against the true rates, states and inputs of simulated data."""
 
 import math
 from typing import NamedTuple
@@ -12,28 +12,28 @@ from lfads_lightning.metrics.regression import affine_r2
 class StateR2(NamedTuple):
     """R^2 between factors and a true state, by affine maps in both directions."""
 
-    states: np.ndarray  # (K,), each dimension of the state read from the factors
-    factors: np.ndarray  # (F,), each factor read from the state; low for invented dimensions
+    states: np.ndarray  # (K,), each dimension of the state, from the factors
+    factors: np.ndarray  # (F,), each factor, from the state; low for invented dimensions
 
 
 class PulseTiming(NamedTuple):
-    """When inferred inputs answer to true pulses."""
+    """When inferred inputs respond to true pulses."""
 
     n_pulses: int
-    share_found: float  # of the true pulses: those with an answer
-    offset_bins: float  # median of (answer - pulse), over those found
-    spread_bins: float  # standard deviation of the same
+    share_found: float  # share of the true pulses that have a response
+    offset_bins: float  # median of (response - pulse), over the pulses with a response
+    spread_bins: float  # standard deviation of (response - pulse)
 
 
 def rate_r2(rates: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
     """Return R^2 of rates against true rates: mean over neurons, and pooled over all bins.
 
-    R^2 = 1 - sum (truth - rates)^2 / sum (truth - its mean)^2. Neurons whose truth is constant have
-    none and are left out of the mean.
+    R^2 = 1 - sum (truth - rates)^2 / sum (truth - its mean)^2. Neurons with constant true rates
+    have no R^2 and are left out of the mean.
 
     Args:
         rates: (E, T, D).
-        truth: (E, T, D), in the same units; bins in which either has NaN are left out.
+        truth: (E, T, D), in the same units; bins in which either array has NaN are left out.
     """
     rates, truth = complete_rows(np.asarray(rates), np.asarray(truth))
     truth = np.asarray(truth, dtype=np.float64)
@@ -53,13 +53,14 @@ def state_r2(
 ) -> StateR2:
     """Compare factors with the true state of a simulation, up to an affine map, both ways.
 
-    From factors to state asks whether the state was found; from state to factors, whether anything
-    was invented beside it (Versteeg et al. 2023, "Expressive dynamics models ...").
+    The map from factors to state shows whether the state was found; the map from state to factors,
+    whether the model invented anything else (Versteeg et al. 2023, "Expressive dynamics models
+    ...").
 
     Args:
         factors: (E, T, F).
         states: (E, T, K).
-        train_factors: (E', T, F), what the maps are fitted on; None for the trials scored.
+        train_factors: (E', T, F), to fit the maps on; None to fit them on the scored trials.
         train_states: (E', T, K).
     """
     return StateR2(
@@ -74,14 +75,14 @@ def input_r2(
     train_inferred: np.ndarray | None = None,
     train_truth: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Return R^2 of each true input, read from the inferred ones by an affine map.
+    """Return R^2 of each true input, predicted from the inferred ones by an affine map.
 
     Sign, scale and order of inferred inputs are arbitrary (Sussillo et al. 2016, section 3).
 
     Args:
         inferred: (E, T, U).
         truth: (E, T, K).
-        train_inferred: (E', T, U), what the map is fitted on; None for the trials scored.
+        train_inferred: (E', T, U), to fit the map on; None to fit it on the scored trials.
         train_truth: (E', T, K).
     """
     return affine_r2(inferred, truth, train_inferred, train_truth)
@@ -90,18 +91,18 @@ def input_r2(
 def pulse_timing(
     inferred: np.ndarray, truth: np.ndarray, window_bins: int = 5, threshold_sd: float = 2.0
 ) -> PulseTiming:
-    """Find the answer of the inferred inputs to each true pulse.
+    """Find the response of the inferred inputs to each true pulse.
 
     A pulse begins where ``|truth|``, the largest over inputs, first exceeds half its maximum.
-    Activity is the distance of the inferred inputs from their mean, in standard deviations of each,
-    as the root mean square over inputs; the answer is its peak within ``window_bins`` of the
+    Activity is the root mean square over the inferred inputs, each as the distance from its mean in
+    standard deviations. The response is the peak of the activity within ``window_bins`` of the
     pulse, if it exceeds ``threshold_sd``.
 
     Args:
         inferred: (E, T, U).
         truth: (E, T, K).
-        window_bins: to either side.
-        threshold_sd: what an answer must exceed.
+        window_bins: bins to search on either side of the pulse.
+        threshold_sd: activity that a response must exceed.
     """
     size = np.abs(np.asarray(truth, dtype=np.float64)).max(2)
     high = size > size.max() / 2
