@@ -1,1 +1,1 @@
-"""Judging a trained model: the field's numbers, beside simple methods."""
+"""Evaluating a trained model: the scores used in the field, compared with simple methods."""

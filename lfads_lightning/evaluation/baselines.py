@@ -1,9 +1,8 @@
-"""What simple methods make of the same trials: the rows beside LFADS in a table of scores.
+"""Simple methods on the same trials: the rows that LFADS is compared with in a table of scores.
 
-Every method sees what LFADS sees, the neurons that are not held out in the bins before the forward
-ones, and whatever it chooses (widths, penalties) it chooses on the training trials. A smoothing
-width is chosen by how well a bin is predicted from the others alone: with itself among them, a
-spike would explain itself.
+Every method sees what LFADS sees: the neurons that are not held out, in the bins before the forward
+bins. It chooses its settings (widths, penalties) on the training trials. A smoothing width is
+chosen by how well a bin is predicted from the other bins: otherwise a spike would explain itself.
 """
 
 import warnings
@@ -30,11 +29,11 @@ from lfads_lightning.metrics.readout import every_nth
 from lfads_lightning.metrics.smoothing import LEAST_WEIGHT
 
 SHARES = (0.5, 0.7, 0.85, 0.95, 0.99)  # of a local mean; the rest is the neuron's overall mean
-ALPHAS = (1e-3, 1e-2, 0.1, 1.0)  # penalties of the read-outs; few trials want strong ones
-N_TRIED = 8  # neurons that width and penalty of a read-out are chosen by
-# trials that something is chosen by: as many as have so many entries, within these bounds
+ALPHAS = (1e-3, 1e-2, 0.1, 1.0)  # penalties of the read-outs; few trials need strong ones
+N_TRIED = 8  # neurons used to choose the width and the penalty of a read-out
+# trials used to choose a setting: up to this many entries, within these bounds
 MOST_TRIED, FEWEST_TRIALS_TRIED, MOST_TRIALS_TRIED = 2**22, 10, 200
-MOST_DECOMPOSED_WHOLE = 150  # neurons; of more, factor analysis computes a part of the SVD
+MOST_DECOMPOSED_WHOLE = 150  # neurons; with more, factor analysis computes a part of the SVD
 
 Cost = Callable[[np.ndarray, np.ndarray], float]
 
@@ -43,50 +42,50 @@ class Given(NamedTuple):
     """What a method is given of a session."""
 
     train: np.ndarray  # (E, T, D), training trials; NaN where entries are missing
-    test: np.ndarray  # (E', T, D), of which it sees the seen part
+    test: np.ndarray  # (E', T, D), scored trials; the method sees only their seen part
     held_out: list[int]  # columns that it must predict
-    forward_steps: int  # last bins, the same
+    forward_steps: int  # number of last bins that it must predict
     train_condition: np.ndarray | None  # (E,) labels
     test_condition: np.ndarray | None
     n_factors: int
     is_counts: bool
-    # (E'', T, D) bool each, entries of the first E'' test trials that are hidden from the methods,
-    # one part after the other, and predicted
+    # each (E'', T, D) bool: entries of the first E'' test trials that are hidden from the methods,
+    # one part at a time, and predicted
     parts: Sequence[np.ndarray] = ()
-    effort: float = 1.0  # share of the bounds above: of many sessions each gets its part
-    # both, NaN in the forward bins of each trial, where trials are of unequal length
+    effort: float = 1.0  # share of the bounds above that one of several sessions gets
+    # if trials have unequal lengths: train and test with NaN in the forward bins of each trial
     seen: tuple[np.ndarray, np.ndarray] | None = None
 
     @property
     def held_in(self) -> list[int]:
-        """The columns that are seen."""
+        """The columns of the seen neurons."""
         return np.setdiff1d(np.arange(self.train.shape[2]), self.held_out).tolist()
 
     def shown(self, channels: list[int]) -> list[np.ndarray]:
-        """Return what is seen of channels: training trials, then test trials."""
+        """Return the seen bins of channels: for the training trials, then for the test trials."""
         whole = (self.train, self.test) if self.seen is None else self.seen
         return [x[:, : self.n_seen][..., channels] for x in whole]
 
     @property
     def n_seen(self) -> int:
-        """The bins that are seen."""
+        """The number of seen bins."""
         return self.train.shape[1] - self.forward_steps
 
 
 class Guess(NamedTuple):
-    """What a method says of the trials."""
+    """The predictions of a method."""
 
     name: str
-    train: np.ndarray  # (E, T, D) rates; NaN where it says nothing
+    train: np.ndarray  # (E, T, D) rates; NaN where it predicts nothing
     test: np.ndarray  # (E', T, D)
-    hidden: np.ndarray | None = None  # (E'', T, D), hidden entries from the others; else NaN
+    hidden: np.ndarray | None = None  # (E'', T, D), hidden entries from the others; NaN elsewhere
     train_latents: np.ndarray | None = None  # (E, seen bins, n)
     test_latents: np.ndarray | None = None
     about: str = ""
 
 
 def baselines(given: Given) -> Iterator[Guess]:
-    """Yield the guesses: constant rate, PSTH, smoothing and, of counts, factor analysis."""
+    """Yield the guesses: constant rate, PSTH, smoothing and, for counts, factor analysis."""
     yield constant_rate(given)
     yield psth_rates(given)
     smoothed, sd = smoothing(given)
@@ -105,12 +104,12 @@ def constant_rate(given: Given) -> Guess:
 def at_hidden(
     parts: Sequence[np.ndarray], rates: np.ndarray | Callable[[np.ndarray], np.ndarray]
 ) -> np.ndarray | None:
-    """Return rates at the entries that are hidden, NaN elsewhere; None where none are.
+    """Return the rates of the hidden entries, NaN elsewhere; None if no entry is hidden.
 
     Args:
-        parts: (E, T, D) bool each: what is hidden together.
-        rates: (E or more, T, D), of a method that does not look at single trials; or what gives
-            them, from the part that is hidden.
+        parts: each (E, T, D) bool: the entries that are hidden together.
+        rates: (E or more, T, D), from a method that does not look at single trials; or a function
+            that returns the rates given the hidden part.
     """
     if not parts:
         return None
@@ -122,10 +121,11 @@ def at_hidden(
 
 
 def psth_rates(given: Given) -> Guess:
-    """Predict the mean of a condition's training trials, smoothed; the method is told conditions.
+    """Predict the smoothed mean of a condition's training trials; the method knows the conditions.
 
-    Without conditions the mean of all trials; for a trial of none the constant rate. Width, and
-    the share of the overall mean, are those that predict each training trial best from the others.
+    Without conditions it predicts the mean of all trials; for a trial without a condition, the
+    constant rate. The width, and the share of the overall mean, are those that best predict each
+    training trial from the others.
     """
     train, mean, cost = given.train, mean_of(given.train, (0, 1)), _cost(given)
     known = given.train_condition is not None and given.test_condition is not None
@@ -141,7 +141,7 @@ def psth_rates(given: Given) -> Guess:
     some = _some(train, given.effort)
 
     def of_others(x: np.ndarray, k: Any) -> np.ndarray:
-        # of the trial itself nothing; of a condition with one trial nothing at all
+        # the mean of the other trials of the condition; without any, the overall mean
         if gaps and k in n:
             left = n[k] - ~np.isnan(x)
             return np.where(left > 0, (sums[k] - np.nan_to_num(x)) / np.maximum(left, 1), mean)
@@ -164,10 +164,10 @@ def psth_rates(given: Given) -> Guess:
 
 
 def smoothing(given: Given) -> tuple[Guess, float]:
-    """Smooth the neurons that are seen; read held-out ones from these by Poisson regression.
+    """Smooth the seen neurons, and predict held-out ones from them by Poisson regression.
 
     Returns:
-        The guess, and its width (sd, bins). Forward bins are left open.
+        The guess, and its width (sd, bins). Forward bins are not predicted.
     """
     held_in, n = given.held_in, given.n_seen
     train, test = given.shown(held_in)
@@ -198,7 +198,7 @@ def smoothing(given: Given) -> tuple[Guess, float]:
 
 
 def smooth_rest(x: np.ndarray, hidden: np.ndarray, sd: float, mean: np.ndarray) -> np.ndarray:
-    """Smooth what is not hidden of x (E, T, D) over time; where nothing near is, the mean (D,)."""
+    """Smooth the shown entries of x (E, T, D) over time; the mean (D,) where none is nearby."""
     shown = ~hidden
     if has_missing(x):
         shown &= ~np.isnan(x)
@@ -207,21 +207,21 @@ def smooth_rest(x: np.ndarray, hidden: np.ndarray, sd: float, mean: np.ndarray) 
 
 
 def _within(latents: np.ndarray, data: np.ndarray) -> np.ndarray:
-    """Return latents (E, T, n), NaN in bins in which nothing of the data (E, T, D) is known."""
+    """Return latents (E, T, n), NaN in bins in which all of the data (E, T, D) are missing."""
     if not has_missing(data):
         return latents
     return np.where(np.isnan(data).all(2, keepdims=True), np.nan, latents)
 
 
 def factor_analysis(given: Given, sd: float) -> Guess:
-    """Factor analysis of the smoothed neurons that are seen (scikit-learn); rates from its factors.
+    """Apply factor analysis (scikit-learn) to the smoothed seen neurons; rates from its factors.
 
-    As many factors as the LFADS model has, and fewer than neurons; all neurons are read from them
-    by Poisson regression. Forward bins are left open.
+    It has as many factors as the LFADS model, but fewer than neurons; all neurons are predicted
+    from them by Poisson regression. Forward bins are not predicted.
 
     Args:
         given: the trials.
-        sd: of the smoothing, bins.
+        sd: width of the smoothing, bins.
     """
     from sklearn.decomposition import FactorAnalysis
     from sklearn.exceptions import ConvergenceWarning
@@ -233,10 +233,10 @@ def factor_analysis(given: Given, sd: float) -> Guess:
     n_factors = min(given.n_factors, len(channels) - 1)
     model = FactorAnalysis(n_factors, **_how_to_decompose(len(channels)))
     few = rows[:: every_nth(len(rows), len(channels), given.effort)]
-    with warnings.catch_warnings(), np.errstate(divide="ignore"):  # neurons that are alike
+    with warnings.catch_warnings(), np.errstate(divide="ignore"):  # identical neurons
         warnings.simplefilter("ignore", ConvergenceWarning)
         stand_ins = rows_of_same_covariance(few)
-        model.tol *= len(stand_ins) / len(few)  # it is of the log-likelihood of all rows
+        model.tol *= len(stand_ins) / len(few)  # it applies to the log-likelihood of all rows
         model.fit(stand_ins)
     model.mean_ = few.mean(0, dtype=np.float64)
 
@@ -266,10 +266,10 @@ def factor_analysis(given: Given, sd: float) -> Guess:
 
 
 def rows_of_same_covariance(rows: np.ndarray) -> np.ndarray:
-    """Return D + 1 rows of mean 0 with the covariance of the given ones (N, D).
+    """Return D + 1 rows of mean 0 with the covariance of the given rows (N, D).
 
-    Factor analysis knows nothing of its rows but their covariance; of few rows it is as exact and
-    much faster.
+    Factor analysis depends on its rows only through their covariance; with few rows it is as exact
+    and much faster.
 
     >>> rows = np.random.default_rng(0).normal(size=(500, 3))
     >>> np.allclose(np.cov(rows_of_same_covariance(rows).T, ddof=0), np.cov(rows.T, ddof=0))
@@ -279,22 +279,22 @@ def rows_of_same_covariance(rows: np.ndarray) -> np.ndarray:
     variances, axes = np.linalg.eigh(centred.T @ centred / len(rows))
     n = len(variances)
     half = np.sqrt(np.maximum(variances, 0) * (n + 1))[:, None] * axes.T
-    # a rotation that spreads D rows over D + 1 takes their mean away and leaves the covariance
+    # a reflection that spreads D rows over D + 1 rows removes their mean and keeps the covariance
     whole = np.concatenate([half, np.zeros((1, n))])
     across = np.full(n + 1, 1 / np.sqrt(n + 1))
-    across[-1] -= 1  # the reflection that takes the last axis to the direction of the mean
+    across[-1] -= 1  # the reflection maps the last axis to the direction of the mean
     return np.asarray(whole - 2 * np.outer(across, across @ whole) / (across @ across))
 
 
 def _how_to_decompose(n_neurons: int) -> dict[str, Any]:
-    """Return what scikit-learn's factor analysis is to use: the whole SVD where it is cheap."""
+    """Return the SVD arguments for scikit-learn's factor analysis: the full SVD if it is cheap."""
     if n_neurons <= MOST_DECOMPOSED_WHOLE:
         return {"svd_method": "lapack"}
     return {"svd_method": "randomized", "random_state": 0}
 
 
 def _moving(given: Given) -> list[int]:
-    """Return the columns that are seen and change."""
+    """Return the columns of the seen neurons that are not constant."""
     (seen, _) = given.shown(given.held_in)
     return [c for c, moves in zip(given.held_in, varies(seen), strict=True) if moves]
 
@@ -306,25 +306,25 @@ def _cost(given: Given) -> Cost:
 
 
 def _poisson_cost(rates: np.ndarray, counts: np.ndarray) -> float:
-    # without log n!, which is the same for all
+    # without log n!, which is the same for all rates
     rates = np.maximum(rates, SMALLEST_RATE)
     return _sum(rates - counts * np.log(rates))
 
 
 def _sum(each: np.ndarray) -> float:
-    """Return the sum of what is known."""
+    """Return the sum over the entries that are not NaN."""
     return float(np.nansum(each) if has_missing(each) else each.sum())
 
 
 def _some(x: np.ndarray, effort: float) -> np.ndarray:
-    """Return the numbers of a few trials of x (E, T, D), evenly spaced."""
+    """Return the indices of a few trials of x (E, T, D), evenly spaced."""
     most = int(MOST_TRIED * effort) // max(x[0].size, 1)
     n = min(len(x), max(FEWEST_TRIALS_TRIED, min(most, MOST_TRIALS_TRIED)))
     return np.arange(n) * len(x) // n
 
 
 def _without_own(x: np.ndarray, sd: float) -> np.ndarray:
-    """Smooth x (E, T, D) over time, each bin from the others alone."""
+    """Smooth x (E, T, D) over time, each bin from the other bins only."""
     own = np.diag(kernel(x.shape[1], sd))[:, None]  # the weight that a bin has in its own mean
     if has_missing(x):
         known = (~np.isnan(x)).astype(np.float64)
@@ -342,7 +342,7 @@ def _best(
     tried: np.ndarray,
     cost: Cost,
 ) -> tuple[float, float]:
-    """Return the width and the share of the local mean that cost least."""
+    """Return the width and the share of the local mean that have the lowest cost."""
     costs = {}
     for sd in tried:
         guess = local(float(sd))
@@ -352,12 +352,12 @@ def _best(
 
 
 def _tried(counts: np.ndarray) -> np.ndarray:
-    """Return a few lively neurons of (E, T, N)."""
+    """Return the columns of the most active neurons of (E, T, N)."""
     return np.sort(np.argsort(-np.nansum(counts, (0, 1)), kind="stable")[:N_TRIED])
 
 
 class _Tried:
-    """Trials by which penalties are compared: a read-out is fitted on four fifths of some."""
+    """Trials to compare penalties on: fits a read-out on four fifths of them, scores the rest."""
 
     def __init__(self, x: np.ndarray, counts: np.ndarray, effort: float) -> None:
         some = _some(x, effort)
@@ -368,7 +368,7 @@ class _Tried:
             self.x, self.scored = x[scored], counts[scored]
 
     def cost(self, alpha: float) -> float:
-        """Return what the read-out costs on the others."""
+        """Return the cost of the read-out on the remaining trials."""
         if self.is_empty:
             return 0.0
         return _poisson_cost(self.design.fit(self.counts, alpha).rates(self.x), self.scored)
@@ -381,9 +381,9 @@ def _best_penalty(x: np.ndarray, counts: np.ndarray, effort: float) -> float:
 def _best_readout(
     seen: np.ndarray, counts: np.ndarray, n_bins: int, effort: float
 ) -> tuple[float, float]:
-    """Return the width of smoothing and the penalty by which unseen neurons are read best.
+    """Return the smoothing width and the penalty that predict held-out neurons best.
 
-    The width at a middling penalty first, then the penalty.
+    The width is chosen first, at a medium penalty, then the penalty.
     """
     counts, some = counts[..., _tried(counts)], _some(seen, effort)
     seen, counts = seen[some], counts[some]

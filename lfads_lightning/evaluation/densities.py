@@ -1,4 +1,4 @@
-"""How probable values are under rates: a simple method's, given a noise model around them."""
+"""How probable values are under a simple method's rates, with a noise model around them."""
 
 import math
 
@@ -11,28 +11,28 @@ from lfads_lightning.model.observations import NoiseModel
 from lfads_lightning.model.observations.noise_model import Moments
 
 MOST_FITTED = 2**19  # entries that a spread is fitted to
-STEPS = 40  # of L-BFGS; a few channels' parameters, each by itself
-PRIOR_SD = 2.0  # of what is fitted, around where it starts: a channel of one event has no shape
+STEPS = 40  # of L-BFGS
+PRIOR_SD = 2.0  # of the fitted numbers around their start: one event does not determine a shape
 _CLIP = 80.0
 
 
 def log_density(noise: NoiseModel, rates: np.ndarray, data: np.ndarray) -> float:
-    """Return the mean log-density of values in nats per entry, the noise model's around rates.
+    """Return the mean log-density of values around rates, in nats per entry.
 
-    All else that the noise model has (variances, shapes, sizes of events) is one number of each
-    channel, fitted to these very values: so a method that has rates alone is not held back by them.
+    Each further parameter of the noise model (variance, shape, size of events) is one number per
+    channel, fitted to the same values: a method that predicts only rates is not penalised for it.
 
     Args:
         noise: the noise model.
         rates: (E, T, D), means.
-        data: (E, T, D); NaN entries, and channels that never change, do not count.
+        data: (E, T, D); NaN entries and constant channels are left out.
     """
     channels = varies(data)
     if not channels.any():
         return math.nan
     y, given = (torch.as_tensor(a[..., channels], dtype=torch.float64) for a in (data, rates))
     known = ~y.isnan()
-    # whatever stands there has no weight
+    # missing entries have weight 0
     y, given = y.where(known, torch.ones(())), given.where(known, torch.ones(()))
     x, weight = noise.start_bias(given, do_log=True), known.double()
     every = math.ceil(y.numel() / MOST_FITTED)
@@ -41,7 +41,7 @@ def log_density(noise: NoiseModel, rates: np.ndarray, data: np.ndarray) -> float
 
 
 def _fitted(noise: NoiseModel, x: Tensor, y: Tensor, weight: Tensor) -> tuple[Tensor, ...]:
-    """Return the extras (1, 1, D) that suit values best."""
+    """Return the further parameters (1, 1, D) that fit the values best."""
     n = weight.sum((0, 1)).clamp(min=1)
     mean = (y * weight).sum((0, 1)) / n
     variance = ((y - mean).square() * weight).sum((0, 1)) / n

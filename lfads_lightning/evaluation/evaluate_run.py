@@ -1,4 +1,4 @@
-"""Scores the model of a run and simple methods, and writes the scores to the run's folder."""
+"""Score the model of a run and simple methods, and write the scores to the run's folder."""
 
 import hashlib
 import re
@@ -15,13 +15,13 @@ from lfads_lightning.runs.run import Run
 
 
 class Evaluated(NamedTuple):
-    """What an evaluation gives.
+    """The result of an evaluation.
 
     Attributes:
         table: the scores.
-        path: the file that has them.
-        is_of_other_data: they are not of the run's own data, and that file is not the run's.
-        replaced: the file was there before.
+        path: the file with the scores.
+        is_of_other_data: the scores are on other data than the run's own, in a file of their own.
+        replaced: whether an older file was replaced.
     """
 
     table: EvaluationTable
@@ -54,7 +54,7 @@ def evaluate_run(
         metrics: metrics to compute; empty: all.
         data_dir: folder of other data than the run was trained on.
         stem: the beginning of their file names.
-        checkpoint: name of the checkpoint; None: that of the lowest validation error, if any.
+        checkpoint: name of the checkpoint; None: the one of the lowest validation error, if any.
         device: as ``trainer.device``.
 
     Raises:
@@ -62,7 +62,7 @@ def evaluate_run(
             scored.
     """
     chosen, config = _trained_run(run)
-    # torch is imported only now: mistakes are answered at once
+    # torch is imported only now, so that mistakes are reported at once
     from lfads_lightning.data.datamodule import load_data
     from lfads_lightning.evaluation.scores import evaluate
     from lfads_lightning.inference.trained import load
@@ -100,7 +100,7 @@ def evaluate_run(
 
 
 def _data_of(config: params.Config) -> tuple[str, str]:
-    """Return where a run's data are, and their stem."""
+    """Return the folder and the stem of a run's data."""
     folder = config.data.data_dir or ""
     if folder and not is_url(folder):
         folder = str(Path(folder).expanduser().resolve())
@@ -108,14 +108,14 @@ def _data_of(config: params.Config) -> tuple[str, str]:
 
 
 def _file_of(folder: str, stem: str) -> str:
-    """Return the file for scores of other data than the run's: its own stay as they are."""
+    """Return the file for scores on other data; the scores on the run's own data are kept."""
     label = re.sub(r"[^\w.-]+", "_", "_".join(filter(None, (Path(folder).name, stem))))[:80]
     digest = hashlib.sha256(f"{folder}\n{stem}".encode()).hexdigest()[:6]
     return f"{Path(EVALUATION).stem}_of_{label}_{digest}.json"
 
 
 def _trained_run(run: Run) -> tuple[Run, params.Config]:
-    """Return a run, or that of a search's best member, and its parameters.
+    """Return the run, or the run of a search's best member, and its parameters.
 
     Raises:
         LFADSError: there is no run.

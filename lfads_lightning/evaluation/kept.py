@@ -1,7 +1,7 @@
-"""Scores of sessions that are done while the end of a run is still going on.
+"""Scores of the sessions that are already scored, kept while a run is finishing.
 
-Scoring a hundred sessions takes minutes; whoever interrupts it, or loses one session's scores to an
-error, need not pay for the others twice. The file is gone once all are scored.
+Scoring a hundred sessions takes minutes; after an interrupt, or an error in one session, the others
+need not be scored again. The file is deleted once all sessions are scored.
 """
 
 import json
@@ -21,12 +21,12 @@ from lfads_lightning.runs.run import Run
 
 
 class Kept(NamedTuple):
-    """What is kept of a session's scores.
+    """The scores of a session.
 
     Attributes:
-        part: of the table.
-        gains: on hidden entries and on the rest, of counts.
-        copying: what the comparison with the true rates found, or None.
+        part: the session's part of the table.
+        gains: gains on hidden entries and on the rest, for counts.
+        copying: the warning from the comparison with the true rates, or None.
     """
 
     part: Part
@@ -35,12 +35,12 @@ class Kept(NamedTuple):
 
 
 def write_kept(folder: Path, of: Mapping[str, Any], kept: Mapping[str, Kept]) -> None:
-    """Write what is done so far to a run's folder.
+    """Write the scores so far to a run's folder.
 
     Args:
-        folder: the run's.
-        of: what the scores hang on: updates, samples, sizes of the data; plain values.
-        kept: by session.
+        folder: the run's folder.
+        of: what the scores depend on (updates, samples, sizes of the data), as plain values.
+        kept: scores by session.
     """
     done = {
         name: {
@@ -55,7 +55,7 @@ def write_kept(folder: Path, of: Mapping[str, Any], kept: Mapping[str, Kept]) ->
 
 
 def read_kept(folder: Path, of: Mapping[str, Any]) -> dict[str, Kept]:
-    """Read what an earlier end of this run has scored; nothing where it was of other things."""
+    """Read the scores that an interrupted run kept; empty unless they depend on the same values."""
     try:
         state = read_json(Run(folder).unfinished_scores)
         if state["of"] != json.loads(json.dumps(dict(of))):

@@ -31,10 +31,10 @@ from lfads_lightning.inference.trained import TrainedModel
 from lfads_lightning.model.visibility import held_in
 
 MOST_FITTED = 2**22  # entries of the training trials that methods and read-outs learn from
-MOST_TRIALS_FITTED = 1000  # the same, trials
-MOST_HIDDEN = 2000  # trials of all sessions that are inferred with a part of them hidden
+MOST_TRIALS_FITTED = 1000  # training trials that they learn from
+MOST_HIDDEN = 2000  # trials, over all sessions, to infer with a part of their entries hidden
 FEW_TRIALS = 20
-# of rates alone, without read-outs: what posterior means and true rates are scored by
+# metrics that need rates only, no read-out: those for posterior means and true rates
 _OF_RATES = ("co_bps", "fp_bps", "bits_per_spike", "psth_r2", "rate_r2", "rate_r2_pooled")
 
 _OF_COUNTS = " or ".join(d.name for d in OutputDist if d.is_counts)
@@ -59,10 +59,10 @@ class Scored(NamedTuple):
     """The scores of one split of a session, and what they were computed from.
 
     Attributes:
-        part: of the table.
-        posterior: of the scored trials.
-        gains: on entries hidden from the model and on the rest; None where these were not asked
-            for, or data are no counts.
+        part: the part of the table.
+        posterior: posterior of the scored trials.
+        gains: gains on entries hidden from the model and on the rest; None if not asked for, or if
+            the data are not counts.
     """
 
     part: Part
@@ -84,13 +84,13 @@ def evaluate(
 
     Args:
         trained: the model.
-        sessions: data that fit it; the methods beside it learn from their training trials.
-        split: train or valid; by default valid, where there is one.
-        lag_bins: behaviour of bin t + lag is read from the rates of bin t.
-        only: metrics to compute (of ``NOTES``); by default all that the data allow.
+        sessions: data that fit it; the simple methods learn from their training trials.
+        split: train or valid; by default valid, if there is one.
+        lag_bins: behaviour of bin t + lag is decoded from the rates of bin t.
+        only: names of metrics to compute, from ``NOTES``; by default all that the data allow.
 
     Raises:
-        LFADSError: data do not fit the model, or lack what a metric that was asked for needs.
+        LFADSError: the data do not fit the model, or lack something that a requested metric needs.
     """
     for name in only or ():
         if name not in NOTES:
@@ -123,22 +123,22 @@ def score(
 ) -> Scored:
     """Score one split of a session, under the model's name for it.
 
-    Arguments as in :func:`evaluate`; ``effort`` is the share of the bounds on how much is fitted
-    that one of many sessions gets.
+    The arguments are those of :func:`evaluate`; ``effort`` is the share of the bounds on fitted
+    data that one of several sessions gets.
     """
     return _Scorer(trained, session, split, lag_bins, only, effort).scored()
 
 
 def hidden_score(trained: TrainedModel, session: Session, split: str) -> float:
-    """Return a model's score of hidden entries, alone: bits per spike, or R2 of real values.
+    """Return only a model's score on hidden entries: bits per spike, or R2 of real values.
 
     Args:
         trained: the model.
-        session: under the model's name for it.
+        session: the session, under the model's name for it.
         split: train or valid.
 
     Raises:
-        LFADSError: there is no spike to score.
+        LFADSError: there are no spikes to score.
     """
     return _Scorer(trained, session, split, 0, None, 1.0).hidden_score()
 
@@ -164,8 +164,8 @@ class _Scorer:
         self.noise = trained.model.noise_model
         self.is_counts = self.noise.is_counts
         self.n_seen = session.n_bins - self.forward
-        # (E, T, D), NaN where entries are missing, and in each trial's forward bins, where trials
-        # are of unequal length
+        # (E, T, D), NaN where entries are missing and, if trials have unequal lengths, in the
+        # forward bins of each trial
         self.train_seen, self.test_seen = (self._shown(s) for s in (self.train, self.test))
         self.held_in = held_in(spec)
         self.n_few = min(FEW_TRIALS, max(len(self.train.data) // 2, 1))
@@ -192,7 +192,7 @@ class _Scorer:
         return np.where(self._bins(split)[..., None], split.known, np.float32(np.nan))
 
     def _bins(self, split: Split) -> np.ndarray:
-        """Return the bins (E, T) that are seen of each trial."""
+        """Return which bins (E, T) of each trial are seen."""
         lengths = np.full(len(split.data), self.session.n_bins)
         lengths = lengths if split.lengths is None else split.lengths
         return inside(lengths - self.forward, self.session.n_bins)
@@ -224,7 +224,7 @@ class _Scorer:
         return Scored(part, self.posterior, self.gains)
 
     def hidden_score(self) -> float:
-        """Return the model's score of hidden entries."""
+        """Return the model's score on hidden entries."""
         run, name = self.trained.evaluation(), self.session.name
         self.parts = parts_to_hide(self.test.data.shape, MOST_TRIALS)
         hidden = predict_hidden(run, name, self.test, self.parts).rates
@@ -247,7 +247,7 @@ class _Scorer:
             self.effort,
             None if self.session.equal_trials else (self.train_seen, self.test_seen),
         )
-        yield self._lfads()  # one at a time: each holds rates of all entries
+        yield self._lfads()  # one guess at a time: each holds the rates of all entries
         run = self.trained.evaluation()
         if run.num_samples and run.is_random:
             means = push_mean(run, self.session.name, self.test)
@@ -263,12 +263,12 @@ class _Scorer:
         hidden, self.gains, self.nats = None, None, None
         if self.parts:
             hidden, self.gains, self.nats = predict_hidden(run, name, self.test, self.parts)
-        # only read-outs are learned from its training trials
+        # the rates of the training trials are needed only to fit read-outs
         needed = self.held_out or self._has_behaviour()
         same = self.train is self.test
         train: Posterior | Averages = self.posterior
         if needed and not same:
-            run = self.trained.evaluation()  # its random numbers start anew
+            run = self.trained.evaluation()  # restarts its random numbers
             train = judged_rates(run, name, self.train)
         n, k = self.n_seen, run.num_samples
         how = f"mean of {k} posterior samples" if k and run.is_random else "posterior means"
@@ -330,7 +330,7 @@ class _Scorer:
             return None
         guessed, data = self._hidden_values(guess.hidden)
         if guess.name == LFADS:
-            # what a constant says of these very values, as for bits per spike
+            # the null model is a constant fitted to the same values, as for bits per spike
             mean = metrics.mean_of(data, (0, 1), empty=math.nan)  # held-out neurons have none
             constant = np.broadcast_to(mean, data.shape)
             self.null_nats = log_density(self.noise, constant, data)
@@ -339,7 +339,7 @@ class _Scorer:
         return log_density(self.noise, guessed, data) - self.null_nats
 
     def _hidden_values(self, hidden: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the rates of hidden entries, and the data there; NaN elsewhere."""
+        """Return the rates and the data of the hidden entries, NaN elsewhere."""
         guessed, data = self._seen(hidden), self._seen(self.test.data[: len(hidden)])
         return guessed, np.where(np.isnan(guessed), np.nan, data)
 
@@ -383,7 +383,7 @@ class _Scorer:
         return self._decoded(train[..., known], test[..., known])
 
     def _told(self, rates: np.ndarray) -> np.ndarray:
-        """Return the columns (D,) of rates (E, T, D) of which a method says something."""
+        """Return which columns (D,) of rates (E, T, D) a method predicts."""
         if self.test.lengths is None:
             return np.asarray(~np.isnan(rates).any((0, 1)))
         return np.asarray(~np.isnan(rates[self._bins(self.test)[:, : rates.shape[1]]]).any(0))
@@ -417,7 +417,7 @@ class _Scorer:
         return metrics.rate_r2(rates[..., known], truth[..., known])
 
     def _truth(self) -> np.ndarray:
-        """Return the truth (E, T, D), NaN in bins of short trials that are not seen."""
+        """Return the true rates (E, T, D), NaN in the unseen bins of short trials."""
         assert self.test.truth is not None
         if self.test.lengths is None:
             return self.test.truth
@@ -430,6 +430,6 @@ class _Scorer:
 
 
 def _spikes(counts: np.ndarray) -> int:
-    """Return the number of spikes that are known."""
+    """Return the number of spikes in the entries that are not NaN."""
     return int(np.nansum(counts, dtype=np.float64) if counts.dtype.kind == "f" else
                counts.sum(dtype=np.int64))  # fmt: skip

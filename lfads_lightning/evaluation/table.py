@@ -13,11 +13,11 @@ from lfads_lightning.runs.files import whole_file
 from lfads_lightning.runs.names import EVALUATION
 
 LFADS = "LFADS"
-MEANS = "LFADS, posterior means"  # one pass instead of an average over samples
+MEANS = "LFADS, posterior means"  # a single pass instead of an average over samples
 BEST_SMOOTHING = "smoothing, width by truth"
 TRUTH = "true rates"
 CONSTANT = "constant rate"
-SIZES = "scored data"  # of the file: sizes, by session and split
+SIZES = "scored data"  # key in the file: sizes by session and split
 
 NOTES = {
     "co_bps": "co-smoothing: bits/spike of the held-out neurons, in the bins that are seen of the "
@@ -41,7 +41,7 @@ NOTES = {
     "rate_r2_pooled": "the same, pooled over neurons, trials and bins",
     "effective_dim": "effective dimensionality of the factors (participation ratio)",
 }
-# the same in few words, as heads of columns
+# short forms for column headings
 HEADS = {
     "co_bps": "held-out neurons, bits/spike",
     "fp_bps": "forward bins, bits/spike",
@@ -57,7 +57,8 @@ HEADS = {
     "rate_r2_pooled": "true rates pooled, R²",
     "effective_dim": "dimensions of the factors",
 }
-# what methods are compared by, the first that the data allow: entries that no method has seen
+# methods are compared by the first of these that the data allow: scores on entries that no method
+# has seen
 HEADLINES = {
     "co_bps": "bits/spike of held-out neurons",
     "fp_bps": "bits/spike of forward bins",
@@ -71,11 +72,11 @@ class Part(NamedTuple):
     """The scores of one split of a session.
 
     Attributes:
-        session: its name.
+        session: name of the session.
         split: train or valid.
-        rows: method to metric to value; a metric that a method does not have is left out.
-        about: what each method chose on the training trials.
-        data: what was scored: numbers of trials, bins, neurons, spikes.
+        rows: values by method and metric; metrics that a method does not have are left out.
+        about: the settings that each method chose on the training trials.
+        data: sizes of the scored data: numbers of trials, bins, neurons, spikes.
     """
 
     session: str
@@ -92,7 +93,7 @@ class EvaluationTable(NamedTuple):
 
     @property
     def notes(self) -> dict[str, str]:
-        """What each metric is, its null model and its unit; what was scored; what methods chose."""
+        """Meaning, null model and unit of each metric; the scored data; the methods' settings."""
         there = {m for part in self.parts for row in part.rows.values() for m in row}
         notes = {name: note for name, note in NOTES.items() if name in there}
         for p in self.parts:
@@ -102,7 +103,7 @@ class EvaluationTable(NamedTuple):
         return notes
 
     def to_dict(self) -> dict[str, Any]:
-        """Return {session: {split: {method: {metric: value}}}}, notes, sizes: evaluation.json."""
+        """Return {session: {split: {method: {metric: value}}}}, notes and sizes, as written."""
         result: dict[str, Any] = {}
         for p in self.parts:
             result.setdefault(p.session, {})[p.split] = {
@@ -115,17 +116,17 @@ class EvaluationTable(NamedTuple):
         return result | {"notes": self.notes, SIZES: sizes}
 
     def write(self, folder: Path, name: str = EVALUATION) -> Path:
-        """Write a JSON file to a run's folder; evaluation.json is that of its own data."""
+        """Write a JSON file to a run's folder; evaluation.json is for the run's own data."""
         with whole_file(folder / name) as path:
             path.write_text(json.dumps(self.to_dict(), indent=1))
         return folder / name
 
     def overall(self, split: str) -> Rows:
-        """Return the scores over all sessions of a split, method to metric to value.
+        """Return the scores of a split over all sessions: values by method and metric.
 
-        Bits per spike are of all spikes together, R2 of rates and hidden values the mean over all
-        neurons; of the others, the mean over sessions. A method has a score where it has it in
-        each session that the model has it in.
+        Bits per spike are over all spikes, R2 of rates and hidden values are means over all
+        neurons, other metrics means over sessions. A method has a score only if it has it in every
+        session in which the model has it.
         """
         parts = [p for p in self.parts if p.split == split]
         rows: Rows = {}
@@ -140,7 +141,7 @@ class EvaluationTable(NamedTuple):
                 ]
                 if pairs and len(pairs) == len(having):
                     total = sum(w for _, w in pairs)
-                    # a session without a spike of these has no score, and no weight
+                    # a session without scored spikes has no score, and weight 0
                     value = sum(v * w for v, w in pairs if w) / total if total else math.nan
                     rows[method][metric] = value
         return rows
@@ -154,7 +155,7 @@ class EvaluationTable(NamedTuple):
         }
 
     def verdict(self, split: str) -> "Verdict | None":
-        """Return which method best predicts unseen entries; None if there is no such score."""
+        """Return which method predicts unseen entries best; None if no score tells."""
         rows = self.overall(split)
         for metric in HEADLINES:
             ours = rows.get(LFADS, {}).get(metric, math.nan)
@@ -170,7 +171,7 @@ class EvaluationTable(NamedTuple):
         return None
 
     def in_short(self, split: str) -> str:
-        """Return the table over all sessions, best first, and who is ahead in a sentence."""
+        """Return the table over all sessions, best first, and a sentence on who is ahead."""
         names = list(dict.fromkeys(p.session for p in self.parts if p.split == split))
         title = names[0] if len(names) == 1 else f"{len(names)} sessions together"
         verdict = self.verdict(split)
@@ -178,7 +179,7 @@ class EvaluationTable(NamedTuple):
         return "\n".join([*lines, *([] if verdict is None else [str(verdict)])])
 
     def __str__(self) -> str:
-        """Return the table as a terminal shows it."""
+        """Return the table as text for a terminal."""
         shown = [_rows_shown(f"{p.session}, {p.split}", p.rows) for p in self.parts]
         verdicts = [
             str(v)
@@ -196,7 +197,7 @@ class EvaluationTable(NamedTuple):
         return card("Scores", *self.tables_html())
 
     def tables_html(self) -> list[str]:
-        """Return a table over all sessions of each split as HTML, and who is ahead."""
+        """Return a table over all sessions of each split, and who is ahead, as HTML."""
         shown = []
         for split in dict.fromkeys(p.split for p in self.parts):
             rows, verdict = self.overall(split), self.verdict(split)
@@ -212,7 +213,7 @@ class EvaluationTable(NamedTuple):
 
 
 def read_table(folder: Path) -> EvaluationTable | None:
-    """Read evaluation.json of a run's folder; None where it is not there or not to be read."""
+    """Read evaluation.json in a run's folder; None if it is missing or cannot be read."""
     try:
         content = read_json(folder / EVALUATION)
         sizes = content.pop(SIZES, {})
@@ -236,15 +237,15 @@ def read_table(folder: Path) -> EvaluationTable | None:
 
 
 class Verdict(NamedTuple):
-    """The model beside the best simple method.
+    """A comparison of the model with the best simple method.
 
     Attributes:
-        metric: of :data:`HEADLINES`.
+        metric: one of :data:`HEADLINES`.
         split: train or valid.
         ours: the model's score.
-        best: the simple method that is ahead of the others.
+        best: name of the best simple method.
         best_value: its score.
-        constant: that of a constant rate, or None.
+        constant: score of a constant rate, or None.
     """
 
     metric: str
@@ -261,7 +262,7 @@ class Verdict(NamedTuple):
 
     @property
     def is_below_constant(self) -> bool:
-        """Whether a constant rate says more than the model, by what is printed."""
+        """Whether a constant rate scores higher than the model, in the printed digits."""
         return self.constant is not None and round(self.ours, 3) < round(self.constant, 3)
 
     def __str__(self) -> str:
@@ -312,7 +313,7 @@ def _scored(part: Part) -> str:
 
 
 def best_first(rows: Rows) -> Rows:
-    """Return the rows by the first column that compares methods, best first; the truth above."""
+    """Return the rows sorted by the first score in HEADLINES, best first; the truth on top."""
     compared = next((m for m in HEADLINES if m in rows.get(LFADS, {})), None)
 
     def key(name: str) -> tuple[bool, float]:
