@@ -222,7 +222,7 @@ def test_packed_checkpoint_is_refused_before_it_is_unpacked(run_folder):
         for entry in old.infolist():
             new.writestr(entry.filename, old.read(entry))
     path.write_bytes(packed.getvalue())
-    with pytest.raises(LFADSError, match="it is packed"):
+    with pytest.raises(LFADSError, match="it is compressed"):
         lfads.load(folder)
 
 
@@ -239,17 +239,17 @@ def change(path, act):
         (lambda s: s["lfads"].update(sessions=[["a", 10**12]]), "do not match"),
         (
             lambda s: s["lfads"].update(sessions=[["a", 10**12, 0, False, (1,)]]),
-            "sessions are no names",
+            "sessions are not names",
         ),
-        (lambda s: s["lfads"].update(sessions=[["../../a", 5]]), "sessions are no names"),
-        (lambda s: s["lfads"].update(step=-1), "no count"),
+        (lambda s: s["lfads"].update(sessions=[["../../a", 5]]), "sessions are not names"),
+        (lambda s: s["lfads"].update(step=-1), "not a count"),
         (lambda s: s["lfads"].update(config=3), "states no parameters"),
         (lambda s: s["lfads"].update(format_version=10**6), "reads up to"),
         (lambda s: s["lfads"].update(format_version="1"), "names no format"),
         (lambda s: s.pop("lfads"), "names no format"),
         (
             lambda s: s["state_dict"].update({"model.x": torch.zeros(1).expand(10**11)}),
-            "no arrays of finite size",
+            "not arrays of finite size",
         ),
     ],
 )

@@ -1,4 +1,4 @@
-"""Averages of the weights over the updates (``optim.average_weights``): what is judged and kept."""
+"""Averages of the weights over the updates (``optim.average_weights``), validated and saved."""
 
 from collections.abc import Mapping
 
@@ -7,37 +7,37 @@ from torch import Tensor
 
 from lfads_lightning.model.lfads import LFADS
 
-# The average forgets within a tenth of the updates so far, and within 50 at most: what is kept may
-# be of an early update, where the rate is high and single weights scatter.
+# The average spans about a tenth of the updates so far, and at most 50 of them: the best epoch may
+# be an early one, in which the learning rate is high and the weights of single updates scatter.
 LONGEST = 0.98
 
 
 class Averages:
-    """A moving average of each of a model's weights; it can change places with them.
+    """Moving averages of a model's weights; they can be swapped with the weights.
 
     Args:
-        model: whose weights are averaged from now on.
+        model: the model whose weights are averaged from now on.
     """
 
     def __init__(self, model: LFADS) -> None:
         self.weights = {name: p.detach().clone() for name, p in model.named_parameters()}
-        self.are_in = False  # the model has the averages, and they are the trained weights
+        self.are_in = False  # True while the model holds the averages, and this the weights
 
     def take_up(self, weights: Mapping[str, Tensor]) -> None:
-        """Go on with averages that were saved."""
+        """Continue with averages from a checkpoint."""
         for name, average in self.weights.items():
             average.copy_(weights[name])
 
     @torch.no_grad()
     def add(self, model: LFADS, n_updates: int) -> None:
-        """Take in the weights after an update, the ``n_updates``-th."""
+        """Add the weights after the update with number ``n_updates``."""
         new = 1 - min(LONGEST, (1 + n_updates) / (10 + n_updates))
         now = [p.detach() for _, p in model.named_parameters()]
         torch._foreach_lerp_(list(self.weights.values()), now, new)
 
     @torch.no_grad()
     def swap(self, model: LFADS) -> None:
-        """Let the averages and the model's weights change places."""
+        """Swap the averages with the model's weights."""
         for name, p in model.named_parameters():
             other = self.weights[name].clone()
             self.weights[name].copy_(p)

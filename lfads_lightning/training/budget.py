@@ -11,14 +11,14 @@ from lfads_lightning.runs.run import Run
 from lfads_lightning.training import clock
 from lfads_lightning.training.module import LFADSModule
 
-WARM_UP = 3  # updates that fill caches and build kernels: they are not measured
+WARM_UP = 3  # updates that fill caches and build kernels; they are not measured
 MEASURED_SHARE = 0.1  # of the budget, at least one epoch ...
-LONGEST_SHARE = 0.25  # ... but no more than this, in however long an epoch
-RUNG = 0.15  # of the updates, after which candidates are compared
+LONGEST_SHARE = 0.25  # ... but no more than this share, even if an epoch takes longer
+RUNG = 0.15  # share of the updates after which candidates are compared
 
 
 def share_of_one(n_candidates: int) -> float:
-    """Return the share of a budget that one run takes to its end, beside candidates to the rung.
+    """Return one run's share of a budget, if the other candidates are trained up to the rung.
 
     >>> round(share_of_one(3), 2)
     0.77
@@ -29,19 +29,19 @@ def share_of_one(n_candidates: int) -> float:
 class Budget(pl.Callback):
     """Measures the first updates, then sets ``trainer.max_steps`` and writes it to config.yaml.
 
-    A run that is continued after that keeps the number; before that it measures again, with the
-    rest of its minutes. Until the number is known, a cosine stays at its highest rate.
+    A continued run keeps the number if it is known; if not, it measures again, for the rest of its
+    minutes. Until the number is known, a cosine schedule stays at its highest learning rate.
 
     Args:
-        minutes: of training.
-        folder: the run's.
+        minutes: length of the training.
+        folder: the run's folder.
     """
 
     def __init__(self, minutes: float, folder: Path) -> None:
         self.seconds, self.folder = 60 * minutes, folder
-        self.spent = 0.0  # before this process
+        self.spent = 0.0  # seconds, in earlier processes
         self.n_updates = 0
-        self.first: tuple[float, int] | None = None  # time and update that measuring begins with
+        self.first: tuple[float, int] | None = None  # time and update at which measuring begins
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clock."""
@@ -52,7 +52,7 @@ class Budget(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, *batch: Any
     ) -> None:
-        """Begin to measure, and end it inside an epoch that is too long."""
+        """Begin measuring; end it within an epoch that is too long."""
         self.n_updates += 1
         if self.n_updates == WARM_UP:
             self._begin(trainer, pl_module)
@@ -60,7 +60,7 @@ class Budget(pl.Callback):
             self._decide(trainer, pl_module, LONGEST_SHARE)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """End measuring after an epoch, of which validation and logs are a part."""
+        """End measuring after an epoch, which includes validation and logs."""
         if trainer.current_epoch > 0:
             self._decide(trainer, pl_module, MEASURED_SHARE)
 
@@ -70,7 +70,7 @@ class Budget(pl.Callback):
         self.looks_before = module.look_seconds, module.n_looks
 
     def _decide(self, trainer: pl.Trainer, module: pl.LightningModule, share: float) -> None:
-        """Set the number of updates, if enough was measured and it is not set."""
+        """Set the number of updates, if it is not set and enough time was measured."""
         assert isinstance(module, LFADSModule)
         if self.first is None or module.config.trainer.max_steps is not None:
             return
@@ -81,7 +81,8 @@ class Budget(pl.Callback):
             looking = module.look_seconds - self.looks_before[0]
             update = (now - begun - looking) / (trainer.global_step - step)
             if module.hidden is not None:
-                # a look is dear and rare: none may have been measured; it is made not to be dearer
+                # looks at hidden entries are expensive and rare: if none was measured, its nominal
+                # cost stands in
                 n_looks = module.n_looks - self.looks_before[1]
                 each = looking / n_looks if n_looks else update * module.hidden.worth
                 update += each / module.hidden.every
@@ -96,24 +97,24 @@ class Budget(pl.Callback):
             Run(self.folder).write_config(module.config)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the time that is behind."""
+        """Return the time spent so far."""
         return {"spent": self.spent + clock.now() - self.started}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from there."""
+        """Restore the time spent so far."""
         self.spent = float(state_dict["spent"])
 
 
 class AtRung(pl.Callback):
-    """Ends a training after its share of the updates, with the epoch in which these are done."""
+    """Stops training at the end of the epoch that reaches the rung's share of the updates."""
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, *batch: Any
     ) -> None:
-        """End it with this epoch, once a budget has become a number of updates.
+        """Stop with this epoch, if the number of updates is known and enough of them are done.
 
-        Hidden entries are looked at in the last epoch, so it must be known as the last before its
-        end.
+        Hidden entries are always scored in the last epoch, so the decision must come before the
+        epoch ends.
         """
         is_due = 0 <= trainer.max_steps and trainer.global_step >= RUNG * trainer.max_steps
         if is_due and trainer.is_last_batch:

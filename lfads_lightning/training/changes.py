@@ -1,7 +1,7 @@
 """What happens if a parameter is changed when a run is continued. Every parameter is listed once.
 
-``config.yaml`` must say what was done. So if a change has no effect, there is a warning, and the
-value that the run began with stays.
+``config.yaml`` must describe the run as it was trained. So if a change has no effect, there is a
+warning, and the file keeps the value that the run began with.
 """
 
 import warnings
@@ -13,7 +13,7 @@ from lfads_lightning.config import Config, LFADSError
 from lfads_lightning.params import dotted_names, flat_value
 from lfads_lightning.runs.names import CONFIG
 
-# Part of the weights' shape, or of what their numbers mean: refused where it makes a difference.
+# Determine the shape or the meaning of the weights: a change that matters is refused.
 FIXED = frozenset({
     "ext_input_dim", "held_out_neurons", "held_out_seed", "forward_steps",
     "output_dist", "spread_per",
@@ -22,16 +22,16 @@ FIXED = frozenset({
     "ic_prior_var_min", "ic_prior_var_max", "do_legacy_ic_prior_var",
     "start_from", "algorithm", "space", "population",
 })  # fmt: skip
-# Of these, the ones that shapes do not tell apart: the trained number means something else by them.
+# The ones among them that change the meaning of a trained number but no shape.
 _MEANING = ("ic_prior_var_min", "ic_prior_var_max", "do_legacy_ic_prior_var")
-# Of these, the ones that have no part in a model without the part that the key sizes.
+# The ones among them that are irrelevant if the size in the key is 0.
 _PARTS = {
     "co_dim": ("ci_enc_dim", "con_dim", "do_causal_controller", "do_feed_factors_to_controller"),
     "ext_input_dim": ("inject_ext_input_to_gen",),
     "ic_dim": ("ic_enc_dim",),
 }
 
-# They set the weights or the learning rate that training begins with.
+# Determine the weights or the learning rate at the beginning of training.
 BEGINNING = frozenset({
     "cell_weight_scale", "gen_cell_input_weight_scale", "gen_cell_rec_weight_scale",
     "ic_prior_var_scale", "prior_ar_atau", "prior_ar_nvar", "do_log_readout_bias",
@@ -41,18 +41,18 @@ BEGINNING = frozenset({
     "do_standardise_input", "encoder_bin_size", "candidates",
 })  # fmt: skip
 
-# Of these, the ones of read-outs, which sessions that are new to a trained model have too.
+# The ones among them that concern read-outs: sessions new to a trained model get new ones.
 OF_READOUTS = frozenset({"do_log_readout_bias", "do_start_at_mean_rates"})
 
-# Of these, the ones of how a run is made: one that starts from another's weights has its own.
+# The ones among them that a run which starts from another run's weights sets for itself.
 OF_MAKING = frozenset({"recipe", "candidates", "max_minutes"})
 
-# Of these, the ones of an optimiser: a new one takes them as they are asked for now.
+# The ones among them that concern the optimiser: a new optimiser uses their new values.
 OF_OPTIMIZER = frozenset({
     "learning_rate_init", "optimizer", "adamw_eps", "adamw_beta1", "adamw_beta2", "weight_decay",
 })  # fmt: skip
 
-# Everything else: what is asked for now is what is done from now on.
+# Everything else: new values take effect when the run continues.
 CHANGEABLE = frozenset({
     "kind", "seed", "params_file",
     "data_dir", "data_filename_stem", "batch_size", "temporal_spike_jitter_width",
@@ -77,7 +77,7 @@ CHANGEABLE = frozenset({
     "num_workers", "ray_address",
 })  # fmt: skip
 
-# What the kinds beside training take from their own command line, not from the run.
+# Parameters that the other kinds take from their own command line, not from the run.
 OF_OTHER_KINDS = frozenset({
     "kind", "seed", "params_file", "data_dir", "data_filename_stem", "batch_size", "ext_input_dim",
     "lfads_save_dir", "checkpoint_pb_load_name", "output_filename_stem", "include_optimizer",
@@ -89,16 +89,16 @@ OF_OTHER_KINDS = frozenset({
 def keep_beginning(
     config: Config, was: Config, where: str | Path, *, without: Collection[str] = ()
 ) -> None:
-    """Put back, and tell, what has no effect on weights that are there; refuse what they rule out.
+    """Undo changes that have no effect on trained weights, with a warning; refuse impossible ones.
 
     Args:
-        config: of the run that goes on; changed in place.
-        was: that the weights were trained with.
-        where: they are, for messages.
-        without: names that do have an effect here.
+        config: parameters of the continued run; changed in place.
+        was: parameters that the weights were trained with.
+        where: the place of the weights, for messages.
+        without: names of parameters that do have an effect here.
 
     Raises:
-        LFADSError: a trained number would mean something else.
+        LFADSError: a trained number would change its meaning.
     """
     changed = {
         name: (flat_value(was, name), now)
@@ -118,7 +118,7 @@ def keep_beginning(
         if flat_value(was, size) == flat_value(config, size) == 0
         for name in names
     }
-    if config.optim.start_from is None:  # asked for once
+    if config.optim.start_from is None:  # it need not be given again
         config.optim.start_from = was.optim.start_from
     kept = [n for n in changed if (n in BEGINNING or n in unused) and n not in without]
     for name in kept:

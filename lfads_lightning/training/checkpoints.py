@@ -2,7 +2,7 @@
 
 ``checkpoints/checkpoint.json`` and ``checkpoints/checkpoint_lve.json`` list the files kept, oldest
 first; ``output.checkpoint_pb_load_name`` names the index to load from. A checkpoint is a zip
-archive, in which every record has its checksum; they are looked at before a file is used.
+archive with a checksum for every record; the checksums are verified before a file is used.
 """
 
 import difflib
@@ -35,28 +35,28 @@ from lfads_lightning.training.hidden import NAME as HIDDEN
 from lfads_lightning.training.module import LFADSModule
 
 PERIODIC, LOWEST = "checkpoint", "checkpoint_lve"
-WITHIN_RAMPS = "valid/recon_smoothed"  # what counts as long as no epoch is eligible
-EVERY_N_EPOCHS = 10  # as the original, from its first epoch on
+WITHIN_RAMPS = "valid/recon_smoothed"  # the criterion as long as no epoch is eligible
+EVERY_N_EPOCHS = 10  # as in the original, from the first epoch on
 
 
 class Checkpoints(Checkpoint):
     """Save every tenth epoch, at the end, when told to stop, and at the lowest validation cost.
 
-    The lowest validation cost (``trainer.criterion``) counts only where all hold (the original's
-    rule): KL and L2 ramps are 1 (or both L2 scales 0), this is at least the second validation, and
-    no eligible epoch had a lower one. Training stops when ``patience`` eligible epochs in a row had
-    none. As long as no epoch is eligible, that of the lowest smoothed reconstruction is kept in its
-    place: a learning rate that ends training within a ramp must not leave the last, most overfitted
-    weights.
+    An epoch is eligible as the one of the lowest validation cost (``trainer.criterion``) if the KL
+    and L2 ramps are 1 (or both L2 scales are 0) and it is at least the second validation: the
+    original's rule. Training stops after ``patience`` eligible epochs in a row without a new lowest
+    cost. As long as no epoch is eligible, the one of the lowest smoothed reconstruction is kept in
+    its place: a learning rate that ends training within a ramp must not leave the last, most
+    overfitted weights.
 
-    The likelihood of hidden entries (``hidden_recon``) does not depend on the ramps: every epoch at
-    which it was looked at is eligible, and no other.
+    The likelihood of hidden entries (``hidden_recon``) does not depend on the ramps: exactly the
+    epochs in which it was computed are eligible.
 
     Args:
-        folder: the run's.
+        folder: the run's folder.
         output: names and numbers of checkpoints.
-        criterion: the metric to be lowest, ``valid/total`` for one.
-        patience: epochs, or None.
+        criterion: name of the metric to minimise, such as ``valid/total``.
+        patience: number of epochs, or None.
     """
 
     def __init__(
@@ -72,8 +72,8 @@ class Checkpoints(Checkpoint):
         self.n_validations, self.since_lowest = 0, 0
         self.best: dict[str, float] = {}  # validation metrics of the lowest epoch
         self.best_name = ""  # its file
-        self.is_eligible = False  # that epoch, by the original's rule
-        self.request: Request | None = None  # to stop, of this run
+        self.is_eligible = False  # whether the lowest epoch is eligible
+        self.request: Request | None = None  # request to stop this run
 
     @property
     def lowest(self) -> float:
@@ -82,11 +82,11 @@ class Checkpoints(Checkpoint):
 
     @property
     def chosen_by(self) -> str:
-        """The metric that the lowest epoch was chosen by; "" where there is none."""
+        """The metric that the lowest epoch was chosen by; "" if there is no such epoch."""
         return (self.criterion if self.is_eligible else WITHIN_RAMPS) if self.best else ""
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what keeps a resumed run from overwriting the best model by a worse one."""
+        """Return the state by which a resumed run keeps the best model."""
         return {
             "n_validations": self.n_validations,
             "since_lowest": self.since_lowest,
@@ -97,33 +97,33 @@ class Checkpoints(Checkpoint):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take it up; by another criterion the search for the lowest begins anew."""
+        """Restore the state; with another criterion the search for the lowest starts again."""
         self.n_validations = state_dict["n_validations"]
         if state_dict["criterion"] == self.criterion:
             self.since_lowest, self.best = state_dict["since_lowest"], state_dict["best"]
             self.best_name = state_dict.get("best_name", "")
-            # older checkpoints know eligible epochs alone
+            # in older checkpoints the lowest epoch is always an eligible one
             self.is_eligible = state_dict.get("is_eligible", bool(self.best))
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Tidy up after a run that was killed, and show where to go back to after a fault."""
+        """Tidy up after a run that was killed, and tell where to return to after a fault."""
         assert isinstance(pl_module, LFADSModule)
         pl_module.faults.newest = lambda: find_checkpoint(self.run.folder, PERIODIC)
         if not trainer.is_global_zero:
             return
         remove_leftovers(self.folder)
         listed = {i: read_index(self.folder, i) for i in (PERIODIC, LOWEST)}
-        if self.best_name in listed[LOWEST][:-1]:  # those behind it are of a future that was lost
+        if self.best_name in listed[LOWEST][:-1]:  # later ones are from updates that were lost
             listed[LOWEST].remove(self.best_name)
             listed[LOWEST].append(self.best_name)
             write_index(self.folder, LOWEST, listed[LOWEST])
         ours = re.compile(re.escape(self.output.checkpoint_name) + r"(_lve)?-\d{8,}\.ckpt")
-        for path in self.folder.glob("*.ckpt"):  # of a save that was killed before its last step
+        for path in self.folder.glob("*.ckpt"):  # from a save that was killed before its last step
             if ours.fullmatch(path.name) and path.name not in listed[PERIODIC] + listed[LOWEST]:
                 path.unlink(missing_ok=True)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Save what this epoch asks for."""
+        """Save the checkpoints that are due in this epoch."""
         assert isinstance(pl_module, LFADSModule)
         metrics = pl_module.metrics
         self.n_validations += "valid/total" in metrics
@@ -138,7 +138,7 @@ class Checkpoints(Checkpoint):
                 self.run.push()  # Lightning calls checkpoints last: the logs are written
 
     def _look(self, trainer: pl.Trainer, module: LFADSModule) -> None:
-        """Keep this epoch where it is the lowest so far; stop where none has been for long."""
+        """Save this epoch if it is the lowest so far; stop if none has been lower for long."""
         metrics, by_hidden = module.metrics, self.criterion == HIDDEN
         past_ramps = ramps_complete(module)
         eligible = math.isfinite(metrics[HIDDEN]) if by_hidden else past_ramps
@@ -151,7 +151,7 @@ class Checkpoints(Checkpoint):
             before = self.best.get(WITHIN_RAMPS, math.inf)
             is_lowest = not self.is_eligible and metrics[WITHIN_RAMPS] < before
         if is_lowest:
-            # the first that is eligible takes the place of all before
+            # the first eligible epoch replaces all earlier ones
             n_kept = 1 if eligible and not self.is_eligible else self.output.max_ckpt_to_keep_lve
             self.since_lowest, self.is_eligible = 0, eligible
             self.best = {k: v for k, v in metrics.items() if k.startswith("valid/")}
@@ -167,7 +167,7 @@ class Checkpoints(Checkpoint):
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
     ) -> None:
-        """Save when told to stop: KeyboardInterrupt and Preempted come between two updates."""
+        """Save when told to stop: KeyboardInterrupt and Preempted arrive between two updates."""
         if not isinstance(exception, KeyboardInterrupt | Preempted):
             return
         assert isinstance(pl_module, LFADSModule)
@@ -200,7 +200,7 @@ class Checkpoints(Checkpoint):
 def tell_to_continue(run: Path, done: str, config: Config) -> None:
     """Print how to continue a run that was stopped."""
     of = Path(config.output.lfads_save_dir or run)
-    if of.resolve() != run.resolve():  # a candidate of another run
+    if of.resolve() != run.resolve():  # a candidate within another run
         run = of
     if config.data.data_dir is None and not config.data.data_filename_stem:  # arrays from Python
         how = f"call fit in the same way, with lfads_save_dir={str(run)!r}"
@@ -210,7 +210,7 @@ def tell_to_continue(run: Path, done: str, config: Config) -> None:
 
 
 class WholeCheckpoints(CheckpointIO):
-    """Lets Lightning write checkpoints whole or not at all, and read those that are intact."""
+    """Makes Lightning write checkpoints whole or not at all, and read only intact ones."""
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
@@ -235,18 +235,18 @@ def write_checkpoint(checkpoint: dict[str, Any], path: Path) -> None:
     Raises:
         LFADSError: the disk is full or the folder cannot be written.
     """
-    buffer = io.BytesIO()  # torch's own errors about a full disk say nothing of it
+    buffer = io.BytesIO()  # torch's own errors about a full disk do not mention the disk
     torch.save(checkpoint, buffer)
     with whole_file(path) as temporary:
         temporary.write_bytes(buffer.getbuffer())
 
 
 def damage(path: Path) -> str | None:
-    """Say what is wrong with a checkpoint file; None where it is whole and readable."""
+    """Return what is wrong with a checkpoint file; None if it is whole and readable."""
     if (problem := _checksums(path)) is not None:
         return problem
     try:
-        # its reader looks at headers that zipfile skips, and finds records in its own way
+        # torch's reader checks headers that zipfile skips, and finds records in its own way
         torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises half a dozen types
         return _damaged(error)
@@ -257,7 +257,7 @@ def _checksums(path: Path) -> str | None:
     try:
         size = path.stat().st_size
         with zipfile.ZipFile(path) as archive:
-            # what torch writes is not compressed; a file that claims to hold more is a trap
+            # torch does not compress; a file that claims to hold more than its size is a trap
             if sum(record.file_size for record in archive.infolist()) > size:
                 return "declares more data than it holds"
             bad = archive.testzip()
@@ -273,27 +273,27 @@ def _damaged(error: Exception) -> str:
 
 
 def ramps_complete(module: LFADSModule) -> bool:
-    """Return whether the KL and L2 ramps were 1 in the epoch that has ended."""
+    """Return whether the KL and L2 ramps were 1 in the epoch that has just ended."""
     metrics, loss = module.metrics, module.config.loss
     no_l2 = loss.l2_gen_scale == loss.l2_con_scale == loss.l2_readout_scale == 0
     return metrics["ramp/kl"] >= 1 and (metrics["ramp/l2"] >= 1 or no_l2)
 
 
 def read_index(folder: Path, index: str) -> list[str]:
-    """Return the checkpoint files that an index lists, oldest first; none without an index."""
+    """Return the checkpoint files that an index lists, oldest first; empty without an index."""
     try:
         names = read_json(folder / f"{index}.json")
         if not isinstance(names, list):
-            raise LFADSError("expected texts in a list")
+            raise LFADSError("expected a list of names")
         for name in names:
             if not check_name(name, "it", "a checkpoint").endswith(".ckpt"):
-                raise LFADSError(f"{ascii(name)[:80]} is no checkpoint")
+                raise LFADSError(f"{ascii(name)[:80]} is not a checkpoint")
     except FileNotFoundError:
         return []
     except LFADSError as error:
         raise LFADSError(
-            f"{folder / index}.json: is not a list of file names ({error}); delete it to go on "
-            "without"
+            f"{folder / index}.json: is not a list of file names ({error}); delete it to continue "
+            "without it"
         ) from error
     return names
 
@@ -314,7 +314,7 @@ def copy_checkpoints(source: Path, target: Path) -> None:
 
 
 def best_index(run: Path) -> str:
-    """Return the index of a run's lowest validation error; where it has none, of its newest."""
+    """Return the index of the lowest validation error if a run has one, else of its newest."""
     return PERIODIC if find_checkpoint(run, LOWEST) is None else LOWEST
 
 
@@ -326,7 +326,7 @@ def find_checkpoint(run: Path, index: str) -> Path | None:
         index: ``checkpoint``, ``checkpoint_lve``, or empty for the first.
 
     Raises:
-        LFADSError: none that the index names is there and intact.
+        LFADSError: none of the files that the index lists exists and is intact.
     """
     folder, bad = Run(run).checkpoints, list[str]()
     for name in reversed(read_index(folder, index or PERIODIC)):
@@ -376,7 +376,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     """Read a checkpoint without running code from it.
 
     Raises:
-        LFADSError: not a checkpoint of ours, damaged, or of a newer format.
+        LFADSError: it is not a checkpoint of ours, is damaged, or has a newer format.
     """
     checkpoint = read_checkpoint(path)
     if (problem := _checksums(path)) is not None:

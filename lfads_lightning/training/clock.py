@@ -1,4 +1,4 @@
-"""The clock that a training is measured by, in one place so that another can be put in."""
+"""The clock that times training, in one place so that tests can replace it."""
 
 import time
 from collections.abc import Callable

@@ -1,7 +1,7 @@
-"""Is a trained model better than a constant rate? Where it is not, the constant rate is the model.
+"""Is a trained model better than a constant rate? If not, the run's model is the constant rate.
 
 A model that starts at the mean rates (``model.do_start_at_mean_rates``) is a constant rate before
-its first update, but for what its random read-out adds. So that state competes with the epochs, by
+its first update, apart from its random read-out. So the constant rate competes with the epochs, by
 the same criterion: on a recording of a few spikes every epoch may be worse.
 """
 
@@ -37,17 +37,17 @@ SURE = 1.0  # standard errors, over validation trials, by which a model must be 
 def unless_better(
     config: Config, sessions: Sequence[Session], folder: Path, fitted: Fitted
 ) -> Fitted:
-    """Return what was trained, or the constant rate where that is no better.
+    """Return the trained model, or the constant rate if the model is no better.
 
-    The constant rate is then the newest checkpoint of ``checkpoint_lve``, of 0 updates; the best
-    epoch's stays beside it, and a run that is continued goes on from there.
+    The constant rate then becomes the newest checkpoint of ``checkpoint_lve``, with 0 updates. The
+    checkpoint of the best epoch is kept next to it, for when the run is continued.
 
     Args:
-        config: of the run; nothing happens unless it starts at the mean rates and chooses by
-            ``hidden_recon``.
+        config: parameters of the run; nothing happens unless it starts at the mean rates and
+            chooses the best epoch by ``hidden_recon``.
         sessions: read and checked.
-        folder: of the run.
-        fitted: what was trained.
+        folder: the run's folder.
+        fitted: the result of training.
     """
     is_asked = config.model.do_start_at_mean_rates and config.optim.start_from is None
     is_judged = fitted.chosen_by == NAME and config.trainer.criterion is Criterion.hidden_recon
@@ -67,7 +67,7 @@ def unless_better(
         sample_validation_seed=cfg.sample_validation_seed,
     )
     entries = hidden_entries(data, config, device)
-    assert entries is not None  # an epoch was chosen by these
+    assert entries is not None  # they chose the epoch
     of_constant = entries.look(constant)
     if is_better(entries.look(fitted.model), of_constant):
         return fitted
@@ -80,9 +80,9 @@ def unless_better(
 
 
 def constant_model(config: Config, sessions: Sequence[Session]) -> LFADS | None:
-    """Return a model that has not been trained, and gives each channel's mean in every trial.
+    """Return an untrained model whose rates are each channel's mean in every trial.
 
-    None where the factors are the log-rates themselves: there is no read-out to hold the means.
+    None if the factors are the log-rates themselves: then no read-out can hold the means.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
@@ -94,7 +94,7 @@ def constant_model(config: Config, sessions: Sequence[Session]) -> LFADS | None:
         layers = [readout, *(session_layer(x, session.name) for x in model.extra_readouts.values())]
         with torch.no_grad():
             for weight in (getattr(layer, "weight", None) for layer in layers):
-                if weight is not None:  # some are numbers per channel
+                if weight is not None:  # some layers are one number per channel
                     weight.zero_()
             means = moments_of(session.train.known).mean
             n_bins = len(session.train.data) * session.n_bins
@@ -112,8 +112,8 @@ def is_better(model: Tensor, constant: Tensor) -> bool:
     False
 
     Args:
-        model: (E,), -log p of each trial.
-        constant: (E,), of the same trials.
+        model: (E,), -log p of each trial under the model.
+        constant: (E,), -log p of the same trials under the constant rate.
     """
     gains = (constant - model).double()
     error = float(gains.std()) / math.sqrt(len(gains)) if len(gains) > 1 else 0.0
@@ -121,12 +121,12 @@ def is_better(model: Tensor, constant: Tensor) -> bool:
 
 
 def _save(model: LFADS, folder: Path, config: Config) -> None:
-    """Make it the newest checkpoint of the lowest criterion."""
+    """Save a model as the newest checkpoint of the lowest criterion."""
     where = Run(folder).checkpoints
     saved = load_checkpoint(require_checkpoint(folder, LOWEST))
     saved["state_dict"] = {f"model.{name}": value for name, value in model.state_dict().items()}
     saved["lfads"] |= {"step": 0, "metrics": {}}
-    for name in ("optimizer_states", "trained_weights"):  # those of other weights
+    for name in ("optimizer_states", "trained_weights"):  # they belong to the trained weights
         saved.pop(name, None)
     name = checkpoint_name(config.output.checkpoint_name, 0, is_lowest=True)
     write_checkpoint(saved, where / name)

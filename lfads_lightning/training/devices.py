@@ -26,13 +26,13 @@ def train(
     callbacks: Sequence[pl.Callback],
     start: Path | None = None,
 ) -> loop.Ended:
-    """Train on ``trainer.num_devices`` devices; arguments as of :func:`loop.train`.
+    """Train on ``trainer.num_devices`` devices; the arguments are those of :func:`loop.train`.
 
-    Each device has its part of every batch, and all draw the random numbers of the whole: more
-    devices give the same weights, to rounding.
+    Each device gets its part of every batch, and all draw the random numbers of the whole batch:
+    more devices give the same weights, up to rounding.
 
     Raises:
-        LFADSError: fewer devices, or fewer trials in a batch; what one process would raise.
+        LFADSError: there are fewer devices, or fewer trials in a batch; any error of one process.
     """
     n, kind = config.trainer.num_devices, loop.resolve_device(config.trainer.device).type
     present = {"cuda": torch.cuda.device_count(), "mps": 1}.get(kind, n)
@@ -62,7 +62,7 @@ def train(
         while not workers.join(timeout=0.2):
             if request.signal is not None and not told:
                 told = True
-                for process in workers.processes:  # they save, and end; one request is enough
+                for process in workers.processes:  # they save and end; one request is enough
                     if process.is_alive():
                         process.terminate()
     if request.signal is not None:
@@ -86,7 +86,7 @@ def _one_of_them(
     start: Path | None,
     results: Any,
 ) -> None:
-    # how Lightning knows that its processes have been started already
+    # tells Lightning that its processes have been started already
     os.environ |= {
         "LOCAL_RANK": str(rank),
         "NODE_RANK": "0",
@@ -95,12 +95,12 @@ def _one_of_them(
         "MASTER_PORT": str(port),
     }
     if rank > 0:
-        warnings.simplefilter("ignore")  # the first process says it
+        warnings.simplefilter("ignore")  # the first process gives the warnings
     outcome: Any = None
     with suppress(KeyboardInterrupt, signals.Preempted):
         try:
             outcome = tuple(loop.train(from_dict(config), sessions, folder, callbacks, start))
-        except LFADSError as error:  # the same in all of them
+        except LFADSError as error:  # all processes raise the same
             outcome = str(error)
     if rank == 0:
         results.put(outcome)

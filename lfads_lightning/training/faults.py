@@ -1,7 +1,7 @@
-"""Losses and gradients that are not finite: say where they come from, and get over them.
+"""Losses and gradients that are not finite: report where they come from, and recover.
 
-A single such update is left out. After several in a row the model goes back to the newest
-checkpoint, with half the learning rate; after ``trainer.max_recoveries`` of these training ends.
+A single such update is skipped. After several in a row the model returns to the newest checkpoint,
+with half the learning rate; after ``trainer.max_recoveries`` returns training ends.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from lfads_lightning.config import LFADSError
 from lfads_lightning.data.datamodule import Batch, TrainingBatches
 from lfads_lightning.training.format import read_checkpoint, state_of
 
-SKIPS_IN_A_ROW = 3  # one may be a rare draw of noise; as many are the weights' fault
+SKIPS_IN_A_ROW = 3  # one may be a rare draw of noise; this many are due to the weights
 _TRIALS_SHOWN = 12
 
 
 class Diverged(LFADSError):
-    """Training came to no finite loss, or no finite gradient, any more."""
+    """Training no longer gives a finite loss or gradient."""
 
 
 class Training(Protocol):
-    """What is asked of the LightningModule."""
+    """The part of the LightningModule that is used here."""
 
     @property
     def trainer(self) -> Any:
@@ -35,7 +35,7 @@ class Training(Protocol):
 
     @property
     def current_epoch(self) -> int:
-        """Counted from 0."""
+        """Number of the epoch, from 0."""
 
     @property
     def model(self) -> torch.nn.Module:
@@ -47,13 +47,13 @@ class Training(Protocol):
 
 
 class Faults:
-    """What is done about updates that are not finite.
+    """Skips updates that are not finite, and returns to a checkpoint after several in a row.
 
     Attributes:
-        in_a_row: such updates up to now, without a finite one between.
-        n_skipped: in all.
-        n_recoveries: times that the model went back to a checkpoint.
-        start: where it goes back to as long as ``newest`` gives none; None: to where it began.
+        in_a_row: skipped updates since the last finite one.
+        n_skipped: skipped updates in total.
+        n_recoveries: returns to a checkpoint.
+        start: checkpoint to return to while ``newest`` finds none; None: the initial state.
         newest: returns the path of the newest intact checkpoint, if any.
     """
 
@@ -64,26 +64,26 @@ class Faults:
         self._first: tuple[dict[str, Any], dict[str, Any]] | None = None
 
     def begin(self, module: Training) -> None:
-        """Keep the state that training begins with, for as long as there is no checkpoint."""
+        """Keep the state at the beginning of training, until there is a checkpoint."""
         optimizer = module.trainer.optimizers[0]
         self._first = _copied(module.model.state_dict()), _copied(optimizer.state_dict())
 
     def state(self) -> dict[str, int]:
-        """Return what goes into a checkpoint."""
+        """Return the counters, for a checkpoint."""
         return {name: getattr(self, name) for name in ("in_a_row", "n_skipped", "n_recoveries")}
 
     def take_up(self, state: Mapping[str, int]) -> None:
-        """Go on from what a checkpoint held."""
+        """Restore the counters from a checkpoint."""
         for name, value in state.items():
             setattr(self, name, value)
 
     def skip_update(self, module: Training, batch: Batch, terms: Mapping[str, float]) -> None:
-        """Leave an update out; after some in a row, go back to the newest checkpoint.
+        """Skip an update; after several in a row, return to the newest checkpoint.
 
         Args:
-            module: at the update; its gradients are taken away, so that the optimiser rests.
-            batch: of the update.
-            terms: of its loss, by name.
+            module: the module; its gradients are removed, so that the optimiser changes nothing.
+            batch: batch of the update.
+            terms: terms of its loss, by name.
 
         Raises:
             Diverged: no recovery is left.
@@ -113,7 +113,7 @@ class Faults:
               f"{rate / 2:.3g}")  # fmt: skip
 
     def _go_back(self, module: Training) -> str:
-        """Take up weights and the optimiser's moments; return where they come from."""
+        """Restore the weights and the optimiser's moments; return where they come from."""
         path: Path | None = self.newest()
         if path is None:
             assert self._first is not None
@@ -128,7 +128,7 @@ class Faults:
 
 
 def described(module: Training, batch: Batch, terms: Mapping[str, float]) -> str:
-    """Say in one line which batch, session, trials and term, or gradients, are not finite."""
+    """Name in one line the batch, session, trials and terms or gradients that are not finite."""
     epoch = module.current_epoch
     trials = _trials_of(module, batch, epoch)
     bad = [name for name, value in terms.items() if name != "total" and not math.isfinite(value)]
@@ -161,7 +161,7 @@ def _trials_of(module: Training, batch: Batch, epoch: int) -> str:
 
 
 def _copied(state: dict[str, Any]) -> dict[str, Any]:
-    """Copy a state of tensors, numbers, lists and dicts."""
+    """Copy a state made of tensors, numbers, lists and dicts."""
 
     def copy(value: Any) -> Any:
         if isinstance(value, torch.Tensor):

@@ -1,4 +1,4 @@
-"""A training run from beginning to end, or from where it was interrupted."""
+"""A training run from the beginning, or from where it was interrupted, to the end."""
 
 import warnings
 from collections.abc import Sequence
@@ -32,16 +32,16 @@ from lfads_lightning.training.watch import CopyingWatch
 class Fitted(NamedTuple):
     """A finished training run."""
 
-    model: LFADS  # weights of the lowest criterion, or the last ones
-    step: int  # updates behind these weights
-    checkpoint: str  # which they are: its index, or "last"
-    chosen_by: str  # the metric that they have least of; "" for the last ones
-    criterion: float | None  # of trainer.criterion, at these weights; None without data
+    model: LFADS  # with the weights of the lowest criterion, or the last ones
+    step: int  # updates that led to these weights
+    checkpoint: str  # index of their checkpoint, or "last"
+    chosen_by: str  # the metric that is lowest at these weights; "" for the last ones
+    criterion: float | None  # trainer.criterion at these weights; None without validation data
     valid: dict[str, float]  # validation metrics of the epoch of these weights
     epochs: int
     updates: int
     seconds: float
-    is_constant: bool = False  # training found nothing: it is the constant rate
+    is_constant: bool = False  # the model is the constant rate: training found nothing
 
 
 def fit(
@@ -55,12 +55,14 @@ def fit(
     Args:
         config: all parameters.
         sessions: read and checked.
-        folder: the run's; a checkpoint that ``output.checkpoint_pb_load_name`` finds there is
-            continued.
-        callbacks: Lightning's, besides our own; with several devices they go to each, by pickle.
+        folder: the run's folder; if ``output.checkpoint_pb_load_name`` finds a checkpoint there,
+            training continues from it.
+        callbacks: Lightning callbacks, besides our own; with several devices each gets them by
+            pickle.
 
     Raises:
-        LFADSError: contradictory parameters; a checkpoint that does not fit data or parameters.
+        LFADSError: parameters contradict each other, or a checkpoint does not fit the data or the
+            parameters.
     """
     for message in check(config):
         warnings.warn(message, stacklevel=2)
@@ -88,14 +90,14 @@ def fit(
     if start is None and config.optim.start_from is not None:
         theirs = loop.start_checkpoint(config)
         was = from_dict(load_checkpoint(theirs)["lfads"]["config"], str(theirs))
-        # its optimiser is new, and so are the read-outs of sessions that it does not know
+        # the optimiser is new, and so are the read-outs of sessions that the old run does not know
         keep_beginning(config, was, theirs, without=OF_OPTIMIZER | OF_READOUTS | OF_MAKING)
     train = loop.train if cfg.num_devices == 1 else devices.train
     ended = train(config, sessions, folder, [*ours, *callbacks], start)
     index = LOWEST if ended.best else PERIODIC
     path = require_checkpoint(folder, index)
     saved = load_checkpoint(path)
-    device = loop.resolve_device(cfg.device, tell=False)  # training did
+    device = loop.resolve_device(cfg.device, tell=False)  # training has warned already
     model = loop.new_model(config, sessions, path)
     model.load_state_dict(state_of(saved))
     model.passes = choose(cfg.recurrence, device.type)
@@ -114,12 +116,12 @@ def fit(
 
 
 def _keep_beginning(config: Config, start: Path) -> None:
-    """Compare what is asked for with what the run began with."""
+    """Compare the parameters with those that the run began with."""
     saved = load_checkpoint(start)
     was = from_dict(saved["lfads"]["config"], str(start))
     without = {"learning_rate_init"} if config.optim.do_reset_learning_rate else set[str]()
-    if "optimizer_states" not in saved:  # weights alone are continued with a new optimiser
+    if "optimizer_states" not in saved:  # bare weights continue with a new optimiser
         without |= OF_OPTIMIZER
     keep_beginning(config, was, start, without=without)
     if config.trainer.max_minutes is not None and config.trainer.max_steps is None:
-        config.trainer.max_steps = was.trainer.max_steps  # what these minutes were measured to be
+        config.trainer.max_steps = was.trainer.max_steps  # as measured for these minutes

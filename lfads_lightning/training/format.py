@@ -1,4 +1,4 @@
-"""What a checkpoint must hold, checked before a model is built from it: anybody may send one."""
+"""The format of a checkpoint, checked before a model is built from it: it may come from anybody."""
 
 import zipfile
 from pathlib import Path
@@ -13,21 +13,21 @@ from lfads_lightning.params import from_dict
 from lfads_lightning.runs.files import check_name
 
 MOST_CHANNELS = 2**20
-VERSION = 1  # of what stands under "lfads" in a checkpoint
+VERSION = 1  # of the record under "lfads" in a checkpoint
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint without running code from it, and check what a model is built from.
+    """Read a checkpoint without running code from it, and check all that a model is built from.
 
     Raises:
-        LFADSError: not a checkpoint of ours, damaged, or of another format.
+        LFADSError: it is not a checkpoint of ours, is damaged, or has another format.
     """
     damaged = (
         f"{path}: is not a checkpoint of lfads-lightning, or is damaged ({{}}); you can put an "
         "older one of the same run last in the index file in its folder"
     )
     try:
-        # torch writes its files without compression: a packed one may unpack to any size
+        # torch writes its files without compression: a compressed one may unpack to any size
         with zipfile.ZipFile(path) as file:
             packed = any(entry.compress_type != zipfile.ZIP_STORED for entry in file.infolist())
         checkpoint = {} if packed else torch.load(path, map_location="cpu", weights_only=True)
@@ -36,7 +36,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     record = checkpoint.get("lfads") if isinstance(checkpoint, dict) else None
     version = record.get("format_version") if isinstance(record, dict) else None
     if not isinstance(record, dict) or type(version) is not int:
-        raise LFADSError(damaged.format("it is packed" if packed else "it names no format"))
+        raise LFADSError(damaged.format("it is compressed" if packed else "it names no format"))
     if version < 1:
         raise LFADSError(damaged.format(f"it names format {version}"))
     if version > VERSION:
@@ -54,19 +54,19 @@ def _problem(checkpoint: dict[str, Any], record: dict[str, Any]) -> str | None:
     if not isinstance(record.get("config"), dict):
         return "it states no parameters"
     if not _is_count(step) or "n_bins" not in record or not (n_bins is None or _is_count(n_bins)):
-        return "its step or number of bins is no count"
+        return "its step or number of bins is not a count"
     if not isinstance(sessions, list) or not sessions or not all(map(_is_session, sessions)):
-        return "its sessions are no names and sizes"
+        return "its sessions are not names and sizes"
     counts = [
         record[k] for k in ("start_step", "n_updates", "n_batches", "looked_at") if k in record
     ]
     if not all(map(_is_count, counts)) or not isinstance(record.get("costs", []), list):
-        return "its record of the training is none"
+        return "its training record is invalid"
     if not is_identity(record):
-        return "its bin width or neurons are none"
+        return "its bin width or its neurons are invalid"
     weights = checkpoint.get("state_dict")
     if not isinstance(weights, dict) or not all(map(_is_weight, weights.items())):
-        return "its weights are no arrays of finite size"
+        return "its weights are not arrays of finite size"
     return None
 
 
@@ -85,7 +85,7 @@ def _is_session(spec: Any) -> bool:
     if not all(_is_count(n) for n in sizes[:2]):
         return False
     held_out = sizes[3] if len(sizes) > 3 else ()
-    # channels that are not held out are listed: there must be as few as a recording has
+    # held-in channels are derived as a list, so their number must be that of a real recording
     return not held_out or sizes[0] <= MOST_CHANNELS
 
 
@@ -104,17 +104,17 @@ def state_of(checkpoint: dict[str, Any]) -> dict[str, torch.Tensor]:
 
 
 def rebuilt(checkpoint: dict[str, Any], path: Path) -> tuple[LFADS, Config]:
-    """Build the model of a checkpoint that :func:`read_checkpoint` has read; beside its parameters.
+    """Build the model of a checkpoint from :func:`read_checkpoint`; return it and its parameters.
 
     Raises:
-        LFADSError: its weights are not those of the parameters it states.
+        LFADSError: the weights do not match the parameters in the checkpoint.
     """
     record = checkpoint["lfads"]
     config = from_dict(record["config"], str(path))
     sessions = [SessionSpec(*spec) for spec in record["sessions"]]
     weights = state_of(checkpoint)
     try:
-        with torch.device("meta"):  # the parameters may ask for more than there is memory
+        with torch.device("meta"):  # the parameters may need more memory than there is
             shapes = {k: v.shape for k, v in LFADS(config.model, sessions).state_dict().items()}
         if {k: v.shape for k, v in weights.items()} != shapes:
             raise ValueError("shapes or names differ")

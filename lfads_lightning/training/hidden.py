@@ -1,8 +1,8 @@
 """The criterion ``hidden_recon``: entries of validation trials that the encoders did not see.
 
 The cost of all entries flatters a model that copies what it sees. So a fifth of the entries is
-hidden at a time, and predicted from the others: the likelihood of these follows that of held-out
-neurons (speckled cross-validation, Keshtkaran & Pandarinath 2019, with masks for validation alone).
+hidden at a time and predicted from the others: their likelihood follows that of held-out neurons
+(speckled cross-validation, Keshtkaran & Pandarinath 2019, with masks in validation only).
 """
 
 import math
@@ -19,29 +19,29 @@ from lfads_lightning.model.lfads import LFADS
 from lfads_lightning.model.visibility import Visibility, sample_validation
 
 NAME = "valid/hidden_recon"
-N_PARTS = 5  # of the entries, each hidden in turn
-N_SAMPLES = 4  # of the posterior: their mean rates are scored
-MOST_TRIALS = 300  # of all sessions together
+N_PARTS = 5  # parts of the entries, hidden one at a time
+N_SAMPLES = 4  # posterior samples; their mean rates are scored
+MOST_TRIALS = 300  # over all sessions
 LEAST_UPDATES = 20  # between two looks
-# A look takes 5 passes through the encoders and 20 through the decoder, of each of its trials and
-# without gradients; an update one of each, with them: measured, 4 times as long. So a look is worth
-# this many updates, for each trial in it and each in a batch; and it may take this share of them.
+# For each trial, a look takes 5 passes through the encoders and 20 through the decoder, without
+# gradients; an update takes one pass through each, with gradients. As measured, a look takes 4
+# times as long per trial as an update; looks may take this share of the time.
 UPDATES_PER_LOOK, SHARE = 4.0, 0.15
 
 
 class HiddenEntries:
     """Scores a model on hidden entries of fixed validation trials.
 
-    The partition into five parts and the samples' random numbers depend on the data's names and
-    sizes alone: they are the same at every look, for every seed of the training and every model.
-    Held-out neurons and forward bins stay out of the score: what is reported of these is not what
-    the best epoch was chosen by. So do the entries of sample validation.
+    The partition into five parts and the samples' random numbers depend only on the names and sizes
+    of the data: they are the same at every look, for every training seed and every model. Held-out
+    neurons and forward bins are not scored, so that the best epoch is not chosen by the entries on
+    which its final scores are reported. The entries of sample validation are not scored either.
 
     Args:
-        batches: of validation trials, one for each session, on the model's device.
-        n_trials: of a training batch.
-        sample_validation_rate: share of entries that are never shown, where batches have such.
-        memory_mb: of one pass.
+        batches: validation trials, one batch per session, on the model's device.
+        n_trials: number of trials in a training batch.
+        sample_validation_rate: share of entries that are never shown, if batches have any.
+        memory_mb: memory for one pass.
     """
 
     def __init__(
@@ -54,16 +54,16 @@ class HiddenEntries:
         self.batches, self.rate = batches, sample_validation_rate
         self.memory = memory_mb * 2**20
         self.n_trials = sum(len(b.data) for b in batches)
-        self.worth = UPDATES_PER_LOOK * self.n_trials / n_trials  # updates that a look costs
-        self.every = max(LEAST_UPDATES, math.ceil(self.worth / SHARE))  # updates between two
+        self.worth = UPDATES_PER_LOOK * self.n_trials / n_trials  # cost of a look in updates
+        self.every = max(LEAST_UPDATES, math.ceil(self.worth / SHARE))  # updates between two looks
 
     @torch.no_grad()
     def look(self, model: LFADS, first: int = 0, step: int = 1) -> Tensor:
-        """Return -log p(hidden entries) of each trial in nats, of all five parts together.
+        """Return -log p(hidden entries) of each trial in nats, summed over the five parts.
 
         Args:
-            model: to score.
-            first: part to begin with; of several devices each takes some parts.
+            model: the model to score.
+            first: the first part; with several devices each takes some of the parts.
             step: from one part to the next.
 
         Returns:
@@ -108,7 +108,7 @@ class HiddenEntries:
         encoding = model.encode(data, name, ext, visibility=seen)
         output = model.decode(encoding, n_bins, name, model.draw_noise(N_SAMPLES * n, n_bins, rng))
         samples = output.output_dist_params
-        if len(samples) > n:  # a model without code and inputs has one row for each trial
+        if len(samples) > n:  # a model without initial state and inputs has one row per trial
             samples = samples.unflatten(0, (len(samples) // n, n)).mean(0)
         unseen, scored = model.encoded.unseen(name, n_bins, weight.device, lengths), seen.weight
         if unseen is not None and scored is not None:
@@ -119,7 +119,7 @@ class HiddenEntries:
 def hidden_entries(
     data: LFADSDataModule, config: Config, device: torch.device
 ) -> HiddenEntries | None:
-    """Return the entries of a run's validation trials; None where it has no such trials."""
+    """Return the entries of a run's validation trials; None if there are no such trials."""
     batches = [
         b._replace(
             **{

@@ -1,4 +1,4 @@
-"""Where a training run stops when it is told to: between two updates, with all state whole."""
+"""Stops a training run on request between two updates, when its state is consistent."""
 
 from typing import Any
 
@@ -9,13 +9,13 @@ from lfads_lightning.runs import signals
 
 
 class StopWhenTold(pl.Callback):
-    """Stop before the next batch, of training or of validation, once a signal has come.
+    """Stop before the next training or validation batch, once a signal has arrived.
 
-    What is saved there continues as if nothing had happened: a training batch is counted when it is
-    done, and a validation that was begun is begun again.
+    A run saved at that point continues as if nothing had happened: a training batch is counted once
+    it is done, and an unfinished validation is started again.
 
     Args:
-        request: of this process; of several devices, one that is told stops all.
+        request: request to this process; with several devices, a request to one stops all.
     """
 
     def __init__(self, request: signals.Request) -> None:
@@ -23,7 +23,7 @@ class StopWhenTold(pl.Callback):
         self.has_begun = False
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Take the signals back: Lightning has put its own handler of SIGTERM before ours."""
+        """Restore our signal handlers: Lightning has installed its own for SIGTERM."""
         signals.install(self.request)
         self.has_begun = True
 
@@ -45,7 +45,7 @@ class StopWhenTold(pl.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Stop here if told to; several devices, which validate apart, go on to the next epoch."""
+        """Stop here if told to; several devices validate separately and stop in the next epoch."""
         if trainer.world_size == 1:
             self._stop_if_told()
 
@@ -56,7 +56,7 @@ class StopWhenTold(pl.Callback):
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Write down that a validation under way has not begun; Lightning would go on inside it."""
+        """Save a validation under way as not begun: Lightning would continue in the middle."""
         if trainer.validating:
             loops = checkpoint["loops"]["fit_loop"]
             for progress in loops["epoch_loop.val_loop.batch_progress"].values():

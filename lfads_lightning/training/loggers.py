@@ -21,31 +21,31 @@ from lfads_lightning.runs.names import TENSORBOARD
 from lfads_lightning.runs.provenance import identity, remember
 from lfads_lightning.training.logs import Events
 
-PROJECT = "lfads"  # of wandb and MLflow, unless WANDB_PROJECT or MLFLOW_EXPERIMENT_NAME says else
+PROJECT = "lfads"  # default of WANDB_PROJECT and MLFLOW_EXPERIMENT_NAME
 _TAG = "lfads_run"
 
 
 def names(config: Config) -> list[str]:
-    """Return what ``trainer.logger`` names, each once."""
+    """Return the names in ``trainer.logger``, without repetitions."""
     given = config.trainer.logger
     return [given] if isinstance(given, str) else list(given)
 
 
 def open_loggers(config: Config, folder: Path, step: int | None) -> list[Logger]:
-    """Open what is asked for; ``csv`` is what every run writes, and needs nothing.
+    """Open the loggers that are asked for; ``csv`` needs none, as every run writes it.
 
     Args:
         config: all parameters.
-        folder: the run's.
-        step: updates that a run which goes on has done; None: it begins.
+        folder: the run's folder.
+        step: updates that a continued run has done; None for a new run.
 
     Raises:
-        LFADSError: wandb or MLflow cannot be used; says why.
+        LFADSError: wandb or MLflow cannot be used; the message says why.
     """
     loggers: list[Logger] = []
     asked = names(config)
     if TENSORBOARD in asked:
-        # events behind this step are of a run that was cut off; readers forget them
+        # readers drop later events: they are from updates that were lost in an interrupt
         purge = 0 if step is None else step + 1
         loggers.append(Events(folder, name=TENSORBOARD, version="", purge_step=purge))
     if "wandb" in asked:
@@ -56,7 +56,7 @@ def open_loggers(config: Config, folder: Path, step: int | None) -> list[Logger]
 
 
 def begin(loggers: list[Logger], config: Config) -> None:
-    """Tell the settings to wandb and MLflow; TensorBoard has them with the scores."""
+    """Send the settings to wandb and MLflow; TensorBoard gets them together with the scores."""
     for logger in loggers:
         with _in_one_line(logger):
             if isinstance(logger, WandbLogger):
@@ -66,14 +66,14 @@ def begin(loggers: list[Logger], config: Config) -> None:
 
 
 def _told(logger: MLFlowLogger) -> bool:
-    """Return whether MLflow has the settings; it lets nobody change them."""
-    run = logger.experiment.get_run(logger.run_id)  # None where it is not the first process
+    """Return whether MLflow has the settings already; it refuses changes."""
+    run = logger.experiment.get_run(logger.run_id)  # None except in the first process
     return run is None or bool(run.data.params)
 
 
 @rank_zero_only
 def close(loggers: list[Logger]) -> None:
-    """Let the next run of this program have a logger of its own."""
+    """Close the loggers, so that the next run in this process gets new ones."""
     for logger in loggers:
         if isinstance(logger, WandbLogger):
             logger.experiment.finish()
@@ -83,12 +83,12 @@ def log_figures(logger: Logger, figures: Mapping[str, bytes], step: int) -> None
     """Show figures in wandb or MLflow.
 
     Args:
-        logger: one of theirs.
-        figures: PNG files by name, ``valid/summary``.
-        step: updates behind the weights.
+        logger: a logger of wandb or MLflow.
+        figures: PNG files by name, such as ``valid/summary``.
+        step: updates that led to the weights.
 
     Raises:
-        LFADSError: they cannot be shown; says why.
+        LFADSError: the figures cannot be shown; the message says why.
     """
     from PIL import Image
 
@@ -116,13 +116,13 @@ def log_scores(
 
     Args:
         config: all parameters.
-        folder: the run's.
-        scores: by name; those that are no finite numbers are left out.
-        figures: the last ones, as in :func:`log_figures`.
-        step: updates behind the weights that are scored.
+        folder: the run's folder.
+        scores: scores by name; those that are not finite are left out.
+        figures: the last figures, as in :func:`log_figures`.
+        step: updates that led to the scored weights.
 
     Raises:
-        LFADSError: they cannot be written; says why.
+        LFADSError: the scores cannot be written; the message says why.
     """
     finals = {
         f"final/{name}": value
@@ -165,7 +165,7 @@ def _wandb(folder: Path) -> WandbLogger:
 def _mlflow(folder: Path) -> MLFlowLogger:
     from mlflow.tracking import MlflowClient
 
-    # as MLflow's own default: below the working folder, for all runs that are started there
+    # like MLflow's own default: in the working folder, for all runs that are started there
     uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path('mlflow.db').absolute()}"
     experiment = os.environ.get("MLFLOW_EXPERIMENT_NAME", PROJECT)
     number = _number(folder)
@@ -187,14 +187,14 @@ def _mlflow(folder: Path) -> MLFlowLogger:
 
 
 def _number(folder: Path) -> str:
-    """Return the number by which a run is known, wherever its folder is called."""
+    """Return the number that identifies a run, also after its folder is moved or renamed."""
     rank_zero_only(remember)(folder)
     return identity(folder)
 
 
 @contextmanager
 def _in_one_line(logger: Logger | str) -> Iterator[None]:
-    """Say what is wrong with a service, and how to do without it."""
+    """Turn the errors of a service into one line that says how to do without it."""
     is_wandb = isinstance(logger, WandbLogger)
     if isinstance(logger, Events):
         yield
@@ -203,7 +203,7 @@ def _in_one_line(logger: Logger | str) -> Iterator[None]:
         yield
     except (LFADSError, KeyboardInterrupt):
         raise
-    except Exception as error:  # wandb and MLflow raise whatever their transports do
+    except Exception as error:  # wandb and MLflow pass on any error of the network
         why = " ".join(str(error).split())[:300] or type(error).__name__
         name, remedy = ("wandb", "set WANDB_MODE=offline to log to the run's folder, or leave it "
                         "out")  # fmt: skip

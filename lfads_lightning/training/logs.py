@@ -24,8 +24,8 @@ from lfads_lightning.training.hidden import NAME as HIDDEN
 from lfads_lightning.training.module import LFADSModule
 
 SECONDS_BETWEEN_LINES = 10.0
-_WRITERS = "tensorboard.summary.writer.event_file_writer"  # whose threads they are
-# what says most of a model comes first; at most one of them is shown beside the cost
+_WRITERS = "tensorboard.summary.writer.event_file_writer"  # module of its threads
+# the most informative score first; at most one is shown beside the cost
 _BESIDE_THE_COST = {
     "valid/co_bps": "co-bps {:.3f}",
     "valid/fp_bps": "fp-bps {:.3f}",
@@ -35,19 +35,19 @@ _BESIDE_THE_COST = {
 
 
 class EpochLogs(pl.Callback):
-    """Write a row per epoch to metrics.csv and the original's line to ``<csv_log>.csv``.
+    """Write a row per epoch to metrics.csv, and the original's line to ``<csv_log>.csv``.
 
-    A resumed run drops the rows that lie after the checkpoint it starts from, and appends.
+    A resumed run drops the rows after the checkpoint that it starts from, and appends new ones.
 
     Args:
-        folder: the run's.
-        csv_log: name of the original-format log; empty for none.
+        folder: the run's folder.
+        csv_log: name of the log in the original's format; empty for none.
     """
 
     def __init__(self, folder: Path, csv_log: str) -> None:
         self.table = Run(folder).metrics
         self.fitlog = Run(folder).log(csv_log) if csv_log else None
-        self.has_layout = False  # TensorBoard, of its charts
+        self.has_layout = False  # whether TensorBoard's charts have been laid out
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Cut both logs back to the epoch at which training starts."""
@@ -84,7 +84,7 @@ class EpochLogs(pl.Callback):
             for logger in trainer.loggers:
                 if isinstance(logger, Events):
                     logger.layout(both)
-        # hidden entries are not looked at in every epoch
+        # hidden entries are not scored in every epoch
         told = {k: v for k, v in metrics.items() if not (k == HIDDEN and math.isnan(v))}
         for logger in trainer.loggers:
             logger.log_metrics(told, step)
@@ -92,7 +92,7 @@ class EpochLogs(pl.Callback):
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Have on the disk what the logs say of the epochs before the checkpoint."""
+        """Flush the logs of all epochs before the checkpoint to the disk."""
         if not trainer.is_global_zero:
             return
         for name in self._names():
@@ -108,7 +108,7 @@ class EpochLogs(pl.Callback):
 
 
 def fitlog_line(epoch: int, step: int, metrics: dict[str, float]) -> str:
-    """Return an epoch as a line of the original's log, names and values in turn.
+    """Return an epoch as a line of the original's log, with names and values alternating.
 
     Without validation data the second value of each pair is left out.
     """
@@ -136,7 +136,7 @@ def _keep_lines(path: Path, keep: Callable[[str], bool]) -> None:
     if not path.exists():
         return
     with writing(path):
-        # what is no text is a row that is not kept
+        # a row that cannot be decoded is not kept
         lines = path.read_text(errors="replace").splitlines(keepends=True)
     kept = [line for line in lines if line.endswith("\n") and keep(line)]
     if len(kept) < len(lines):
@@ -146,7 +146,7 @@ def _keep_lines(path: Path, keep: Callable[[str], bool]) -> None:
 
 @contextmanager
 def silent_writers() -> Iterator[None]:
-    """Let TensorBoard's threads keep their errors: who writes next is told, and says it once."""
+    """Silence errors in TensorBoard's threads: the next write raises them, and they show once."""
 
     def hook(told: threading.ExceptHookArgs) -> None:
         of_tensorboard = type(told.thread).__module__ == _WRITERS
@@ -161,10 +161,10 @@ def silent_writers() -> Iterator[None]:
 
 
 class Events(TensorBoardLogger):
-    """TensorBoard's files of a run; that they cannot be written is said in one line."""
+    """The TensorBoard files of a run; an error in writing them is one line."""
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Write an epoch's numbers; Lightning's own says of a full disk that they are no numbers.
+        """Write an epoch's numbers; Lightning's own method misreports a full disk as bad numbers.
 
         Raises:
             LFADSError: the disk is full, or the folder is gone.
@@ -174,7 +174,7 @@ class Events(TensorBoardLogger):
                 self.experiment.add_scalar(name, value, step)
 
     def layout(self, terms: Sequence[str]) -> None:
-        """Show training and validation in one chart for each term, under Custom Scalars.
+        """Show training and validation in one chart per term, under Custom Scalars.
 
         Raises:
             LFADSError: the disk is full, or the folder is gone.
@@ -184,7 +184,7 @@ class Events(TensorBoardLogger):
             self.experiment.add_custom_scalars({"training and validation": charts})
 
     def save(self) -> None:
-        """Have all of it written.
+        """Write everything to the files.
 
         Raises:
             LFADSError: the disk is full, or the folder is gone.
@@ -193,18 +193,18 @@ class Events(TensorBoardLogger):
             super().save()
 
     def finalize(self, status: str) -> None:
-        """Close the files; after an error that was said, there is no second one."""
+        """Close the files, without repeating an error that was raised already."""
         with suppress(OSError, LFADSError) if status == "failed" else writing(self.log_dir):
             super().finalize(status)
 
 
 class Progress(pl.Callback):
-    """Show epoch, costs, held-out score, ramp, learning rate and time left.
+    """Show the epoch, the costs, a held-out score, the ramp, the learning rate and the time left.
 
-    A bar, in a terminal or a notebook; elsewhere a line every ten seconds.
+    It is a bar in a terminal or a notebook, and a line every ten seconds elsewhere.
 
     Args:
-        loss: whose ramps are shown.
+        loss: the parameters of the ramps.
         learning_rate_stop: the rate at which training ends.
     """
 
@@ -213,7 +213,7 @@ class Progress(pl.Callback):
         self.bar: tqdm | None = None
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Open the bar; the first process shows it."""
+        """Open the bar, in the first process."""
         self.silent = not trainer.is_global_zero
         self.started, self.first_epoch, self.last_line = (
             time.monotonic(),
@@ -225,7 +225,7 @@ class Progress(pl.Callback):
             if has_widgets():
                 from tqdm.notebook import tqdm as tqdm_of_notebook  # imports IPython
 
-                # a browser is told less often than a terminal
+                # a browser is updated less often than a terminal
                 bar, more = tqdm_of_notebook, {"mininterval": 0.3}
             else:
                 bar, more = (
@@ -242,7 +242,7 @@ class Progress(pl.Callback):
         costs = f"train {m['train/total']:.1f}{valid}{best_score(m)}"
         costs += f" | ramp {m['ramp/kl']:.2f} | lr {m['lr']:.2g}"
         if self.bar is not None:
-            self.bar.total = self._epochs_in_all(trainer)  # a budget is known after some updates
+            self.bar.total = self._epochs_in_all(trainer)  # a time budget sets it late
             self.bar.set_postfix_str(f"{costs}{self._at_least(trainer, pl_module)}", refresh=False)
             self.bar.update()
         if self.bar is not None or self.silent:
@@ -294,12 +294,12 @@ class Progress(pl.Callback):
             return f" | {duration((total - trainer.current_epoch - 1) * per_epoch)} left"
         if by_rate == float("inf"):
             return ""
-        # only the learning rate ends training; it cannot fall faster than this
+        # only the learning rate ends training, and it cannot fall faster than this
         return f" | at least {duration(by_rate * per_epoch)} left"
 
 
 def best_score(metrics: dict[str, float]) -> str:
-    """Return the score that says most, as ' | co-bps 0.312'; '' without one."""
+    """Return the most informative score, as ' | co-bps 0.312'; '' if there is none."""
     shown = (
         text.format(metrics[name]) for name, text in _BESIDE_THE_COST.items() if name in metrics
     )

@@ -1,4 +1,4 @@
-"""Training in one process: model, data and Lightning's trainer put together."""
+"""Training in one process: combines the model, the data and Lightning's trainer."""
 
 import logging
 import os
@@ -53,11 +53,11 @@ from lfads_lightning.training.start import all_specs, start_run, take_weights, w
 
 
 class Ended(NamedTuple):
-    """What a finished run says of itself, beside its checkpoints."""
+    """Results of a finished run, besides its checkpoints."""
 
     valid: dict[str, float]  # validation metrics of the last epoch
-    best: dict[str, float]  # of the lowest one; empty where there was none
-    chosen_by: str  # the metric that it has least of; "" where there was none
+    best: dict[str, float]  # those of the lowest epoch; empty if there was none
+    chosen_by: str  # the metric that the lowest epoch was chosen by; "" if there was none
     epochs: int
     updates: int
     seconds: float
@@ -75,15 +75,15 @@ def train(
     Args:
         config: all parameters.
         sessions: read and checked.
-        folder: the run's.
-        callbacks: what is saved and told while training.
+        folder: the run's folder.
+        callbacks: callbacks that save and report during training.
         start: checkpoint to continue from.
 
     Raises:
-        LFADSError: the checkpoint does not fit data or parameters; the disk is full; no loss is
-            finite any more.
-        KeyboardInterrupt: Ctrl-C; what was done is saved.
-        Preempted: SIGTERM or SIGUSR1; the same.
+        LFADSError: the checkpoint does not fit the data or the parameters, the disk is full, or
+            losses are no longer finite.
+        KeyboardInterrupt: Ctrl-C was pressed; the updates so far are saved.
+        Preempted: SIGTERM or SIGUSR1 arrived; the updates so far are saved.
     """
     device = resolve_device(config.trainer.device)
     with (
@@ -113,7 +113,7 @@ def train(
         stop = StopWhenTold(request)
         with taking_up(start, stop):
             step = None if start is None else take_up(module, start, sessions)
-        for keeper in callbacks:  # those that save when told to stop
+        for keeper in callbacks:  # those that save on a request to stop
             if hasattr(keeper, "request"):
                 keeper.request = request
         budget = config.trainer.max_minutes
@@ -133,7 +133,7 @@ def train(
                 trainer.fit(module, data, ckpt_path=ckpt_path, weights_only=True)
         finally:
             loggers.close(trainer.loggers)
-        if request.signal is not None:  # it came after the last update; scoring waits for a resume
+        if request.signal is not None:  # after the last update: scoring waits for a resume
             tell_to_continue(folder, "Interrupted; all updates are done and saved", config)
             raise request.error()
     keepers = [c for c in callbacks if isinstance(c, Checkpoints)]
@@ -148,15 +148,15 @@ def train(
 
 
 def new_model(config: Config, sessions: Sequence[Session], own: Path | None = None) -> LFADS:
-    """Build a model with fresh weights, aligned where sessions carry matrices.
+    """Build a model with new weights, aligned if the sessions have alignment matrices.
 
-    With ``do_start_at_mean_rates`` read-outs start at the training trials' statistics.
+    With ``do_start_at_mean_rates`` read-outs start at the statistics of the training trials.
 
     Args:
         config: all parameters.
-        sessions: of the data.
-        own: checkpoint of the run itself; with ``optim.start_from`` it says which other sessions
-            the model knows, else the run to start from does.
+        sessions: the sessions of the data.
+        own: checkpoint of the run itself. With ``optim.start_from`` the model's other sessions are
+            read from it or, without it, from the run to start from.
     """
     specs = [session_spec(s, config.data) for s in sessions]
     if config.optim.start_from is not None:
@@ -169,7 +169,7 @@ def new_model(config: Config, sessions: Sequence[Session], own: Path | None = No
         )
         if matrix is not None or bias is not None:
             align(model, s.name, matrix, bias)
-        if own is not None:  # what follows is in the checkpoint
+        if own is not None:  # the checkpoint has the rest
             continue
         if config.model.do_start_at_mean_rates:
             start_at_moments(model, s.name, moments_of(s.train.known))
@@ -184,9 +184,9 @@ def new_model(config: Config, sessions: Sequence[Session], own: Path | None = No
 
 
 def moments_of(data: np.ndarray) -> Moments:
-    """Return the moments of each channel of data (E, T, D), trial by trial: no copy is made.
+    """Return the moments of each channel of data (E, T, D), trial by trial, without a copy.
 
-    Entries that are NaN do not count.
+    NaN entries are left out.
     """
     mean = mean_of(data, (0, 1), np.float64)
     square, filled, n = np.zeros((3, data.shape[2]))
@@ -202,7 +202,7 @@ def moments_of(data: np.ndarray) -> Moments:
 
 
 def start_checkpoint(config: Config) -> Path:
-    """Return the best checkpoint of the run to start from, or its newest."""
+    """Return the best checkpoint of the run to start from, or its newest if there is no best."""
     run = start_run(config).folder
     return find_checkpoint(run, LOWEST) or require_checkpoint(run, PERIODIC)
 
@@ -218,16 +218,16 @@ def _start_from(model: LFADS, config: Config, sessions: Sequence[Session]) -> tu
     return step, known
 
 
-_missing: set[str] = set()  # devices that this process was asked for and does not have
+_missing: set[str] = set()  # devices that were asked for but do not exist
 
 
 def resolve_device(name: str, *, tell: bool = True) -> torch.device:
     """Map ``gpu:0`` (the original's spelling), ``cuda:0``, ``mps`` or ``cpu:0`` to a torch device.
 
-    A device that this machine lacks falls back to the CPU, with a warning if we are to ``tell``.
+    A device that this machine lacks is replaced by the CPU, with a warning if ``tell`` is true.
 
     Raises:
-        LFADSError: not the name of a device.
+        LFADSError: ``name`` is not the name of a device.
     """
     kind, _, number = name.strip().lstrip("/").lower().partition(":")
     kind = "cuda" if kind == "gpu" else kind
@@ -241,7 +241,7 @@ def resolve_device(name: str, *, tell: bool = True) -> torch.device:
     if kind == "mps" and torch.backends.mps.is_available():
         return torch.device("mps")
     if kind != "cpu" and tell and name not in _missing:
-        _missing.add(name)  # said once, however many candidates a run tries
+        _missing.add(name)  # warn once, however many candidates a run tries
         warnings.warn(
             f"trainer.device={name}: this machine has no such device, so the CPU is used; set "
             "trainer.device=cpu:0 to avoid this warning",
@@ -257,9 +257,9 @@ def _trainer(
     callbacks: Sequence[pl.Callback],
     step: int | None,
 ) -> pl.Trainer:
-    """Make the trainer of a run that continues after ``step`` updates; None: begins."""
+    """Make the trainer of a run that continues after ``step`` updates, or begins (None)."""
     cfg = config.trainer
-    # inside a SLURM job too: Lightning would take its signals, and requeue it
+    # also in a SLURM job: Lightning would otherwise catch its signals, and requeue it
     environment = LightningEnvironment()
     several: dict[str, Any] = {"plugins": [environment, WholeCheckpoints()]}
     if cfg.num_devices > 1:
@@ -267,7 +267,7 @@ def _trainer(
             cluster_environment=environment,
             checkpoint_io=WholeCheckpoints(),
             process_group_backend="nccl" if device.type == "cuda" else "gloo",
-            find_unused_parameters=True,  # sessions that are not in a batch
+            find_unused_parameters=True,  # those of sessions that are not in a batch
         )
         several = {"strategy": strategy, "use_distributed_sampler": False}
     one = [device.index] if device.type == "cuda" else 1
@@ -289,7 +289,7 @@ def _trainer(
 
 @contextmanager
 def _deterministic(asked: bool) -> Iterator[None]:
-    """Let torch use deterministic algorithms alone inside, if asked; afterwards as before."""
+    """Restrict torch to deterministic algorithms in the context, if asked; then restore it."""
     if not asked:
         yield
         return
@@ -303,7 +303,7 @@ def _deterministic(asked: bool) -> Iterator[None]:
     )
     torch.use_deterministic_algorithms(True)
     cudnn.deterministic, cudnn.benchmark = True, False
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # torch demands it
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # torch requires it
     try:
         yield
     finally:
@@ -315,7 +315,7 @@ def _deterministic(asked: bool) -> Iterator[None]:
 
 @contextmanager
 def _interrupts_raise() -> Iterator[None]:
-    """Let Ctrl-C arrive as KeyboardInterrupt: Lightning would end the process, a notebook's too."""
+    """Make Ctrl-C raise KeyboardInterrupt: Lightning would end the process, even a notebook's."""
     try:
         yield
     except SystemExit as end:
@@ -326,7 +326,7 @@ def _interrupts_raise() -> Iterator[None]:
 
 @contextmanager
 def _quiet_lightning() -> Iterator[None]:
-    """Silence Lightning's notes on hardware, and advice that is not for data in memory."""
+    """Silence Lightning's notes on hardware, and advice that does not apply to data in memory."""
     names = ("lightning.pytorch", "lightning.fabric")
     loggers = [logging.getLogger(name) for name in names]
     levels = [logger.level for logger in loggers]
@@ -336,7 +336,7 @@ def _quiet_lightning() -> Iterator[None]:
         warnings.filterwarnings("ignore", ".*number of training batches.*")
         warnings.filterwarnings("ignore", ".*have no `val_dataloader`.*")
         warnings.filterwarnings("ignore", "Total length of `list` across ranks is zero.*")
-        # our sampler is wound on by the module
+        # the module advances our sampler itself
         warnings.filterwarnings("ignore", ".*resuming from a checkpoint that ended before.*")
         warnings.filterwarnings("ignore", ".*LeafSpec.*")  # Lightning's use of torch
         for logger in loggers:

@@ -33,30 +33,31 @@ class LFADSModule(pl.LightningModule):
     """Train an :class:`~lfads_lightning.model.lfads.LFADS`.
 
     ``metrics`` holds the numbers of the last epoch: ``train/…`` and ``valid/…`` (total, recon,
-    kl_ic, kl_co, l2, corr: nats per trial, without ramps but in total), ``ramp/kl``, ``ramp/l2``,
-    ``lr``, ``grad_norm`` (mean over updates, before clipping), ``prior/ar_tau_<k>`` (bins) and
-    ``prior/ar_var_<k>`` (stationary variance). ``valid/recon_smoothed`` is an exponential average
-    over epochs; ``valid/hidden_recon`` one over those at which it is looked at, NaN in the others
-    (:mod:`lfads_lightning.training.hidden`). With sample validation, ``…/sample_recon`` is the
-    reconstruction of the entries never shown, weighed up to a whole trial as ``…/recon`` is.
-    ``valid/bits_per_spike`` of counts, with held-out neurons ``valid/co_bps``, with forward bins
-    ``valid/fp_bps``: bits per spike, at one posterior sample.
+    kl_ic, kl_co, l2, corr: nats per trial; only total includes the ramps), ``ramp/kl``,
+    ``ramp/l2``, ``lr``, ``grad_norm`` (mean over updates, before clipping), ``prior/ar_tau_<k>``
+    (bins) and ``prior/ar_var_<k>`` (stationary variance). ``valid/recon_smoothed`` is an
+    exponential average over epochs; ``valid/hidden_recon`` is one over the epochs in which hidden
+    entries are scored, and NaN in the others (:mod:`lfads_lightning.training.hidden`). With sample
+    validation, ``…/sample_recon`` is the reconstruction of the entries never shown, scaled up to a
+    whole trial like ``…/recon``. Bits per spike, at one posterior sample, are
+    ``valid/bits_per_spike`` for counts, ``valid/co_bps`` with held-out neurons and
+    ``valid/fp_bps`` with forward bins.
 
     The random numbers of an update come from a generator seeded by (seed, update), and are drawn
-    for all devices together: a resumed run and one on more devices draw the same.
+    for all devices together: a resumed run, or a run on more devices, draws the same numbers.
 
-    With ``optim.average_weights`` what is validated, and what a checkpoint holds as the model's
-    weights, are averages over the updates; those that training goes on with stand beside them.
+    With ``optim.average_weights`` the weights that are validated, and saved as the model's weights,
+    are averages over the updates; a checkpoint holds the weights that training continues with, too.
 
-    An update whose loss or gradient is not finite is left out, of weights and logs alike; see
+    An update whose loss or gradient is not finite is skipped, in the weights and in the logs; see
     :mod:`lfads_lightning.training.faults`.
 
     Args:
-        model: to train.
-        config: its loss, optim, sampling groups and seed are read.
-        n_bins: T, goes into the checkpoint.
-        start_step: updates the model has had before this run.
-        nulls: null models of what is predicted of the validation trials.
+        model: the model to train.
+        config: its loss, optim and sampling groups and its seed are read.
+        n_bins: T, saved in the checkpoint.
+        start_step: updates of the model before this run.
+        nulls: null models of the predictions on validation trials.
     """
 
     def __init__(
@@ -70,36 +71,36 @@ class LFADSModule(pl.LightningModule):
         super().__init__()
         self.model, self.config, self.n_bins = model, config, n_bins
         self.start_step = start_step
-        self.identity = Identity()  # of the data, and of sessions that the model has without data
+        self.identity = Identity()  # of all sessions, with or without data
         self.rule = LearningRateRule(
             config.optim.learning_rate_decay_factor, config.optim.learning_rate_n_to_compare
         )
         self.metrics: dict[str, float] = {}
         self.smoothed: dict[str, float] = {}
         self.resumed = False
-        self.n_batches = 0  # of this epoch, behind us
+        self.n_batches = 0  # batches of this epoch that are done
         self.faults = faults.Faults(config.trainer.max_recoveries)
         self.hidden: hidden.HiddenEntries | None = None
-        self.look_seconds, self.n_looks = 0.0, 0  # of this process
-        self.looked_at = 0  # the update at which hidden entries were looked at last
+        self.look_seconds, self.n_looks = 0.0, 0  # in this process
+        self.looked_at = 0  # the update at which hidden entries were last scored
         self.averages: Averages | None = None
-        self._averages_before: dict[str, Tensor] = {}  # of the checkpoint that is continued
+        self._averages_before: dict[str, Tensor] = {}  # from the checkpoint to continue from
         self._terms = list(LossTerms._fields)
         if config.data.sample_validation_rate > 0:
             self._terms.append("sample_recon")
         self._nulls = dict(nulls or {})
-        # sums of an epoch; they stay on the device until its end
+        # sums over an epoch; they stay on the device until it ends
         self._valid_sum, self._n_valid = torch.zeros(len(self._terms)), 0
         self._predicted_sum = torch.zeros(len(self._nulls))
         self._this_batch: tuple[Batch, Tensor] | None = None
         self._empty_sums()
         restrict_training(model, config)
-        # a device may have no validation batch, where the others have
+        # a device may have no validation batch while others have some
         self.allow_zero_length_dataloader_with_multiple_devices = True
 
     @property
     def step(self) -> int:
-        """Optimiser updates done, over all runs of this model."""
+        """The number of optimiser updates so far, over all runs of this model."""
         return self.start_step + self.global_step
 
     def ramps(self, step: int | None = None) -> tuple[float, float]:
@@ -107,11 +108,11 @@ class LFADSModule(pl.LightningModule):
         return ramps(self.config, self.step if step is None else step)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Set the rate of a cosine; each return to a checkpoint has halved it."""
+        """Set the rate of a cosine schedule, halved for each return to a checkpoint."""
         optim, max_steps = self.config.optim, self.config.trainer.max_steps
         if optim.schedule is not Schedule.cosine:
             return
-        # as long as a budget is being measured, the last update is far
+        # while a time budget is being measured, the last update is not known: it is far away
         total = 2**53 if max_steps is None else max_steps
         share = cosine(self.global_step, optim.warmup_steps, total, optim.cosine_end)
         for group in self.trainer.optimizers[0].param_groups:
@@ -123,7 +124,7 @@ class LFADSModule(pl.LightningModule):
         self.n_batches = 0
 
     def training_step(self, batch: Batch) -> Tensor:
-        """Return the loss of a batch, dropout on; of several devices, this one's share of it."""
+        """Return the loss of a batch, with dropout; with several devices, this device's share."""
         model, cfg = self.model, self.config.data
         n_here, n_bins, n_channels = batch.data.shape
         n = batch.n_trials or n_here
@@ -150,7 +151,7 @@ class LFADSModule(pl.LightningModule):
         return terms.total * (n_here / n * self.trainer.world_size) if n > n_here else terms.total
 
     def validation_step(self, batch: Batch) -> None:
-        """Add a batch to the validation cost: no dropout, posterior sampled."""
+        """Add a batch to the validation cost, without dropout, at a posterior sample."""
         n_trials, n_bins = batch.data.shape[:2]
         k = self.config.sampling.num_validation_samples
         rng = self._generator(1, self.current_epoch, batch.number)
@@ -162,7 +163,7 @@ class LFADSModule(pl.LightningModule):
             terms = compute_loss(
                 self.model, output, batch.data, self.config.loss, *self.ramps(), visibility
             )
-            # every trial counts once, whatever its batch
+            # weights every trial equally, whatever the size of its batch
             self._valid_sum = self._valid_sum + self._with_sample(terms, output, batch, never) * (
                 n_trials / k
             )
@@ -173,7 +174,7 @@ class LFADSModule(pl.LightningModule):
         self._n_valid += n_trials
 
     def _generator(self, *purpose: int) -> torch.Generator:
-        """Return random numbers that depend on the seed and the purpose alone."""
+        """Return a random generator that depends only on the seed and the purpose."""
         mixed = np.random.SeedSequence([self.config.seed, *purpose]).generate_state(2, np.uint32)
         return torch.Generator(self.device).manual_seed(int(mixed[0]) << 31 | int(mixed[1]) >> 1)
 
@@ -187,14 +188,14 @@ class LFADSModule(pl.LightningModule):
     def _with_sample(
         self, terms: LossTerms, output: LFADSOutput, batch: Batch, never: Visibility
     ) -> Tensor:
-        """Return the loss terms, and where there is sample validation its term behind them."""
+        """Return the loss terms, followed by that of sample validation if there is one."""
         values = list(terms)
         if batch.never_shown is not None:
             values.append(reconstruction(self.model, output, batch.data, never).mean())
         return torch.stack(values).detach()
 
     def on_train_start(self) -> None:
-        """Begin with the learning rate that the user asks for, also after loading."""
+        """Start with the learning rate that the user asks for, also after loading."""
         self._train_sum = self._train_sum.to(self.device)
         self._norm_sum = self._norm_sum.to(self.device)
         self._valid_sum = self._valid_sum.to(self.device)
@@ -213,7 +214,7 @@ class LFADSModule(pl.LightningModule):
         rate = self.trainer.optimizers[0].param_groups[0]["lr"]
         by_rule = self.config.optim.schedule is Schedule.original
         if by_rule and self.resumed and rate < self.config.optim.learning_rate_stop:
-            self.trainer.should_stop = True  # what is left is to score and report it
+            self.trainer.should_stop = True  # only scores and report are left to do
             warnings.warn(
                 f"training had ended: the learning rate, {rate:.2g}, is below optim."
                 f"learning_rate_stop={self.config.optim.learning_rate_stop:g}; to continue, set "
@@ -222,22 +223,22 @@ class LFADSModule(pl.LightningModule):
             )
 
     def on_validation_start(self) -> None:
-        """Validate the averages."""
+        """Put the averaged weights into the model, to validate them."""
         if self.averages is not None:
             self.averages.swap(self.model)
 
     def on_validation_end(self) -> None:
-        """Go on with the weights that are trained."""
+        """Put the trained weights back into the model."""
         if self.averages is not None:
             self.averages.swap(self.model)
 
     def on_validation_epoch_start(self) -> None:
-        """Empty the sums."""
+        """Set the sums to zero."""
         self._valid_sum, self._n_valid = torch.zeros(len(self._terms), device=self.device), 0
         self._predicted_sum = torch.zeros(len(self._nulls), device=self.device)
 
     def finish_epoch(self) -> None:
-        """Gather the epoch's numbers, then decay the learning rate or stop."""
+        """Collect the epoch's numbers, then decay the learning rate or stop."""
         last_update = self.ramps(self.step - 1)
         train, valid, predicted, n_valid = self._on_all_devices()
         mean_of = self._n_updates or math.nan  # an epoch may have no finite update
@@ -263,11 +264,11 @@ class LFADSModule(pl.LightningModule):
         self._empty_sums()
 
     def _look_at_hidden(self, entries: hidden.HiddenEntries) -> None:
-        """Look at hidden entries, if it is time, or the last epoch."""
+        """Score hidden entries if it is time for it, or the last epoch."""
         trainer, metrics = self.trainer, self.metrics
         is_last = trainer.should_stop or self.global_step == trainer.max_steps
         is_last |= self.current_epoch + 1 == trainer.max_epochs
-        metrics[hidden.NAME] = math.nan  # a column of the table of epochs
+        metrics[hidden.NAME] = math.nan  # the table of epochs has a column for it
         if not is_last and self.global_step - self.looked_at < entries.every:
             return
         self.looked_at, started = self.global_step, clock.now()
@@ -313,7 +314,7 @@ class LFADSModule(pl.LightningModule):
         return {f"{split}/{n}": v for n, v in zip(self._terms, values.tolist(), strict=True)}
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Return the optimiser of all parameters; frozen ones have no gradient."""
+        """Return the optimiser of all parameters; frozen parameters have no gradient."""
         return new_optimizer(self.model.parameters(), self.config.optim)
 
     def configure_gradient_clipping(
@@ -327,7 +328,7 @@ class LFADSModule(pl.LightningModule):
         norm = torch.nn.utils.get_total_norm([p.grad for p in trained if p.grad is not None])
         assert self._this_batch is not None
         batch, terms = self._this_batch
-        # the norm is of all gradients, those of all devices: the one number to look at
+        # the norm covers all gradients of all devices, so checking this one number is enough
         if not math.isfinite(norm):
             named = dict(zip(self._terms, terms.tolist(), strict=True))
             self.faults.skip_update(self, batch, named)
@@ -339,19 +340,19 @@ class LFADSModule(pl.LightningModule):
         self._n_updates += 1
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
-        """Count the batch: a run that is continued begins after it."""
+        """Count the batch: a continued run begins after it."""
         self.n_batches += 1
         if self.averages is not None:
             self.averages.add(self.model, self.global_step)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what rebuilds the model without its data, and what continues training."""
+        """Add what is needed to rebuild the model without its data, and to continue training."""
         checkpoint["lfads"] = model_record(self.model, self.config, self.n_bins, self.step)
         checkpoint["lfads"] |= {"costs": self.rule.costs, "start_step": self.start_step}
         checkpoint["lfads"]["smoothed"] = self.smoothed
-        checkpoint["lfads"]["metrics"] = self.metrics  # for the scores of a run that has ended
-        # an interrupt may come in the middle of an epoch, and one that max_steps cuts off shows the
-        # validation before it
+        checkpoint["lfads"]["metrics"] = self.metrics  # the scores of a finished run need them
+        # an interrupt may come in the middle of an epoch; an epoch that max_steps cuts short shows
+        # the validation before it
         checkpoint["lfads"]["sums"] = self._sums_of_each_device()
         checkpoint["lfads"]["n_updates"] = self._n_updates
         checkpoint["lfads"]["n_batches"] = self.n_batches
@@ -369,7 +370,7 @@ class LFADSModule(pl.LightningModule):
             )
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take up the learning-rate rule and the random state where they were."""
+        """Restore the learning-rate rule and the random state."""
         record = checkpoint["lfads"]
         if "trained_weights" in checkpoint:
             self._averages_before = state_of(checkpoint)
@@ -386,7 +387,7 @@ class LFADSModule(pl.LightningModule):
         self.resumed = True
 
     def _sums_of_each_device(self) -> list[Tensor]:
-        """Return sums of training, validation, predictions, trials and norms, a row per device."""
+        """Return sums of training, validation, predictions, trials and norms: a row per device."""
         n = torch.tensor(float(self._n_valid))
         sums = self._train_sum, self._valid_sum, self._predicted_sum, n, self._norm_sum
         rows = []
@@ -401,13 +402,13 @@ class LFADSModule(pl.LightningModule):
 
     def _take_up_sums(self, rows: list[Any], n_updates: int) -> None:
         sizes = [len(self._terms)] * 2 + [len(self._nulls), 1, 1]
-        # what is validated may be new; older checkpoints hold other sums
+        # other things may be validated now, and older checkpoints hold other sums
         if [r.shape[-1] if isinstance(r, Tensor) and r.ndim == 2 else 0 for r in rows] != sizes:
             return
         rank = self.trainer.global_rank
         if len(rows[0]) == self.trainer.world_size:
             mine = [r[rank] for r in rows]
-        else:  # the first device takes all
+        else:  # the first device takes all sums
             mine = [*(r.sum(0) * (rank == 0) for r in rows[:-1]), rows[-1][0]]
         self._train_sum, self._valid_sum, self._predicted_sum = mine[:3]
         self._n_valid, self._norm_sum, self._n_updates = int(mine[3]), mine[4][0], n_updates
@@ -420,10 +421,10 @@ class EpochEnd(pl.Callback):
     """
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Go on with the epoch after the one that a checkpoint was saved at the end of.
+        """Begin with a new epoch if the checkpoint was saved at the end of one.
 
-        With ``max_steps`` Lightning takes each checkpoint for one that was saved within an epoch,
-        and would begin with an empty one.
+        With ``max_steps`` Lightning assumes that every checkpoint was saved within an epoch, and
+        would begin with an empty one.
         """
         loop = trainer.fit_loop
         epoch: Any = loop.epoch_progress.current
@@ -433,7 +434,7 @@ class EpochEnd(pl.Callback):
             loop.epoch_loop.restarting = False
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Finish it."""
+        """Finish the epoch."""
         assert isinstance(pl_module, LFADSModule)
         pl_module.finish_epoch()
 
@@ -448,7 +449,7 @@ def ramps(config: Config, step: int) -> tuple[float, float]:
 
 
 def model_record(model: LFADS, config: Config, n_bins: int | None, step: int) -> dict[str, Any]:
-    """Return what a checkpoint says of a model; plain types only, so that it loads safely."""
+    """Return the description of a model in a checkpoint: plain types only, to load safely."""
     return {
         "format_version": VERSION,
         "version": version("lfads-lightning"),
@@ -460,7 +461,7 @@ def model_record(model: LFADS, config: Config, n_bins: int | None, step: int) ->
 
 
 def restrict_training(model: LFADS, config: Config) -> None:
-    """Freeze what do_train_io_only or do_train_encoder_only leave out.
+    """Freeze the parameters that do_train_io_only or do_train_encoder_only exclude.
 
     Raises:
         LFADSError: nothing is left to train.

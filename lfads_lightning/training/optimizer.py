@@ -9,12 +9,12 @@ from torch import Tensor
 
 from lfads_lightning.config import OptimConfig, Optimizer
 
-# a parameter's two moments in a checkpoint, the mean and the mean square of its gradient
+# names in a checkpoint of the mean and the mean square of a parameter's gradient
 MOMENTS = (("m", "v"), ("exp_avg", "exp_avg_sq"))
 
 
 def new_optimizer(params: Iterable[Tensor], config: OptimConfig) -> torch.optim.Optimizer:
-    """Return the optimiser that ``optim.optimizer`` names; parameters without gradient rest."""
+    """Return the optimiser ``optim.optimizer``; it does not change parameters without gradient."""
     if config.optimizer is Optimizer.original:
         return TFAdam(params, lr=config.learning_rate_init)
     return torch.optim.AdamW(
@@ -36,18 +36,18 @@ def moments_of(state: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
 class TFAdam(torch.optim.Optimizer):
     """Adam (Kingma & Ba 2015) with epsilon added before the bias correction.
 
-    As TensorFlow 1 does it::
+    This is the Adam of TensorFlow 1::
 
         lr_t = lr sqrt(1 - beta2^t) / (1 - beta1^t);  p <- p - lr_t m / (sqrt(v) + eps)
 
-    ``torch.optim.Adam`` adds it after, which with LFADS' eps = 0.1 is another optimiser: up to 30
-    times larger first steps. t counts updates of the model: a parameter without gradient (another
-    session's) rests, and its bias correction goes on with the model's.
+    ``torch.optim.Adam`` adds it after, which with LFADS' eps = 0.1 is another optimiser, whose
+    first steps are up to 30 times larger. t counts updates of the model: a parameter without
+    gradient (another session's) does not change, but t increases for it too.
 
     Args:
-        params: to train.
+        params: parameters to train.
         lr: learning rate.
-        betas: decay of the two moments.
+        betas: decay rates of the two moments.
         eps: 0.1 suits a loss summed over time and neurons.
     """
 

@@ -1,4 +1,4 @@
-"""How well spikes are predicted while training goes on: all, held-out neurons, forward bins."""
+"""How well spikes are predicted during training: all, of held-out neurons, in forward bins."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -16,17 +16,17 @@ BPS, CO_BPS, FP_BPS = "bits_per_spike", "co_bps", "fp_bps"
 
 
 class Null(NamedTuple):
-    """What each neuron's mean rate gives, per validation trial."""
+    """The null model of a score, each neuron's mean rate: numbers per validation trial."""
 
-    log_likelihood: float  # nats, without the log n! that all models share
+    log_likelihood: float  # nats, without log n!, which all models share
     spikes: float
 
 
 def nulls(sessions: Sequence[Session], model: LFADS) -> dict[str, Null]:
     """Return the null model of each score on the validation trials of all sessions.
 
-    Each neuron's mean over the scored entries (Pei et al. 2021, section 4); empty for data that are
-    no counts.
+    It is each neuron's mean over the scored entries (Pei et al. 2021, section 4). Empty for data
+    other than counts.
     """
     splits = {s.name: s.valid for s in sessions if s.valid is not None}
     n_trials, found = sum(len(split.data) for split in splits.values()), {}
@@ -41,7 +41,7 @@ def nulls(sessions: Sequence[Session], model: LFADS) -> dict[str, Null]:
             if mask is None:
                 continue
             if there is None:
-                n_bins = mask.sum(0).numpy() * len(counts)  # of each neuron; 0 for those left out
+                n_bins = mask.sum(0).numpy() * len(counts)  # per neuron; 0 for those left out
                 total = (counts.sum(0, dtype=np.float64) * mask.numpy()).sum(0)
             else:
                 entries = there & mask.numpy()
@@ -58,10 +58,10 @@ def nulls(sessions: Sequence[Session], model: LFADS) -> dict[str, Null]:
 def scored(
     model: LFADS, session: str, n_bins: int, lengths: Tensor | None = None
 ) -> dict[str, Tensor]:
-    """Return the entries (T, D) that each score is of; of trials of these lengths, (B, T, D).
+    """Return the entries (T, D) that each score covers; (B, T, D) for trials of given lengths.
 
-    Bits per spike: all. Where there are such, co-bps: held-out neurons in the bins that are seen of
-    the others; fp-bps: all neurons in the forward bins.
+    Bits per spike cover all entries. co-bps, if neurons are held out, covers them in the bins in
+    which the others are seen; fp-bps, if there are forward bins, covers all neurons in those bins.
     """
     whole = torch.ones(n_bins, model.sessions[session].data_dim, dtype=torch.bool)
     never = model.encoded.unseen(session, n_bins, None, lengths)
@@ -79,13 +79,13 @@ def scored(
 def log_likelihoods(
     model: LFADS, output: LFADSOutput, batch: Batch, names: Sequence[str]
 ) -> Tensor:
-    """Return the mean log-likelihood over trials of the entries that each of ``names`` scores.
+    """Return the log-likelihood of the entries that each of ``names`` covers, mean over trials.
 
     Args:
-        model: of counts, whatever their noise: bits per spike are by the Poisson likelihood.
-        output: its pass over the batch.
-        batch: what is scored.
-        names: of :func:`scored`.
+        model: a model of counts; bits per spike use the Poisson likelihood for any noise model.
+        output: the model's output for the batch.
+        batch: the scored batch.
+        names: names of scores, from :func:`scored`.
 
     Returns:
         Nats per trial, without log n!, one number per name.

@@ -8,7 +8,7 @@ import torch
 
 
 def get(device: torch.device) -> dict[str, Any]:
-    """Return the states, in types that load without running code."""
+    """Return the states, as types that load without running code."""
     version, words, gauss = random.getstate()
     kind, key, position, has_gauss, cached = np.random.get_state()
     states: dict[str, Any] = {
@@ -22,7 +22,7 @@ def get(device: torch.device) -> dict[str, Any]:
 
 
 def put(states: Any, device: torch.device) -> None:
-    """Take the states up; older checkpoints hold that of torch alone."""
+    """Restore the states; older checkpoints hold only that of torch."""
     if isinstance(states, torch.Tensor):
         torch.set_rng_state(states.cpu())
         return

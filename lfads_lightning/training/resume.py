@@ -1,4 +1,4 @@
-"""Going on from a checkpoint of the same run: whether it fits what is asked for now."""
+"""Continuing from a checkpoint of the same run, and whether it fits the parameters and the data."""
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,10 +21,10 @@ from lfads_lightning.training.start import check_same_start
 
 @contextmanager
 def taking_up(start: Path | None, stop: StopWhenTold) -> Iterator[None]:
-    """Say what it means where the state beside the weights is not what Lightning saves.
+    """Explain errors in restoring a checkpoint's training state.
 
     Raises:
-        LFADSError: in place of what is raised before training begins.
+        LFADSError: in place of any error raised before training begins.
     """
     try:
         yield
@@ -40,13 +40,13 @@ def taking_up(start: Path | None, stop: StopWhenTold) -> Iterator[None]:
 
 
 def take_up(module: LFADSModule, path: Path, sessions: Sequence[Session]) -> int | None:
-    """Check a checkpoint against data and parameters; return the updates behind it.
+    """Check a checkpoint against data and parameters; return the number of its updates.
 
-    One without optimiser state (saved from Python, or imported) gives its weights and its step
-    now, and cannot be continued as it is: None.
+    A checkpoint without optimiser state (saved from Python, or imported) cannot be continued by
+    Lightning: its weights and its step are loaded here, and None is returned.
 
     Raises:
-        LFADSError: it is of other sessions or another model, or trained longer than is asked for.
+        LFADSError: it is of other sessions or another model, or trained for longer than asked.
     """
     checkpoint = load_checkpoint(path)
     record, model = checkpoint["lfads"], module.model
@@ -64,7 +64,7 @@ def take_up(module: LFADSModule, path: Path, sessions: Sequence[Session]) -> int
         was = vars(from_dict(record["config"], str(path)).model)
         changed = [f"{k}={was[k]} (now {v})" for k, v in vars(model.config).items() if was[k] != v]
         if not changed:
-            rebuilt(checkpoint, path)  # says that it does not fit its own parameters
+            rebuilt(checkpoint, path)  # raises if it does not fit its own parameters
         raise LFADSError(
             f"{path}: does not fit the parameters; it was trained with model.{', '.join(changed)}. "
             "Leave these out, or start in another output.lfads_save_dir"
@@ -82,7 +82,7 @@ def take_up(module: LFADSModule, path: Path, sessions: Sequence[Session]) -> int
                 f"{path}: has already been trained for {done} epochs; to continue, raise "
                 f"trainer.max_epochs={wanted}"
             )
-            if done > wanted:  # what is asked for cannot be had
+            if done > wanted:  # it cannot be undone
                 raise LFADSError(message)
             warnings.warn(message, stacklevel=2)
         return record["step"]
@@ -94,7 +94,7 @@ def take_up(module: LFADSModule, path: Path, sessions: Sequence[Session]) -> int
 def _warn_of_other_data(
     module: LFADSModule, record: Mapping[str, Any], path: Path, sessions: Sequence[Session]
 ) -> None:
-    was, are = record.get("n_trials"), n_trials_of(sessions)  # of an older version: None
+    was, are = record.get("n_trials"), n_trials_of(sessions)  # None in older versions
     if was is not None and was != are:
         warnings.warn(
             f"{path}: was trained on other data: {_trials(was)} trials (training + validation), "

@@ -1,4 +1,4 @@
-"""What changes over training: the ramps and the learning rate."""
+"""Ramps and learning rates over the course of training."""
 
 import math
 
@@ -9,7 +9,7 @@ def ramp(step: int, start: int, increase: int) -> float:
     Args:
         step: optimiser updates already done; the first update uses 0.
         start: update at which the ramp leaves 0.
-        increase: updates it takes; 0 is weight 1 from ``start`` on.
+        increase: updates from 0 to 1; with 0 the weight is 1 from ``start`` on.
     """
     if increase == 0:
         return float(step >= start)
@@ -17,7 +17,7 @@ def ramp(step: int, start: int, increase: int) -> float:
 
 
 def cosine(step: int, warmup: int, total: int, end: float) -> float:
-    """Return what a cosine schedule multiplies the highest learning rate by.
+    """Return the factor by which a cosine schedule multiplies the highest learning rate.
 
     It rises from 0 over the first ``warmup`` updates, then falls by half a cosine to ``end``.
 
@@ -26,9 +26,9 @@ def cosine(step: int, warmup: int, total: int, end: float) -> float:
 
     Args:
         step: updates already done.
-        warmup: updates of the rise.
-        total: of all updates, the rise included; from the last of them on it is ``end``.
-        end: 0..1.
+        warmup: number of updates of the rise.
+        total: number of all updates, including the rise; after them the factor is ``end``.
+        end: final factor, 0..1.
     """
     if step < warmup:
         return (step + 1) / warmup
@@ -42,8 +42,8 @@ class LearningRateRule:
     After a decay the list holds an infinite cost, so that decays are at least n + 1 epochs apart.
 
     Args:
-        decay_factor: what a decay multiplies the rate by.
-        n_to_compare: n, epochs.
+        decay_factor: factor by which a decay multiplies the rate.
+        n_to_compare: n, number of epochs.
     """
 
     def __init__(self, decay_factor: float, n_to_compare: int) -> None:
@@ -55,11 +55,11 @@ class LearningRateRule:
         n = self.n_to_compare
         if len(self.costs) > n and cost > max(self.costs[-n:]):
             cost, rate = float("inf"), rate * self.decay_factor
-        self.costs = [*self.costs, cost][-n - 1 :]  # more is never looked at
+        self.costs = [*self.costs, cost][-n - 1 :]  # older ones are never used
         return rate
 
     def epochs_until(self, rate: float, stop: float) -> float:
-        """Return the fewest epochs after which ``rate`` can fall below ``stop``."""
+        """Return the smallest number of epochs after which ``rate`` can fall below ``stop``."""
         decays = 0
         if self.decay_factor == 1:
             return float("inf") if rate >= stop else 0

@@ -1,8 +1,8 @@
 """Training that starts from another run's weights (``optim.start_from``): which fit, and how.
 
-The dynamics, encoders and controller are that run's; sessions it does not know get a read-in and a
-read-out of their own. Sessions that are not in the new data are kept: with ``do_train_io_only``
-nothing else of the model moves, so they work as before.
+The dynamics, encoders and controller come from that run; sessions that it does not know get new
+read-ins and read-outs. Sessions that are not in the new data are kept: with ``do_train_io_only``
+nothing else in the model changes, so they work as before.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _OF_SESSIONS = ("readin.", "readout", "standardise.")  # readout_logvar too
 
 
 def start_run(config: Config) -> Run:
-    """Return the run to start from; of a search, its best member's.
+    """Return the run to start from; for a search, the run of its best member.
 
     Raises:
         LFADSError: there is no run.
@@ -42,11 +42,11 @@ def start_run(config: Config) -> Run:
 
 
 def with_model_of_start(config: Config, explicit: Mapping[str, Any]) -> Config:
-    """Give a config the model parameters of the run it starts from; what is explicit beats them.
+    """Give a config the model parameters of the run it starts from; explicit values override them.
 
     Args:
-        config: of the new run.
-        explicit: flat names and values that the user has set, beside any preset's.
+        config: parameters of the new run.
+        explicit: flat names and values that the user or a preset has set.
 
     Raises:
         LFADSError: there is no such run.
@@ -62,14 +62,14 @@ def with_model_of_start(config: Config, explicit: Mapping[str, Any]) -> Config:
 
 
 def all_specs(specs: Sequence[SessionSpec], record: Mapping[str, Any]) -> list[SessionSpec]:
-    """Return the specs of the data's sessions, then of those that a checkpoint alone knows.
+    """Return the specs of the data's sessions, then of those that only a checkpoint knows.
 
     Args:
-        specs: of the data.
-        record: what the checkpoint says of its model.
+        specs: specs of the data's sessions.
+        record: the checkpoint's description of its model.
     """
     theirs = {spec[0]: SessionSpec(*spec) for spec in record["sessions"]}
-    # a known session's read-in exists or not as it did there, whatever matrix comes with the data
+    # a known session has a read-in if it had one there, whatever matrix comes with the data
     mine = [s._replace(aligned=theirs.get(s.name, s).aligned) for s in specs]
     return mine + [s for name, s in theirs.items() if name not in {m.name for m in mine}]
 
@@ -80,13 +80,13 @@ def take_weights(
     """Give a model the weights of the run it starts from, and return that run's updates.
 
     Args:
-        model: of :func:`all_specs`; the weights of sessions new to the run stay as they are.
-        weights: of the run's network.
-        record: what its checkpoint says of it.
-        config: of the new run.
+        model: built from :func:`all_specs`; the weights of sessions new to the run are kept.
+        weights: weights of the run's network.
+        record: its checkpoint's description of it.
+        config: parameters of the new run.
 
     Raises:
-        LFADSError: the weights do not fit.
+        LFADSError: the weights do not fit the model.
     """
     # the command line reads this file before torch
     from lfads_lightning.model.layers import session_key
@@ -121,7 +121,7 @@ def take_weights(
     state = model.state_dict()
     state |= {name: value for name, value in weights.items() if name in state}
     for name in state.keys() - weights.keys():
-        # a session whose factors were its log-rates, F = D, has a read-out now
+        # a session whose factors were its log-rates (F = D) now has a read-out
         if any(name.startswith(f"readout.{session_key(known)}.") for known in theirs):
             state[name].zero_()
             if state[name].ndim == 2:
@@ -131,10 +131,10 @@ def take_weights(
 
 
 def check_same_start(config: Config, record: Mapping[str, Any], path: Path) -> None:
-    """Refuse another start for a run that has begun.
+    """Refuse a change of ``optim.start_from`` once a run has begun.
 
     Raises:
-        LFADSError: ``optim.start_from`` is not what it was.
+        LFADSError: ``optim.start_from`` has changed.
     """
     given = config.optim.start_from
     was = from_dict(record["config"], str(path)).optim.start_from
@@ -146,12 +146,12 @@ def check_same_start(config: Config, record: Mapping[str, Any], path: Path) -> N
 
 
 def warn_of_kept(names: Sequence[str], model: LFADS, config: Config) -> None:
-    """Say that sessions without data do not follow dynamics that are trained on.
+    """Warn that sessions without data may not fit dynamics that are trained further.
 
     Args:
-        names: the data's sessions.
-        model: knows those and others.
-        config: of the run.
+        names: names of the data's sessions.
+        model: the model, which may have other sessions too.
+        config: parameters of the run.
     """
     kept = [name for name in model.sessions if name not in names]
     if kept and not config.optim.do_train_io_only:

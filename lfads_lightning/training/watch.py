@@ -11,9 +11,9 @@ from lfads_lightning.metrics import null_nll, poisson_nll
 from lfads_lightning.training.checkpoints import ramps_complete
 from lfads_lightning.training.module import LFADSModule
 
-# how much of the seen entries' gain over mean rates those never shown must reach
+# the share of the seen entries' gain over mean rates that entries never shown must reach
 LEAST_SHARE = 0.6
-MARGIN = 0.005  # a reconstruction this much below that of the true rates is no accident of samples
+MARGIN = 0.005  # sampling does not bring a reconstruction this far below that of the true rates
 REMEDY = (
     "use coordinated dropout (data.coordinated_dropout_rate=0.3), fewer inferred inputs "
     "(model.co_dim), more dropout or more L2"
@@ -21,14 +21,14 @@ REMEDY = (
 
 
 class CopyingWatch(pl.Callback):
-    """Warn once, when the validation reconstruction is better than it can honestly be.
+    """Warn once if the validation reconstruction is better than it can be without copying.
 
-    That is: below that of the true rates, where these are known; or, with sample validation, far
-    below that of the entries never shown. For noise models of which
-    ``nll_is_poisson``; looked at once the ramps are complete.
+    That is, if it is below that of the true rates, if they are known; or, with sample validation,
+    far below that of the entries never shown. Checked for noise models with ``nll_is_poisson``,
+    once the ramps are complete.
 
     Args:
-        sessions: whose validation trials are scored.
+        sessions: their validation trials are scored.
     """
 
     def __init__(self, sessions: Sequence[Session]) -> None:
@@ -42,13 +42,13 @@ class CopyingWatch(pl.Callback):
             this_truth = math.inf
             if split.truth is not None:
                 this_truth = poisson_nll(split.truth / factor, counts)
-            # a truth that does not fit its own counts says nothing
+            # true rates that do not fit their own counts cannot be the truth
             truth += this_truth if this_truth < this_null else math.inf
         self.null, self.truth = null / max(n_trials, 1), truth / max(n_trials, 1)
         self.has_warned = False
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Look at the epoch's numbers."""
+        """Check the epoch's numbers."""
         assert isinstance(pl_module, LFADSModule)
         m = pl_module.metrics
         if self.has_warned or "valid/recon_smoothed" not in m or not ramps_complete(pl_module):

@@ -620,7 +620,7 @@ def test_counts_of_a_checkpoint_are_counts(run, key):
     checkpoint = torch.load(path, weights_only=True)
     checkpoint["lfads"][key] = "x"
     torch.save(checkpoint, path)
-    with pytest.raises(LFADSError, match="its record of the training is none"):
+    with pytest.raises(LFADSError, match="its training record is invalid"):
         lfads.load(run)
 
 
