@@ -23,7 +23,7 @@ from lfads_lightning.config import (
 )
 
 _ROOT = ""
-NOT_SETTINGS = ("kind", "params_file", "lfads_save_dir")  # what is done, and where
+NOT_SETTINGS = ("kind", "params_file", "lfads_save_dir")  # they say what is done, and where
 
 
 @cache
@@ -54,12 +54,12 @@ def fields_by_name() -> dict[str, dataclasses.Field]:
 
 @cache
 def dotted_names() -> dict[str, str]:
-    """Map flat names to the command line's: ``co_dim`` to ``model.co_dim``."""
+    """Map flat names to names on the command line: ``co_dim`` to ``model.co_dim``."""
     return {name: f"{group}.{name}".lstrip(".") for name, (group, _) in _fields().items()}
 
 
 def documented_names() -> list[str]:
-    """List the names of the original's documentation (ours left out)."""
+    """List the names in the original's documentation, without our own parameters."""
     return [name for name, (_, f) in _fields().items() if not f.metadata["ours"]]
 
 
@@ -67,7 +67,7 @@ def canonical(name: str, where: str) -> str:
     """Return the parameter meant by ``name``, in any case and with a trailing underscore or group.
 
     Raises:
-        LFADSError: no parameter has that name; the nearest one is named.
+        LFADSError: no parameter has that name; the message suggests the nearest one.
     """
     known = {n.lower(): n for n in _fields()} | {d: n for n, d in dotted_names().items()}
     for candidate in (name, name.lower(), name.lower().rstrip("_")):
@@ -90,7 +90,7 @@ def nearest(name: str, with_group: bool = True) -> str:
 
 @cache
 def _schema(group: str) -> Any:
-    from omegaconf import OmegaConf  # a sixth of a second, which --help does without
+    from omegaconf import OmegaConf  # takes a sixth of a second; --help does not need it
 
     return OmegaConf.structured(groups()[group])
 
@@ -114,10 +114,10 @@ def _type_name(f: dataclasses.Field) -> str:
 
 
 def check_value(name: str, value: Any, where: str) -> Any:
-    """Return ``value`` in the type of parameter ``name`` (flat), inside its bounds.
+    """Return ``value`` in the type of the parameter with the flat name ``name``.
 
     Raises:
-        LFADSError: wrong type or out of bounds.
+        LFADSError: the value has the wrong type or is out of bounds.
     """
     import numpy as np
     from omegaconf import OmegaConf
@@ -142,7 +142,7 @@ def check_value(name: str, value: Any, where: str) -> Any:
     if isinstance(value, bool) and not isinstance(f.default, bool):
         raise problem
     try:
-        holder = _schema(group)  # one for all: a copy of it takes longer than all the rest
+        holder = _schema(group)  # shared: a copy would take longer than everything else
         text = isinstance(value, str | Path)
         holder[name] = not_interpolated(str(value)) if text else value
         converted = holder[name]
@@ -164,7 +164,7 @@ def check_value(name: str, value: Any, where: str) -> Any:
 
 
 def is_integer(name: str) -> bool:
-    """Return whether the parameter with this flat name takes integers alone."""
+    """Return whether the parameter with this flat name takes only integers."""
     return bool(re.search(r"\bint\b", _type_name(_fields()[name][1])))
 
 
@@ -181,9 +181,9 @@ def differing(config: Config) -> set[str]:
 
 
 def settings_of(config: Config) -> dict[str, Any]:
-    """Return what differs from the defaults by flat name, but for what is done and where.
+    """Return the settings that differ from their defaults, by flat name, without NOT_SETTINGS.
 
-    Of data from memory neither folder nor stem is told: they have none.
+    The folder and the stem of data in memory are left out: they have none.
     """
     differ = differing(config) - set(NOT_SETTINGS)
     if not config.data.data_filename_stem:
@@ -192,7 +192,7 @@ def settings_of(config: Config) -> dict[str, Any]:
 
 
 def dotted_settings(config: Config) -> dict[str, Any]:
-    """Return all parameters that have a value by dotted name, in types that loggers take."""
+    """Return all parameters that are not None, by dotted name, in types that loggers accept."""
     settings: dict[str, Any] = {}
     for name, dotted in dotted_names().items():
         value = _plain(flat_value(config, name))
@@ -204,10 +204,10 @@ def dotted_settings(config: Config) -> dict[str, Any]:
 def from_flat(
     values: Mapping[str, Any], where: str = "parameters", base: Config | None = None
 ) -> Config:
-    """Build a ``Config`` from flat names; what is not named comes from ``base`` or the defaults.
+    """Build a ``Config`` from flat names; other parameters come from ``base`` or the defaults.
 
     Raises:
-        LFADSError: unknown name, wrong type, or out of bounds.
+        LFADSError: a name is unknown, or a value has the wrong type or is out of bounds.
     """
     config = from_dict(to_dict(base)) if base is not None else Config()
     for given, value in values.items():
@@ -218,8 +218,8 @@ def from_flat(
 
 
 def from_dict(nested: Mapping[str, Any], where: str = "config") -> Config:
-    """Build a ``Config`` from a mapping by groups, as ``to_dict`` and config.yaml hold it."""
-    flat: dict[str, Any] = {"recipe": Recipe.original}  # as runs had that do not say
+    """Build a ``Config`` from a mapping by groups, as in config.yaml and from ``to_dict``."""
+    flat: dict[str, Any] = {"recipe": Recipe.original}  # that of older runs
     for key, value in nested.items():
         if isinstance(value, Mapping):
             unknown_group = key not in groups()
@@ -234,7 +234,7 @@ def from_dict(nested: Mapping[str, Any], where: str = "config") -> Config:
 
 
 def to_dict(config: Any) -> dict[str, Any]:
-    """Return the config as plain nested dicts, numbers and strings (enums by name)."""
+    """Return the config as nested dicts of plain numbers and strings (enums by name)."""
     return {
         f.name: to_dict(value) if dataclasses.is_dataclass(value) else _plain(value)
         for f in dataclasses.fields(config)
@@ -243,7 +243,7 @@ def to_dict(config: Any) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """Return a value in the types of YAML."""
+    """Return a value in types that YAML has."""
     if isinstance(value, Enum):
         return value.name
     if isinstance(value, Mapping):
@@ -258,7 +258,7 @@ NEEDS_RAY = (
 
 
 def _lacks(config: Config, package: str) -> tuple[bool, str]:
-    """Return a check that a logger is there which is asked for, and what to say."""
+    """Return whether a logger is asked for but not installed, and the message for that case."""
     asked = config.trainer.logger
     is_asked = package == asked or (not isinstance(asked, str) and package in asked)
     return (
@@ -275,9 +275,9 @@ def check(config: Config) -> list[str]:
     """Check a config as a whole; return warnings.
 
     Raises:
-        LFADSError: parameters contradict one another; all contradictions are in the message.
+        LFADSError: parameters contradict one another; the message lists all contradictions.
     """
-    from_dict(to_dict(config))  # types and bounds once more: the fields are assignable
+    from_dict(to_dict(config))  # checks types and bounds again: fields can be assigned
     model, loss, optim, data = config.model, config.loss, config.optim, config.data
     noise = model.output_dist
     searches = config.search.algorithm.name != "none"
@@ -398,7 +398,7 @@ def check(config: Config) -> list[str]:
 
 
 def _without_effect(optim: OptimConfig, usual: OptimConfig) -> list[str]:
-    """Return what is set of an optimiser or a schedule that is not used."""
+    """Return the settings of an optimiser or a schedule that is not used."""
     others = []
     if optim.optimizer is not Optimizer.adamw:
         others += ["adamw_eps", "adamw_beta1", "adamw_beta2", "weight_decay"]
@@ -412,7 +412,7 @@ def _named(*checks: tuple[bool, str]) -> list[str]:
 
 
 def parameter_table(names: Iterable[str] | None = None) -> str:
-    """Return parameters as a Markdown table, for the documentation; by default all."""
+    """Return parameters, by default all, as a Markdown table for the documentation."""
     lines = ["| parameter | default | expected | meaning |", "|---|---|---|---|"]
     for name in names or _fields():
         _, f = _fields()[name]
@@ -425,7 +425,7 @@ def parameter_table(names: Iterable[str] | None = None) -> str:
 
 
 def show_default(f: dataclasses.Field) -> str:
-    """Return a field's default as a user would type it."""
+    """Return a field's default the way a user would type it."""
     if isinstance(f.default, Enum):
         return f.default.name
     if isinstance(f.default, bool) or f.default is None:

@@ -408,7 +408,7 @@ def sent_sweep(tmp_path, outside, *words):
 def test_sweep_of_a_stranger_may_not_say(word, tmp_path, outside, monkeypatch):
     monkeypatch.chdir(tmp_path)
     folder, _ = sent_sweep(tmp_path, outside, word)
-    with pytest.raises(LFADSError, match="only parameters and presets are taken"):
+    with pytest.raises(LFADSError, match="only parameters and presets are used"):
         prepare([f"resume={folder}"])
     assert Path.cwd() == tmp_path
 

@@ -122,7 +122,7 @@ def _print(path: str | Path, found: "Finding") -> None:
     if not found.faults:
         from lfads_lightning.runs.remote import beside
 
-        # recipe=auto chooses the rest; counts are Poisson to it
+        # recipe=auto chooses the rest, and assumes Poisson noise for counts
         dist = OutputDist.poisson if found.noise is None else found.noise.output_dist
         is_odd = dist.is_counts and dist is not OutputDist.poisson
         words = [f"model.output_dist={dist.name}"] if is_odd else []
@@ -133,7 +133,7 @@ def _print(path: str | Path, found: "Finding") -> None:
 
 
 def _together(found: list["Finding"]) -> list[str]:
-    """Say why sessions of several files cannot be trained together."""
+    """Return the reasons why sessions of several files cannot be trained together."""
     good = [f for f in found if not f.faults]
     # in a batch of a session with unequal trials, the longest trial of the batch decides
     same_length = [f for f in good if f.equal_trials and good[0].equal_trials]

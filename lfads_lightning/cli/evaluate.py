@@ -87,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _beside(done: "Evaluated", options: Options) -> str:
-    """Say what happened to the file that was there before."""
+    """Return a note on what happened to an earlier file."""
     if done.is_of_other_data:
         return f"; {EVALUATION}, with the scores on the run's own data, is unchanged"
     usual = {f.name: f.default for f in dataclasses.fields(Options)}

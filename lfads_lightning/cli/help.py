@@ -20,7 +20,7 @@ _CALLS = {
 
 
 def help_text(config_dir: str | None = None) -> str:
-    """Return what ``--help`` prints: how to call, the presets, all parameters."""
+    """Return the text of ``--help``: usage, presets, all parameters."""
     groups = sorted({path.parent.name for path in presets_dir().glob("*/*.yaml")} - {"space"})
     presets = "\n".join(f"  {g}: {', '.join(presets_of(g, config_dir))}" for g in groups)
     calls = "\n".join(

@@ -1,4 +1,4 @@
-"""What Hydra does of ``lfads train``: words -> settings -> kind -> run."""
+"""The part of ``lfads train`` that Hydra runs: words -> settings -> kind -> run."""
 
 import sys
 import time
@@ -51,7 +51,7 @@ def main() -> None:
 
 
 def _report_sweep(folder: Path) -> None:
-    # it draws, and imports what takes a second; --help does not
+    # it draws figures; its imports take a second, which --help does not spend
     from lfads_lightning.report.search_report import write_sweep_report
 
     write_sweep_report(folder)
@@ -71,7 +71,7 @@ def _run(cfg: DictConfig) -> float | None:
             done = sweeps.begin_job(output_dir, settings)
             if done is not None:
                 return done
-        params.check(config)  # its warnings are for training, which gives them
+        params.check(config)  # training gives the warnings
         named = Run(output_dir) if is_job else named
         with (
             nullcontext(named) if named is not None else Run.new(output_dir) as run,
@@ -92,8 +92,8 @@ def _run(cfg: DictConfig) -> float | None:
             return sweeps.fail_job(output_dir, settings, error)
         if not any(o.startswith("hydra.run.dir=") for o in hydra_cfg.overrides.hydra):
             with suppress(OSError):
-                output_dir.rmdir()  # Hydra made it; leave none that is empty
+                output_dir.rmdir()  # Hydra made it; leave no empty folder behind
         fail(error)
     except KeyboardInterrupt:
-        # training has saved, and said how to go on
+        # training has saved, and printed how to continue
         raise SystemExit(signals.EXIT_INTERRUPTED) from None

@@ -27,16 +27,16 @@ from lfads_lightning.training.optimizer import moments_of
 def run_kind(
     config: Config, run: Run, is_job: bool = False, read: list[Session] | None = None
 ) -> float | None:
-    """Do what ``kind`` says and print where the results are.
+    """Do what ``kind`` asks for, and print where the results are.
 
     Args:
         config: all parameters.
-        run: where.
-        is_job: it is one of a sweep's, which tells of each in one line of its own.
-        read: the data, where they have been read already.
+        run: the run.
+        is_job: whether it is a job of a sweep, which reports each job in one line itself.
+        read: the data, if they have been read already.
 
     Returns:
-        The lowest criterion of a training run, a sweep's objective; else None.
+        The lowest criterion of a training run (the objective of a sweep), else None.
     """
     if config.kind is Kind.train:
         return _train(config, run, is_job, read)
@@ -98,7 +98,7 @@ def _criterion(trained: TrainedModel) -> float | None:
 
 
 def _shown(path: Path) -> str:
-    """Return a path as short as it can be typed from here."""
+    """Return the shortest way to type a path in the working folder."""
     relative = os.path.relpath(path)
     return str(path) if relative.startswith("..") else relative
 
@@ -108,14 +108,14 @@ def _posteriors(trained: TrainedModel, config: Config, folder: Path) -> list[Pat
 
 
 def _prior(trained: TrainedModel, config: Config, folder: Path) -> list[Path]:
-    # only external inputs are needed, and only where the generator takes them
+    # only external inputs are needed, and only if the generator takes them
     needs_data = trained.config.model.inject_ext_input_to_gen
     return [write_prior(trained, _data(config) if needs_data else [], config, folder)]
 
 
 def _data(config: Config) -> list[Session]:
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", ".*valid_data.*")  # there is nothing to train here
+        warnings.filterwarnings("ignore", ".*valid_data.*")  # nothing is trained here
         return load_data(config)
 
 

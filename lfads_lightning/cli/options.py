@@ -15,7 +15,7 @@ from lfads_lightning.commands import program, values_of
 from lfads_lightning.config import LFADSError
 from lfads_lightning.runs.remote import path_or_address
 
-# how a value is read, what it is called in an error, and in the help
+# how a value is read, and what it is called in an error and in the help
 _KINDS: dict[type, tuple[Callable[[str], Any], str, str]] = {
     int: (int, "an integer", "N"),
     float: (float, "a number", "X"),
@@ -26,7 +26,7 @@ _KINDS: dict[type, tuple[Callable[[str], Any], str, str]] = {
 
 
 class _Formatter(argparse.HelpFormatter):
-    """Leaves texts of several lines as they are."""
+    """Keeps the line breaks of texts with several lines."""
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         return text if "\n" in text else super()._fill_text(text, width, indent)
@@ -82,7 +82,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def typed_name(name: str) -> str:
-    """Return an option as it is typed.
+    """Return an option the way it is typed.
 
     >>> typed_name("bin_width_s")
     '--bin-width-s'
@@ -97,7 +97,7 @@ def _names(f: dataclasses.Field) -> list[str]:
 
 
 def _words(f: dataclasses.Field) -> dict[str, Any]:
-    """Return what argparse must know of an option."""
+    """Return the arguments of argparse for an option."""
     kind, count = values_of(f)
     doc, choices = f.metadata["doc"], f.metadata.get("choices")
     if not f.metadata.get("positional"):
@@ -118,7 +118,7 @@ def _words(f: dataclasses.Field) -> dict[str, Any]:
     if f.metadata.get("positional"):
         return words if f.default is dataclasses.MISSING else words | {"nargs": "?"}
     if count == "+":
-        words["action"] = "extend"  # an option that is repeated adds to it
+        words["action"] = "extend"  # repeating the option adds values
     if count == 2:
         words["metavar"] = ("FROM", "TO")
     return words | {"dest": f.name, "required": f.default is dataclasses.MISSING}

@@ -1,4 +1,4 @@
-"""What stands on the command line: checked before anything is made, and what follows from it."""
+"""Checks of the command line, before anything is created, and the overrides that it implies."""
 
 import os
 import re
@@ -28,13 +28,13 @@ _PRESET_GROUPS = ("experiment", "sweep", "launcher")
 
 
 def prepare(argv: Sequence[str]) -> list[str]:
-    """Check the overrides of a command line, and add what follows from them.
+    """Check the overrides of a command line, and add those that they imply.
 
-    Adds the embedded Lorenz experiment where no data are named, and puts Hydra's folder where the
-    run's folder is asked to be.
+    Adds the embedded Lorenz experiment if no data are named, and makes Hydra's folder the run
+    folder if one is given.
 
     Raises:
-        LFADSError: unknown parameter, wrong value, or a kind without a run.
+        LFADSError: a parameter is unknown, a value is wrong, or a kind needs a run and has none.
     """
     argv = _options_first(argv)
     given, _ = get_args_parser().parse_known_args(argv)
@@ -67,7 +67,7 @@ def prepare(argv: Sequence[str]) -> list[str]:
 
 
 def _options_first(argv: Sequence[str]) -> list[str]:
-    """Put overrides behind the options: Hydra takes them only where they stand together."""
+    """Put the overrides after the options: Hydra accepts them only in one block."""
     nargs = {name: a.nargs for a in get_args_parser()._actions for name in a.option_strings}
     options: list[str] = []
     overrides: list[str] = []
@@ -81,7 +81,7 @@ def _options_first(argv: Sequence[str]) -> list[str]:
 
 
 def is_sweep_of(multirun: bool, overrides: Sequence[Override]) -> bool:
-    """Tell whether a command line asks for a sweep: by ``-m``, or by ``sweep=NAME``."""
+    """Return whether a command line asks for a sweep, with ``-m`` or ``sweep=NAME``."""
     return multirun or any(o.key_or_group == "sweep" for o in overrides)
 
 
@@ -89,7 +89,7 @@ def _resumed(argv: list[str], word: str) -> list[str]:
     """Return the command line that continues a sweep, a search or a run.
 
     Raises:
-        LFADSError: the folder holds none of them.
+        LFADSError: the folder contains none of them.
     """
     typed = word.removeprefix("resume=")
     is_quoted = typed[:1] in ("'", '"')
@@ -109,7 +109,7 @@ def parameter_of(override: Override) -> str | None:
     """Return the flat name of the parameter that an override sets; None for presets and Hydra's.
 
     Raises:
-        LFADSError: no such parameter.
+        LFADSError: there is no such parameter.
     """
     key = override.key_or_group
     if key.split(".")[0].split("/")[0] == "hydra":
@@ -120,7 +120,7 @@ def parameter_of(override: Override) -> str | None:
     if key in params.groups() or key in _PRESET_GROUPS:
         return None
     if override.is_delete():
-        raise LFADSError(f"command line: ~{key} takes nothing away; parameters keep their defaults")
+        raise LFADSError(f"command line: ~{key} removes nothing; parameters keep their defaults")
     raise LFADSError(f"command line: no parameter is named {key!r}{params.nearest(key)}")
 
 
@@ -136,7 +136,7 @@ def _check_presets(override: Override, config_dir: str | None) -> None:
 
 
 def _check_interval(override: Override) -> None:
-    """Check what Optuna would draw from; Hydra's own message is a traceback."""
+    """Check an interval for Optuna to draw from; Hydra's own message would be a traceback."""
     if not override.is_interval_sweep():
         return
     value, name = override.value(), override.key_or_group
@@ -145,14 +145,14 @@ def _check_interval(override: Override) -> None:
     if low >= high:
         raise LFADSError(f"command line: {name}: {low:g} is not below {high:g}; swap them")
     if "log" in value.tags and low <= 0:
-        raise LFADSError(f"command line: {name}: no logarithm starts at {low:g}")
+        raise LFADSError(f"command line: {name}: a logarithmic interval cannot start at {low:g}")
     flat = name.rsplit(".", 1)[-1]
     for bound in (value.start, value.end):
         params.check_value(flat, bound, "command line")
 
 
 def _choices(override: Override) -> Iterable[Any]:
-    """Return the values of an override, one for each job of a sweep."""
+    """Return the values of an override, one per job of a sweep."""
     values: Iterable[Any]
     if override.is_sweep_override():
         values = override.sweep_iterator() if override.is_discrete_sweep() else ()
@@ -177,7 +177,7 @@ def _implied(values: dict[str, Any], keys: set[str], is_sweep: bool) -> list[str
     extra = []
     if kind != "train":
         if folder is None or not Path(_text(folder)).is_dir():
-            found = "" if folder is None else f"; {_text(folder)} is no folder"
+            found = "" if folder is None else f"; {_text(folder)} is not a folder"
             raise LFADSError(
                 f"kind={kind} works on a trained model; say which: output.lfads_save_dir=RUN, the "
                 f"folder that training printed last{found}"
@@ -203,10 +203,10 @@ def _implied(values: dict[str, Any], keys: set[str], is_sweep: bool) -> list[str
 
 
 def _check_writable(folder: Path) -> None:
-    """Check a run's folder, or where it is to be made, before Hydra makes it with a traceback.
+    """Check that a run's folder can be created and written, before Hydra fails with a traceback.
 
     Raises:
-        LFADSError: nothing can be written there.
+        LFADSError: the folder cannot be written.
     """
     there = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
     if not there.is_dir():
@@ -214,7 +214,7 @@ def _check_writable(folder: Path) -> None:
     if not os.access(there, os.W_OK | os.X_OK):
         raise LFADSError(
             f"output.lfads_save_dir={folder}: {there} cannot be written; choose another folder, or "
-            "have it opened to you"
+            "ask for permission to write there"
         )
 
 
@@ -224,6 +224,6 @@ def _text(value: Any) -> str:
 
 
 def with_overrides(argv: list[str], overrides: list[str], extra: list[str]) -> list[str]:
-    """Put ``extra`` beside the other overrides; argparse wants them in one row."""
+    """Put ``extra`` next to the other overrides; argparse accepts them only in one block."""
     at = argv.index(overrides[0]) if overrides else len(argv)
     return argv[:at] + extra + argv[at:]

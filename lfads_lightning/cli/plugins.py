@@ -1,4 +1,4 @@
-"""Hydra's plugins: launchers, sweepers and loggers that are installed apart, and what they need."""
+"""Hydra's plugins (launchers, sweepers, loggers), and the packages that they need."""
 
 import re
 import shutil
@@ -8,7 +8,7 @@ from omegaconf import DictConfig
 
 from lfads_lightning.config import LFADSError
 
-# what brings each; for most of them an extra of ours
+# the package that provides each; mostly an extra of ours
 _PACKAGES = {
     "launcher/joblib": "lfads-lightning[joblib]",
     "launcher/ray": "lfads-lightning[ray]",
@@ -28,8 +28,8 @@ def reason(error: HydraException, words: list[str]) -> str:
     """Return in one line why settings cannot be composed, and the package to install, if any.
 
     Args:
-        error: what Hydra says.
-        words: the overrides as they were typed.
+        error: Hydra's error.
+        words: the overrides as typed.
     """
     said = " ".join(str(error).split())
     setting = re.search(r"Could not override '(hydra[./](launcher|sweeper)[./][^']+)'", said)
@@ -56,7 +56,7 @@ def check_launcher(composed: DictConfig) -> None:
     """Check that a sweep's jobs can be started from here.
 
     Raises:
-        LFADSError: they are for SLURM, and this machine is not of a cluster.
+        LFADSError: they are for SLURM, and this machine is not part of a cluster.
     """
     if composed.hydra.runtime.choices["hydra/launcher"] != "submitit_slurm":
         return

@@ -88,7 +88,7 @@ def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__
 
 
 def parser() -> Parser:
-    """Return what reads the command line: an option for each of the settings."""
+    """Return the parser of the command line: it has an option for each of the settings."""
     return Parser("prepare", DESCRIPTION, Options, Settings, epilog=EPILOGUE)
 
 
@@ -111,7 +111,7 @@ def _check_names(recordings: list[str | Path], name: str | None, settings: Setti
 
 
 def _as_options(error: LFADSError | str) -> str:
-    """Write options as they are typed: window_s=(0, 0.5) as --window-s 0 0.5."""
+    """Write options the way they are typed: window_s=(0, 0.5) as --window-s 0 0.5."""
     fields = sorted((f.name for f in dataclasses.fields(Settings)), key=len, reverse=True)
 
     def typed(found: re.Match) -> str:
@@ -127,5 +127,5 @@ def _as_words(values: str) -> str:
     """Write a Python tuple as the words of a command line."""
     try:
         return " ".join(shlex.quote(f"{v}") for v in ast.literal_eval(values)) if values else ""
-    except (ValueError, SyntaxError):  # a part of a sentence
+    except (ValueError, SyntaxError):  # it is part of a sentence
         return values.strip("()").replace(",", "")

@@ -1,4 +1,4 @@
-"""What all commands share: exit status, and errors and warnings of one line."""
+"""What all commands share: the exit status, and errors and warnings in one line."""
 
 import os
 import sys
@@ -37,7 +37,7 @@ def command(main: Callable[P, R]) -> Callable[P, R]:
             except KeyboardInterrupt:
                 raise SystemExit(EXIT_INTERRUPTED) from None
             except BrokenPipeError:
-                # the interpreter flushes once more as it ends
+                # the interpreter flushes once more when it exits
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
                 raise SystemExit(1) from None
 
@@ -74,6 +74,6 @@ def fail(error: LFADSError, status: int = 2) -> NoReturn:
 
 
 def show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
-    """Print a warning as one line; takes the place of ``warnings.showwarning``."""
-    if issubclass(category, UserWarning):  # the libraries' deprecations are not the user's
+    """Print a warning as one line; replaces ``warnings.showwarning``."""
+    if issubclass(category, UserWarning):  # users need not see deprecations in libraries
         print(f"warning: {one_line(str(message))}", file=sys.stderr)

@@ -1,8 +1,8 @@
-"""Going on with a sweep: by this user's own record of it, else by what its folder may say.
+"""Continuing a sweep: from this user's own record of it, else from the safe part of its folder.
 
-A command line that somebody else has written can do whatever Hydra can: name classes to be built,
-set variables of the environment, read configuration from anywhere. Of ``sweep.yaml`` in a folder
-without a record, only values of our own parameters and names of our own presets are taken.
+A command line that somebody else has written can do whatever Hydra can: name classes to build,
+set environment variables, read configuration from anywhere. So from ``sweep.yaml`` in a folder
+without a record, only values of our own parameters and names of our own presets are used.
 """
 
 import os
@@ -26,22 +26,22 @@ _LEFT_BEHIND = ".submitit"  # holds pickles, which this launcher reads again
 
 
 def sweep_command(folder: Path, typed: Sequence[str]) -> list[str]:
-    """Return the command line that continues a sweep; the working folder becomes its own.
+    """Return the command line that continues a sweep, and change to the sweep's working folder.
 
     Args:
-        folder: the sweep's.
-        typed: words of this command beside ``resume=``.
+        folder: the sweep's folder.
+        typed: words of this command other than ``resume=``.
 
     Raises:
-        LFADSError: the sweep is not this user's and says more than a stranger may, or leads
-            somewhere that is not typed; its working folder is gone.
+        LFADSError: the sweep is somebody else's and asks for more than parameters and presets, or
+            leads to a place that the user has not typed; or its working folder is gone.
     """
     record = record_of(folder)
     if "argv" not in record:
         return _of_a_stranger(folder, typed)
     if typed:
         raise LFADSError(
-            f"resume={folder}: a sweep goes on as it was started; leave out {' '.join(typed)}"
+            f"resume={folder}: a sweep continues as it was started; leave out {' '.join(typed)}"
         )
     command = sweeps.continued(record["argv"], folder)
     try:
@@ -84,17 +84,17 @@ def _of_a_stranger(folder: Path, typed: Sequence[str]) -> list[str]:
     strangers = [o for o in parsed(typed) if not (_says_where(o) or _starts_jobs(o.key_or_group))]
     if strangers:
         raise LFADSError(
-            f"resume={folder}: a sweep goes on as it was started; leave out "
+            f"resume={folder}: a sweep continues as it was started; leave out "
             f"{strangers[0].input_line}"
         )
     return sweeps.continued([*kept, *typed], folder)
 
 
 def _check(override: Override, word: str, where: Path) -> None:
-    """Refuse what is neither one of our parameters nor one of our presets.
+    """Refuse an override unless it sets one of our parameters or presets.
 
     Raises:
-        LFADSError: it is something else.
+        LFADSError: it sets something else.
     """
     key = override.key_or_group
     ours = key in params.dotted_names().values() or key in params.groups() or key in _PRESET_GROUPS
@@ -106,9 +106,9 @@ def _check(override: Override, word: str, where: Path) -> None:
 
 def _says_too_much(word: str, where: Path) -> LFADSError:
     return LFADSError(
-        f"{where}: says {word}, and you have not run this sweep on this machine; of a sweep that "
-        "was sent to you only parameters and presets are taken; to go on with it, type what it "
-        f"asks for yourself, with hydra.sweep.dir={shlex.quote(str(where.parent))}"
+        f"{where}: says {word}, and you have not run this sweep on this machine; from a sweep that "
+        "was sent to you only parameters and presets are used; to continue it, type what it asks "
+        f"for yourself, with hydra.sweep.dir={shlex.quote(str(where.parent))}"
     )
 
 

@@ -41,7 +41,7 @@ ConfigStore.instance().store(name="schema", node=Config)
 
 
 def sweep_folder(argv: Sequence[str]) -> Path | None:
-    """Return the folder that a sweep's jobs go to; None where the command line is no sweep.
+    """Return the folder for a sweep's jobs; None if the command line is not a sweep.
 
     Raises:
         LFADSError: the settings cannot be composed: a plugin of Hydra is missing, or has no such
@@ -53,7 +53,7 @@ def sweep_folder(argv: Sequence[str]) -> Path | None:
     overrides = parsed(given.overrides)
     is_sweep = is_sweep_of(given.multirun, overrides) and not given.cfg
     groups = {o.key_or_group.split(".")[0].split("/")[0] for o in overrides}
-    # all other words have been checked; of these, Hydra's own errors fill a page
+    # all other words have been checked; for these, Hydra's own errors would fill a page
     if not is_sweep and not given.config_dir and groups.isdisjoint({"hydra", "launcher", "sweep"}):
         return None
     fixed = [o.input_line for o in overrides if not o.is_sweep_override() and o.input_line]
@@ -88,12 +88,12 @@ def _composed(overrides: Sequence[str], config_dir: str | None) -> DictConfig:
 
 
 class Resolved(NamedTuple):
-    """What a command line means.
+    """The meaning of a command line.
 
     Attributes:
-        config: of the run.
-        run: where the parameters name its folder.
-        read: the data, unchecked, where the recipe has looked at them; else None.
+        config: parameters of the run.
+        run: the run, if the parameters name its folder.
+        read: the data, unchecked, if the recipe has looked at them; else None.
     """
 
     config: Config
@@ -105,9 +105,9 @@ def resolve(cfg: DictConfig, overrides: Sequence[str], choices: dict[str, str]) 
     """Make the run's config: defaults, presets or the run's own, params_file, command line.
 
     Args:
-        cfg: as Hydra composed it.
-        overrides: of this job's command line.
-        choices: Hydra's chosen presets, by group.
+        cfg: the settings that Hydra composed.
+        overrides: overrides on this job's command line.
+        choices: presets that Hydra chose, by group.
     """
     composed = params.from_dict(
         OmegaConf.to_container(cfg, resolve=True, enum_to_str=True),  # type: ignore[arg-type]
@@ -158,23 +158,23 @@ def resolve(cfg: DictConfig, overrides: Sequence[str], choices: dict[str, str]) 
     if run is not None:
         config.output.lfads_save_dir = str(run.folder.resolve())
     if config.data.data_dir is not None and not is_url(config.data.data_dir):
-        # so that the run's folder alone says where its data are, from any working folder
+        # absolute, so that the run's folder leads to its data from any working folder
         config.data.data_dir = str(Path(config.data.data_dir).resolve())
     return Resolved(config, run, read)
 
 
 def _with_recipe(config: Config, given: set[str]) -> "tuple[Config, list[Session] | None]":
-    """Fill what is not given; a preset's value that is the default's counts as not given.
+    """Let the recipe fill in values that are not given; a preset's default value is not given.
 
     Returns:
         The config, and the data that were read for it.
     """
-    # torch comes with it, which takes a second; --help does not
+    # imports torch, which takes a second; --help does not need it
     from lfads_lightning.data.datamodule import read_data
     from lfads_lightning.data.fields import arrays_of
     from lfads_lightning.data.recipe import filled
 
-    if config.optim.start_from is not None:  # nothing is filled
+    if config.optim.start_from is not None:  # nothing is filled in
         return filled(config, given, ()), None
     read = read_data(config)
     return filled(config, given, map(arrays_of, read)), read
@@ -187,7 +187,7 @@ def _over_a_run(
     chosen: list[str],
     run: Run,
 ) -> Config:
-    saved.optim.do_reset_learning_rate = False  # asked for once, done once
+    saved.optim.do_reset_learning_rate = False  # a request is good for one run only
     by_preset = {"data_dir"} if "data" in chosen else set[str]()
     for name, value in _places_used(saved, asked.kind).items():
         if name not in settings.keys() | by_preset and not is_known(run.folder, name, value):
@@ -228,7 +228,7 @@ def _over_a_run(
 
 
 def _places_used(saved: Config, kind: Kind) -> dict[str, str]:
-    """Return where a run's config leads, as far as a kind goes there, by flat name."""
+    """Return the places named in a run's config that a kind uses, by flat name."""
     places = places_in(saved)
     injected = kind is Kind.prior_sample and saved.model.inject_ext_input_to_gen
     reads_data = kind.name.startswith("posterior") or injected

@@ -1,4 +1,4 @@
-"""``lfads train``, the same as ``python train.py``: train a model, or use one that is trained."""
+"""``lfads train``, the same as ``python train.py``: train a model, or use a trained one."""
 
 import sys
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from lfads_lightning.cli.programs import command, version_text
 @command
 def main() -> None:
     """Run ``lfads train ...``; a user's mistake ends with one line."""
-    if "--version" in sys.argv[1:]:  # Hydra would say its own
+    if "--version" in sys.argv[1:]:  # Hydra would print its own version
         print(version_text())
         return
     if _asks_for_help_alone(sys.argv[1:]):
@@ -24,6 +24,6 @@ def main() -> None:
 
 
 def _asks_for_help_alone(words: Sequence[str]) -> bool:
-    """Tell whether ``--help`` is the only option; beside others, Hydra's parser reads them."""
+    """Return whether ``--help`` is the only option; with others, Hydra's parser reads them."""
     options = {word for word in words if word.startswith("-")}
     return bool(options) and options <= {"-h", "--help"}

@@ -1,4 +1,4 @@
-"""Overrides (``group.name=value``): parsed by Hydra, and written as one would type them."""
+"""Overrides (``group.name=value``): parsed by Hydra, and written the way they are typed."""
 
 import shlex
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ def parsed(overrides: Sequence[str], where: str = "command line") -> list[Overri
 
     Args:
         overrides: words of the command line.
-        where: where they come from, for the error message.
+        where: their source, for the error message.
 
     Raises:
         LFADSError: one of them does not follow the grammar.
@@ -45,5 +45,5 @@ def _remedy(word: str) -> str:
 
 
 def flat_as_typed(name: str, value: str) -> str:
-    """Return a parameter, by its flat name, as it is typed into a shell."""
+    """Return a parameter, given by its flat name, the way it is typed into a shell."""
     return shlex.quote(override(params.dotted_names()[name], value))

@@ -744,7 +744,7 @@ def test_no_embedded_data_of_this_name(fails):
 @pytest.mark.parametrize("kind", KINDS)
 def test_kind_without_a_run(fails, kind):
     fails([f"kind={kind}"], f"kind={kind}", "output.lfads_save_dir=RUN")
-    fails([f"kind={kind}", "output.lfads_save_dir=nowhere"], "nowhere is no folder")
+    fails([f"kind={kind}", "output.lfads_save_dir=nowhere"], "nowhere is not a folder")
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -223,7 +223,7 @@ def test_optuna_goes_on_by_replaying_what_is_finished(data, tmp_path):
         ),
         (
             ["sweep=optuna", "loss.kl_ic_weight=tag(log,interval(0,1))"],
-            "loss.kl_ic_weight: no logarithm starts at 0",
+            "loss.kl_ic_weight: a logarithmic interval cannot start at 0",
         ),
         (["sweep=optuna", "model.keep_prob=interval(0.5,2)"], "model.keep_prob is 2"),
         (["sweep=random", "search.space=nope"], "search.space=nope: no such preset"),
