@@ -1,4 +1,4 @@
-"""What was run: the machine and its versions, the settings, the data; as tables."""
+"""Tables of what was run: the machine and its versions, the settings, the data."""
 
 import json
 import platform
@@ -27,12 +27,12 @@ PACKAGES = ("lfads-lightning", "torch", "lightning", "numpy", "matplotlib")
 
 
 class Record(NamedTuple):
-    """What report.json keeps of a run, for reports that are written later.
+    """The content of report.json: facts about a run, for reports that are written later.
 
     Attributes:
-        machine: name to text: versions, device, when it ended.
+        machine: texts by name: versions, device, when the run ended.
         findings: see :mod:`lfads_lightning.report.findings`.
-        chosen: what ``recipe=auto`` chose, where it did.
+        chosen: the settings that ``recipe=auto`` chose, if it was used.
     """
 
     machine: dict[str, str]
@@ -65,7 +65,7 @@ def write_record(folder: Path, record: Record) -> None:
 
 
 def read_record(folder: Path) -> Record:
-    """Read report.json; empty where it is not there or not to be read."""
+    """Read report.json; empty if it is missing or cannot be read."""
     try:
         state = read_json(Run(folder).report_record)
         machine = {str(k): str(v) for k, v in state["machine"].items()}
@@ -95,7 +95,7 @@ def settings_table(config: Config) -> Table:
 
 
 def chosen_table(chosen: Chosen) -> Table:
-    """Return what ``recipe=auto`` chose."""
+    """Return the settings that ``recipe=auto`` chose."""
     dotted = dotted_names()
     rows = [(dotted[name], shown(value)) for name, value in chosen.settings.items()]
     caption = f"Chosen by recipe=auto for {chosen.facts}"
@@ -103,7 +103,7 @@ def chosen_table(chosen: Chosen) -> Table:
 
 
 def candidates_table(tried: Sequence[Mapping[str, Any]], criterion: str) -> Table:
-    """Return the structures that were tried before training, the best first."""
+    """Return the structures that were tried before training, best first."""
     rows = [
         (
             str(row["name"]),
@@ -120,7 +120,7 @@ def candidates_table(tried: Sequence[Mapping[str, Any]], criterion: str) -> Tabl
 
 
 def shown(value: Any) -> str:
-    """Return a parameter's value as it is typed."""
+    """Return a parameter's value the way it is typed."""
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -129,7 +129,7 @@ def shown(value: Any) -> str:
 
 
 def data_table(sessions: Sequence[Session], is_counts: bool) -> Table:
-    """Return the size of each session, and how much there is in it."""
+    """Return the size of each session, and its mean rate."""
     rows = []
     for s in sessions:
         data = s.train.data

@@ -1,4 +1,4 @@
-"""How well the sessions of an alignment have the common components, as a PNG file."""
+"""Figure of how well the sessions of an alignment reproduce the common components."""
 
 from pathlib import Path
 
@@ -26,7 +26,7 @@ N_COMPONENTS_SHOWN, N_CONDITIONS_SHOWN, N_SESSIONS_SHOWN, MOST_BARS = 3, 4, 6, 4
 
 
 def alignment_figure(path: Path, found: Alignment) -> Path:
-    """Write the figure of an alignment as a PNG file; arguments as below."""
+    """Write the figure of an alignment as a PNG file; see :func:`alignment_drawing`."""
     with whole_file(path) as temporary:
         temporary.write_bytes(render(alignment_drawing(found)).png)
     return path
@@ -34,7 +34,7 @@ def alignment_figure(path: Path, found: Alignment) -> Path:
 
 @styled
 def alignment_drawing(found: Alignment) -> Drawing:
-    """Draw variance per component, R^2 per session, and components as each session has them.
+    """Draw the variance per component, R^2 per session, and each session's components.
 
     Args:
         found: the alignment.
@@ -82,7 +82,7 @@ def _bars(ax: Axes, found: Alignment) -> None:
     at = np.arange(len(names))
     what = "smoothed trials" if found.same_neurons else "averages"
     bars = [(found.averages_r2, OF_X, 0.2, f"the session's {what}, from the common components")]
-    if not found.same_neurons:  # which have them by construction
+    if not found.same_neurons:  # the same neurons have them by construction
         label = "common components, from the session's neurons"
         bars.insert(0, (found.components_r2, OF_Z, -0.2, label))
     for values, colour, shift, label in bars:
@@ -97,7 +97,7 @@ def _bars(ax: Axes, found: Alignment) -> None:
 
 
 def _traces(figure: SubFigure, found: Alignment) -> None:
-    """Draw leading components of some conditions: of all sessions, and as each one has them."""
+    """Draw leading components in some conditions: the common ones and those of each session."""
     together = not found.same_neurons
     n_conditions = min(N_CONDITIONS_SHOWN, len(found.conditions))
     chosen = np.unique(np.linspace(0, len(found.conditions) - 1, n_conditions).round().astype(int))

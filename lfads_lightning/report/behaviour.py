@@ -23,24 +23,24 @@ N_VARIABLES, N_IN_A_ROW, MOST_DOTS = 3, 8, 4000
 
 
 def behaviour_drawing(run: Evaluation, session: Session, trials: Trials) -> Drawing | None:
-    """Draw the behaviour of validation trials as decoded from their rates, and the true one.
+    """Draw the behaviour of validation trials decoded from their rates, and the true behaviour.
 
     The decoder is that of the score ``behaviour_r2``: ridge regression, fitted to the rates of the
     training trials.
 
     Args:
         run: model and constants.
-        session: that of the trials.
-        trials: of the validation split.
+        session: the session of the trials.
+        trials: trials of the validation split.
 
     Returns:
-        None without behaviour in both splits.
+        None unless both splits have behaviour.
     """
     train, valid = session.train, session.valid
     if valid is None or train.behaviour is None or valid.behaviour is None:
         return None
     n = trials.counts.shape[1] - trials.n_forward
-    seed = run.rng.initial_seed()  # so that rates are those of the scores, to the last digit
+    seed = run.rng.initial_seed()  # so that the rates are exactly those of the scores
     anew = run._replace(rng=torch.Generator(run.rng.device).manual_seed(seed))
     known = judged_rates(anew, session.name, train).rates[:, :n]
     read = decode(known, train.behaviour[:, :n], trials.posterior.rates[:, :n])
@@ -50,7 +50,7 @@ def behaviour_drawing(run: Evaluation, session: Session, trials: Trials) -> Draw
 
 @styled
 def decoded_figure(trials: Trials, true: np.ndarray, read: np.ndarray) -> Drawing:
-    """Draw decoded (E, T, K) beside true behaviour: over time, and in a plane or as dots."""
+    """Draw decoded and true behaviour (E, T, K): over time, and in a plane or as dots."""
     known = ~np.isnan(true).any(2)
     each = r2(true[known], read[known])
     shown = range(min(true.shape[2], N_VARIABLES))
@@ -85,11 +85,11 @@ def decoded_figure(trials: Trials, true: np.ndarray, read: np.ndarray) -> Drawin
 
 
 def _one_of_each(trials: Trials) -> np.ndarray:
-    """Return a few trials: of different conditions as far as there are such, else evenly spaced."""
+    """Return a few trials: from different conditions if there are any, else evenly spaced."""
     n = len(trials.counts)
     if trials.condition is None:
         return spaced(n, N_IN_A_ROW)
-    rank = np.zeros(n, int)  # the how many-th trial of its condition
+    rank = np.zeros(n, int)  # number of the trial within its condition
     for name in np.unique(trials.condition):
         members = trials.condition == name
         rank[members] = np.arange(members.sum())

@@ -37,8 +37,8 @@ def learning_curves(columns: Columns, best_epoch: float | None) -> Drawing | Non
     """Draw each loss term over epochs, the ramps behind them, and the learning rate.
 
     Args:
-        columns: of metrics.csv.
-        best_epoch: of the weights that are used; None where they are the last.
+        columns: columns of metrics.csv.
+        best_epoch: epoch of the weights that are used; None if they are the last weights.
     """
     epochs = columns.get("epoch", np.zeros(0))
     if len(epochs) == 0:
@@ -55,7 +55,7 @@ def learning_curves(columns: Columns, best_epoch: float | None) -> Drawing | Non
     _ramps_and_gradient(axes[len(terms) + 1], columns)
     if taus:
         ax = axes[len(terms) + 2]
-        others = PALETTE[2:]  # than those of train and valid
+        others = PALETTE[2:]  # the first two stand for train and valid
         for i, name in enumerate(taus):
             label = f"input {name.removeprefix(_TAU)}"
             ax.plot(epochs, columns[name], color=others[i % len(others)], lw=1.2, label=label)
@@ -103,7 +103,7 @@ def _term(ax: Axes, columns: Columns, term: str) -> None:
             later.append(rest[np.isfinite(rest)])
     ax.set(title=_TITLES[term], ylabel=_UNITS.get(term, "nats / trial"))
     rest = np.concatenate(later)
-    if len(rest) > 20:  # the first epochs are worse by far, and would hide the rest
+    if len(rest) > 20:  # the first epochs are far worse, and would hide the rest
         low, high = rest.min(), rest.max()
         ax.set_ylim(low - 0.05 * (high - low), high + 0.1 * (high - low) + 1e-9)
 

@@ -30,11 +30,11 @@ N_NEURONS_SHOWN, N_FACTORS_SHOWN = 4, 12
 def one_trial(trials: Trials, number: int | None = None) -> Drawing:
     """Draw a trial: true rates | spikes | inferred rates | factors (| inputs).
 
-    Below, a few neurons that vary much, as lines.
+    Below them, the rates of a few neurons that vary much are drawn as lines.
 
     Args:
         trials: the trials.
-        number: which of them to draw; None: the one of median cost.
+        number: number of the trial to draw; None: the trial of median cost.
     """
     which = trials.median_trial if number is None else np.flatnonzero(trials.numbers == number)[0]
     trial = int(which)
@@ -44,7 +44,7 @@ def one_trial(trials: Trials, number: int | None = None) -> Drawing:
     truth = None if trials.truth is None else trials.truth[trial].T * trials.per_unit
     order = np.argsort(rates.argmax(1), kind="stable")  # neurons by the time of their peak
     shown = rates if truth is None else np.concatenate([rates, truth], axis=1)
-    # a square-root scale: bursts do not hide the rest
+    # on a square-root scale bursts do not hide the rest
     norm = PowerNorm(0.5, *np.percentile(shown, [0.5, 99.8])) if trials.is_counts else None
     data = "spikes" if trials.is_counts else "data"
     images: list[tuple] = [(data, trials.counts[trial].T, "Greys", None)]
@@ -75,7 +75,7 @@ def one_trial(trials: Trials, number: int | None = None) -> Drawing:
             _mark_rows(ax, np.flatnonzero(np.isin(order, trials.held_out)))
         if name == "inferred rates":
             bar = top.colorbar(image, ax=ax, shrink=0.8)
-            bar.ax.set_title(trials.rate_label, fontsize=8)  # beside it are the factors
+            bar.ax.set_title(trials.rate_label, fontsize=8)  # the factors are next to it
     for ax, (name, values) in zip(axes[len(images) :], traces, strict=True):
         _stack(ax, trials.time, values)
         ax.set(title=name, xlabel=trials.narrow_time_label)
@@ -95,7 +95,7 @@ def one_trial(trials: Trials, number: int | None = None) -> Drawing:
 
 
 def _mark_rows(ax: Axes, rows: np.ndarray) -> None:
-    """Point to rows of an image from the right."""
+    """Mark rows of an image with triangles on the right."""
     beside = ax.get_yaxis_transform()
     ax.plot(
         np.full(len(rows), 1.015), rows, "<", color=PREDICTED, ms=3, transform=beside, clip_on=False
@@ -113,9 +113,9 @@ def _stack(ax: Axes, time: np.ndarray, values: np.ndarray) -> None:
 
 
 def lively(rates: np.ndarray, n: int, held_out: Sequence[int] = ()) -> np.ndarray:
-    """Choose n of the livelier neurons of (T, D), spread over the times of their peaks.
+    """Choose n of the more active neurons of (T, D), with peaks spread over time.
 
-    Where neurons are held out, they are half of them.
+    If neurons are held out, half of the chosen ones are held-out neurons.
     """
     if held_out:
         apart, rest = np.sort(held_out), np.setdiff1d(np.arange(rates.shape[1]), held_out)

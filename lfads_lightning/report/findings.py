@@ -17,11 +17,11 @@ from lfads_lightning.report.curves import Columns
 from lfads_lightning.training.checkpoints import WITHIN_RAMPS
 from lfads_lightning.training.watch import LEAST_SHARE, REMEDY
 
-ALIKE = 0.05  # rates that vary less over trials, as a share of their mean, are those of one trial
-FEW_BITS = 0.005  # bits/spike of a model that learned nothing
+ALIKE = 0.05  # variation over trials, as a share of the mean, below which all trials are alike
+FEW_BITS = 0.005  # bits/spike; a model below it learned nothing
 LEAST_OF_TRUTH = 0.2  # share of the true rates' bits/spike
-IDLE_NATS = 0.5  # per trial; an input that says less says nothing
-# that need the data to be seen: kept from an earlier report where these cannot be read
+IDLE_NATS = 0.5  # per trial; an input below it is not used
+# findings that need the data; kept from an earlier report if the data cannot be read
 OF_DATA = (
     "silent",
     "few_trials",
@@ -34,7 +34,7 @@ OF_DATA = (
     "means_differ",
     "not_scored",
 )
-# that a constant rate has too, and that say less than that it is one
+# findings that also apply to a constant rate, where they say less than that it is one
 OF_STRUCTURE = (
     "simple_ahead",
     "below_constant",
@@ -47,17 +47,17 @@ OF_STRUCTURE = (
 BAD_BITS = 0.05  # bits/spike of training trials; a model that has not even learned these
 FAR_APART = 0.1  # bits/spike by which training trials are explained better than validation trials
 FEW_TRIALS, FEW_VALID = 50, 10
-SATURATED = 0.01  # share of states at the clamp
+SATURATED = 0.01  # share of clamped states
 AT_CLAMP = 0.999
 
 
 class Finding(NamedTuple):
-    """One thing to know.
+    """One warning.
 
     Attributes:
-        key: a short name that stays the same.
-        title: what is the matter.
-        text: how it shows, in numbers.
+        key: a short name that does not change.
+        title: the problem.
+        text: the evidence, in numbers.
         remedy: what to try.
     """
 
@@ -73,13 +73,13 @@ def of_run(
     columns: Columns,
     sessions: Sequence[Session] = (),
 ) -> list[Finding]:
-    """Return what the numbers of a run say.
+    """Return the findings from the numbers of a run.
 
     Args:
         config: all parameters.
-        scores: of scores.json.
-        columns: of metrics.csv.
-        sessions: the data, where they are there: costs become bits per spike.
+        scores: content of scores.json.
+        columns: columns of metrics.csv.
+        sessions: the data, if they can be read: then costs are converted to bits per spike.
     """
     found = [
         _no_structure(scores),
@@ -94,10 +94,10 @@ def of_run(
 
 
 def of_comparison(table: EvaluationTable, split: str) -> list[Finding]:
-    """Return what the comparison with simple methods says.
+    """Return the findings from the comparison with simple methods.
 
     Args:
-        table: of the scores.
+        table: table of the scores.
         split: train or valid.
     """
     found = [*_behind(table.verdict(split)), _means_differ(table.overall(split))]
@@ -140,7 +140,7 @@ def _means_differ(rows: Rows) -> Finding | None:
 
 
 def not_scored(session: str, why: str) -> Finding:
-    """Return that a session's scores could not be computed, as a finding."""
+    """Return the finding that a session's scores could not be computed."""
     return Finding(
         "not_scored",
         f"Session {session} could not be scored",
@@ -175,7 +175,7 @@ def _not_eligible(scores: Mapping[str, Any]) -> Finding | None:
 
 
 def of_data(sessions: Sequence[Session]) -> list[Finding]:
-    """Return what the data say: silent neurons, few trials."""
+    """Return the findings from the data: silent neurons, few trials."""
     found = []
     for s in sessions:
         silent = np.flatnonzero(~s.train.data.any(axis=(0, 1)))
@@ -224,14 +224,14 @@ def of_posterior(
     sessions: Sequence[Session],
     columns: Columns,
 ) -> list[Finding]:
-    """Return what the inferred quantities say.
+    """Return the findings from the inferred quantities.
 
     Args:
         config: all parameters.
-        scores: of scores.json.
-        posteriors: of the scored trials, by session; averages over posterior samples.
+        scores: content of scores.json.
+        posteriors: averages over posterior samples for the scored trials, by session.
         sessions: the data.
-        columns: of metrics.csv.
+        columns: columns of metrics.csv.
     """
     found = [
         _underfit(config, scores, posteriors, sessions, columns),
@@ -242,7 +242,7 @@ def of_posterior(
 
 
 def copying(message: str) -> Finding:
-    """Return what the check on hidden entries found, as a finding."""
+    """Return the warning from the check on hidden entries as a finding."""
     text = message.removeprefix("the model copies the spikes it sees: ")
     text = text.removesuffix(f"; {REMEDY}").rstrip(".")
     return Finding(
@@ -255,7 +255,7 @@ def copying(message: str) -> Finding:
 
 
 def _copying(scores: Mapping[str, Any]) -> Finding | None:
-    """Find copying in the scores alone, without error bars: only where it is plain."""
+    """Find copying from the scores alone; without error bars, only if it is obvious."""
     seen, hidden = (_score(scores, f"{part}_bits_per_spike") for part in ("seen", "hidden"))
     if not seen > 0.02 or not hidden < 0.5 * LEAST_SHARE * seen:
         return None
@@ -306,7 +306,7 @@ def _underfit(
 def variation(rates: np.ndarray) -> np.ndarray:
     """Return each neuron's standard deviation over trials as a share of its mean rate, (D,).
 
-    The deviation is taken within each bin, and its square averaged over bins; neurons without rate
+    The deviation is computed in each bin, and its square averaged over bins; neurons with rate 0
     are left out.
 
     Args:
@@ -333,7 +333,7 @@ def _unused(
     if inputs:
         means, sd = (np.concatenate(arrays) for arrays in zip(*inputs, strict=True))
         used = used_share(means, sd, config.sampling.num_score_samples)
-        # independent bins that each explain this share would say as much, and others less
+        # the KL that independent bins would have if each explained this share
         nats = -0.5 * sd.shape[1] * np.log1p(-np.minimum(used, 1 - 1e-12))
         idle = np.flatnonzero(nats < IDLE_NATS)
         if len(idle):
@@ -371,15 +371,15 @@ def _unused(
 
 
 def used_share(means: np.ndarray, sd: np.ndarray, num_samples: int) -> np.ndarray:
-    """Return the share of each inferred input's variance that lies in its posterior means, (U,).
+    """Return the share of each inferred input's variance that is in its posterior means, (U,).
 
-    var(mean) / (var(mean) + mean of sd^2): 0 where the posterior is always the same.
+    var(mean) / (var(mean) + mean of sd^2): 0 if the posterior is always the same.
 
     Args:
         means: (E, T, U) posterior means, or averages over samples.
         sd: (E, T, U) posterior standard deviations.
-        num_samples: that were averaged; 0 for posterior means. Averages scatter by sd^2 / n, which
-            is taken off.
+        num_samples: number of averaged samples; 0 for posterior means. The variance sd^2 / n of the
+            averages is subtracted.
     """
     explained = means.astype(np.float64).var((0, 1))
     rest = np.square(sd.astype(np.float64)).mean((0, 1))
@@ -427,7 +427,7 @@ def _not_finite(columns: Columns) -> Finding | None:
 
 
 def _rate_stopped(config: Config, columns: Columns) -> Finding | None:
-    """Find a training that its learning rate ended within a ramp, or while it improved."""
+    """Find training that the learning rate ended within a ramp, or while it still improved."""
     if not len(columns.get("lr", ())):
         return None
     optim, rate = config.optim, columns["lr"][-1]
@@ -485,9 +485,9 @@ def _improves(columns: Columns) -> bool:
 def bits_of_training(
     config: Config, sessions: Sequence[Session], columns: Columns, split: str = "train"
 ) -> float:
-    """Return the bits per spike that the last epoch's reconstruction of a split stands for.
+    """Convert the last epoch's reconstruction cost of a split to bits per spike.
 
-    Against each neuron's mean; NaN where the reconstruction is no Poisson likelihood of counts, or
+    The null model is each neuron's mean. NaN if the cost is not a Poisson likelihood of counts, or
     nothing is logged.
     """
     recon = _last_of(columns, f"{split}/recon")
@@ -502,7 +502,7 @@ def bits_of_training(
 
 
 def _overfitted(config: Config, sessions: Sequence[Session], columns: Columns) -> Finding | None:
-    """Find a training that went on to fit its own trials alone, whenever that began."""
+    """Find training that fitted only its own trials from some epoch on."""
     if "valid/recon" not in columns:
         return None
     known = np.isfinite(columns["valid/recon"])
@@ -513,7 +513,7 @@ def _overfitted(config: Config, sessions: Sequence[Session], columns: Columns) -
     lowest = int(smoothed.argmin())
     rise = smoothed[-1] - smoothed[lowest]
     train, unseen = (bits_of_training(config, sessions, columns, s) for s in ("train", "valid"))
-    apart = train - unseen  # NaN of real values
+    apart = train - unseen  # NaN for real values
     rose = lowest <= 0.7 * len(smoothed) and rise > 0.01 * abs(smoothed[lowest])
     if not rose and not apart > max(FAR_APART, 0.5 * abs(train)):
         return None

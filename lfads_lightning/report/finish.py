@@ -1,8 +1,8 @@
 """The end of training: scores, figures, the report.
 
-An error here loses nothing that was trained. If a session cannot be scored, the others are; if a
-figure cannot be drawn, the rest of the report is written; and after an interrupt this continues
-where it stopped.
+An error here does not affect the trained model. If a session cannot be scored, the others still
+are; if a figure cannot be drawn, the rest of the report is written; and after an interrupt this
+step continues where it stopped.
 """
 
 import shlex
@@ -51,19 +51,18 @@ _SCORES_OF_TRAINING = {
 def finish(trained: TrainedModel, sessions: list[Session], fitted: Fitted) -> Scores:
     """Score a trained model on held-out trials (else on its training trials), and report it.
 
-    Writes evaluation.json (the model beside simple methods) and scores.json to the run's folder,
-    and with ``output.report`` report.html with its figures. Rates are averages over posterior
-    samples. Sessions without validation trials are left out where others have some.
+    Writes evaluation.json (the model compared with simple methods) and scores.json to the run's
+    folder, and with ``output.report`` report.html with its figures. Rates are averages over
+    posterior samples. Sessions without validation trials are left out if others have some.
 
     Returns:
-        ``criterion`` (lowest eligible epoch's), ``valid/total`` and ``valid/recon`` of that epoch
-        (nats per trial); the model's scores over all sessions, as in evaluation.json and under the
-        same names (:data:`~lfads_lightning.evaluation.table.NOTES`); what the simple methods reach,
-        ``best_simple_method``, and ``verdict``, a sentence; ``no_structure``, another, where the
-        constant rate was kept; with truth those of the true rates
-        and of the best Gaussian smoothing, ``valid/truth_bits_per_spike``,
-        ``valid/smoothing_rate_r2``; ``epochs``, ``updates``, ``seconds``, which ``checkpoint``
-        was scored, and the metric that it was ``chosen_by``.
+        ``criterion`` of the lowest eligible epoch, with its ``valid/total`` and ``valid/recon``
+        (nats per trial); the model's scores over all sessions, under the names of evaluation.json
+        (:data:`~lfads_lightning.evaluation.table.NOTES`); the score of the
+        ``best_simple_method``; the sentence ``verdict``, and ``no_structure`` if the constant rate
+        was kept; if the true rates are known, ``valid/truth_bits_per_spike`` and, for the best
+        Gaussian smoothing, ``valid/smoothing_rate_r2``; ``epochs``, ``updates``, ``seconds``; the
+        ``checkpoint`` that was scored, and the metric that it was ``chosen_by``.
     """
     assert trained.folder is not None
     split = "valid" if any(s.valid is not None for s in sessions) else "train"
@@ -109,7 +108,7 @@ def finish(trained: TrainedModel, sessions: list[Session], fitted: Fitted) -> Sc
 
 
 def _no_structure(verdict: Verdict | None) -> str:
-    """Say that the model is the constant rate, and which simple method to use."""
+    """Return a message that the model is the constant rate, and which simple method to use."""
     text = (
         "The model found no structure in the recording: it predicted hidden entries no better than "
         "each neuron's mean does, so the mean rates are kept as the model. "
@@ -120,15 +119,15 @@ def _no_structure(verdict: Verdict | None) -> str:
 
 
 class _Scoring(NamedTuple):
-    """What scoring the sessions came to, each by session."""
+    """Results of scoring, by session."""
 
     kept: dict[str, Kept]
-    posteriors: dict[str, Posterior]  # of those that were scored just now
+    posteriors: dict[str, Posterior]  # of the sessions scored just now
     problems: dict[str, str]  # why a session could not be scored
 
 
 def _scored(trained: TrainedModel, sessions: list[Session], split: str) -> _Scoring:
-    """Score each session, but for those that an earlier end of this run has scored."""
+    """Score each session, except those that were scored before an interrupt."""
     assert trained.folder is not None
     samples = trained.config.sampling.num_score_samples
     sizes = {s.name: [len(x.data) for x in s.splits.values()] for s in sessions}
@@ -149,7 +148,7 @@ def _scored(trained: TrainedModel, sessions: list[Session], split: str) -> _Scor
             message = None
             if trained.model.noise_model.is_counts:
                 message = _better_than_truth(session, split, scored.posterior)
-        except Exception as error:  # whatever it is, it must not cost the others' scores
+        except Exception as error:  # no error may cost the others' scores
             why = " ".join(str(error).split())[:300] or type(error).__name__
             scoring.problems[session.name] = why
             warnings.warn(f"session {session.name} could not be scored ({why})", stacklevel=2)
@@ -171,14 +170,14 @@ def _better_than_truth(session: Session, split: str, posterior: Posterior) -> st
 
 
 class _Copying(NamedTuple):
-    """What was found of copied spikes: bits per spike of what is seen, and what to know."""
+    """Results of the checks for copied spikes: bits per spike, and warnings."""
 
     bits: float | None
     findings: list[Finding]
 
 
 def _copying(kept: Mapping[str, Kept]) -> _Copying:
-    """Look at entries hidden from the encoders, and at seen ones; warn of copying."""
+    """Compare entries hidden from the encoders with seen ones; warn about copying."""
     gains = [k.gains for k in kept.values() if k.gains is not None]
     if not gains:
         return _Copying(None, [])
@@ -191,7 +190,7 @@ def _copying(kept: Mapping[str, Kept]) -> _Copying:
 
 
 def _of_table(table: EvaluationTable, split: str) -> Scores:
-    """Return what scores.json holds of the table."""
+    """Return the entries of scores.json that come from the table."""
     rows = table.overall(split)
     scores: Scores = dict(table.summary())
     if "bits_per_spike" in rows.get(TRUTH, {}):
@@ -234,7 +233,7 @@ def _report(
         return {tag: png for s, some in pictures.items() for tag, png in by_tag(s, some).items()}
     except LFADSError:
         raise  # the disk is full
-    except Exception as error:  # the model and its scores are there
+    except Exception as error:  # the model and its scores are saved already
         why = " ".join(str(error).split())[:300] or type(error).__name__
         warnings.warn(
             f"the report could not be written ({type(error).__name__}: {why}); "
@@ -263,7 +262,7 @@ _OF_RUN = {
 
 
 def scores_table(scores: Scores, table: EvaluationTable | None) -> str:
-    """Return scores for the terminal: the model beside simple methods, then the run's numbers."""
+    """Return scores for the terminal: the table of methods, then the run's numbers."""
     lines = []
     if table is not None and table.parts:
         lines += [table.in_short(table.parts[0].split), ""]

@@ -1,4 +1,4 @@
-"""Figures of the inferred inputs: in single trials, around an event; how long they last."""
+"""Figures of the inferred inputs: in single trials, around an event, and their correlation."""
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -26,12 +26,12 @@ N_INPUTS = 4
 
 @styled
 def inferred_inputs(trials: Trials) -> Drawing | None:
-    """Draw inferred inputs: all trials, a few with the posterior's spread, their correlation."""
+    """Draw inferred inputs: all trials, a few with the posterior's spread, autocorrelations."""
     inputs, spread = trials.posterior.controller_outputs, trials.spread
     if inputs is None or spread is None or trials.ar_tau is None:
         return None
     strongest = _strongest(inputs)
-    inferred = inputs[:, : inputs.shape[1] - trials.n_forward]  # later ones are the prior's
+    inferred = inputs[:, : inputs.shape[1] - trials.n_forward]  # later ones come from the prior
     order = np.arange(len(inputs))
     if trials.condition is not None:
         order = np.argsort(trials.condition, kind="stable")
@@ -95,7 +95,7 @@ def _with_spread(ax: Axes, trials: Trials, inputs: np.ndarray, spread: np.ndarra
 
 
 def _correlation(ax: Axes, values: np.ndarray, tau: float) -> None:
-    """Draw the autocorrelation of (E, T) beside that of the AR(1) prior."""
+    """Draw the autocorrelation of (E, T), and that of the AR(1) prior."""
     n_lags = min(values.shape[1], max(int(3 * min(tau, 1e6)), 10), 60)
     centred = values - mean_of(values, (0, 1))
     variance = max(mean_of(np.square(centred), (0, 1)), 1e-300)
@@ -113,11 +113,11 @@ def _correlation(ax: Axes, values: np.ndarray, tau: float) -> None:
 
 @styled
 def inputs_at_event(trials: Trials) -> Drawing | None:
-    """Draw what inferred inputs do on average around the event, by condition, and their spread.
+    """Draw the averages of inferred inputs around the event, by condition, and their spread.
 
     Returns:
-        None where there are no inputs, or neither an event nor conditions: averages over trials
-        that are aligned to nothing say nothing.
+        None without inputs, or with neither an event nor conditions: averages over trials that are
+        not aligned mean nothing.
     """
     inputs, sd = trials.posterior.controller_outputs, trials.posterior.controller_outputs_sd
     if inputs is None or (trials.begin_s is None and trials.condition is None):
@@ -174,13 +174,13 @@ def inputs_at_event(trials: Trials) -> Drawing | None:
 def _mean_with_error(
     ax: Axes, time: np.ndarray, values: np.ndarray, colour: str, label: str
 ) -> None:
-    """Draw the mean of (E, T) with a band of two standard errors, which one trial has not."""
+    """Draw the mean of (E, T) with a band of two standard errors, for more than one trial."""
     mean = mean_of(values, 0, empty=np.nan)
     ax.plot(time, mean, color=colour, lw=1.6, label=label)
     if len(values) > 1:
         n = (~np.isnan(values)).sum(0)
         squares = mean_of(np.square(values - mean), 0, empty=np.nan) * n
-        with np.errstate(divide="ignore", invalid="ignore"):  # bins that one trial has
+        with np.errstate(divide="ignore", invalid="ignore"):  # in bins of one trial only
             error = 2 * np.sqrt(squares / (n - 1) / n)
         ax.fill_between(time, mean - error, mean + error, color=colour, alpha=0.18, lw=0)
 
@@ -188,7 +188,7 @@ def _mean_with_error(
 def within_variance(values: np.ndarray, groups: np.ndarray) -> np.ndarray:
     """Return the variance (T,) of (E, T) around the means of groups (E,), unbiased.
 
-    NaN where every group has one trial.
+    NaN if every group has only one trial.
     """
     names, at = np.unique(groups, return_inverse=True)
     means = np.stack([mean_of(values[at == i], 0, empty=np.nan) for i in range(len(names))])

@@ -1,4 +1,4 @@
-"""A report as one HTML file: headings, tables, figures and findings, nothing from elsewhere."""
+"""A report as a single HTML file: headings, tables, figures and findings; it loads nothing else."""
 
 import base64
 import re
@@ -16,11 +16,11 @@ _SEPARATOR, _PART = r"[/\\]", r"[^\s/\\'\",;:]+"
 
 
 class Link(NamedTuple):
-    """A cell that leads somewhere.
+    """A table cell with a link.
 
     Attributes:
-        text: to be read.
-        href: relative to the page; it leads nowhere once the page was sent to somebody.
+        text: the text of the link.
+        href: target, relative to the page; the link breaks if the page alone is sent to somebody.
     """
 
     text: str
@@ -31,11 +31,11 @@ class Table(NamedTuple):
     """A table; the first cell of each row is its heading.
 
     Attributes:
-        caption: what it says.
-        header: of the columns.
-        rows: of texts and links.
-        prose: the last column holds sentences.
-        folded: its caption alone is seen until it is opened.
+        caption: the caption.
+        header: column headings.
+        rows: rows of texts and links.
+        prose: whether the last column contains sentences.
+        folded: whether only the caption is visible until the table is opened.
     """
 
     caption: str
@@ -46,7 +46,7 @@ class Table(NamedTuple):
 
 
 def without_folders(text: str) -> str:
-    """Return a text with the folders of absolute paths left out: a page is sent to others.
+    """Return a text without the folders of absolute paths, because pages are sent to others.
 
     >>> without_folders("data.data_dir=/home/jane/data, s3://lab/a, 1/s")
     'data.data_dir=…/data, s3://lab/a, 1/s'
@@ -62,12 +62,12 @@ class Section(NamedTuple):
     """A part of a report.
 
     Attributes:
-        key: its address in the page.
-        title: a heading.
-        paragraphs: of plain text.
-        findings: what to know, or None where it is not the section that says so.
-        tables: in order.
-        pictures: in order.
+        key: the anchor of the section in the page.
+        title: the heading.
+        paragraphs: paragraphs of plain text.
+        findings: the warnings; None except in the section of warnings.
+        tables: the tables, in order.
+        pictures: the figures, in order.
     """
 
     key: str
@@ -79,14 +79,14 @@ class Section(NamedTuple):
 
 
 class Tile(NamedTuple):
-    """A number that is seen first."""
+    """A number at the top of the page."""
 
     value: str
     meaning: str
 
 
 def _cleaned(section: Section) -> Section:
-    """Return it without folders of this machine, but in where links lead."""
+    """Return a section without folders of this machine, except in the targets of links."""
     findings = section.findings
     return section._replace(
         paragraphs=[without_folders(text) for text in section.paragraphs],
@@ -119,11 +119,11 @@ def write_page(
     """Write a report.
 
     Args:
-        path: of the file.
-        title: its heading.
-        lead: paragraphs below it.
-        tiles: numbers below that.
-        sections: all else.
+        path: path of the file.
+        title: heading of the page.
+        lead: paragraphs below the heading.
+        tiles: numbers below the paragraphs.
+        sections: the rest of the page.
     """
     clean = [_cleaned(s) for s in sections]
     # every text is escaped: names of sessions and folders are the user's

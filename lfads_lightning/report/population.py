@@ -85,7 +85,7 @@ def averages(trials: Trials) -> Drawing:
 
 
 def _conditions(trials: Trials) -> list[tuple[str, np.ndarray]]:
-    """Return a few conditions with their trials; all trials where no condition is known."""
+    """Return a few conditions with their trials; all trials together without conditions."""
     if trials.condition is None:
         return [(f"{len(trials.counts)} trials", np.arange(len(trials.counts)))]
     names, sizes = np.unique(trials.condition, return_counts=True)
@@ -94,7 +94,7 @@ def _conditions(trials: Trials) -> list[tuple[str, np.ndarray]]:
 
 
 def _row(condition: Any) -> str:
-    """Return what stands beside the row of a condition; a number alone would say too little."""
+    """Return the label of a condition's row, which is more than a bare number."""
     name = short(condition)
     return name if any(c.isalpha() for c in name) else f"condition {name}"
 
@@ -102,8 +102,8 @@ def _row(condition: Any) -> str:
 def components(states: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the first n principal components of (..., N): scores (..., n), axes, variance shares.
 
-    Fewer than n where there are fewer dimensions; the shares are of all components. Rows with NaN
-    have no part in them, and NaN for scores.
+    There are fewer than n if there are fewer dimensions; the shares are of all components. Rows
+    with NaN are left out, and get NaN scores.
     """
     flat = states.reshape(-1, states.shape[-1]).astype(np.float64)
     known = flat[~np.isnan(flat).any(1)] if has_missing(flat) else flat
@@ -116,17 +116,17 @@ def components(states: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray, np.n
 
 
 def _groups(trials: Trials) -> tuple[dict, np.ndarray, str]:
-    """Return colours by group, each trial's group, and what the groups are."""
+    """Return the colours of the groups, each trial's group, and what the groups stand for."""
     if trials.condition is not None:
         return colours_of(trials.condition), trials.condition, "condition"
-    # whether neurons or behaviour drift is what one sees without conditions
+    # without conditions, colours by time show whether neurons or behaviour drift
     number = np.arange(len(trials.counts))
     return colours_of(number), number, "order of trials"
 
 
 @styled
 def trajectories(trials: Trials) -> Drawing | None:
-    """Draw the factors' trajectories in their first three principal components."""
+    """Draw the trajectories of the factors in their first three principal components."""
     factors = trials.posterior.factors
     if factors.shape[2] < 2:
         return None
@@ -145,7 +145,7 @@ def trajectories(trials: Trials) -> Drawing | None:
     dots = [colours[g] for g in group]
     ax.scatter(*scores[:, 0].T, s=8, c=dots, edgecolors="none")
     marks = "a dot at the start of each trial"
-    if trials.event_bin:  # in the first bin the dots are there already
+    if trials.event_bin:  # in the first bin the dots mark it already
         ax.scatter(
             *scores[:, trials.event_bin].T, s=12, c=dots, marker="D", edgecolors="white", lw=0.4
         )
@@ -234,7 +234,7 @@ def initial_conditions(trials: Trials) -> Drawing | None:
 
 
 def _kl_per_code(trials: Trials) -> np.ndarray:
-    """Return KL(q || p) of each dimension of the code, averaged over trials, (Z,)."""
+    """Return KL(q || p) of each dimension of the code (Z,), averaged over trials."""
     p = trials.posterior
     q_mean, q_logvar, p_mean, p_logvar = (
         np.asarray(a, np.float64)
@@ -341,6 +341,6 @@ EVERY_FIGURE: tuple[Callable[[Trials], Drawing | None], ...] = (
 
 
 def drawings_of(trials: Trials) -> list[Drawing]:
-    """Draw all figures of trials that this model has."""
+    """Draw all figures of trials that apply to this model."""
     drawn = [draw(trials) for draw in EVERY_FIGURE]
     return [d for d in drawn if d is not None]

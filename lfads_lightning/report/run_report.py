@@ -47,12 +47,12 @@ NOTHING = (
 
 
 class Inferred(NamedTuple):
-    """What the model infers from its data; drawn in figures and checked for warnings."""
+    """The model's inferences from its data, for figures and warnings."""
 
     run: Evaluation
     sessions: Sequence[Session]
-    split: str  # train or valid: which trials were scored
-    posteriors: Mapping[str, Posterior]  # of that split, averages over posterior samples
+    split: str  # train or valid, the split that was scored
+    posteriors: Mapping[str, Posterior]  # averages over posterior samples for that split
 
 
 def write_run_report(
@@ -63,18 +63,18 @@ def write_run_report(
     inferred: Inferred | str,
     record: about.Record,
 ) -> dict[str, list[Picture]]:
-    """Write report.html, report.json, figures/, and what TensorBoard shows of the end.
+    """Write report.html, report.json, figures/, and the final scores and figures for TensorBoard.
 
     Args:
-        folder: the run's.
+        folder: the run's folder.
         config: all parameters.
-        scores: of scores.json.
-        step: updates behind the weights.
-        inferred: from the data; or why they are not there, as a sentence.
-        record: of the machine, and findings that cannot be made anew.
+        scores: content of scores.json.
+        step: updates that led to the weights.
+        inferred: inferences from the data; or a sentence on why the data are missing.
+        record: facts about the machine, and findings that cannot be made again.
 
     Returns:
-        The figures of the data that loggers are given, by split; none without the data.
+        The figures of the data for loggers, by split; none without the data.
     """
     columns = Run(folder).read_metrics()
     trials = None
@@ -125,7 +125,7 @@ def _findings(
     found = findings.of_run(config, scores, columns, sessions)
     if table is not None and table.parts:
         found = [*findings.of_comparison(table, table.parts[0].split), *found]
-    lasting = {"copying", "not_scored"}  # that only the end of training can find
+    lasting = {"copying", "not_scored"}  # found only at the end of training
     if isinstance(inferred, Inferred):
         found += findings.of_posterior(config, scores, inferred.posteriors, sessions, columns)
         found += findings.of_data(sessions)
@@ -143,28 +143,28 @@ def _findings(
 
 
 def drawn(name: str, draw: Callable[[], Drawing | None]) -> list[Picture]:
-    """Return a drawing as a picture; none where there is nothing to draw.
+    """Return a drawing as a picture; an empty list if there is nothing to draw.
 
-    A figure that cannot be drawn is warned of and left out: it must not cost the others.
+    If a figure cannot be drawn, there is a warning, and the other figures are not affected.
     """
     try:
         drawing = draw()
         return [] if drawing is None else [render(drawing)]
-    except Exception as error:  # whatever matplotlib and odd data come up with
+    except Exception as error:  # matplotlib may raise anything on odd data
         why = " ".join(str(error).split())[:200] or type(error).__name__
         warnings.warn(f"the figure {name} could not be drawn ({why})", stacklevel=2)
         return []
 
 
 def _alignment(sessions: Sequence[Session]) -> Drawing | None:
-    """Draw how well stitched sessions agree; None where there are no matrices or conditions."""
+    """Draw how well stitched sessions agree; None without alignment matrices or conditions."""
     if len(sessions) < 2 or any(s.alignment_matrix_cxf is None for s in sessions):
         return None
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of trials left out; that is no fault of a run
+            warnings.simplefilter("ignore")  # on trials left out, which is not a problem of the run
             return alignment_drawing(carried_alignment(sessions))
-    except LFADSError:  # no conditions that all of them have
+    except LFADSError:  # the sessions have no common conditions
         return None
 
 
@@ -182,7 +182,7 @@ def _pictures(trials: Trials, inferred: Inferred) -> list[Picture]:
 
 
 def best_epoch(scores: Mapping[str, Any], columns: Columns) -> float | None:
-    """Return the epoch of the weights of lowest error, found by its cost."""
+    """Return the epoch of the weights with the lowest error, identified by its cost."""
     if scores.get("checkpoint") != "checkpoint_lve" or "valid/total" not in columns:
         return None
     same = np.flatnonzero(np.isclose(columns["valid/total"], scores.get("valid/total", np.nan)))
@@ -240,7 +240,7 @@ def _score_tables(scores: Mapping[str, Any], table: EvaluationTable | None) -> l
 
 
 def _compared(table: EvaluationTable) -> list[Table]:
-    """Return the tables of methods against metrics: of all sessions together, then of each."""
+    """Return tables of methods and metrics: for all sessions together, then for each one."""
     if not table.parts:
         return []
     split = table.parts[0].split
@@ -266,7 +266,7 @@ def _methods(title: str, rows: Rows, folded: bool = False) -> Table:
 
 
 def _per_session(table: EvaluationTable) -> Table:
-    """Return the model's scores of each session, and the best simple method's where known."""
+    """Return the model's scores for each session, and the best simple method's if known."""
     metrics = [m for m in NOTES if any(m in p.rows[LFADS] for p in table.parts)]
     rows = [
         (
@@ -281,7 +281,7 @@ def _per_session(table: EvaluationTable) -> Table:
 
 
 def number(value: Any) -> str:
-    """Return a score as text, a dash where there is none."""
+    """Return a score as text; a dash if there is none."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return "–"
     if isinstance(value, float):
@@ -296,7 +296,7 @@ def _title(
     table: EvaluationTable | None,
     record: about.Record,
 ) -> str:
-    """Return which data the model is of, and when it was trained."""
+    """Return a title with the model's sessions and the date of training."""
     if isinstance(inferred, Inferred):
         names = [s.name for s in inferred.sessions]
     else:
@@ -316,7 +316,7 @@ def _is_date(text: str) -> bool:
 
 
 def _choices(config: Config, record: about.Record, tried: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Describe what was chosen: the structure among those tried, settings by the recipe."""
+    """Describe the choices: the structure among those tried, and the settings by the recipe."""
     said = []
     best, *others = best_tried(tried) if tried else [{}]
     if best and best["is_chosen"]:

@@ -1,4 +1,4 @@
-"""Figure of what averaging posterior samples brings: scores against their number."""
+"""Figure of the benefit of averaging posterior samples: scores against their number."""
 
 from collections.abc import Callable, Iterable
 
@@ -12,7 +12,7 @@ from lfads_lightning.metrics import bits_per_spike, rate_r2
 from lfads_lightning.report.style import OURS, SMOOTHED, Drawing, new_figure, styled
 from lfads_lightning.report.trials import Trials
 
-NUMBERS = (1, 2, 4, 8, 16, 32)  # samples that are averaged: each number twice the one before
+NUMBERS = (1, 2, 4, 8, 16, 32)  # averaged samples; each number is twice the one before
 MOST_TRIALS = 24
 
 
@@ -20,19 +20,19 @@ MOST_TRIALS = 24
 def samples_drawing(
     run: Evaluation, session: Session, split: str, trials: Trials
 ) -> Drawing | None:
-    """Draw a score of averages over more and more samples.
+    """Draw a score of averages against the number of averaged samples.
 
-    R² of the rates, where these are known; else bits per spike of held-out neurons; else of entries
-    that are hidden from the encoders for it, a fifth at random.
+    The score is R² of the rates if the true rates are known; else bits per spike of held-out
+    neurons; else bits per spike of a random fifth of the entries, hidden from the encoders.
 
     Args:
-        run: model and constants; the random numbers are its own.
-        session: that of the trials.
+        run: model and constants, with random numbers of its own.
+        session: the session of the trials.
         split: train or valid.
-        trials: of the figures; the first 24 are sampled.
+        trials: the trials of the figures; the first 24 are sampled.
 
     Returns:
-        None where there is neither truth nor a spike to score.
+        None if there are neither true rates nor spikes to score.
     """
     few = trials.numbers[:MOST_TRIALS]
     seen, hidden = session.splits[split].rows(few), None
@@ -80,7 +80,8 @@ def _scores_of_averages(
 ) -> list[float]:
     """Return the mean score of averages over 1, 2, 4 … samples, each sample drawn once.
 
-    Two averages of n make one of 2 n, as carrying does in binary addition: one of each size waits.
+    Two averages of n samples are merged into one of 2 n, like a carry in binary addition: at most
+    one average of each size is in memory.
     """
     waiting: list[np.ndarray | None] = [None] * len(NUMBERS)
     scores: list[list[float]] = [[] for _ in NUMBERS]
@@ -98,7 +99,7 @@ def _scores_of_averages(
 def _unseen(
     counts: np.ndarray, held_out: tuple[int, ...]
 ) -> tuple[str, np.ndarray | None, np.ndarray]:
-    """Return the name of the score, what hides a part if need be, and what is scored, else NaN."""
+    """Return the score's name, factors that hide a part or None, and the data, NaN if unscored."""
     scored = np.full(counts.shape, np.nan, np.float32)
     if held_out:
         scored[..., held_out] = counts[..., held_out]

@@ -1,4 +1,4 @@
-"""What settings did: of a population over generations, of many runs side by side."""
+"""Figures of the effect of settings: in a population over generations, and in many runs."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -17,14 +17,13 @@ _MOST_AXES = 8
 
 @styled
 def search_figure(rows: Sequence[Mapping[str, str]], criterion: str) -> Drawing:
-    """Draw criterion and settings over generations, a line from each donor to its heir.
+    """Draw criterion and settings over generations, with a line from each donor to its heir.
 
-    Lines are coloured by their rank within the generation; the ancestors of the best member are
-    black.
+    Lines are coloured by rank within the generation; the ancestors of the best member are black.
 
     Args:
-        rows: of the search's ``history.csv``.
-        criterion: its name, for the axis.
+        rows: rows of the search's ``history.csv``.
+        criterion: name of the criterion, for the axis.
     """
     generations = np.array([int(r["generation"]) for r in rows])
     n = int((generations == 0).sum())
@@ -81,12 +80,12 @@ def parallel_coordinates(
     """Draw each run as a line over its settings to its score.
 
     Args:
-        settings: of each run, by name; those that are the same in all are left out.
-        scores: of each run, lower is better; infinite where there is none.
+        settings: settings of each run, by name; those that are the same in all are left out.
+        scores: score of each run, lower is better; infinite if there is none.
         criterion: name of the score.
 
     Returns:
-        The figure; None where fewer than two runs have a score, or no setting differs.
+        The figure; None if fewer than two runs have a score, or no setting differs.
     """
     finite = [i for i, score in enumerate(scores) if math.isfinite(score)]
     names = varied([settings[i] for i in finite])[:_MOST_AXES]
@@ -148,7 +147,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _places(column: Sequence[Any]) -> tuple[np.ndarray, list[tuple[float, str]]]:
-    """Return heights from 0 to 1 for values, and where which label stands."""
+    """Return heights from 0 to 1 for values, and the labels with their heights."""
     if not all(_is_number(v) for v in column):
         kinds = sorted({str(v) for v in column})
         at = {kind: i / max(len(kinds) - 1, 1) for i, kind in enumerate(kinds)}
@@ -167,7 +166,7 @@ def _places(column: Sequence[Any]) -> tuple[np.ndarray, list[tuple[float, str]]]
 
 
 def _apart(ticks: Sequence[tuple[float, str]]) -> list[tuple[float, str]]:
-    """Leave out labels that would lie on the one below."""
+    """Leave out labels that would overlap the one below."""
     kept: list[tuple[float, str]] = []
     for place, text in sorted(ticks):
         if not kept or place - kept[-1][0] > 0.05:
@@ -179,7 +178,7 @@ def _apart(ticks: Sequence[tuple[float, str]]) -> list[tuple[float, str]]:
 def against_settings(
     settings: Sequence[Mapping[str, Any]], scores: Sequence[float], criterion: str
 ) -> Drawing | None:
-    """Draw the score over each setting that differs; arguments as of the parallel coordinates."""
+    """Draw the score over each setting that differs; see :func:`parallel_coordinates`."""
     finite = [i for i, score in enumerate(scores) if math.isfinite(score)]
     names = varied([settings[i] for i in finite])[: 2 * _COLUMNS]
     if len(finite) < 2 or not names:

@@ -27,13 +27,13 @@ _MOST_ROWS = 200
 
 
 def write_sweep_report(folder: Path) -> None:
-    """Write report.html of a sweep: its jobs by rank, and what the settings did.
+    """Write report.html of a sweep: its jobs by rank, and the effect of the settings.
 
     Args:
-        folder: the sweep's.
+        folder: the sweep's folder.
 
     Raises:
-        LFADSError: no job of it has begun.
+        LFADSError: none of its jobs has begun.
     """
     jobs = ranked(folder)
     if not jobs:
@@ -104,10 +104,10 @@ def write_search_report(folder: Path) -> None:
     """Write report.html of a population-based search: settings over generations, members by rank.
 
     Args:
-        folder: the search's.
+        folder: the search's folder.
 
     Raises:
-        LFADSError: no generation of it has ended.
+        LFADSError: none of its generations has ended.
     """
     config = Search(folder).read_config()
     rows = _history(folder)
@@ -163,7 +163,7 @@ def write_search_report(folder: Path) -> None:
 
 
 def _add_members(folder: Path, config: Config, journal: dict[str, Any]) -> None:
-    """Write each member's settings and scores, of the last generation, for the HParams tab."""
+    """Write the settings and scores of the last generation for the HParams tab."""
     try:
         ended = [(g, p) for g, p in enumerate(journal["generations"]) if p["scores"]]
         generation, plan = ended[-1]
@@ -172,14 +172,14 @@ def _add_members(folder: Path, config: Config, journal: dict[str, Any]) -> None:
             for member, settings in enumerate(plan["settings"])
         ]
     except (LookupError, TypeError, ValueError):
-        return  # none has ended, or the journal is damaged: the report does without
+        return  # none has ended, or the journal is damaged: the report is written without them
     for task in tasks:
         member = task.member
         where = Search(folder).member(member)
         try:
             scores = {"criterion": plan["scores"][member], **valid_of(folder, member, generation)}
         except (OSError, ValueError, LookupError, TypeError):
-            continue  # deleted: the report does without
+            continue  # deleted: the report is written without it
         steps = where.read_metrics().get("step")
         known = steps is not None and len(steps) > 0 and math.isfinite(steps[-1])
         step = int(steps[-1]) if steps is not None and known else task.until_epoch
@@ -187,7 +187,7 @@ def _add_members(folder: Path, config: Config, journal: dict[str, Any]) -> None:
 
 
 def _history(folder: Path) -> list[dict[str, str]]:
-    """Return the rows that are whole; of a damaged table, none or some."""
+    """Return the complete rows; from a damaged table, some or none."""
     rows = read_rows(Search(folder).history)
     wanted = {"generation", "member", "donor", "until_epoch", "score"}
     if not rows or not wanted <= rows[0].keys():

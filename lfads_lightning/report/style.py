@@ -1,4 +1,4 @@
-"""How figures look: colours that everyone can tell apart, sizes, axes; and how they are saved."""
+"""The style of figures: colours that everyone can tell apart, sizes, axes; and saving them."""
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +18,7 @@ from matplotlib.ticker import LogFormatter, LogFormatterMathtext
 
 from lfads_lightning.runs.files import whole_file
 
-# embedding a font takes hundreds of lines at the level that Hydra shows
+# embedding a font logs hundreds of lines at the level that Hydra shows
 logging.getLogger("fontTools").setLevel(logging.WARNING)
 
 # Okabe & Ito 2008: distinct with any kind of colour vision
@@ -37,21 +37,21 @@ STYLE = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "lines.solid_capstyle": "round",
-    "figure.autolayout": False,  # figures have a layout of their own
+    "figure.autolayout": False,  # figures set their own layout
     "figure.constrained_layout.use": False,
     "pdf.fonttype": 42,  # text that can be edited
-    "text.parse_math": False,  # names are the user's, and a $ in one begins no formula
+    "text.parse_math": False,  # a $ in a user's name must not begin a formula
 }
 
 
 class Drawing(NamedTuple):
-    """A figure and what is said of it.
+    """A figure and its texts.
 
     Attributes:
-        name: of its files.
-        title: a heading.
-        figure: matplotlib's.
-        alt: what is to be seen, for those who do not see it.
+        name: name of its files.
+        title: heading.
+        figure: the matplotlib figure.
+        alt: description for readers who cannot see the figure.
         caption: how to read it.
     """
 
@@ -67,7 +67,7 @@ Drawn = TypeVar("Drawn", bound="Drawing | None")
 
 
 def styled(draw: Callable[P, Drawn]) -> Callable[P, Drawn]:
-    """Let a function draw in our style; decorates everything that makes a :class:`Drawing`."""
+    """Make a function draw in our style; decorates every function that makes a :class:`Drawing`."""
 
     @wraps(draw)
     def drawn(*args: P.args, **kwargs: P.kwargs) -> Drawn:
@@ -81,7 +81,7 @@ def styled(draw: Callable[P, Drawn]) -> Callable[P, Drawn]:
 
 
 def _write_numbers_plainly(figure: Figure) -> None:
-    """Give logarithmic axes labels that are no formulas."""
+    """Label logarithmic axes without formulas."""
     for ax in figure.axes:
         for axis in (ax.xaxis, ax.yaxis):
             for which in ("major", "minor"):
@@ -90,14 +90,14 @@ def _write_numbers_plainly(figure: Figure) -> None:
 
 
 class _Plain(LogFormatter):
-    """Labels the same ticks, 0.001 in place of a power."""
+    """Labels the same ticks with 0.001 instead of a power of ten."""
 
     def __call__(self, x: float, pos: int | None = None) -> str:
         return f"{x:g}" if super().__call__(x, pos) else ""
 
 
 class ShownFigure(Figure):
-    """A figure that a notebook shows though pyplot does not know it."""
+    """A figure that a notebook shows although pyplot does not manage it."""
 
     def _repr_png_(self) -> bytes:
         buffer = BytesIO()
@@ -107,14 +107,14 @@ class ShownFigure(Figure):
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """Return an empty figure, inches, that is drawn without a screen and without pyplot."""
+    """Return an empty figure (sizes in inches), drawn without a screen and without pyplot."""
     figure = ShownFigure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 
 
 def colours_of(groups: np.ndarray) -> dict[Any, Any]:
-    """Return a colour for each group: the palette's, or where there are many, a scale's."""
+    """Return a colour for each group: from the palette, or from a scale if there are many."""
     names = list(dict.fromkeys(groups.tolist()))
     if len(names) <= len(PALETTE):
         return dict(zip(names, PALETTE, strict=False))
@@ -123,12 +123,12 @@ def colours_of(groups: np.ndarray) -> dict[Any, Any]:
 
 
 def short(name: Any) -> str:
-    """Return a condition's name as there is room for it."""
+    """Return a condition's name, shortened to the room there is."""
     return text if len(text := str(name)) <= 20 else f"{text[:19]}…"
 
 
 def condition_legend(figure: Figure | SubFigure, colours: Mapping[Any, Any]) -> None:
-    """Say below a figure which colour is which condition."""
+    """Add a legend of the conditions' colours below a figure."""
     names = [short(name) for name in colours]
     lines = [Line2D([], [], color=colour, lw=2) for colour in colours.values()]
     longest = max(map(len, names))
@@ -137,16 +137,16 @@ def condition_legend(figure: Figure | SubFigure, colours: Mapping[Any, Any]) -> 
 
 
 def bare(ax: Axes) -> None:
-    """Leave an axis for lines above one another: no ticks and no frame at the sides."""
+    """Prepare an axis for stacked lines: without ticks and without a frame at the sides."""
     ax.set_yticks([])
     ax.margins(x=0)
     ax.spines[["top", "right", "left"]].set_visible(False)
 
 
 def mark_times(ax: Axes, event: float | None, forward: tuple[float, float] | None) -> None:
-    """Draw a dashed line where the event is, and a bar above the bins that are predicted.
+    """Draw a dashed line at the event, and a bar above the predicted bins; nothing for None.
 
-    The line is over images and below other lines. Nothing is drawn for None.
+    The line is drawn over images and below other lines.
     """
     if event is not None:  # dark colour maps would hide a dark line without an edge
         edge = [withStroke(linewidth=2.4, foreground="white")]
@@ -166,7 +166,7 @@ class Picture(NamedTuple):
 
 
 def render(drawing: Drawing, dpi: int = DPI) -> Picture:
-    """Draw a figure, once for all that show it."""
+    """Draw a figure, once for all its uses."""
     buffer = BytesIO()
     with rc_context(STYLE):  # type: ignore[arg-type]  # ticks are made only now
         _lay_out(drawing.figure, dpi)
@@ -188,7 +188,7 @@ def _lay_out(figure: Figure, dpi: int) -> None:
 
 
 def save(pictures: Sequence[Picture], folder: Path, kinds: Sequence[str] = ("png", "pdf")) -> None:
-    """Write each figure as PNG and as PDF, or as one of them."""
+    """Write each figure as PNG and PDF, or as one of them."""
     for picture in pictures:
         for kind in kinds:
             with whole_file(folder / f"{picture.drawing.name}.{kind}") as path:

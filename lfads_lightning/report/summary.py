@@ -56,7 +56,7 @@ def of_machine() -> dict[str, str]:
 
 def _native_kernel() -> str:
     try:
-        with redirect_stderr(io.StringIO()):  # where it is built is a path
+        with redirect_stderr(io.StringIO()):  # the output contains a path
             native.library()
     except native.NativeUnavailable:
         has_one = os.environ.get("CXX") or shutil.which("c++") or shutil.which("g++")
@@ -65,7 +65,7 @@ def _native_kernel() -> str:
 
 
 def _packages() -> dict[str, str]:
-    """Return the versions of what this package needs or can use, as far as it is installed."""
+    """Return the versions of the installed packages that this package needs or can use."""
     found = {}
     for requirement in requires("lfads-lightning") or ():
         name = re.split(r"[^\w.-]", requirement, maxsplit=1)[0]
@@ -79,7 +79,7 @@ def of_run(run: Run) -> dict[str, str]:
     """Return sizes, settings, scores and findings of a run, a search or a sweep.
 
     Raises:
-        LFADSError: the folder holds none of them.
+        LFADSError: the folder contains none of them.
     """
     sweep, search = Sweep(run.folder), Search(run.folder)
     if sweep.is_there:
@@ -196,6 +196,6 @@ def _number(value: Any) -> str:
 
 
 def as_text(facts: Mapping[str, str]) -> str:
-    """Return facts as they are printed, a line each."""
+    """Return facts as text, one per line."""
     width = max(map(len, facts)) + 2
     return "\n".join(f"{name + ':':<{width}}{text}" for name, text in facts.items())

@@ -1,4 +1,4 @@
-"""What loggers have beside scalars: figures; TensorBoard settings with scores, too."""
+"""What loggers get besides scalars: figures and, for TensorBoard, settings with scores."""
 
 import math
 import time
@@ -27,33 +27,33 @@ if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 MOST_TRIALS, DPI = 48, 80
-SHARE_OF_TIME = 0.015  # of training; drawing that is on time stays below 2 %
-FIRST_GUESS_S = 0.5  # of a figure, before one has been drawn
+SHARE_OF_TIME = 0.015  # share of training; the drawing stays below 2 %
+FIRST_GUESS_S = 0.5  # seconds per figure, before one has been drawn
 _SUFFIX = ".scores"
 
 
 class Figures(pl.Callback):
-    """Draw a few trials of the first session while it trains, for both splits.
+    """Draw a few trials of the first session during training, for both splits.
 
-    The random numbers of training are left alone, so that weights do not depend on it.
+    It does not use the random numbers of training, so the weights do not depend on it.
 
     Args:
         sessions: the data.
-        every_n_epochs: between two sets of figures; None: one figure after the other, of either
-            split in turn, each when that keeps all of them below 1.5 % of the time spent so far.
+        every_n_epochs: epochs between two sets of figures; None: one figure at a time, of each
+            split in turn, as often as keeps them below 1.5 % of the time spent so far.
     """
 
     def __init__(self, sessions: Sequence[Session], every_n_epochs: int | None) -> None:
         self.session, self.every_n_epochs = sessions[0], every_n_epochs
-        self.seconds, self.longest = 0.0, 0.0  # spent on drawing; at one time
-        self.turn = 0  # of the figure that comes next
+        self.seconds, self.longest = 0.0, 0.0  # spent on drawing: in total, and most at once
+        self.turn = 0  # number of the next figure
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clock."""
         self.started = time.monotonic()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Draw, where it is time to."""
+        """Draw figures, if it is time for it."""
         assert isinstance(pl_module, LFADSModule)
         if not trainer.is_global_zero or not self._is_time(trainer.current_epoch):
             return
@@ -98,9 +98,9 @@ class Figures(pl.Callback):
         return pictures
 
     def _next(self, trials: Trials) -> Drawing:
-        """Draw the figure whose turn it is, or the next that this model has."""
+        """Draw the figure whose turn it is, or the next one that applies to this model."""
         n_splits = len(self.session.splits)
-        while True:  # every model has that of one trial
+        while True:  # ends, as the figure of one trial applies to every model
             drawing = EVERY_FIGURE[self.turn // n_splits % len(EVERY_FIGURE)](trials)
             self.turn += 1
             if drawing is not None:
@@ -108,7 +108,7 @@ class Figures(pl.Callback):
 
 
 def by_tag(split: str, pictures: Sequence[Picture]) -> dict[str, bytes]:
-    """Return figures as PNG files by the name that loggers show, ``split/name``."""
+    """Return figures as PNG files by the name in loggers, ``split/name``."""
     return {f"{split}/{p.drawing.name}": p.png for p in pictures}
 
 
@@ -135,16 +135,16 @@ def add_scores(
     step: int,
     pictures: Mapping[str, Sequence[Picture]],
 ) -> None:
-    """Write what the HParams tab shows, settings and final scores, and the last figures.
+    """Write the settings and final scores for the HParams tab, and the last figures.
 
-    They have an event file of their own, which replaces that of an earlier end of the same run.
+    They have an event file of their own, which replaces the one from an earlier end of the run.
 
     Args:
-        folder: the run's.
+        folder: the run's folder.
         config: all parameters.
-        scores: by name; those that are no finite numbers are left out.
-        step: updates behind the weights.
-        pictures: by split.
+        scores: scores by name; those that are not finite are left out.
+        step: updates that led to the weights.
+        pictures: figures by split.
     """
     if TENSORBOARD not in loggers.names(config):
         return
@@ -163,9 +163,9 @@ def add_scores(
         with SummaryWriter(str(folder), filename_suffix=_SUFFIX) as writer:
             files = writer._get_file_writer()
             assert files is not None
-            # without its first part, which declares the columns, TensorBoard gathers them from all
+            # the first part declares the columns; without it TensorBoard collects them from all
             # runs of a sweep, and puts the settings that differ first. Scores are columns like
-            # settings: as metrics they would each be a chart of one point
+            # settings: each would be a chart with a single point as a metric
             for part in hparams(dotted_settings(config) | finals, {})[1:]:
                 files.add_summary(part)
             for split, some in pictures.items():

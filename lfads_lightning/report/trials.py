@@ -8,29 +8,30 @@ from lfads_lightning.data.kinds import has_condition
 from lfads_lightning.data.sessions import Session, Split
 from lfads_lightning.inference.posterior import Evaluation, Posterior, judged
 
-MOST_TRIALS, MOST_CONDITIONS = 120, 7  # more would not be told apart
+MOST_TRIALS, MOST_CONDITIONS = 120, 7  # more could not be told apart
 N_SPREAD = 6  # trials whose inferred inputs are drawn with their spread
 
 
 class Trials(NamedTuple):
-    """Trials of one split of a session, beside what a model infers from them.
+    """Trials of one split of a session, and what a model infers from them.
 
     Attributes:
         title: session and split.
-        counts: (E, T, D) data; NaN where entries are missing. All else is NaN beyond a trial's end.
-        posterior: of these trials, averages over posterior samples.
+        counts: (E, T, D) data; NaN where entries are missing. All other arrays are NaN beyond a
+            trial's end.
+        posterior: averages over posterior samples for these trials.
         truth: (E, T, D) true rates in the units of ``posterior.rates``, or None.
         condition: (E,) labels, or None.
-        bin_width_s: or None.
+        bin_width_s: bin width in seconds, or None.
         spread: (n, T, U) standard deviation of the inferred inputs of the first n trials over
             posterior samples, or None.
         ar_tau: (U,) time constants of the prior over inferred inputs, bins, or None.
-        is_counts: data are counts.
-        numbers: (E,) of the trials within their split.
-        begin_s: first moment of the trials, seconds from the event they are aligned to, or None.
-        event_name: its name, or None.
+        is_counts: whether the data are counts.
+        numbers: (E,) numbers of the trials within their split.
+        begin_s: start of the trials, in seconds from the event they are aligned to, or None.
+        event_name: name of the event, or None.
         held_out: neurons that are predicted from the others.
-        n_forward: last bins, predicted from those before.
+        n_forward: number of last bins that are predicted from the bins before them.
     """
 
     title: str
@@ -50,7 +51,7 @@ class Trials(NamedTuple):
 
     @property
     def time(self) -> np.ndarray:
-        """(T,) the middle of each bin, s from the event or from the first bin; or its number."""
+        """(T,) centres of the bins, s from the event or from the first bin; or their numbers."""
         n_bins = self.counts.shape[1]
         if self.bin_width_s is None:
             return np.arange(n_bins)
@@ -58,20 +59,20 @@ class Trials(NamedTuple):
 
     @property
     def ends(self) -> tuple[float, float]:
-        """When the first bin begins and the last one ends, as ``time`` has it."""
+        """When the first bin begins and the last one ends, in the units of ``time``."""
         half = 0.5 * (self.bin_width_s or 1)
         return self.time[0] - half, self.time[-1] + half
 
     @property
     def time_label(self) -> str:
-        """What stands at the axis of time."""
+        """The label of the time axis."""
         if self.bin_width_s is None:
             return "time (bins)"
         return "time (s)" if self.begin_s is None else f"time from {self._name} (s)"
 
     @property
     def narrow_time_label(self) -> str:
-        """The same below a narrow panel: long names in a line of their own."""
+        """The label of the time axis of a narrow panel: a long name gets its own line."""
         if len(self.time_label) <= 26 or not self.time_label.startswith("time from "):
             return self.time_label
         name = self._name if len(self._name) <= 22 else f"{self._name[:21]}…"
@@ -84,55 +85,55 @@ class Trials(NamedTuple):
 
     @property
     def event_bin(self) -> int | None:
-        """The bin that begins with the event, or in which it lies; None where no bin does."""
+        """The bin that begins with the event or contains it; None if no bin does."""
         if self.bin_width_s is None or self.begin_s is None:
             return None
-        # an event on the edge of a bin stays there, whatever the last digit says
+        # an event at the edge of a bin belongs to that bin, whatever the rounding
         i = int(np.floor(-self.begin_s / self.bin_width_s + 1e-6))
         return i if 0 <= i < self.counts.shape[1] else None
 
     @property
     def event(self) -> float | None:
-        """When the event is, as ``time`` has it; None where it is not within the trials."""
+        """The time of the event, in the units of ``time``; None if it is not within the trials."""
         return None if self.event_bin is None else 0.0
 
     @property
     def forward(self) -> tuple[float, float] | None:
-        """When the bins begin and end that are predicted from those before; None without any."""
+        """Begin and end of the bins that are predicted from those before; None without any."""
         if self.n_forward == 0:
             return None
         return self.ends[1] - self.n_forward * (self.bin_width_s or 1), self.ends[1]
 
     @property
     def time_note(self) -> str:
-        """What a caption says of the marks along time, with a space before it."""
+        """The caption's text on the marks along time, with a leading space."""
         event = f" Dashed: {self._name}, which trials are aligned to."
         forward = f" Under the bar: the last {self.n_forward} bins, predicted from those before."
         return ("" if self.event_bin is None else event) + (forward if self.n_forward else "")
 
     @property
     def held_out_note(self) -> str:
-        """What a caption says of the marks at neurons, with a space before it."""
+        """The caption's text on the marks at neurons, with a leading space."""
         return " Triangles: neurons held out, predicted from the others." if self.held_out else ""
 
     def named(self, neuron: int) -> str:
-        """Return what stands above a neuron's figure."""
+        """Return the title of a neuron's panel."""
         return f"neuron {neuron}" + (", held out" if neuron in self.held_out else "")
 
     @property
     def per_unit(self) -> float:
-        """What turns rates per bin into those that are shown."""
+        """The factor from rates per bin to the rates shown."""
         return 1.0 if self.bin_width_s is None or not self.is_counts else 1 / self.bin_width_s
 
     @property
     def rate_label(self) -> str:
-        """What stands at the axis of rates."""
+        """The label of an axis of rates."""
         if not self.is_counts:
             return "mean (units of the data)"
         return "spikes / bin" if self.bin_width_s is None else "spikes / s"
 
     def up_to_end(self, trial: int) -> "Trials":
-        """Return them with no bins beyond a trial's end."""
+        """Return the trials without the bins beyond the end of one of them."""
         n = int((~np.isnan(self.posterior.factors[trial, :, 0])).sum())
         if n == self.counts.shape[1]:
             return self
@@ -153,7 +154,7 @@ class Trials(NamedTuple):
 def chosen(split: Split, most: int = MOST_TRIALS, also: int | None = None) -> np.ndarray:
     """Return the numbers of at most ``most`` trials, of at most seven conditions, evenly spaced.
 
-    Beside these, the trial that is ``also`` asked for.
+    The trial ``also`` is added to them.
     """
     which = np.arange(len(split.data))
     if split.condition is not None:
@@ -179,15 +180,15 @@ def shown_trials(
     most: int = MOST_TRIALS,
     also: int | None = None,
 ) -> Trials:
-    """Choose trials for figures, and infer what is not there yet.
+    """Choose trials for figures, and infer what has not been inferred yet.
 
     Args:
-        run: model and constants; its random numbers are its own.
-        session: whose trials.
+        run: model and constants, with random numbers of its own.
+        session: the session.
         split_name: train or valid.
-        posterior: of all trials of the split, if it has been computed.
-        most: trials.
-        also: number of a trial that is to be among them.
+        posterior: posterior of all trials of the split, if it has been computed.
+        most: largest number of trials.
+        also: number of a trial to include.
     """
     split = session.splits[split_name]
     which = chosen(split, most, also)

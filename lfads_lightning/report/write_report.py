@@ -17,19 +17,19 @@ if TYPE_CHECKING:
 
 
 def write_report(folder: Path, data_dir: str | None = None) -> Path:
-    """Write the report of whatever lies in a folder; return its path.
+    """Write the report of the run, sweep or search in a folder; return its path.
 
     Args:
-        folder: of a run, a sweep or a search.
-        data_dir: of a run, its data; None: where its config says, if they were used here.
+        folder: folder of a run, a sweep or a search.
+        data_dir: folder of a run's data; None: the one in its config, if it was used here.
 
     Raises:
-        LFADSError: it holds no run, sweep or search, or one that has not come far enough.
+        LFADSError: the folder contains no run, sweep or search, or there is nothing to report yet.
     """
     if not folder.is_dir():
         raise LFADSError(f"{folder}: no such folder; give that of a run, a sweep or a search")
     if Sweep(folder).is_there:
-        # torch is imported only now: mistakes are answered at once
+        # torch is imported only now, so that mistakes are reported at once
         from lfads_lightning.report.search_report import write_sweep_report
 
         write_sweep_report(folder)
@@ -80,7 +80,7 @@ def _write_run(run: Run, data_dir: str | None) -> None:
 
 def _scores(run: Run) -> dict[str, Any]:
     try:
-        return run.read_scores() or {}  # cut off before its end
+        return run.read_scores() or {}  # interrupted before its end
     except LFADSError as error:
         raise LFADSError(f"{error}; delete it for a report without scores") from error
 
@@ -89,7 +89,7 @@ def own_sessions(trained: "TrainedModel") -> "list[Session]":
     """Read the data that a run was trained on.
 
     Raises:
-        LFADSError: they are in no file, cannot be read, or are named by a folder that was sent.
+        LFADSError: the data are not in a file, cannot be read, or are named by somebody else.
     """
     from lfads_lightning.data.datamodule import load_data
 
@@ -111,7 +111,7 @@ def own_sessions(trained: "TrainedModel") -> "list[Session]":
 
 
 def _inferred(trained: "TrainedModel") -> "Inferred | str":
-    """Read the data of a run again; or say why that cannot be done."""
+    """Read the data of a run again; or return a sentence on why that is impossible."""
     from lfads_lightning.data.datamodule import load_data
     from lfads_lightning.data.scored import scored_sessions
     from lfads_lightning.inference.posterior import judged
