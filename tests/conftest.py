@@ -1,4 +1,4 @@
-"""Shared by the tests: one thread, tiny data, tiny models."""
+"""Shared by all tests: one thread, tiny data, tiny models."""
 
 import os
 import shutil
@@ -29,7 +29,7 @@ from lfads_lightning.runs.run import Run
 
 ROOT = Path(__file__).parents[1]
 
-# sizes of a model that runs in milliseconds; all differ, so that no mix-up of two goes unseen
+# sizes of a model that runs in milliseconds; all differ, so that tests notice if two are mixed up
 TINY = {
     "ic_dim": 4,
     "factors_dim": 3,
@@ -46,16 +46,16 @@ TINY = {
 
 
 def slowly(*values):
-    """Return values for ``parametrize`` that the slow tests alone try."""
+    """Return values for ``parametrize`` that only the slow tests try."""
     each = [value if isinstance(value, tuple) else (value,) for value in values]
     return [pytest.param(*value, marks=pytest.mark.slow) for value in each]
 
 
 def pytest_configure(config):
-    """Use one thread; let pass the deprecations that only other packages can fix."""
+    """Use one thread; ignore deprecations that only other packages can fix."""
     torch.set_num_threads(1)
-    os.environ["OMP_NUM_THREADS"] = "1"  # of programs that are started, and of num_threads=null
-    # what the tests' runs are remembered by is theirs
+    os.environ["OMP_NUM_THREADS"] = "1"  # for subprocesses and num_threads=null
+    # the tests keep their own record of runs
     config.state = tempfile.TemporaryDirectory(prefix="lfads-tests-")
     os.environ["XDG_STATE_HOME"] = config.state.name
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -74,7 +74,7 @@ def pytest_configure(config):
 
 
 def pytest_unconfigure(config):
-    """Forget these runs."""
+    """Delete the tests' record of runs."""
     config.state.cleanup()
 
 
@@ -85,24 +85,24 @@ def reports():
 
 @pytest.fixture(autouse=True)
 def _no_reports(request, monkeypatch):
-    """Draw nothing where no one asks for it: figures take longer than a tiny training run."""
+    """Draw nothing unless a test asks for it: figures take longer than a tiny training run."""
     if "reports" not in request.fixturenames:
         monkeypatch.setattr("lfads_lightning.report.finish._report", lambda *args: {})
 
 
 def copied(run, to):
-    """Copy a run's folder, as one that this user has trained on the same data."""
+    """Copy a run's folder, and record the copy as trained by this user on the same data."""
     return remembered(Path(shutil.copytree(run, to)))
 
 
 def remembered(run):
-    """Have a run's folder on record, with what its config names."""
+    """Record a run's folder as this user's, with the places that its config names."""
     remember(run, places=places_in(Run(run).read_config()))
     return run
 
 
 class Result(NamedTuple):
-    """What a call of the program left."""
+    """The outcome of a call of the program."""
 
     code: int
     out: str
@@ -148,7 +148,7 @@ def spikes(counts):
 
 @pytest.fixture(scope="session")
 def new_config():
-    """Make a config of tiny sizes; keywords are flat parameter names."""
+    """Make a config with tiny sizes; keywords are flat parameter names."""
 
     def make(**parameters):
         return from_flat(TINY | parameters)
@@ -161,7 +161,7 @@ def new_model(new_config):
     """Make a tiny model.
 
     ``neurons`` maps session names to numbers of neurons. By default every parameter is moved away
-    from its start, so that none is 0; ``fresh`` keeps the starting values.
+    from its initial value, so that none is 0; ``fresh`` keeps the initial values.
     """
 
     def make(neurons=None, *, aligned=False, fresh=False, seed=0, **parameters):

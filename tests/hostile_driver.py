@@ -1,7 +1,7 @@
-"""Open a folder by every command in this process, and tell all that the interpreter did outside.
+"""Open a folder with every command in this process, and report what Python does outside of it.
 
-Called by test_hostile_folder.py: FOLDER OUTSIDE OUT. Python's audit events are what it looks at:
-files and folders opened, made, changed and removed, programs started, sockets connected.
+Called by test_hostile_folder.py: FOLDER OUTSIDE OUT. It listens to Python's audit events: files and
+folders opened, created, changed and removed, programs started, sockets connected.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ PROGRAMS = ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn")
 
 
 def watch(event, arguments):
-    """Keep what touches the tree outside, the network, or programs of the folder."""
+    """Record events that touch the tree outside, the network, or programs in the folder."""
     if not event.startswith(("open", "os.", "shutil.", "socket.", "subprocess.", "ctypes.dlopen")):
         return
     texts = [os.fsdecode(a) for a in arguments if isinstance(a, str | bytes | os.PathLike)]
@@ -64,7 +64,7 @@ def commands():
 
 
 def main():
-    """Call them all; write what each said and what was seen."""
+    """Call all commands; write the message of each and the recorded events."""
     said = {}
     calls = list(commands())
     import torch
@@ -90,7 +90,7 @@ def main():
         said[name] = [end, text.getvalue()]
     n = len(SEEN)
     os.listdir(OUTSIDE)
-    assert len(SEEN) > n, "it looks away"
+    assert len(SEEN) > n, "no events are recorded"
     del SEEN[n:]
     Path(OUT).write_text(json.dumps({"said": said, "seen": SEEN}))
 

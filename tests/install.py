@@ -2,9 +2,9 @@
 
     python tests/install.py [--pythons python3.10 python3.13] [--index URL] [--no-pins]
 
-Pip's own configuration is obeyed; ``--index https://pypi.org/simple`` takes packages from there
-alone. Needs the package ``build`` (extra [dev]). Where torch comes with CUDA, each Python takes
-some minutes, and 6 GB on the disk until it is through.
+Pip's own configuration applies; ``--index https://pypi.org/simple`` takes packages only from there.
+Needs the package ``build`` (extra [dev]). If torch comes with CUDA, each Python takes some minutes,
+and 6 GB of disk space until it is done.
 """
 
 import argparse
@@ -32,17 +32,17 @@ print("lfads-lightning", lfads_lightning.__version__)
 
 
 class Failed(Exception):
-    """A step that did not do what it should, and what it said."""
+    """A step failed; the message contains its output."""
 
 
 def main() -> int:
-    """Try each Python; return how many failed."""
+    """Try each Python; return the number of failures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
-        "--pythons", nargs="*", help="their programs; by default all that are found"
+        "--pythons", nargs="*", help="programs to try; by default all that are found"
     )
-    parser.add_argument("--index", help="take packages from this index alone")
-    parser.add_argument("--no-pins", action="store_true", help="leave constraints.txt out")
+    parser.add_argument("--index", help="take packages only from this index")
+    parser.add_argument("--no-pins", action="store_true", help="do not use constraints.txt")
     given = parser.parse_args()
     programs = given.pythons or found_pythons()
     if not programs:
@@ -65,18 +65,18 @@ def main() -> int:
                 failed.append(program)
                 print(f"{program}: failed: {error}", flush=True)
             else:
-                print(f"{program}: well, {time.monotonic() - started:.0f} s", flush=True)
-            shutil.rmtree(folder, ignore_errors=True)  # several GB, and the next one's come
+                print(f"{program}: passed, {time.monotonic() - started:.0f} s", flush=True)
+            shutil.rmtree(folder, ignore_errors=True)  # several GB, and the next needs as much
     return len(failed)
 
 
 def which_compiler() -> str | None:
-    """Return the compiler that a wheel's kernel is built with."""
+    """Return the compiler for the wheel's kernel."""
     return os.environ.get("CXX") or shutil.which("c++") or shutil.which("g++")
 
 
 def found_pythons() -> list[str]:
-    """Return the Pythons of this machine that are supported, those of pyenv too."""
+    """Return the supported Pythons of this machine, including those of pyenv."""
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"), "versions")
     found = []
     for version in PYTHONS:
@@ -86,7 +86,7 @@ def found_pythons() -> list[str]:
 
 
 def is_python(program: str, version: str) -> bool:
-    """Return whether a program is there, and this version: pyenv's may be names without one."""
+    """Return whether a program runs and is this version: pyenv may have a name without a Python."""
     asked = "import sys; print('%d.%d' % sys.version_info[:2])"
     try:
         answer = subprocess.run([program, "-c", asked], capture_output=True, text=True, check=False)
@@ -96,10 +96,10 @@ def is_python(program: str, version: str) -> bool:
 
 
 def try_python(program: str, wheel: Path, folder: Path, index: str | None, is_pinned: bool) -> None:
-    """Make an environment, install the wheel, train in an empty folder without a compiler.
+    """Make an environment, install the wheel, and train in an empty folder without a compiler.
 
     Raises:
-        Failed: a step did.
+        Failed: a step failed.
     """
     venv, empty = folder / "venv", folder / "empty"
     empty.mkdir(parents=True)
@@ -108,15 +108,15 @@ def try_python(program: str, wheel: Path, folder: Path, index: str | None, is_pi
     pins = ["-c", ROOT / "constraints.txt"] if is_pinned else []
     run([programs / "python", "-m", "pip", "install", *pins, wheel], index=index)
     alone = {
-        "PATH": str(programs),  # no compiler there
-        "HOME": str(folder),  # and no kernels that were built before
+        "PATH": str(programs),  # has no compiler
+        "HOME": str(folder),  # has no kernels from earlier builds
         "XDG_CACHE_HOME": str(folder / "cache"),
     }
     run([programs / "python", "-c", CHECKS], cwd=empty, **alone)
     said = run([programs / "lfads", "--version"], cwd=empty, **alone)
     if said.strip() != "lfads-lightning " + wheel.name.split("-")[1]:
         raise Failed(f"--version says {said}")
-    if "manylinux" in wheel.name:  # the kernel that it carries
+    if "manylinux" in wheel.name:  # it contains the kernel
         for asked in ("", "x86-64-v3"):
             used = run([programs / "python", "-c", KERNEL], cwd=empty, LFADS_KERNEL=asked, **alone)
             if not used.strip().startswith(str(venv)):
@@ -130,7 +130,7 @@ def try_python(program: str, wheel: Path, folder: Path, index: str | None, is_pi
 
 
 def run(command: list, cwd: Path | None = None, index: str | None = None, **variables: str) -> str:
-    """Run a command, and return what it said; the folder of the sources is not on its path."""
+    """Run a command and return its output; the source folder is not on its path."""
     environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONHOME")}
     if index is not None:
         environment = {k: v for k, v in environment.items() if not k.startswith(("PIP_", "UV_"))}

@@ -1,4 +1,4 @@
-"""A small made-up recording, and the same in every format that is read."""
+"""A small made-up recording, written in every format that is read."""
 
 from itertools import count
 
@@ -12,9 +12,9 @@ UNIT_IDS = [3, 5, 8, 13, 21, 34]
 
 
 def refused_when_damaged(files, n, read):
-    """Change some of the first bytes of a file, one file after the other, and read.
+    """Damage some of the first bytes of files, one file at a time, and read them.
 
-    Returns what was said each time that it was refused; another exception than ours is raised.
+    Returns the messages with which the files were refused; other exceptions than ours are raised.
     """
     rng, refused = np.random.default_rng(1), []
     for k in range(n):
@@ -43,7 +43,7 @@ class Recording:
         self.go = self.start + rng.uniform(0.25, 0.35, N_TRIALS).round(4)
         self.condition = np.array(["left", "up", "right"])[np.arange(N_TRIALS) % 3]
         self.times = [
-            # off the edges of bins by a fraction of a microsecond: there NumPy counts the same
+            # a fraction of a microsecond away from bin edges, so that NumPy counts the same
             np.sort(rng.uniform(0, self.end, rng.poisson(20 * self.end)).round(5)) + 3e-6
             for _ in range(N_UNITS)
         ]
@@ -51,7 +51,7 @@ class Recording:
         self.velocity = np.stack([np.sin(self.samples), np.cos(3 * self.samples)], axis=1)
 
     def histogram(self, first, n_bins, event=None):
-        """Count in a second way, (E, T, D)."""
+        """Count the spikes in a second way, (E, T, D)."""
         event = self.go if event is None else event
         edges = np.arange(n_bins + 1) * WIDTH
         return np.stack(
@@ -128,7 +128,7 @@ def write_nwb(path, recording, **extra):
 
 
 def write_mat73(path, variables):
-    """Write as MATLAB does with -v7.3: axes in reverse order, its classes, cells as references."""
+    """Write like MATLAB with -v7.3: reversed axes, MATLAB classes, cells as references."""
     with h5py.File(path, "w", userblock_size=512) as file:
         for name, value in variables.items():
             _put(file, name, value)
@@ -137,7 +137,7 @@ def write_mat73(path, variables):
     return path
 
 
-NUMBERS = count()  # of what cells refer to
+NUMBERS = count()  # numbers of the targets of cells
 
 
 def _put(group, name, value):

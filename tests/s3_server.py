@@ -11,7 +11,7 @@ import pytest
 
 
 class Server:
-    """Moto's S3 server; what its bucket holds outlives a stop."""
+    """Moto's S3 server; the content of its bucket survives a stop."""
 
     def __init__(self, port):
         self.port, self.kept = port, {}
@@ -57,7 +57,7 @@ def server():
         patch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{port}")
         running = Server(port)
         running.start()
-        # filesystems of another module's server know its address
+        # cached filesystems have the address of another module's server
         fsspec.get_filesystem_class("s3").clear_instance_cache()
         yield running
         running.stop()
@@ -66,7 +66,7 @@ def server():
 
 @pytest.fixture
 def bucket(server):
-    """The filesystem of an empty bucket."""
+    """The filesystem of a server with an empty bucket."""
     fs = filesystem()
     for path in fs.find("lab"):
         fs.rm_file(path)

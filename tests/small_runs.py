@@ -1,4 +1,4 @@
-"""A small network for the command line, and data for it."""
+"""A small network for the command line, and its data."""
 
 import numpy as np
 from conftest import ROOT

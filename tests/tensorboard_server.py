@@ -1,4 +1,4 @@
-"""TensorBoard on this machine alone, asked as a browser asks it."""
+"""A local TensorBoard server, queried the way a browser does."""
 
 import json
 import socket
@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 
 @contextmanager
 def serving(folder):
-    """Start TensorBoard on a folder; give what asks its data endpoints, once it has runs."""
+    """Start TensorBoard on a folder; yield a function that queries its data, once it has runs."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -46,9 +46,9 @@ def serving(folder):
 
 
 def hparams(ask, n_runs, metric):
-    """Return the HParams tab's entries, by run, once there are so many: settings, and a score.
+    """Return the settings and a score in the HParams tab, by run, once there are ``n_runs``.
 
-    It is None where a run has not got it.
+    The score is None for a run without it.
     """
     body = {"experimentName": "", "allowedStatuses": ["STATUS_SUCCESS", "STATUS_UNKNOWN"]}
     body |= {"colParams": [{"hparam": metric}], "sliceSize": 99}

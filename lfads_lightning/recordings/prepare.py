@@ -1,4 +1,4 @@
-"""From a recording to a session file: read, cut into trials, select, split, write."""
+"""Converts a recording to a session file: read, cut into trials, select, split, write."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Prepared(NamedTuple):
     path: str | Path
     summary: str
     notes: list[str]  # what was left out
-    behaviour: str  # what behaviour there is and what it is for; empty: none
+    behaviour: str  # a note on the behaviour in the file and its use; empty if there is none
 
 
 @shows(option_keywords(), "Options", closed=True)
@@ -137,7 +137,7 @@ def _of_benchmark(path: Path, name: str) -> Path:
         return nlb.training_file(path, name)
     if (said := nlb.said_by(path)) not in (name, None):
         warnings.warn(
-            f"{path}: by its name this is {said}; it is prepared as {name} nevertheless",
+            f"{path}: judging by its name, this is {said}; it is prepared as {name} nevertheless",
             stacklevel=2,
         )
     return path
@@ -190,7 +190,7 @@ def _prepare(
 
 
 def _check_values(source: str, counts: Counts, settings: Settings) -> bool:
-    """Refuse counts that are not counts; warn about spikes per second, and return whether."""
+    """Refuse values that cannot be counts; warn of spikes per second, and return if it did."""
     where = f"{source}: {counts.key}"
     if (mark := mark_of_missing(counts.values)) is not None:
         raise LFADSError(
@@ -226,11 +226,11 @@ class Seen(NamedTuple):
     """Statistics of all counts, from a first pass."""
 
     totals: np.ndarray  # (D,)
-    squares: np.ndarray  # (D,), their sum
+    squares: np.ndarray  # (D,), sums of squares
     varies: np.ndarray  # (D,), False where all values are the same
-    n_events: np.ndarray  # (D,), bins that are not 0
+    n_events: np.ndarray  # (D,), numbers of bins that are not 0
     per_trial: np.ndarray  # (E,)
-    dtype: np.dtype  # that holds them
+    dtype: np.dtype  # smallest type for the counts; float32 for real values
 
     @property
     def is_counts(self) -> bool:
@@ -448,7 +448,7 @@ def _column(cut: Cut, key: str, option: str) -> np.ndarray:
 
 
 def _as_labels(values: np.ndarray) -> np.ndarray:
-    """Return labels as whole numbers or text, as session files hold them."""
+    """Return labels as whole numbers or text, the types of session files."""
     if values.dtype.kind == "b":
         return values.astype(np.int64)
     if values.dtype.kind == "f" and (values != np.floor(values))[np.isfinite(values)].any():
@@ -489,8 +489,8 @@ def _take_behaviour(cut: Cut, settings: Settings) -> None:
 
 
 def _gather_behaviour(cut: Cut, settings: Settings) -> None:
-    """Join the arrays of the option ``behaviour`` to one (E, T, K)."""
-    if "behaviour_names" in cut.per_trial:  # sampled beside spike times
+    """Join the arrays that the option ``behaviour`` names into one (E, T, K)."""
+    if "behaviour_names" in cut.per_trial:  # was sampled together with spike times
         return
     keys = settings.behaviour or [k for k in cut.per_trial if k.lower() in names.BEHAVIOUR]
     parts, columns = [], []
@@ -517,7 +517,7 @@ def _is_in_bins(array: np.ndarray, cut: Cut) -> bool:
 
 
 def _told_of_behaviour(cut: Cut, stored: Mapping[str, Any], settings: Settings) -> str:
-    """Say which behaviour the session has and what for, or which it could have."""
+    """Return a note on the session's behaviour and its use, or on behaviour it could have."""
     if (chosen := stored["behaviour_names"]) is not None:
         return (
             f"behaviour: {listed(chosen.tolist(), 10)}; it is decoded from the model's rates, to "
@@ -542,7 +542,7 @@ def _stored(
     neurons: np.ndarray,
     splits: Mapping[str, np.ndarray],
 ) -> dict[str, Any]:
-    """Return everything that is stored besides the counts; the keys are in `keys.py`."""
+    """Return everything that is stored besides the counts, by key (see ``keys.py``)."""
     stored: dict[str, Any] = {
         "bin_width_s": cut.bin_width_s,
         "neuron_ids": cut.neuron_ids[neurons],

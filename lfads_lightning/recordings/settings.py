@@ -1,4 +1,4 @@
-"""Every option of `lfads prepare`: name, default, meaning. The command line is made from it."""
+"""The options of `lfads prepare`: name, default, meaning. The command line is made from them."""
 
 import dataclasses
 import difflib
@@ -227,7 +227,7 @@ def _check_type(f: dataclasses.Field, value: Any) -> None:
 
 def option_keywords() -> "list[Keyword]":
     """Return the options as keywords of `prepare`."""
-    # NumPy comes with it; --help does without
+    # imports NumPy, which --help does not need
     from lfads_lightning.data.keywords import Keyword
 
     keywords = []
@@ -249,7 +249,7 @@ def settings_from(options: dict[str, Any]) -> Settings:
     """Make settings from keyword arguments.
 
     Raises:
-        LFADSError: an unknown option, or a wrong value.
+        LFADSError: an option is unknown, or a value is wrong.
     """
     names = [f.name for f in dataclasses.fields(Settings)]
     for name in options:

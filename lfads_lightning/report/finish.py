@@ -58,7 +58,7 @@ def finish(trained: TrainedModel, sessions: list[Session], fitted: Fitted) -> Sc
     Returns:
         ``criterion`` of the lowest eligible epoch, with its ``valid/total`` and ``valid/recon``
         (nats per trial); the model's scores over all sessions, under the names of evaluation.json
-        (:data:`~lfads_lightning.evaluation.table.NOTES`); the score of the
+        (:data:`~lfads_lightning.evaluation.table.NOTES`); the name and the score of the
         ``best_simple_method``; the sentence ``verdict``, and ``no_structure`` if the constant rate
         was kept; if the true rates are known, ``valid/truth_bits_per_spike`` and, for the best
         Gaussian smoothing, ``valid/smoothing_rate_r2``; ``epochs``, ``updates``, ``seconds``; the

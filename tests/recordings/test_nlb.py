@@ -277,6 +277,6 @@ def test_a_folder_stands_for_its_file(maze, tmp_path):
     made = lfads.prepare(tmp_path, tmp_path, nlb="mc_maze")
     assert lfads.read_session(made).n_bins == 180
     with pytest.warns(
-        UserWarning, match="by its name this is mc_maze; it is prepared as mc_maze_large"
+        UserWarning, match="judging by its name, this is mc_maze; it is prepared as mc_maze_large"
     ):
         lfads.prepare(given, tmp_path, nlb="mc_maze_large")
