@@ -34,7 +34,7 @@ UNITS = {
     "nll_bound_iwaes_true": "nats per trial; NaN where not defined",
     "train_steps": "optimiser updates",
 }
-LABELS = {
+MEANINGS = {
     "trial_ids": "number of the trial in the recording, counted from 0 (<split>_inds of the data)",
     "condition": "label of the trial; negative or empty: none",
     "trial_starts_s": "start of bin 0, in seconds on the clock of the recording",
@@ -179,7 +179,7 @@ def _write(
                 dataset.attrs["to_hz"] = 1 / labels["bin_width_s"]
         for name, array in labels.items():
             file[name] = _plain(array)
-            file[name].attrs["meaning"] = LABELS[name]
+            file[name].attrs["meaning"] = MEANINGS[name]
         _describe(file, trained, config, attributes)
     return path
 

@@ -25,8 +25,8 @@ from lfads_lightning.runs.names import CONFIG, RESULTS
 from lfads_lightning.runs.remote import is_url, local_copies
 from lfads_lightning.runs.run import Run
 
-SAID = ("config", "checkpoint", "train_step", "version", "num_samples")  # the same for all chops
-LABELS = ("bin_width_s", "neuron_ids")  # labels of the results, in their order
+SHARED_ATTRIBUTES = ("config", "checkpoint", "train_step", "version", "num_samples")
+LABEL_KEYS = ("bin_width_s", "neuron_ids")
 
 
 def merge_run(run: Path, data_dir: str | Path | None = None, kind: str | None = None) -> list[Path]:
@@ -116,9 +116,11 @@ def _merge(run: Path, session: str, kind: str, files: dict[str, Path], session_f
         missing = set(places.starts) - set(files)
         first = next(iter(files.values()))
         with opened(first) as file, damage_explained(str(first)):
-            said = {name: file.attrs[name] for name in SAID if name in file.attrs}
-            labels = {name: file[name][()] for name in LABELS if name in file}
-        out.attrs.update(said)
+            attributes = {
+                name: file.attrs[name] for name in SHARED_ATTRIBUTES if name in file.attrs
+            }
+            labels = {name: file[name][()] for name in LABEL_KEYS if name in file}
+        out.attrs.update(attributes)
         _describe(out, session, kind, session_file, places, labels, first)
         out.attrs["splits"] = ", ".join(files)
         out.attrs["missing_splits"] = ", ".join(sorted(missing))
@@ -161,7 +163,7 @@ def _describe(
     with opened(session_file) as file, damage_explained(str(session_file)):
         own = {
             key: own_dataset(file, key, f"{session_file}: {key}")[()]
-            for key in (*LABELS, "segment_starts", "segment_starts_s")
+            for key in (*LABEL_KEYS, "segment_starts", "segment_starts_s")
             if key in file
         }
         for key, array in own.items():
