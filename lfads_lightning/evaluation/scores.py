@@ -379,10 +379,10 @@ class _Scorer:
 
     def _behaviour(self, guess: Guess) -> float:
         train, test = (x[:, : self.n_seen] for x in (guess.train, guess.test))
-        known = self._told(test)
+        known = self._predicted(test)
         return self._decoded(train[..., known], test[..., known])
 
-    def _told(self, rates: np.ndarray) -> np.ndarray:
+    def _predicted(self, rates: np.ndarray) -> np.ndarray:
         """Return which columns (D,) of rates (E, T, D) a method predicts."""
         if self.test.lengths is None:
             return np.asarray(~np.isnan(rates).any((0, 1)))
@@ -398,7 +398,7 @@ class _Scorer:
         splits = [s for s in self.session.splits.values() if s.condition is not None]
         labels = np.concatenate([s.condition for s in splits if s.condition is not None])
         counts = np.concatenate([self._shown(s) for s in splits])[:, :n]
-        has_one, known = has_condition(labels), self._told(guess.test[:, :n])
+        has_one, known = has_condition(labels), self._predicted(guess.test[:, :n])
         smoothed = metrics.smooth(counts, sd)
         if metrics.has_missing(counts):
             smoothed = np.where(np.isnan(counts), np.nan, smoothed)
@@ -412,7 +412,7 @@ class _Scorer:
 
     def _rate_r2(self, guess: Guess) -> tuple[float, float]:
         rates, n = guess.test[:, : self.n_seen], self.n_seen
-        known = self._told(rates)
+        known = self._predicted(rates)
         truth = self._truth()[:, :n] / self.session.conversion_factor
         return metrics.rate_r2(rates[..., known], truth[..., known])
 

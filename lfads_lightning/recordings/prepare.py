@@ -186,7 +186,7 @@ def _prepare(
         stored[f"{split}_data"] = _blocks(cut, chosen, neurons, seen.dtype, f"{name}: {split}")
     write_session(path, **stored)
     summary = _summary(cut, splits, neurons, seen, settings)
-    return Prepared(path, summary, cut.notes, _told_of_behaviour(cut, stored, settings))
+    return Prepared(path, summary, cut.notes, _behaviour_note(cut, stored, settings))
 
 
 def _check_values(source: str, counts: Counts, settings: Settings) -> bool:
@@ -516,7 +516,7 @@ def _is_in_bins(array: np.ndarray, cut: Cut) -> bool:
     return array.ndim in (2, 3) and array.shape[1] == cut.n_bins
 
 
-def _told_of_behaviour(cut: Cut, stored: Mapping[str, Any], settings: Settings) -> str:
+def _behaviour_note(cut: Cut, stored: Mapping[str, Any], settings: Settings) -> str:
     """Return a note on the session's behaviour and its use, or on behaviour it could have."""
     if (chosen := stored["behaviour_names"]) is not None:
         return (

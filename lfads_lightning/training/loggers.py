@@ -61,11 +61,11 @@ def begin(loggers: list[Logger], config: Config) -> None:
         with _in_one_line(logger):
             if isinstance(logger, WandbLogger):
                 logger.experiment.config.update(dotted_settings(config), allow_val_change=True)
-            elif isinstance(logger, MLFlowLogger) and not _told(logger):
+            elif isinstance(logger, MLFlowLogger) and not _has_settings(logger):
                 logger.log_hyperparams(dotted_settings(config))
 
 
-def _told(logger: MLFlowLogger) -> bool:
+def _has_settings(logger: MLFlowLogger) -> bool:
     """Return whether MLflow has the settings already; it refuses changes."""
     run = logger.experiment.get_run(logger.run_id)  # None except in the first process
     return run is None or bool(run.data.params)

@@ -26,7 +26,7 @@ from lfads_lightning.training.module import LFADSModule
 SECONDS_BETWEEN_LINES = 10.0
 _WRITERS = "tensorboard.summary.writer.event_file_writer"  # module of its threads
 # the most informative score first; at most one is shown beside the cost
-_BESIDE_THE_COST = {
+_SCORE_TEXTS = {
     "valid/co_bps": "co-bps {:.3f}",
     "valid/fp_bps": "fp-bps {:.3f}",
     "valid/sample_recon": "sample validation {:.1f}",
@@ -300,7 +300,5 @@ class Progress(pl.Callback):
 
 def best_score(metrics: dict[str, float]) -> str:
     """Return the most informative score, as ' | co-bps 0.312'; '' if there is none."""
-    shown = (
-        text.format(metrics[name]) for name, text in _BESIDE_THE_COST.items() if name in metrics
-    )
+    shown = (text.format(metrics[name]) for name, text in _SCORE_TEXTS.items() if name in metrics)
     return next((f" | {text}" for text in shown), "")
