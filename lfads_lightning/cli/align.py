@@ -62,11 +62,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run ``lfads align ...``; a user's mistake ends with one line."""
     options = Options(**Parser("align", DESCRIPTION, Options).given(argv))
     # numpy, scipy and h5py are imported once the command line is known to be right
-    from lfads_lightning.runs.remote import beside, expanded, within
+    from lfads_lightning.runs.remote import expanded, sibling, within
     from lfads_lightning.stitching import align, target_of
 
     files = expanded(options.files)
-    near = beside(files[0], ALIGNMENT) if options.out is None else within(options.out, ALIGNMENT)
+    near = sibling(files[0], ALIGNMENT) if options.out is None else within(options.out, ALIGNMENT)
     figure = options.figure or near
     found = align(
         files,

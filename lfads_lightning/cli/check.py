@@ -120,13 +120,13 @@ def _print(path: str | Path, found: "Finding") -> None:
     if found.noise is not None:
         print(f"  noise model: {found.noise.output_dist.name}, because {found.noise.why}")
     if not found.faults:
-        from lfads_lightning.runs.remote import beside
+        from lfads_lightning.runs.remote import sibling
 
         # recipe=auto chooses the rest, and assumes Poisson noise for counts
         dist = OutputDist.poisson if found.noise is None else found.noise.output_dist
         is_odd = dist.is_counts and dist is not OutputDist.poisson
         words = [f"model.output_dist={dist.name}"] if is_odd else []
-        folder = override("data.data_dir", str(beside(path, "")).rstrip("/"))
+        folder = override("data.data_dir", str(sibling(path, "")).rstrip("/"))
         stem = override("data.data_filename_stem", Path(path).stem)
         print(f"  to train: {to_train(folder, stem, *words)}")
         print(fill(found.recipe, 98, initial_indent="  ", subsequent_indent="    "))

@@ -439,8 +439,8 @@ def expanded(paths: Paths) -> list[str | Path]:
     return found
 
 
-def beside(path: str | Path, name: str) -> str | Path:
-    """Return the path, or the address, of a file beside another."""
+def sibling(path: str | Path, name: str) -> str | Path:
+    """Return the path, or the address, of a file in the same folder as another."""
     return f"{str(path).rpartition('/')[0]}/{name}" if is_url(path) else Path(path).parent / name
 
 
