@@ -83,10 +83,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     if options.json:
         print(json.dumps(done.table.to_dict(), indent=1))
     else:
-        print(f"{done.table}\nWritten to {done.path}{_beside(done, options)}")
+        print(f"{done.table}\nWritten to {done.path}{_file_note(done, options)}")
 
 
-def _beside(done: "Evaluated", options: Options) -> str:
+def _file_note(done: "Evaluated", options: Options) -> str:
     """Return a note on what happened to an earlier file."""
     if done.is_of_other_data:
         return f"; {EVALUATION}, with the scores on the run's own data, is unchanged"
