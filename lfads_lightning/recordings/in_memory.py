@@ -103,9 +103,9 @@ def table_in_memory(trials: Any, source: str) -> Columns:
 def add_trials(recording: Recording, columns: Columns) -> None:
     """Add trials that were given separately to a recording."""
     if isinstance(recording.activity, Spikes) and recording.activity.trials is None:
-        recording.trials, recording.trial_ids, recording.beside = columns, None, {}
+        recording.trials, recording.trial_ids, recording.other_columns = columns, None, {}
     elif isinstance(recording.activity, Spikes) or recording.activity.is_continuous:
-        recording.beside |= columns
+        recording.other_columns |= columns
     else:
         n = len(recording.activity.values)
         odd = next((name for name, column in columns.items() if len(column) != n), None)
@@ -342,8 +342,8 @@ def _array_of_dataset(recording: Any, source: str, settings: Settings) -> Any:
             f"{source}: holds {listed(arrays, 20)}; expected one of these as counts; name it with "
             "counts_key"
         )
-    beside = {name: array for name, array in arrays.items() if array.ndim == 1}
-    return arrays[named[0]].assign_coords(beside)
+    coordinates = {name: array for name, array in arrays.items() if array.ndim == 1}
+    return arrays[named[0]].assign_coords(coordinates)
 
 
 def _read(source: str, key: str, value: Any) -> Any:

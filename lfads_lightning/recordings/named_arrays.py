@@ -221,9 +221,9 @@ def _counts(arrays: Arrays, source: str, settings: Settings) -> Recording:
     quality = names.find(columns, names.QUALITIES)
     is_text = quality is not None and columns[quality].dtype.kind == "U"
     trials = _per_trial(arrays, taken, values.shape, lengths)
-    beside = {}
+    other_columns = {}
     if is_continuous:
-        beside = {
+        other_columns = {
             name: as_vector(value, name)
             for name, value in arrays.items()
             if name not in taken and _length(value) not in (None, 1) and _is_vector(value)
@@ -239,7 +239,7 @@ def _counts(arrays: Arrays, source: str, settings: Settings) -> Recording:
         ),
         Counts(key, values, width, is_continuous, lengths),
         trials={_without_prefix(name, key): column for name, column in trials.items()},
-        beside=beside,
+        other_columns=other_columns,
     )
 
 
@@ -460,7 +460,7 @@ def _from_rows(arrays: Arrays, source: str, settings: Settings) -> Recording:
             "expected one neuron for each spike"
         )
     recording = spikes_from_rows(rows, source, settings)
-    return _with_what_is_beside(recording, arrays, set(rows), settings)
+    return _with_other_arrays(recording, arrays, set(rows), settings)
 
 
 def _cells_of_times(arrays: Arrays, settings: Settings) -> str | None:
@@ -528,7 +528,7 @@ def _from_cells(arrays: Arrays, key: str, source: str, settings: Settings) -> Re
             key=key,
         )
     recording = Recording(source, Units(ids), spikes)
-    return _with_what_is_beside(recording, arrays, {key}, settings)
+    return _with_other_arrays(recording, arrays, {key}, settings)
 
 
 def _check_cells(lengths: np.ndarray, where: str, arrays: Arrays) -> None:
@@ -550,7 +550,7 @@ def _check_cells(lengths: np.ndarray, where: str, arrays: Arrays) -> None:
         )
 
 
-def _with_what_is_beside(
+def _with_other_arrays(
     recording: Recording, arrays: Arrays, taken: set[str], settings: Settings
 ) -> Recording:
     """Add arrays given with the spikes that describe trials, behaviour and held-out neurons."""
@@ -565,7 +565,7 @@ def _with_what_is_beside(
     quality = names.find(units.columns, names.QUALITIES)
     if quality is not None and units.columns[quality].dtype.kind == "U":
         units.quality = units.columns[quality]
-    recording.beside = {
+    recording.other_columns = {
         _without_prefix(key, spikes): as_vector(value, f"{source}: {key}")
         for key, value in arrays.items()
         if key not in taken and _length(value) is not None and _is_vector(value)

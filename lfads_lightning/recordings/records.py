@@ -95,7 +95,7 @@ class Recording:
         activity: their spike times or counts.
         trials: columns of the trial table, (E, ...) each; with counts also (E, T, ...).
         trial_ids: (E,), the source's names of the trials.
-        beside: other columns, (n,) each; those with an entry per trial describe trials.
+        other_columns: columns (n,) outside the trial table; those with n = E describe trials.
         signals: the behaviours asked for.
         trials_are_named: whether ``trials`` is the table in the file that the option names.
     """
@@ -105,7 +105,7 @@ class Recording:
     activity: Spikes | Counts
     trials: dict[str, np.ndarray] | None = None
     trial_ids: np.ndarray | None = None
-    beside: dict[str, np.ndarray] = field(default_factory=dict)
+    other_columns: dict[str, np.ndarray] = field(default_factory=dict)
     signals: list[Signal] = field(default_factory=list)
     trials_are_named: bool = False
 

@@ -47,7 +47,7 @@ def _times_of_bins(columns: Columns, settings: Settings) -> str | None:
     return settings.time_column or names.find(columns, names.TIMES[:-1])
 
 
-def _beside(columns: Columns, settings: Settings) -> set[str]:
+def _other_columns(columns: Columns, settings: Settings) -> set[str]:
     """Return the columns of a table of bins that are not neurons."""
     usual = (names.TRIALS, BINS, names.CONDITIONS, names.STARTS, names.STOPS)
     found = {names.find(columns, row) for row in usual}
@@ -61,15 +61,15 @@ def _looks_like_bins(columns: Columns, settings: Settings) -> bool:
     """Return whether a table holds counts: no column of neurons, and columns of whole numbers."""
     if settings.unit_column is not None or names.find(columns, names.UNITS) is not None:
         return False
-    neurons = [c for n, c in columns.items() if n not in _beside(columns, settings)]
+    neurons = [c for n, c in columns.items() if n not in _other_columns(columns, settings)]
     return len(neurons) >= LEAST_NEURONS and all(
         len(c) > 1 and bool(np.all(np.isnan(c) | ((c == np.floor(c)) & (c >= 0)))) for c in neurons
     )
 
 
 def _counts(columns: Columns, source: str, settings: Settings) -> Recording:
-    beside = _beside(columns, settings)
-    ids = [name for name in columns if name not in beside]
+    others = _other_columns(columns, settings)
+    ids = [name for name in columns if name not in others]
     if not ids or len(columns[ids[0]]) == 0:
         raise LFADSError(
             f"{source}: found {listed(columns, 20)}; expected a column of numbers for each neuron, "
@@ -93,7 +93,7 @@ def _counts(columns: Columns, source: str, settings: Settings) -> Recording:
         return filled
 
     labels = {}
-    for name in beside & set(columns):
+    for name in others & set(columns):
         column = columns[name]
         if name in (trial, _times_of_bins(columns, settings)):
             continue

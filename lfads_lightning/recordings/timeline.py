@@ -65,22 +65,22 @@ def _trials(
     recording: Recording, spikes: Spikes, settings: Settings
 ) -> tuple[Columns | None, np.ndarray | None]:
     """Return the columns of the trials, and the trials' names."""
-    source, table, beside = recording.source, None, recording.beside
+    source, table, others = recording.source, None, recording.other_columns
     if settings.trials is not None and not recording.trials_are_named:
         table = standard_columns(read_table(Path(settings.trials)))
     if spikes.trials is not None:
         ids = _ids_of_trials(source, spikes, table)
-        own = _columns_of(source, beside, len(ids), None, settings)
+        own = _columns_of(source, others, len(ids), None, settings)
         if spikes.trial_ids is not None and table is None:
             own |= {"trial": spikes.trial_ids}
         return own | (table or {}), ids
     if table is not None:
         return table, _table_ids(table)
-    start = names.find(beside, names.STARTS)
-    if start is None and settings.align_to in beside:  # events are enough to tell trials
+    start = names.find(others, names.STARTS)
+    if start is None and settings.align_to in others:  # events are enough to tell trials
         start = settings.align_to
     if start is not None:
-        return _columns_of(source, beside, len(beside[start]), start, settings), None
+        return _columns_of(source, others, len(others[start]), start, settings), None
     return recording.trials, recording.trial_ids
 
 
@@ -88,7 +88,7 @@ def trials_of_counts(recording: Recording, counts: Counts, settings: Settings) -
     """Return the columns of a trial table given with counts; None if there is none.
 
     Args:
-        recording: the recording; if it is continuous, ``beside`` may hold a table.
+        recording: the recording; if it is continuous, ``other_columns`` may hold a table.
         counts: its counts: by trial, with a row of the table for each, or continuous.
         settings: the path of the table.
     """
@@ -108,27 +108,27 @@ def trials_of_counts(recording: Recording, counts: Counts, settings: Settings) -
         return table
     if not counts.is_continuous:
         return None
-    start = names.find(recording.beside, names.STARTS)
-    if start is None and settings.align_to in recording.beside:
+    start = names.find(recording.other_columns, names.STARTS)
+    if start is None and settings.align_to in recording.other_columns:
         start = settings.align_to
     if start is None:
         return None
-    n = len(recording.beside[start])
-    return _columns_of(source, recording.beside, n, start, settings)
+    n = len(recording.other_columns[start])
+    return _columns_of(source, recording.other_columns, n, start, settings)
 
 
 def _columns_of(
-    source: str, beside: Columns, n: int, start: str | None, settings: Settings
+    source: str, others: Columns, n: int, start: str | None, settings: Settings
 ) -> Columns:
     """Return arrays given with the spikes that have an entry for each of ``n`` trials."""
     event = settings.align_to
-    if event is not None and event in beside and len(beside[event]) != n:
+    if event is not None and event in others and len(others[event]) != n:
         told = "" if start is None else f" ({start})"
         raise LFADSError(
-            f"{source}: {event} has {len(beside[event])} entries, the trials are {n}{told}; "
+            f"{source}: {event} has {len(others[event])} entries, the trials are {n}{told}; "
             "expected one for each, NaN where it did not happen"
         )
-    return standard_columns({key: column for key, column in beside.items() if len(column) == n})
+    return standard_columns({key: column for key, column in others.items() if len(column) == n})
 
 
 def _ids_of_trials(source: str, spikes: Spikes, table: Columns | None) -> np.ndarray:

@@ -142,10 +142,12 @@ def _add_events(recording: Recording, found: dict[str, np.ndarray], settings: Se
                 columns["label"] = labels
             epochs[name] = columns
             continue
-        recording.beside[name] = times
+        recording.other_columns[name] = times
         kinds = sorted(set(labels.tolist()) - {""})
         if 1 < len(kinds) <= MOST_LABELS:
-            recording.beside |= {f"{name} {label}": times[labels == label] for label in kinds}
+            recording.other_columns |= {
+                f"{name} {label}": times[labels == label] for label in kinds
+            }
     filled = [columns for columns in epochs.values() if len(columns["start_time"])]
     if settings.trials in epochs:
         recording.trials, recording.trials_are_named = epochs[settings.trials], True
@@ -154,5 +156,5 @@ def _add_events(recording: Recording, found: dict[str, np.ndarray], settings: Se
         raise LFADSError(
             f"{recording.source}: has no epochs {settings.trials}; expected {expected}"
         )
-    elif settings.align_to not in recording.beside and len(filled) == 1:
+    elif settings.align_to not in recording.other_columns and len(filled) == 1:
         recording.trials = filled[0]
