@@ -18,7 +18,7 @@ from lfads_lightning.data import keywords
 from lfads_lightning.evaluation.scores import NEEDS
 from lfads_lightning.evaluation.table import HEADLINES, NOTES
 from lfads_lightning.inference.frames import ABOUT
-from lfads_lightning.inference.outputs import LABELS, UNITS
+from lfads_lightning.inference.outputs import MEANINGS, UNITS
 from lfads_lightning.inference.posterior import Posterior, Prior
 from lfads_lightning.model.observations import from_name
 from lfads_lightning.recordings import keys
@@ -65,7 +65,7 @@ def outputs() -> str:
 
 def labels() -> str:
     """Return what result files take from the data."""
-    return table(("name", "what it is"), ((f"`{name}`", doc) for name, doc in LABELS.items()))
+    return table(("name", "what it is"), ((f"`{name}`", doc) for name, doc in MEANINGS.items()))
 
 
 def noise_models() -> str:
