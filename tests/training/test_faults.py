@@ -370,7 +370,7 @@ def test_second_process_is_refused_at_once_and_says_by_whom(tmp_path):
     ):
         with run_lock(tmp_path / "run"):
             raise AssertionError
-    assert time.monotonic() - began < 20  # the other process works for 60 s
+    assert time.monotonic() - began < 1
     # a dead process holds nothing
     os.kill(pid, signal.SIGKILL)
     ended(pid, block=True)
