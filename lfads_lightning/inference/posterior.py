@@ -263,9 +263,9 @@ def _steps_that_pay(
         ]
         encodings = [run.model.encode(batch, session, ext, NO_DROPOUT, view) for view in views]
         back = refine.stacked(held_back)
-        seen_by_all = refine.stacked([weight] * n_parts)
+        seen_by_all = _repeat(weight, n_parts)
         given = (
-            refine.stacked([batch] * n_parts),
+            _repeat(batch, n_parts),
             seen_by_all * ~back,
             refine.stacked_encodings(encodings),
         )
