@@ -26,13 +26,11 @@ from typing import Any
 
 import yaml
 
-import lfads_lightning as lfads
-from benchmarks.first_run import recordings
+from benchmarks.first_run import first_run, recordings
 from lfads_lightning.data.recipe import Facts, batch_size
 from lfads_lightning.data.sessions import Session, sessions_from_arrays
 from lfads_lightning.data.synthetic import generate
-from lfads_lightning.evaluation.table import HEADLINES, LFADS
-from lfads_lightning.interface.trained import Trained
+from lfads_lightning.evaluation.table import LFADS
 from lfads_lightning.params import from_flat
 from lfads_lightning.search.candidates import CANDIDATES
 from lfads_lightning.search.pbt import search
@@ -108,44 +106,28 @@ def compare(sessions: list[Session], seed: int, workers: int) -> dict[str, Any]:
     }
 
 
-def with_recipe(session: Session, seed: int, updates: int) -> dict[str, Any]:
+def with_recipe(name: str, session: Session, seed: int, updates: int) -> dict[str, Any]:
     """Return the score of each way to start from the recipe, and the processor's seconds."""
     n_trials, n_bins, n_neurons = session.train.data.shape
     batch = batch_size(Facts(n_trials, n_trials, n_bins, n_neurons, 0.0))
     epochs = updates // -(-n_trials // batch)
     each = epochs // (GENERATIONS + 4)  # the first generation is as long as five
-    lengths = {"burn_in_epochs": epochs - each * (GENERATIONS - 1), "generation_epochs": each}
-    common = {"seed": seed, "held_out_neurons": 0.25, "device": "cpu:0", "report": False,
-              "num_threads": 1}  # fmt: skip
-    row: dict[str, Any] = {"seed": seed}
-
-    def note(name: str, started: float, trained: Trained) -> None:
-        assert trained.comparison is not None
-        scores = trained.comparison.overall("valid")
-        metric = next(m for m in HEADLINES if m in scores[LFADS])
-        row[name] = round(scores[LFADS][metric], 4)
-        row[f"{name}_cpu_s"] = round(time.process_time() - started)
-        row["simple"] = {m: round(s[metric], 4) for m, s in scores.items() if metric in s}
-
-    with tempfile.TemporaryDirectory() as folder:
-        started = time.process_time()
-        trained = lfads.fit(session, lfads_save_dir=f"{folder}/auto", max_steps=updates, **common)
-        note("auto", started, trained)
-        started = time.process_time()
-        trained = lfads.fit(
-            session, lfads_save_dir=f"{folder}/pbt", algorithm="pbt", population=MEMBERS,
-            max_generations=GENERATIONS, stop_gain=0.0, num_workers=1, **lengths, **common,
-        )  # fmt: skip
-        note("pbt", started, trained)
-        started = time.process_time()
-        runs = [
-            lfads.fit(
-                session, lfads_save_dir=f"{folder}/{n}", space="recipe", draw=MEMBERS * seed + n,
-                candidates=None, max_steps=updates, **CANDIDATES["fast_inputs"], **common,
-            )
-            for n in range(MEMBERS)
-        ]  # fmt: skip
-        note("random", started, min(runs, key=lambda run: run.scores["criterion"]))
+    pbt = {
+        "algorithm": "pbt", "population": MEMBERS, "max_generations": GENERATIONS,
+        "burn_in_epochs": epochs - each * (GENERATIONS - 1), "generation_epochs": each,
+        "stop_gain": 0.0, "num_workers": 1,
+    }  # fmt: skip
+    single = {"candidates": None, "max_steps": updates, "space": "recipe"}
+    drawn = [
+        single | CANDIDATES["fast_inputs"] | {"draw": MEMBERS * seed + n} for n in range(MEMBERS)
+    ]
+    row: dict[str, Any] = {"recording": name, "seed": seed}
+    for way, settings in (("auto", [{"max_steps": updates}]), ("pbt", [pbt]), ("random", drawn)):
+        runs = [first_run(name, session, seed, given) for given in settings]
+        best = min(runs, key=lambda run: run["hidden_recon"])
+        row[way] = round(best["scores"][LFADS], 4)
+        row[f"{way}_cpu_s"] = round(sum(run["cpu seconds in all"] for run in runs))
+        row["simple"] = {m: round(s, 4) for m, s in best["scores"].items() if m != LFADS}
     return row
 
 
@@ -161,7 +143,7 @@ if __name__ == "__main__":
         for name, found in recordings(given.recipe).items():
             (session,) = found.values()
             for seed in given.seeds:
-                row = {"recording": name} | with_recipe(session, seed, given.updates)
+                row = with_recipe(name, session, seed, given.updates)
                 print(json.dumps(row), flush=True)
         raise SystemExit
     sessions = data()
