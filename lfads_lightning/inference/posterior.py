@@ -245,9 +245,11 @@ def _steps_that_pay(
     n_parts, shape = refine.parts_of(len(trials.data)), trials.data.shape[1:]
     spec = run.model.sessions[session]
     seed, seen_neurons = run.rng.initial_seed(), held_in(spec)
-    is_by_neuron = bool(spec.held_out) and len(seen_neurons) >= refine.N_PARTS
-    by_neuron = refine.neuron_parts(seed, seen_neurons, shape[1]) if is_by_neuron else None
-    check, first = refine.Check(run.refine_steps, by_neuron=is_by_neuron), 0
+    by_neuron, least_errors, first = None, refine.LEAST_ERRORS, 0
+    if spec.held_out and len(seen_neurons) >= refine.N_PARTS:
+        by_neuron = refine.neuron_parts(seed, seen_neurons, shape[1])
+        least_errors = refine.LEAST_ERRORS_OF_NEURONS
+    check = refine.Check(run.refine_steps, least_errors)
     # All parts in one batch: a step with few trials takes nearly as long as one with many.
     for batch, ext, seen in _chunks(run.model, session, trials, shown, max(size // n_parts, 1)):
         numbers = range(first, first + len(batch))

@@ -141,11 +141,11 @@ class Check:
 
     Args:
         steps: the largest number of steps.
-        by_neuron: whether whole neurons are held back.
+        least_errors: standard errors by which held-back entries must gain.
     """
 
-    def __init__(self, steps: int, *, by_neuron: bool = False) -> None:
-        self.steps, self.by_neuron = steps, by_neuron
+    def __init__(self, steps: int, least_errors: float = LEAST_ERRORS) -> None:
+        self.steps, self.least_errors = steps, least_errors
         self.sums, self.squares = np.zeros((2, math.ceil(steps / EVERY)))  # nats, per evaluation
 
     def add(self, problem: Problem, held_back: Tensor) -> None:
@@ -166,8 +166,7 @@ class Check:
 
     def steps_that_pay(self) -> int:
         """Return the number of steps with the largest gain; 0 if the gain may be chance."""
-        least = LEAST_ERRORS_OF_NEURONS if self.by_neuron else LEAST_ERRORS
-        pays = self.sums > least * np.sqrt(self.squares)
+        pays = self.sums > self.least_errors * np.sqrt(self.squares)
         if not pays.any():
             return 0
         return min(EVERY * (int(np.where(pays, self.sums, -np.inf).argmax()) + 1), self.steps)

@@ -203,9 +203,9 @@ def test_as_many_steps_are_taken_as_held_back_entries_gain_most_by():
     assert check.steps_that_pay() == 10
     check.squares[:] = 50  # 1.27 errors, which may be chance of few neurons
     assert check.steps_that_pay() == 10
-    check.by_neuron = True
+    check.least_errors = refine.LEAST_ERRORS_OF_NEURONS
     assert check.steps_that_pay() == 0
-    check.by_neuron, check.squares[:] = False, 1e4  # all of it may be chance
+    check.least_errors, check.squares[:] = refine.LEAST_ERRORS, 1e4  # all of it may be chance
     assert check.steps_that_pay() == 0
 
 
