@@ -117,7 +117,9 @@ def with_recipe(name: str, session: Session, seed: int, updates: int) -> dict[st
         "burn_in_epochs": epochs - each * (GENERATIONS - 1), "generation_epochs": each,
         "stop_gain": 0.0, "num_workers": 1,
     }  # fmt: skip
-    single = {"candidates": None, "max_steps": updates, "space": "recipe"}
+    single = {
+        "candidates": None, "learning_rates": None, "max_steps": updates, "space": "recipe",
+    }  # fmt: skip
     drawn = [
         single | CANDIDATES["fast_inputs"] | {"draw": MEMBERS * seed + n} for n in range(MEMBERS)
     ]

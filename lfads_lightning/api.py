@@ -245,10 +245,11 @@ def _trained(
     if config.output.report and not Run(folder).checkpoints.is_dir():  # before candidates change it
         if (chosen := chosen_in(config, sessions)) is not None:
             write_record(folder, Record({}, [], chosen))
-    config = with_best_candidate(config, sessions, folder)
     every = config.trainer.plot_every_n_epochs
     figures = [Figures(sessions, every)] if every != 0 else []
+    config, seconds = with_best_candidate(config, sessions, folder, figures)
     fitted = training.fit(config, sessions, folder, figures)
+    fitted = fitted._replace(seconds=fitted.seconds + seconds)
     fitted = constant_rate.unless_better(config, sessions, folder, fitted)
     trained = Trained(
         fitted.model, config, sessions[0].n_bins, fitted.step, folder, identity_of(sessions)

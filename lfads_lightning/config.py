@@ -6,6 +6,7 @@ follows from the flat one (``co_dim``), and is never written down. ``lfads_light
 and checks parameters.
 """
 
+import math
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -220,6 +221,19 @@ def _candidates(value: Any) -> list[str] | None:
     if len(set(names)) < len(names) or not set(names) <= set(CANDIDATE_NAMES):
         raise ValueError(value)
     return names or None
+
+
+def _learning_rates(value: Any) -> list[float] | None:
+    if value is not None and not isinstance(value, list | tuple):
+        raise ValueError(value)
+    rates = [float(v) for v in value or []]
+    is_rate = [
+        0 < rate < math.inf and not isinstance(v, bool)
+        for rate, v in zip(rates, value or [], strict=True)
+    ]
+    if len(set(rates)) < len(rates) or not all(is_rate):
+        raise ValueError(value)
+    return rates or None
 
 
 def _held_out_neurons(value: Any) -> str | float | list[int]:
@@ -735,6 +749,15 @@ class SearchConfig:
         expected="a list of one_input, no_inputs, fast_inputs, or null",
         accepts=_candidates,
         takes="Sequence[str] | None",
+    )
+    learning_rates: Any = _p(
+        None,
+        "Learning rates to try, each in a training of its own; the model with the lowest criterion "
+        "is kept. null: optim.learning_rate_init alone; recipe=auto tries two on up to 50 trials.",
+        ours=True,
+        expected="a list of different positive numbers, or null",
+        accepts=_learning_rates,
+        takes="Sequence[float] | None",
     )
     space: str = _p(
         "autolfads",

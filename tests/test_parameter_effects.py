@@ -1032,6 +1032,19 @@ def test_candidates_are_tried_and_the_best_one_trains(new_config, counts, tmp_pa
     assert (tried.folder / "tried.json").is_file()
 
 
+@effect_of("learning_rates")
+def test_learning_rates_are_tried_and_the_best_one_is_kept(new_config, counts, tmp_path):
+    tiny = {k: v for k, v in vars(new_config().model).items() if k.endswith("_dim")}
+    tiny |= {"device": "cpu:0", "recipe": "original", "report": False, "batch_size": 12}
+    settings = tiny | {"criterion": "hidden_recon", "max_steps": 20, "num_score_samples": 0}
+    settings |= {"optimizer": "adamw", "learning_rate_init": 1e-6}
+    rates = {"learning_rates": [1e-6, 0.01], "lfads_save_dir": tmp_path}
+    tried = lfads.fit(counts, **settings | rates)
+    assert tried.config.optim.learning_rate_init == 0.01
+    row, other = json.loads((tmp_path / "tried.json").read_text())[::-1]
+    assert row["criterion"] < other["criterion"]
+
+
 @effect_of("do_train_readin")
 def test_do_train_readin_trains_or_holds_the_read_in(train, counts):
     two = {"a": counts, "b": counts[:, :, :4]}

@@ -20,7 +20,7 @@ from lfads_lightning.report.page import Table
 from lfads_lightning.runs.documents import read_json
 from lfads_lightning.runs.files import whole_file
 from lfads_lightning.runs.run import Run
-from lfads_lightning.runs.tried import best_first
+from lfads_lightning.runs.tried import by_kind
 
 ENDED = "ended (UTC)"
 PACKAGES = ("lfads-lightning", "torch", "lightning", "numpy", "matplotlib")
@@ -102,9 +102,14 @@ def chosen_table(chosen: Chosen) -> Table:
     return Table(caption, ("parameter", "value"), rows, folded=True)
 
 
-def candidates_table(tried: Sequence[Mapping[str, Any]], criterion: str) -> Table:
-    """Return the structures that were tried before training, best first."""
-    rows = [
+def candidates_tables(tried: Sequence[Mapping[str, Any]], criterion: str) -> list[Table]:
+    """Return what was tried before training, best first: structures, and learning rates."""
+    kinds = zip(("structure", "learning rate"), by_kind(tried), strict=True)
+    return [_candidates_table(kind, rows, criterion) for kind, rows in kinds if rows]
+
+
+def _candidates_table(kind: str, rows: Sequence[Mapping[str, Any]], criterion: str) -> Table:
+    cells = [
         (
             str(row["name"]),
             ", ".join(f"{name} {shown(value)}" for name, value in row["settings"].items()),
@@ -113,10 +118,10 @@ def candidates_table(tried: Sequence[Mapping[str, Any]], criterion: str) -> Tabl
             str(row["seconds"]),
             "chosen" if row["is_chosen"] else "–",
         )
-        for row in best_first(tried)
+        for row in rows
     ]
-    header = ("structure", "settings", f"{criterion}, nats per trial", "updates", "seconds", "")
-    return Table("Structures that were tried", header, rows)
+    header = (kind, "settings", f"{criterion}, nats per trial", "updates", "seconds", "")
+    return Table(f"{kind.capitalize()}s that were tried", header, cells)
 
 
 def shown(value: Any) -> str:

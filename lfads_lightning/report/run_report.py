@@ -36,8 +36,7 @@ from lfads_lightning.report.style import Drawing, Picture, render, save
 from lfads_lightning.report.tensorboard import add_scores
 from lfads_lightning.report.trials import Trials, shown_trials
 from lfads_lightning.runs.run import Run
-from lfads_lightning.runs.tried import best_first as best_tried
-from lfads_lightning.runs.tried import read_tried
+from lfads_lightning.runs.tried import by_kind, read_tried
 
 NOTHING = (
     "No problems were found. These were checked: copied spikes, underfitting, overfitting, unused "
@@ -218,7 +217,7 @@ def _sections(
     sections.append(Section("samples", "Posterior samples", pictures=pictures.get("samples", ())))
     sections.append(Section("alignment", "Alignment", pictures=pictures.get("alignment", ())))
     no_data = [inferred] if isinstance(inferred, str) else []
-    tables = [about.candidates_table(tried, config.trainer.criterion.name)] if tried else []
+    tables = about.candidates_tables(tried, config.trainer.criterion.name)
     if record.chosen is not None:
         tables.append(about.chosen_table(record.chosen))
     tables.append(about.settings_table(config))
@@ -316,14 +315,16 @@ def _is_date(text: str) -> bool:
 
 
 def _choices(config: Config, record: about.Record, tried: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Describe the choices: the structure among those tried, and the settings by the recipe."""
+    """Describe the choices: structure and learning rate of those tried, settings by the recipe."""
     said = []
-    best, *others = best_tried(tried) if tried else [{}]
-    if best and best["is_chosen"]:
+    for kind, rows in zip(("Structure", "Learning rate"), by_kind(tried), strict=True):
+        if not rows or not rows[0]["is_chosen"]:
+            continue
+        best, *others = rows
         settings = ", ".join(f"{k} {about.shown(v)}" for k, v in best["settings"].items())
         scores = ", ".join(f"{row['name']} {number(row['criterion'])}" for row in others)
         said.append(
-            f"Structure: {best['name']} ({settings}). Of the structures tried it had the lowest "
+            f"{kind}: {best['name']} ({settings}). Of the {kind.lower()}s tried it had the lowest "
             f"{config.trainer.criterion.name} after {best['updates']} updates: "
             f"{number(best['criterion'])}; then {scores}."
         )

@@ -32,6 +32,7 @@ _SCORES = (
 )  # fmt: skip
 _CURVES = ("train/total", "valid/total", "train/recon", "valid/recon", "lr", "grad_norm", "ramp/kl")
 _OF_THEN = (*about.PACKAGES, "Python", "system", "device")
+_RATE = re.compile(r"rate_[\de.+-]{1,20}")  # name of a learning rate that was tried
 _DEVICE = re.compile(r"(cpu|gpu|cuda|mps|auto)(:\d+)?")
 _UNREADABLE = "cannot be read"
 
@@ -159,7 +160,7 @@ def _candidates(run: Run) -> str:
     return ", ".join(
         f"{row['name']} {_number(row['criterion'])}" + (" (chosen)" if row["is_chosen"] else "")
         for row in read_tried(run.folder)
-        if row["name"] in CANDIDATE_NAMES
+        if row["name"] in CANDIDATE_NAMES or _RATE.fullmatch(row["name"])
     )
 
 

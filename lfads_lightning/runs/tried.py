@@ -1,4 +1,4 @@
-"""Results of the structures that were tried before a run (``tried.json``)."""
+"""Results of the structures and learning rates that a run tried (``tried.json``)."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -9,15 +9,34 @@ from lfads_lightning.config import LFADSError
 from lfads_lightning.runs.documents import read_json
 from lfads_lightning.runs.run import Run
 
+RATE = "rate_"  # the name of a training with a learning rate begins with it
+
 
 class Tried(NamedTuple):
-    """A candidate and its result."""
+    """A candidate and its result: a structure, or a learning rate."""
 
     name: str
     settings: dict[str, Any]  # flat names
     criterion: float | None  # the lowest; None if no loss was finite
     updates: int
     seconds: float
+
+
+def name_of_rate(rate: float) -> str:
+    """Return the name of the training with a learning rate.
+
+    >>> name_of_rate(0.004)
+    'rate_0.004'
+    """
+    return f"{RATE}{rate:g}"
+
+
+def by_kind(rows: Sequence[Mapping[str, Any]]) -> tuple[list[Mapping[str, Any]], ...]:
+    """Return the rows of structures and those of learning rates, each best first."""
+    return tuple(
+        best_first([r for r in rows if r["name"].startswith(RATE) is is_rate])
+        for is_rate in (False, True)
+    )
 
 
 def best_first(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

@@ -1,9 +1,12 @@
-"""Model structures that are tried before training (``search.candidates``); the best is continued.
+"""Model structures and learning rates that are tried; the best is the run's.
 
 Whether inferred inputs help, and how fast they must be, matters most on a small recording, and only
-training can tell. So each candidate trains for a share of the updates, under the schedule of the
-whole training, and the one with the lowest criterion continues. This is one rung of successive
-halving (Jamieson & Talwalkar 2016); it costs the updates of the other candidates.
+training can tell. So each structure (``search.candidates``) trains for a share of the updates,
+under the schedule of the whole training, and the one with the lowest criterion continues. This is
+one rung of successive halving (Jamieson & Talwalkar 2016); it costs the updates of the others.
+
+Which learning rate ends best cannot be told early: a high one is ahead at first. So each of
+``search.learning_rates`` trains to the end.
 """
 
 import json
@@ -12,7 +15,9 @@ import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import lightning.pytorch as pl
 
 from lfads_lightning.config import Config, Criterion, LFADSError
 from lfads_lightning.data.recipe import CANDIDATES, MEANINGS
@@ -22,15 +27,29 @@ from lfads_lightning.runs.documents import read_json
 from lfads_lightning.runs.files import whole_file
 from lfads_lightning.runs.provenance import places_in, remember
 from lfads_lightning.runs.run import Run
-from lfads_lightning.runs.tried import Tried, best_first, read_tried
+from lfads_lightning.runs.tried import Tried, best_first, name_of_rate, read_tried
 from lfads_lightning.training import fit as training
 from lfads_lightning.training.budget import AtRung
 from lfads_lightning.training.checkpoints import copy_checkpoints
 from lfads_lightning.training.faults import Diverged
 
 
-def with_best_candidate(config: Config, sessions: Sequence[Session], folder: Path) -> Config:
+class _Kind(NamedTuple):
+    """Candidates of a kind, which are compared with each other."""
+
+    title: str
+    settings: dict[str, dict[str, Any]]  # of each, by its name
+    meanings: dict[str, str]
+    callbacks: Sequence[pl.Callback]  # of their trainings
+
+
+def with_best_candidate(
+    config: Config, sessions: Sequence[Session], folder: Path, callbacks: Sequence[pl.Callback] = ()
+) -> tuple[Config, float]:
     """Try the candidates of a run that has not begun to train; the run continues the best one.
+
+    Structures come first. The learning rates are tried with the best of these; its own rate
+    continues where the structure was compared.
 
     Each candidate is a run of its own in the folder ``tried``, which is kept without its
     checkpoints; results are in ``tried.json``. A trial that was interrupted is continued.
@@ -39,47 +58,94 @@ def with_best_candidate(config: Config, sessions: Sequence[Session], folder: Pat
         config: the run's config.
         sessions: read and checked.
         folder: the run's folder.
+        callbacks: Lightning callbacks of trainings that are not cut short.
 
     Returns:
-        The config with the settings of the best candidate.
+        The config with the settings of the best candidate; and the seconds of its training to the
+        end, 0.0 if that is still to come.
 
     Raises:
-        LFADSError: ``search.candidates`` lacks something it needs.
+        LFADSError: ``search.candidates`` or ``search.learning_rates`` lack something they need.
     """
-    run, names = Run(folder), config.search.candidates or []
+    run = Run(folder)
     if run.checkpoints.is_dir():
-        # settings by name, not from the file: the folder may come from somebody else
-        names = [row["name"] for row in read_tried(folder) if row["is_chosen"] is True]
-        was_chosen = [CANDIDATES[name] for name in names if name in CANDIDATES]
-        return from_flat(was_chosen[0], base=config) if was_chosen else config
-    if len(names) < 2:
-        return config
-    _check(config)
+        return _as_chosen(config, read_tried(folder)), 0.0
+    structures = {name: CANDIDATES[name] for name in config.search.candidates or []}
+    rates = {name_of_rate(x): {"learning_rate_init": x} for x in config.search.learning_rates or []}
+    kinds = [
+        _Kind("Candidate", structures, MEANINGS, [AtRung()]),
+        _Kind("Learning rate", rates, {}, callbacks),
+    ]
+    kinds = [kind for kind in kinds if len(kind.settings) > 1]
+    if not kinds:
+        return config, 0.0
+    _check(config, "candidates" if kinds[0].settings is structures else "learning_rates")
     remember(folder, places=places_in(config))
     run.write_config(config)
+    rows, chosen, best = list[dict[str, Any]](), config, None
+    own = run.candidate(name_of_rate(config.optim.learning_rate_init))
+    for kind in kinds:
+        if best is not None and own.folder.name in kind.settings and not own.checkpoints.is_dir():
+            _take_over(run.candidate(best.name), own)
+        best, of_kind = _best_of(kind, chosen, sessions, run)
+        rows += of_kind
+        chosen = from_flat(best.settings, base=chosen)
+    assert best is not None
+    with whole_file(run.candidates_record) as path:
+        path.write_text(json.dumps(rows, indent=1))
+    run.write_config(chosen)
+    _take_over(run.candidate(best.name), run)
+    for row in rows:
+        shutil.rmtree(run.candidate(row["name"]).checkpoints, ignore_errors=True)
+    return chosen, best.seconds if kinds[-1].settings is rates else 0.0
+
+
+def _best_of(
+    kind: _Kind, config: Config, sessions: Sequence[Session], run: Run
+) -> tuple[Tried, list[dict[str, Any]]]:
+    """Train candidates; return the best one, and the rows of all."""
     tried = []
-    for n, name in enumerate(names):
-        told_as = f"{name} ({MEANINGS[name]})"
-        print(f"Candidate {n + 1} of {len(names)}: {told_as}", file=sys.stderr, flush=True)
-        tried.append(_trained(config, sessions, run, name))
+    for n, (name, settings) in enumerate(kind.settings.items()):
+        meaning = f" ({kind.meanings[name]})" if name in kind.meanings else ""
+        print(
+            f"{kind.title} {n + 1} of {len(kind.settings)}: {name}{meaning}",
+            file=sys.stderr,
+            flush=True,
+        )
+        tried.append(_trained(name, settings, config, sessions, run, kind.callbacks))
     best = min(tried, key=lambda t: math.inf if t.criterion is None else t.criterion)
     if best.criterion is None:
-        raise LFADSError(f"{folder}: no candidate has a finite criterion; lower the learning rate")
-    with whole_file(run.candidates_record) as path:
-        rows = [t._asdict() | {"is_chosen": t is best} for t in tried]
-        path.write_text(json.dumps(rows, indent=1))
-    print(f"Candidates, by {config.trainer.criterion.name}: {told(rows)}", file=sys.stderr)
-    chosen = from_flat(best.settings, base=config)
-    run.write_config(chosen)
-    winner = run.candidate(best.name)
-    for path in winner.folder.glob("*.csv"):
-        shutil.copyfile(path, run.folder / path.name)
-    if winner.tensorboard.is_dir():
-        shutil.copytree(winner.tensorboard, run.tensorboard, dirs_exist_ok=True)
-    copy_checkpoints(winner.checkpoints, run.checkpoints)  # last: these mark the run as begun
-    for name in names:
-        shutil.rmtree(run.candidate(name).checkpoints, ignore_errors=True)
-    return chosen
+        raise LFADSError(
+            f"{run.folder}: no candidate has a finite criterion; lower the learning rate"
+        )
+    rows = [t._asdict() | {"is_chosen": t is best} for t in tried]
+    print(f"{kind.title}s, by {config.trainer.criterion.name}: {told(rows)}", file=sys.stderr)
+    return best, rows
+
+
+def _as_chosen(config: Config, rows: Sequence[Mapping[str, Any]]) -> Config:
+    """Return the config of a run that has begun, with what was chosen for it.
+
+    Settings are found by name, not read from the file: the folder may come from somebody else.
+    """
+    known = dict(CANDIDATES)
+    if not config.optim.do_reset_learning_rate:
+        for rate in config.search.learning_rates or []:
+            known[name_of_rate(rate)] = {"learning_rate_init": rate}
+    for row in rows:
+        if row["is_chosen"] is True and row["name"] in known:
+            config = from_flat(known[row["name"]], base=config)
+    return config
+
+
+def _take_over(source: Run, target: Run) -> None:
+    """Copy a run's logs and checkpoints, from which the other continues."""
+    target.folder.mkdir(parents=True, exist_ok=True)
+    for path in source.folder.glob("*.csv"):
+        shutil.copyfile(path, target.folder / path.name)
+    if source.tensorboard.is_dir():
+        shutil.copytree(source.tensorboard, target.tensorboard, dirs_exist_ok=True)
+    copy_checkpoints(source.checkpoints, target.checkpoints)  # last: these mark a run as begun
 
 
 def told(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -105,35 +171,41 @@ def _result(path: Path) -> tuple[float | None, int, float] | None:
     return criterion, int(updates), float(seconds)
 
 
-def _check(config: Config) -> None:
+def _check(config: Config, name: str) -> None:
     cfg = config.trainer
     if cfg.criterion is not Criterion.hidden_recon:
         raise LFADSError(
-            f"search.candidates with trainer.criterion={cfg.criterion.name}: costs of models with "
-            "different structures cannot be compared; set trainer.criterion=hidden_recon"
+            f"search.{name} with trainer.criterion={cfg.criterion.name}: costs of models with "
+            "different settings cannot be compared; set trainer.criterion=hidden_recon"
         )
     if cfg.max_steps is None and cfg.max_minutes is None:
         raise LFADSError(
-            "search.candidates: a candidate trains for a share of the whole training, whose length "
+            f"search.{name}: how long each is trained depends on the whole training, whose length "
             "is not set; give trainer.max_steps or trainer.max_minutes"
         )
     if cfg.num_devices > 1:
         raise LFADSError(
-            f"search.candidates with trainer.num_devices={cfg.num_devices}: candidates train on "
-            "one device; set search.candidates=null"
+            f"search.{name} with trainer.num_devices={cfg.num_devices}: candidates train on one "
+            f"device; set search.{name}=null"
         )
 
 
-def _trained(config: Config, sessions: Sequence[Session], run: Run, name: str) -> Tried:
-    """Train a candidate for its share of the updates, unless that has been done."""
+def _trained(
+    name: str,
+    settings: dict[str, Any],
+    config: Config,
+    sessions: Sequence[Session],
+    run: Run,
+    callbacks: Sequence[pl.Callback],
+) -> Tried:
+    """Train a candidate, unless that has been done."""
     own, result = run.candidate(name), run.candidate(name).folder / "result.json"
-    settings = CANDIDATES[name]
     if (before := _result(result)) is not None:
         return Tried(name, settings, *before)
     theirs = from_flat(settings, base=config)
     own.folder.mkdir(parents=True, exist_ok=True)
     try:
-        fitted = training.fit(theirs, sessions, own.folder, [AtRung()])
+        fitted = training.fit(theirs, sessions, own.folder, callbacks)
         criterion, updates = fitted.criterion, fitted.updates
         seconds = round(fitted.seconds, 1)
     except Diverged:

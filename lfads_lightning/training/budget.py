@@ -17,13 +17,15 @@ LONGEST_SHARE = 0.25  # ... but no more than this share, even if an epoch takes 
 RUNG = 0.15  # share of the updates after which candidates are compared
 
 
-def share_of_one(n_candidates: int) -> float:
-    """Return one run's share of a budget, if the other candidates are trained up to the rung.
+def share_of_one(n_candidates: int, n_rates: int = 0) -> float:
+    """Return one training's share of a budget.
 
-    >>> round(share_of_one(3), 2)
-    0.77
+    The other candidates are trained up to the rung, the other learning rates to the end.
+
+    >>> round(share_of_one(3), 2), round(share_of_one(3, 2), 2)
+    (0.77, 0.43)
     """
-    return 1 / (1 + RUNG * max(n_candidates - 1, 0))
+    return 1 / (max(n_rates, 1) + RUNG * max(n_candidates - 1, 0))
 
 
 class Budget(pl.Callback):

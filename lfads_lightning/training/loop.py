@@ -119,7 +119,8 @@ def train(
         budget = config.trainer.max_minutes
         timed = []
         if budget is not None:
-            share = share_of_one(len(config.search.candidates or []))
+            tried = config.search.candidates or [], config.search.learning_rates or []
+            share = share_of_one(*map(len, tried))
             timed.append(Budget(budget * share, folder))
         trainer = _trainer(config, device, folder, [stop, *callbacks, *timed], step)
         if trainer.is_global_zero:

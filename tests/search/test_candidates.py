@@ -1,4 +1,4 @@
-"""Structures that are tried before a training: which goes on, and that nothing else changes."""
+"""Structures and learning rates that are tried: which goes on, and that nothing else changes."""
 
 import json
 from types import SimpleNamespace
@@ -48,9 +48,56 @@ def test_the_lowest_goes_on_as_if_it_had_been_alone(tmp_path, capfd):
     steps = [line.split(",")[1] for line in run.metrics.read_text().split()[1:]]
     assert steps == [str(n) for n in range(4, 41, 4)]
     alone = fit(tmp_path / "alone", candidates=None, **best["settings"])
-    last = [r.folder / "checkpoints/lfads_vae-00000040.ckpt" for r in (run, Run(alone.folder))]
-    weights, same = (torch.load(path, weights_only=True)["state_dict"] for path in last)
+    weights, same = last_weights(run.folder), last_weights(alone.folder)
     assert all(torch.equal(value, same[name]) for name, value in weights.items())
+
+
+def last_weights(folder):
+    path = folder / "checkpoints/lfads_vae-00000040.ckpt"
+    return torch.load(path, weights_only=True)["state_dict"]
+
+
+@pytest.mark.parametrize("rates", [[0.02, 1e-6], [1e-6, 0.02]])
+def test_the_learning_rate_that_ends_lowest_is_the_runs(tmp_path, rates, capfd):
+    best = 0.02  # 1e-6 does not move
+    started = min(rates[0], 0.01)  # structures are compared at another rate than the best
+    given = {"learning_rates": rates, "learning_rate_init": started}
+    trained = fit(tmp_path / "run", **given)
+    run = Run(tmp_path / "run")
+    rows = candidates.read_tried(run.folder)
+    assert [r["name"] for r in rows] == [*NAMES, *(f"rate_{rate:g}" for rate in rates)]
+    structure, rate = (r for r in rows if r["is_chosen"])
+    assert rate["settings"] == {"learning_rate_init": best}
+    assert rate["updates"] == 40
+    assert f"Learning rates, by hidden_recon: rate_{best:g}" in capfd.readouterr().err
+    assert trained.config.optim.learning_rate_init == best
+    assert run.read_config().optim.learning_rate_init == best
+    assert trained.scores["seconds"] >= rate["seconds"] > 0
+    assert trained.scores["valid/hidden_recon"] == rate["criterion"]
+    steps = [line.split(",")[1] for line in run.metrics.read_text().split()[1:]]
+    assert steps == [str(n) for n in range(4, 41, 4)]
+    assert not list(run.folder.glob("tried/*/checkpoints"))
+    settings = structure["settings"] | {"learning_rate_init": best}
+    alone = fit(tmp_path / "alone", candidates=None, **settings)
+    weights, same = last_weights(run.folder), last_weights(alone.folder)
+    assert all(torch.equal(value, same[name]) for name, value in weights.items())
+    more = fit(run.folder, max_steps=44, **given)
+    assert more.config.optim.learning_rate_init == best
+    assert len(candidates.read_tried(run.folder)) == 4
+
+
+def test_the_rate_of_the_structures_goes_on_from_where_they_were_compared(tmp_path):
+    fit(tmp_path, learning_rates=[0.02, 0.01])
+    run = Run(tmp_path)
+    rows = {r["name"]: r for r in candidates.read_tried(tmp_path)}
+    (structure,) = (r for r in rows.values() if r["is_chosen"] and r["name"] in NAMES)
+    of_structure, same, other = (
+        run.candidate(name).metrics.read_text().split("\n")[1]
+        for name in (structure["name"], "rate_0.02", "rate_0.01")
+    )
+    assert of_structure == same
+    assert other != same
+    assert rows["rate_0.02"]["updates"] == rows["rate_0.01"]["updates"] == 40
 
 
 def test_the_time_left_of_a_candidate_is_its_own():
@@ -87,6 +134,14 @@ def test_what_was_cut_off_goes_on_and_what_was_done_is_not_done_again(tmp_path, 
         ({"criterion": "total"}, "set trainer.criterion=hidden_recon"),
         ({"max_steps": None, "max_epochs": 2, "schedule": "original"}, "give trainer.max_steps or"),
         ({"num_devices": 2}, "candidates train on one device"),
+        (
+            {"criterion": "total", "candidates": None, "learning_rates": [0.1, 0.2]},
+            "search.learning_rates with trainer.criterion=total",
+        ),
+        ({"learning_rates": [0.1, 0.1]}, "expected a list of different positive numbers"),
+        ({"learning_rates": [0.1, -1]}, "expected a list of different positive numbers"),
+        ({"learning_rates": [0.1, True]}, "expected a list of different positive numbers"),
+        ({"learning_rates": 0.1}, "expected a list of different positive numbers"),
         ({"candidates": ["no_such"]}, "expected a list of one_input"),
         ({"candidates": ["one_input"] * 2}, "expected a list of one_input"),
     ],
@@ -105,8 +160,21 @@ def test_a_record_names_candidates_and_sets_nothing(tmp_path):
     for name, co_dim in (("no_inputs", 0), ("../../no_such", 3)):
         run.candidates_record.write_text(json.dumps([row | {"name": name}]))
         config = from_flat({"co_dim": 3})
-        chosen = candidates.with_best_candidate(config, [], tmp_path)
+        chosen, _ = candidates.with_best_candidate(config, [], tmp_path)
         assert (chosen.model.co_dim, chosen.data.data_dir) == (co_dim, None)
+
+
+@pytest.mark.parametrize("reset", [False, True])
+def test_a_continued_run_has_the_rate_that_was_chosen_unless_it_is_reset(tmp_path, reset):
+    run = Run(tmp_path)
+    run.checkpoints.mkdir()
+    row = {"name": "rate_0.2", "settings": {"learning_rate_init": 9.0}, "criterion": 1.0}
+    row |= {"updates": 1, "seconds": 1.0, "is_chosen": True}
+    run.candidates_record.write_text(json.dumps([row, row | {"name": "rate_5"}]))
+    given = {"learning_rates": [0.1, 0.2], "learning_rate_init": 0.1}
+    config = from_flat(given | {"do_reset_learning_rate": reset})
+    chosen, _ = candidates.with_best_candidate(config, [], tmp_path)
+    assert chosen.optim.learning_rate_init == (0.1 if reset else 0.2)
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"criterion": "a"}', "3"])
