@@ -217,11 +217,11 @@ class Run:
 
     @property
     def candidates_record(self) -> Path:
-        """Results of the structures that were tried before the run."""
+        """Results of the structures and learning rates that were tried."""
         return self.folder / TRIED_RECORD
 
     def candidate(self, name: str) -> "Run":
-        """Return the run of a structure that was tried before this run."""
+        """Return the run of a structure or a learning rate that was tried."""
         return Run(self.folder / TRIED / name)
 
     def results(self, stem: str, *words: str) -> Path:

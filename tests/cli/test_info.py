@@ -46,6 +46,8 @@ def run(tmp_path):
     rows = [
         {"name": "one_input", "is_chosen": True} | row,
         {"name": "subject", "is_chosen": False} | row,
+        {"name": "rate_0.016", "is_chosen": False} | row,
+        {"name": "rate_subject", "is_chosen": False} | row,
     ]
     (folder / "tried.json").write_text(json.dumps(rows))
     return folder
@@ -71,7 +73,7 @@ def test_tells_what_helps_and_nothing_private(run, capsys):
     assert "model.gen_dim=" in facts["settings"]
     assert "data.data_dir=(a text)" in facts["settings"]
     assert "data.held_out_neurons=(1 values)" in facts["settings"]
-    assert facts["candidates"].strip() == "one_input 5.5 (chosen)"
+    assert facts["candidates"].strip() == "one_input 5.5 (chosen), rate_0.016 5.5"
     assert facts["training"].strip().startswith("3 epochs, 0 of them not finite")
     assert "valid/hidden_bits_per_spike -0.2866" in facts["scores"]
     assert facts["findings"].strip() == "silent"

@@ -147,6 +147,12 @@ def test_report_says_what_was_chosen_and_why(run, tmp_path, monkeypatch):
         row
         | {"name": "fast_inputs", "settings": {"co_dim": 4}, "criterion": 585.3, "is_chosen": True},
         row | {"name": "no_inputs", "settings": {"co_dim": 0}, "criterion": None},
+        *(
+            row
+            | {"name": f"rate_{rate}", "settings": {"learning_rate_init": rate}}
+            | {"criterion": criterion, "updates": 1200, "is_chosen": rate == 0.016}
+            for rate, criterion in ((0.004, 580.5), (0.016, 571.2))
+        ),
     ]
     (folder / "tried.json").write_text(json.dumps(tried))
     state = json.loads((folder / "report.json").read_text())
@@ -160,6 +166,15 @@ def test_report_says_what_was_chosen_and_why(run, tmp_path, monkeypatch):
         f"Structure: fast_inputs (co_dim 4). Of the structures tried it had the lowest {criterion} "
         "after 180 updates: 585.3; then one_input 588, no_inputs –."
     ) in text
+    assert (
+        "Learning rate: rate_0.016 (learning_rate_init 0.016). Of the learning rates tried it had "
+        f"the lowest {criterion} after 1200 updates: 571.2; then rate_0.004 580.5."
+    ) in text
+    rates = text[text.index("<caption>Learning rates that were tried") :]
+    cells = re.findall(r"<td[^>]*>(.*?)</td>", rates[: rates.index("</table>")])
+    assert [c for c in cells if c.startswith("learning")] == [
+        "learning_rate_init 0.016", "learning_rate_init 0.004",
+    ]  # fmt: skip
     assert "Settings: 1 of them by recipe=auto, for 12 training trials." in text
     table = text[text.index("<caption>Structures that were tried") :]
     cells = re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", table[: table.index("</table>")])
