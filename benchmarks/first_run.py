@@ -33,10 +33,10 @@ from lfads_lightning.data.sessions import assemble
 from lfads_lightning.data.synthetic import SYNTHETIC, generate
 from lfads_lightning.evaluation.table import HEADLINES, LFADS
 from lfads_lightning.params import flat_value
-from lfads_lightning.runs.tried import read_tried
+from lfads_lightning.runs.tried import by_kind, read_tried
 from lfads_lightning.training import clock
 
-SHOWN = ("batch_size", "factors_dim", "max_steps", "co_dim", "output_dist")  # that vary
+SHOWN = ("batch_size", "factors_dim", "max_steps", "co_dim", "learning_rate_init", "output_dist")  # that vary
 EMBEDDED, SIMULATED = "embedded", "simulated:"
 OF_A_FAMILY = {"even": range(0, 24, 2), "odd": range(1, 24, 2)}
 
@@ -88,7 +88,7 @@ def first_run(
             lfads_save_dir=folder,
             **settings,
         )
-        tried = read_tried(Path(folder))
+        structures, rates = by_kind(read_tried(Path(folder)))
     table, config = trained.comparison, trained.config
     assert table is not None
     split = table.parts[0].split
@@ -102,8 +102,9 @@ def first_run(
         "bins": int(sizes[0]["n_bins"]),
         "neurons": max(int(s["n_neurons"]) for s in sizes),
         "chosen": {n: getattr(v, "name", v) for n in SHOWN for v in [flat_value(config, n)]},
-        "candidates": {row["name"]: row["criterion"] for row in tried},
-        "seconds": trained.scores["seconds"] + sum(row["seconds"] for row in tried),
+        "candidates": {row["name"]: row["criterion"] for row in [*structures, *rates]},
+        "seconds": trained.scores["seconds"]  # has those of the chosen rate
+        + sum(row["seconds"] for row in [*structures, *rates[1:]]),
         "seconds in all": round(time.monotonic() - started, 1),
         "cpu seconds in all": round(time.process_time() - cpu_started, 1),
         "step": trained.step,
