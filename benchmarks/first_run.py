@@ -36,7 +36,8 @@ from lfads_lightning.params import flat_value
 from lfads_lightning.runs.tried import by_kind, read_tried
 from lfads_lightning.training import clock
 
-SHOWN = ("batch_size", "factors_dim", "max_steps", "co_dim", "learning_rate_init", "output_dist")  # that vary
+# settings that vary
+SHOWN = ("batch_size", "factors_dim", "max_steps", "co_dim", "learning_rate_init", "output_dist")
 EMBEDDED, SIMULATED = "embedded", "simulated:"
 OF_A_FAMILY = {"even": range(0, 24, 2), "odd": range(1, 24, 2)}
 

@@ -39,7 +39,7 @@ from lfads_lightning.runs.params_file import OF_FILES, read_params_file
 from lfads_lightning.runs.provenance import check_file_of_parameters
 from lfads_lightning.runs.run import Run
 from lfads_lightning.runs.signals import Interrupted, Preempted
-from lfads_lightning.search.candidates import with_best_candidate
+from lfads_lightning.search.candidates import folder_so_far, with_best_candidate
 from lfads_lightning.search.run import run_search
 from lfads_lightning.search.space import drawn_settings
 from lfads_lightning.training import constant_rate
@@ -225,9 +225,10 @@ def train_sessions(config: Config, sessions: list[Session], folder: Path) -> Tra
         try:
             trained, fitted = _trained(config, sessions, folder)
         except Interrupted:
-            if not at_prompt() or not Run(folder).checkpoints.is_dir():
+            so_far = folder_so_far(folder)
+            if not at_prompt() or so_far is None:
                 raise
-            return _so_far(config, sessions, folder)
+            return _so_far(config, sessions, so_far)
         trained.data = scored_sessions(sessions)
         try:
             trained.scores = finish(trained, list(trained.data), fitted)

@@ -25,6 +25,7 @@ from lfads_lightning.data.sessions import Session
 from lfads_lightning.params import from_flat
 from lfads_lightning.runs.documents import read_json
 from lfads_lightning.runs.files import whole_file
+from lfads_lightning.runs.names import CHECKPOINTS, TRIED
 from lfads_lightning.runs.provenance import places_in, remember
 from lfads_lightning.runs.run import Run
 from lfads_lightning.runs.tried import Tried, best_first, name_of_rate, read_tried
@@ -32,6 +33,8 @@ from lfads_lightning.training import fit as training
 from lfads_lightning.training.budget import AtRung
 from lfads_lightning.training.checkpoints import copy_checkpoints
 from lfads_lightning.training.faults import Diverged
+
+RESULT = "result.json"  # of a candidate
 
 
 class _Kind(NamedTuple):
@@ -156,6 +159,23 @@ def told(rows: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
+def folder_so_far(folder: Path) -> Path | None:
+    """Return the folder of the model that an interrupted run has; None if it has none.
+
+    Its own or, while candidates are tried, that of the lowest criterion so far.
+    """
+    run = Run(folder)
+    if run.checkpoints.is_dir():
+        return run.folder
+    begun = [path.parent for path in run.folder.glob(f"{TRIED}/*/{CHECKPOINTS}")]
+    return min(begun, key=_criterion_of, default=None)
+
+
+def _criterion_of(candidate: Path) -> float:
+    criterion, *_ = _result(candidate / RESULT) or (None,)
+    return math.inf if criterion is None else criterion
+
+
 def _result(path: Path) -> tuple[float | None, int, float] | None:
     """Read a candidate's result; None if it has none and must be trained."""
     try:
@@ -199,7 +219,7 @@ def _trained(
     callbacks: Sequence[pl.Callback],
 ) -> Tried:
     """Train a candidate, unless that has been done."""
-    own, result = run.candidate(name), run.candidate(name).folder / "result.json"
+    own, result = run.candidate(name), run.candidate(name).folder / RESULT
     if (before := _result(result)) is not None:
         return Tried(name, settings, *before)
     theirs = from_flat(settings, base=config)

@@ -8,10 +8,12 @@ import pytest
 import torch
 
 import lfads_lightning as lfads
+from lfads_lightning import api
 from lfads_lightning.config import CANDIDATE_NAMES, LFADSError, LossConfig
 from lfads_lightning.data.recipe import CANDIDATES, MEANINGS
 from lfads_lightning.params import from_flat
 from lfads_lightning.runs.run import Run
+from lfads_lightning.runs.signals import Interrupted
 from lfads_lightning.search import candidates
 from lfads_lightning.training.budget import AtRung
 from lfads_lightning.training.logs import Progress
@@ -126,6 +128,29 @@ def test_what_was_cut_off_goes_on_and_what_was_done_is_not_done_again(tmp_path, 
     again = fit(tmp_path / "run", max_steps=44)
     assert done[4:] == ["run"]  # nothing is tried a second time
     assert again.config.model.co_dim == trained.config.model.co_dim
+
+
+@pytest.mark.parametrize("done", [0, 1, 3])
+def test_an_interrupt_at_a_prompt_returns_the_best_candidate_so_far(tmp_path, monkeypatch, done):
+    train, folders = candidates.training.fit, []
+
+    def cut_off(config, sessions, folder, *rest):
+        if len(folders) == done:
+            raise Interrupted
+        folders.append(folder)
+        return train(config, sessions, folder, *rest)
+
+    monkeypatch.setattr(candidates.training, "fit", cut_off)
+    monkeypatch.setattr(api, "at_prompt", lambda: True)
+    given = {"learning_rates": [1e-6, 0.02]}
+    if done == 0:
+        with pytest.raises(Interrupted):
+            fit(tmp_path, **given)
+        return
+    so_far = fit(tmp_path, **given)
+    results = {f: json.loads((f / "result.json").read_text())["criterion"] for f in folders}
+    assert so_far.folder == min(results, key=results.get)
+    assert so_far.posterior_push_mean(COUNTS).rates.shape == COUNTS.shape
 
 
 @pytest.mark.parametrize(
