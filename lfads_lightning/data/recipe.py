@@ -54,7 +54,7 @@ READOUT_PRECISION = 100.0
 FEW_TRIALS = 50
 # On few trials, some networks rest at the mean rates for long, and overfit before they leave. Four
 # times the rate brings them up to .28 bits per spike of held-out neurons, and costs others up to
-# .08. So there both rates are trained to the end, which takes another half minute.
+# .08. So there both are trained to the end (docs/benchmarks/first-run.md).
 RATE_FACTORS = (1, 4)
 # Encoders that have seen few trials are poor judges of new ones: refining each trial's posterior
 # brings .02 to .09 bits per spike of held-out neurons there, or a check says that it does not. Of
