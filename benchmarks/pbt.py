@@ -118,7 +118,8 @@ def with_recipe(name: str, session: Session, seed: int, updates: int) -> dict[st
         "stop_gain": 0.0, "num_workers": 1,
     }  # fmt: skip
     single = {
-        "candidates": None, "learning_rates": None, "max_steps": updates, "space": "recipe",
+        "candidates": None, "candidate_learning_rates": None, "max_steps": updates,
+        "space": "recipe",
     }  # fmt: skip
     drawn = [
         single | CANDIDATES["fast_inputs"] | {"draw": MEMBERS * seed + n} for n in range(MEMBERS)

@@ -750,7 +750,7 @@ class SearchConfig:
         accepts=_candidates,
         takes="Sequence[str] | None",
     )
-    learning_rates: Any = _p(
+    candidate_learning_rates: Any = _p(
         None,
         "Learning rates to try, each in a training of its own; the model with the lowest criterion "
         "is kept. null: optim.learning_rate_init alone; recipe=auto tries two on up to 50 trials.",

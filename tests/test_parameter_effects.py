@@ -1032,13 +1032,13 @@ def test_candidates_are_tried_and_the_best_one_trains(new_config, counts, tmp_pa
     assert (tried.folder / "tried.json").is_file()
 
 
-@effect_of("learning_rates")
+@effect_of("candidate_learning_rates")
 def test_learning_rates_are_tried_and_the_best_one_is_kept(new_config, counts, tmp_path):
     tiny = {k: v for k, v in vars(new_config().model).items() if k.endswith("_dim")}
     tiny |= {"device": "cpu:0", "recipe": "original", "report": False, "batch_size": 12}
     settings = tiny | {"criterion": "hidden_recon", "max_steps": 20, "num_score_samples": 0}
     settings |= {"optimizer": "adamw", "learning_rate_init": 1e-6}
-    rates = {"learning_rates": [1e-6, 0.01], "lfads_save_dir": tmp_path}
+    rates = {"candidate_learning_rates": [1e-6, 0.01], "lfads_save_dir": tmp_path}
     tried = lfads.fit(counts, **settings | rates)
     assert tried.config.optim.learning_rate_init == 0.01
     row, other = json.loads((tmp_path / "tried.json").read_text())[::-1]
@@ -1980,7 +1980,7 @@ def test_algorithm_pbt_makes_a_run_a_search(monkeypatch, counts, tmp_path):
     made = []
     monkeypatch.setattr(api, "run_search", lambda *args: made.append("search"))
     monkeypatch.setattr(api.training, "fit", lambda *args: made.append("run"))
-    monkeypatch.setattr(api, "with_best_candidate", lambda config, *args: config)
+    monkeypatch.setattr(api, "with_best_candidate", lambda config, *args: (config, 0.0))
     for algorithm in ("none", "pbt"):
         with contextlib.suppress(AttributeError, TypeError):  # nothing was made
             lfads.fit(counts, algorithm=algorithm, lfads_save_dir=str(tmp_path / algorithm))

@@ -70,7 +70,7 @@ OF_SEARCH = {
     **CANDIDATES["fast_inputs"], "space": "recipe",
     "learning_rate_decay_factor": 1.0, "learning_rate_stop": 0.0,
 }  # fmt: skip
-NOT_OF_SEARCH = ("candidates", "learning_rates", "schedule", "warmup_steps", "max_steps")
+NOT_OF_SEARCH = ("candidates", "candidate_learning_rates", "schedule", "warmup_steps", "max_steps")
 
 
 class Facts(NamedTuple):
@@ -163,7 +163,7 @@ def settings_for(facts: Facts) -> dict[str, Any]:
             settings["candidates"] = list(CANDIDATES)
             if facts.is_counts and facts.all_trials <= FEW_TRIALS and facts.minutes is None:
                 rate = settings["learning_rate_init"]
-                settings["learning_rates"] = [rate * factor for factor in RATE_FACTORS]
+                settings["candidate_learning_rates"] = [rate * factor for factor in RATE_FACTORS]
     if facts.is_search:
         kept = {name: value for name, value in settings.items() if name not in NOT_OF_SEARCH}
         return kept | OF_SEARCH
@@ -350,7 +350,7 @@ def _chosen(config: Config, given: Collection[str], facts: Facts) -> dict[str, A
     if tried & leave or cannot_try:
         leave.add("candidates")
     if {"learning_rate_init", "optimizer", "schedule"} & leave or cannot_try:
-        leave.add("learning_rates")
+        leave.add("candidate_learning_rates")
     if "optimizer" in given:
         leave.add("learning_rate_init")
     if "schedule" in given:

@@ -311,7 +311,7 @@ class FitKeywords(TypedDict, total=False):
     fast_inputs. Training continues with the one of the lowest criterion. None: none; recipe=auto
     tries all.
     """
-    learning_rates: Sequence[float] | None
+    candidate_learning_rates: Sequence[float] | None
     """Learning rates to try, each in a training of its own; the model with the lowest criterion is
     kept. None: optim.learning_rate_init alone; recipe=auto tries two on up to 50 trials.
     """

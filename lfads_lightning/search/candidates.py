@@ -6,7 +6,7 @@ under the schedule of the whole training, and the one with the lowest criterion 
 one rung of successive halving (Jamieson & Talwalkar 2016); it costs the updates of the others.
 
 Which learning rate ends best cannot be told early: a high one is ahead at first. So each of
-``search.learning_rates`` trains to the end.
+``search.candidate_learning_rates`` trains to the end.
 """
 
 import json
@@ -68,13 +68,16 @@ def with_best_candidate(
         end, 0.0 if that is still to come.
 
     Raises:
-        LFADSError: ``search.candidates`` or ``search.learning_rates`` lack something they need.
+        LFADSError: there are candidates, but something is missing that they need.
     """
     run = Run(folder)
     if run.checkpoints.is_dir():
         return _as_chosen(config, read_tried(folder)), 0.0
     structures = {name: CANDIDATES[name] for name in config.search.candidates or []}
-    rates = {name_of_rate(x): {"learning_rate_init": x} for x in config.search.learning_rates or []}
+    rates = {
+        name_of_rate(x): {"learning_rate_init": x}
+        for x in config.search.candidate_learning_rates or []
+    }
     kinds = [
         _Kind("Candidate", structures, MEANINGS, [AtRung()]),
         _Kind("Learning rate", rates, {}, callbacks),
@@ -82,7 +85,7 @@ def with_best_candidate(
     kinds = [kind for kind in kinds if len(kind.settings) > 1]
     if not kinds:
         return config, 0.0
-    _check(config, "candidates" if kinds[0].settings is structures else "learning_rates")
+    _check(config, "candidates" if kinds[0].settings is structures else "candidate_learning_rates")
     remember(folder, places=places_in(config))
     run.write_config(config)
     rows, chosen, best = list[dict[str, Any]](), config, None
@@ -133,7 +136,7 @@ def _as_chosen(config: Config, rows: Sequence[Mapping[str, Any]]) -> Config:
     """
     known = dict(CANDIDATES)
     if not config.optim.do_reset_learning_rate:
-        for rate in config.search.learning_rates or []:
+        for rate in config.search.candidate_learning_rates or []:
             known[name_of_rate(rate)] = {"learning_rate_init": rate}
     for row in rows:
         if row["is_chosen"] is True and row["name"] in known:

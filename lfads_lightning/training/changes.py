@@ -38,14 +38,14 @@ BEGINNING = frozenset({
     "do_start_at_mean_rates",
     "learning_rate_init", "burn_in_epochs", "recipe", "max_minutes",
     "optimizer", "adamw_eps", "adamw_beta1", "adamw_beta2", "weight_decay",
-    "do_standardise_input", "encoder_bin_size", "candidates", "learning_rates",
+    "do_standardise_input", "encoder_bin_size", "candidates", "candidate_learning_rates",
 })  # fmt: skip
 
 # The ones among them that concern read-outs: sessions new to a trained model get new ones.
 OF_READOUTS = frozenset({"do_log_readout_bias", "do_start_at_mean_rates"})
 
 # The ones among them that a run which starts from another run's weights sets for itself.
-OF_MAKING = frozenset({"recipe", "candidates", "learning_rates", "max_minutes"})
+OF_MAKING = frozenset({"recipe", "candidates", "candidate_learning_rates", "max_minutes"})
 
 # The ones among them that concern the optimiser: a new optimiser uses their new values.
 OF_OPTIMIZER = frozenset({

@@ -119,7 +119,7 @@ def train(
         budget = config.trainer.max_minutes
         timed = []
         if budget is not None:
-            tried = config.search.candidates or [], config.search.learning_rates or []
+            tried = config.search.candidates or [], config.search.candidate_learning_rates or []
             share = share_of_one(*map(len, tried))
             timed.append(Budget(budget * share, folder))
         trainer = _trainer(config, device, folder, [stop, *callbacks, *timed], step)

@@ -452,7 +452,7 @@ def other_value(f):
         return ["tensorboard", "csv"]
     if f.name == "candidates":
         return ["one_input", "no_inputs"]
-    if f.name == "learning_rates":
+    if f.name == "candidate_learning_rates":
         return [0.1, 0.02]
     if isinstance(default, bool):
         return not default

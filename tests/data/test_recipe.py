@@ -38,7 +38,8 @@ QUICK = {"max_steps": 3, "gen_dim": 6, "ic_enc_dim": 7, "ci_enc_dim": 8, "con_di
         (Facts(40, 40, 46, 18, 0.05), {"batch_size": 8, "factors_dim": 9, "max_steps": 1200}),
         (Facts(169, 169, 35, 24, 0.35), {"batch_size": 32, "factors_dim": 12, "keep_prob": 0.9}),
         (Facts(50, 90, 35, 24, 0.35, sessions=2), {"l2_readout_scale": 2.0}),
-        (Facts(50, 50, 35, 24, 0.35), {"refine_steps": 20, "learning_rates": [0.004, 0.016]}),
+        (Facts(50, 50, 35, 24, 0.35),
+         {"refine_steps": 20, "candidate_learning_rates": [0.004, 0.016]}),
         (Facts(246, 246, 160, 15, 0.1), {"batch_size": 32, "factors_dim": 7, "co_dim": 1}),
         (Facts(640, 640, 100, 60, 0.02), {"batch_size": 128, "factors_dim": 16}),
         (Facts(640, 640, 100, 60, 0.02, minutes=1.0), {"batch_size": 32}),
@@ -68,11 +69,11 @@ def test_what_the_rule_leaves_out():
     assert "ext_input_dim" not in alone
     assert "l2_readout_scale" not in settings_for(Facts(50, 50, 9, 20, 0, is_counts=False))
     of_reals = settings_for(Facts(50, 50, 9, 20, 0, is_counts=False))
-    assert not {"refine_steps", "learning_rates"} & set(of_reals)
+    assert not {"refine_steps", "candidate_learning_rates"} & set(of_reals)
     of_51 = settings_for(Facts(50, 51, 9, 20, 1.0, sessions=2))
-    assert not {"refine_steps", "learning_rates"} & set(of_51)
-    assert "learning_rates" not in settings_for(Facts(50, 50, 9, 20, 1.0, minutes=5.0))
-    assert "learning_rates" not in settings_for(Facts(50, 50, 9, 20, 1.0, updates=90))
+    assert not {"refine_steps", "candidate_learning_rates"} & set(of_51)
+    assert "candidate_learning_rates" not in settings_for(Facts(50, 50, 9, 20, 1.0, minutes=5.0))
+    assert "candidate_learning_rates" not in settings_for(Facts(50, 50, 9, 20, 1.0, updates=90))
 
 
 def test_facts_are_those_of_the_data():
@@ -171,7 +172,7 @@ def test_a_search_has_the_recipe_but_for_what_ends_a_single_run(tmp_path):
     config = filled(from_flat(given), set(given), sessions)
     one = filled(from_flat({}), (), sessions)
     assert (config.search.space, config.search.candidates) == ("recipe", None)
-    assert config.search.learning_rates is None
+    assert config.search.candidate_learning_rates is None
     assert config.trainer.criterion == one.trainer.criterion
     assert config.trainer.max_steps is None  # its generations are epochs
     assert config.optim.schedule.name == "original"
@@ -226,11 +227,12 @@ def test_candidates_where_nothing_stands_against_them():
     for given in ({"co_dim": 1}, {"prior_ar_atau": 5.0}, {"criterion": "total"}, {"num_devices": 2},
                   {"max_steps": 50}, {"candidates": None}):  # fmt: skip
         assert tried(**given).candidates is None
-    assert tried().learning_rates == [0.004, 0.016]
-    assert tried(co_dim=1).learning_rates == [0.004, 0.016]
+    assert tried().candidate_learning_rates == [0.004, 0.016]
+    assert tried(co_dim=1).candidate_learning_rates == [0.004, 0.016]
     for given in ({"learning_rate_init": 0.1}, {"optimizer": "original"}, {"criterion": "total"},
-                  {"num_devices": 2}, {"max_steps": 50}, {"learning_rates": None}):  # fmt: skip
-        assert tried(**given).learning_rates is None
+                  {"num_devices": 2}, {"max_steps": 50},
+                  {"candidate_learning_rates": None}):  # fmt: skip
+        assert tried(**given).candidate_learning_rates is None
 
 
 def test_fit_fills_trains_and_goes_on_with_what_it_began_with(tmp_path, capfd):

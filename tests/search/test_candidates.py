@@ -63,7 +63,7 @@ def last_weights(folder):
 def test_the_learning_rate_that_ends_lowest_is_the_runs(tmp_path, rates, capfd):
     best = 0.02  # 1e-6 does not move
     started = min(rates[0], 0.01)  # structures are compared at another rate than the best
-    given = {"learning_rates": rates, "learning_rate_init": started}
+    given = {"candidate_learning_rates": rates, "learning_rate_init": started}
     trained = fit(tmp_path / "run", **given)
     run = Run(tmp_path / "run")
     rows = candidates.read_tried(run.folder)
@@ -89,7 +89,7 @@ def test_the_learning_rate_that_ends_lowest_is_the_runs(tmp_path, rates, capfd):
 
 
 def test_the_rate_of_the_structures_goes_on_from_where_they_were_compared(tmp_path):
-    fit(tmp_path, learning_rates=[0.02, 0.01])
+    fit(tmp_path, candidate_learning_rates=[0.02, 0.01])
     run = Run(tmp_path)
     rows = {r["name"]: r for r in candidates.read_tried(tmp_path)}
     (structure,) = (r for r in rows.values() if r["is_chosen"] and r["name"] in NAMES)
@@ -142,7 +142,7 @@ def test_an_interrupt_at_a_prompt_returns_the_best_candidate_so_far(tmp_path, mo
 
     monkeypatch.setattr(candidates.training, "fit", cut_off)
     monkeypatch.setattr(api, "at_prompt", lambda: True)
-    given = {"learning_rates": [1e-6, 0.02]}
+    given = {"candidate_learning_rates": [1e-6, 0.02]}
     if done == 0:
         with pytest.raises(Interrupted):
             fit(tmp_path, **given)
@@ -160,13 +160,16 @@ def test_an_interrupt_at_a_prompt_returns_the_best_candidate_so_far(tmp_path, mo
         ({"max_steps": None, "max_epochs": 2, "schedule": "original"}, "give trainer.max_steps or"),
         ({"num_devices": 2}, "candidates train on one device"),
         (
-            {"criterion": "total", "candidates": None, "learning_rates": [0.1, 0.2]},
-            "search.learning_rates with trainer.criterion=total",
+            {"criterion": "total", "candidates": None, "candidate_learning_rates": [0.1, 0.2]},
+            "search.candidate_learning_rates with trainer.criterion=total",
         ),
-        ({"learning_rates": [0.1, 0.1]}, "expected a list of different positive numbers"),
-        ({"learning_rates": [0.1, -1]}, "expected a list of different positive numbers"),
-        ({"learning_rates": [0.1, True]}, "expected a list of different positive numbers"),
-        ({"learning_rates": 0.1}, "expected a list of different positive numbers"),
+        ({"candidate_learning_rates": [0.1, 0.1]}, "expected a list of different positive numbers"),
+        ({"candidate_learning_rates": [0.1, -1]}, "expected a list of different positive numbers"),
+        (
+            {"candidate_learning_rates": [0.1, True]},
+            "expected a list of different positive numbers",
+        ),
+        ({"candidate_learning_rates": 0.1}, "expected a list of different positive numbers"),
         ({"candidates": ["no_such"]}, "expected a list of one_input"),
         ({"candidates": ["one_input"] * 2}, "expected a list of one_input"),
     ],
@@ -196,7 +199,7 @@ def test_a_continued_run_has_the_rate_that_was_chosen_unless_it_is_reset(tmp_pat
     row = {"name": "rate_0.2", "settings": {"learning_rate_init": 9.0}, "criterion": 1.0}
     row |= {"updates": 1, "seconds": 1.0, "is_chosen": True}
     run.candidates_record.write_text(json.dumps([row, row | {"name": "rate_5"}]))
-    given = {"learning_rates": [0.1, 0.2], "learning_rate_init": 0.1}
+    given = {"candidate_learning_rates": [0.1, 0.2], "learning_rate_init": 0.1}
     config = from_flat(given | {"do_reset_learning_rate": reset})
     chosen, _ = candidates.with_best_candidate(config, [], tmp_path)
     assert chosen.optim.learning_rate_init == (0.1 if reset else 0.2)

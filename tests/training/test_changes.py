@@ -68,7 +68,7 @@ CHANGES = {
     "do_log_readout_bias": True, "do_start_at_mean_rates": True, "optimizer": "adamw",
     "adamw_eps": 1e-3, "adamw_beta1": 0.5,
     "do_standardise_input": True, "encoder_bin_size": 3, "candidates": ["one_input", "no_inputs"],
-    "learning_rates": [0.1, 0.2],
+    "candidate_learning_rates": [0.1, 0.2],
     "recipe": "auto", "max_minutes": 5.0, "adamw_beta2": 0.9, "weight_decay": 0.1,
 }  # fmt: skip
 
