@@ -249,7 +249,10 @@ def _trained(
     every = config.trainer.plot_every_n_epochs
     figures = [Figures(sessions, every)] if every != 0 else []
     config, seconds = with_best_candidate(config, sessions, folder, figures)
-    fitted = training.fit(config, sessions, folder, figures)
+    with warnings.catch_warnings():
+        if seconds:  # a learning rate was trained to the end
+            warnings.filterwarnings("ignore", ".*has already been trained for")
+        fitted = training.fit(config, sessions, folder, figures)
     fitted = fitted._replace(seconds=fitted.seconds + seconds)
     fitted = constant_rate.unless_better(config, sessions, folder, fitted)
     trained = Trained(

@@ -231,7 +231,7 @@ def _learning_rates(value: Any) -> list[float] | None:
         0 < rate < math.inf and not isinstance(v, bool)
         for rate, v in zip(rates, value or [], strict=True)
     ]
-    if len(set(rates)) < len(rates) or not all(is_rate):
+    if len(set(rates)) < len(rates) or len(rates) == 1 or not all(is_rate):
         raise ValueError(value)
     return rates or None
 
@@ -755,7 +755,7 @@ class SearchConfig:
         "Learning rates to try, each in a training of its own; the model with the lowest criterion "
         "is kept. null: optim.learning_rate_init alone; recipe=auto tries two on up to 50 trials.",
         ours=True,
-        expected="a list of different positive numbers, or null",
+        expected="a list of two or more different positive numbers, or null",
         accepts=_learning_rates,
         takes="Sequence[float] | None",
     )

@@ -32,7 +32,7 @@ _SCORES = (
 )  # fmt: skip
 _CURVES = ("train/total", "valid/total", "train/recon", "valid/recon", "lr", "grad_norm", "ramp/kl")
 _OF_THEN = (*about.PACKAGES, "Python", "system", "device")
-_RATE = re.compile(r"rate_[\de.+-]{1,20}")  # name of a learning rate that was tried
+_RATE = re.compile(r"rate_[\de.+-]{1,25}")  # name of a learning rate that was tried
 _DEVICE = re.compile(r"(cpu|gpu|cuda|mps|auto)(:\d+)?")
 _UNREADABLE = "cannot be read"
 

@@ -45,12 +45,12 @@ class Figures(pl.Callback):
 
     def __init__(self, sessions: Sequence[Session], every_n_epochs: int | None) -> None:
         self.session, self.every_n_epochs = sessions[0], every_n_epochs
-        self.seconds, self.longest = 0.0, 0.0  # spent on drawing: in total, and most at once
-        self.turn = 0  # number of the next figure
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clock."""
         self.started = time.monotonic()
+        self.seconds, self.longest = 0.0, 0.0  # spent on drawing: in total, and most at once
+        self.turn = 0  # number of the next figure
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Draw figures, if it is time for it."""

@@ -28,7 +28,7 @@ def name_of_rate(rate: float) -> str:
     >>> name_of_rate(0.004)
     'rate_0.004'
     """
-    return f"{RATE}{rate:g}"
+    return f"{RATE}{rate!r}"
 
 
 def by_kind(rows: Sequence[Mapping[str, Any]]) -> tuple[list[Mapping[str, Any]], ...]:

@@ -28,7 +28,7 @@ from lfads_lightning.runs.files import whole_file
 from lfads_lightning.runs.names import CHECKPOINTS, TRIED
 from lfads_lightning.runs.provenance import places_in, remember
 from lfads_lightning.runs.run import Run
-from lfads_lightning.runs.tried import Tried, best_first, name_of_rate, read_tried
+from lfads_lightning.runs.tried import RATE, Tried, best_first, name_of_rate, read_tried
 from lfads_lightning.training import fit as training
 from lfads_lightning.training.budget import AtRung
 from lfads_lightning.training.checkpoints import copy_checkpoints
@@ -44,6 +44,7 @@ class _Kind(NamedTuple):
     settings: dict[str, dict[str, Any]]  # of each, by its name
     meanings: dict[str, str]
     callbacks: Sequence[pl.Callback]  # of their trainings
+    remedy: str  # where none has a finite loss
 
 
 def with_best_candidate(
@@ -79,13 +80,14 @@ def with_best_candidate(
         for x in config.search.candidate_learning_rates or []
     }
     kinds = [
-        _Kind("Candidate", structures, MEANINGS, [AtRung()]),
-        _Kind("Learning rate", rates, {}, callbacks),
+        _Kind("Candidate", structures, MEANINGS, [AtRung()], "a lower optim.learning_rate_init"),
+        _Kind("Learning rate", rates, {}, callbacks, "lower search.candidate_learning_rates"),
     ]
     kinds = [kind for kind in kinds if len(kind.settings) > 1]
     if not kinds:
         return config, 0.0
-    _check(config, "candidates" if kinds[0].settings is structures else "candidate_learning_rates")
+    names = {"Candidate": "candidates", "Learning rate": "candidate_learning_rates"}
+    _check(config, [names[kind.title] for kind in kinds])
     remember(folder, places=places_in(config))
     run.write_config(config)
     rows, chosen, best = list[dict[str, Any]](), config, None
@@ -122,7 +124,8 @@ def _best_of(
     best = min(tried, key=lambda t: math.inf if t.criterion is None else t.criterion)
     if best.criterion is None:
         raise LFADSError(
-            f"{run.folder}: no candidate has a finite criterion; lower the learning rate"
+            f"{run.folder}: no candidate has a finite criterion; start in another "
+            f"output.lfads_save_dir, with {kind.remedy}"
         )
     rows = [t._asdict() | {"is_chosen": t is best} for t in tried]
     print(f"{kind.title}s, by {config.trainer.criterion.name}: {told(rows)}", file=sys.stderr)
@@ -165,18 +168,19 @@ def told(rows: Sequence[Mapping[str, Any]]) -> str:
 def folder_so_far(folder: Path) -> Path | None:
     """Return the folder of the model that an interrupted run has; None if it has none.
 
-    Its own or, while candidates are tried, that of the lowest criterion so far.
+    Its own or, while candidates are tried, that of the lowest criterion: of the learning rates, if
+    one of them has begun, as structures are trained for a share of the updates only.
     """
     run = Run(folder)
     if run.checkpoints.is_dir():
         return run.folder
     begun = [path.parent for path in run.folder.glob(f"{TRIED}/*/{CHECKPOINTS}")]
-    return min(begun, key=_criterion_of, default=None)
+    return min(begun, key=_rank, default=None)
 
 
-def _criterion_of(candidate: Path) -> float:
+def _rank(candidate: Path) -> tuple[bool, float]:
     criterion, *_ = _result(candidate / RESULT) or (None,)
-    return math.inf if criterion is None else criterion
+    return not candidate.name.startswith(RATE), math.inf if criterion is None else criterion
 
 
 def _result(path: Path) -> tuple[float | None, int, float] | None:
@@ -194,22 +198,22 @@ def _result(path: Path) -> tuple[float | None, int, float] | None:
     return criterion, int(updates), float(seconds)
 
 
-def _check(config: Config, name: str) -> None:
-    cfg = config.trainer
+def _check(config: Config, names: Sequence[str]) -> None:
+    cfg, given = config.trainer, " and ".join(f"search.{name}" for name in names)
     if cfg.criterion is not Criterion.hidden_recon:
         raise LFADSError(
-            f"search.{name} with trainer.criterion={cfg.criterion.name}: costs of models with "
-            "different settings cannot be compared; set trainer.criterion=hidden_recon"
+            f"{given} with trainer.criterion={cfg.criterion.name}: costs of models with different "
+            "settings cannot be compared; set trainer.criterion=hidden_recon"
         )
     if cfg.max_steps is None and cfg.max_minutes is None:
         raise LFADSError(
-            f"search.{name}: how long each is trained depends on the whole training, whose length "
-            "is not set; give trainer.max_steps or trainer.max_minutes"
+            f"{given}: how long each is trained depends on the whole training, whose length is not "
+            "set; give trainer.max_steps or trainer.max_minutes"
         )
     if cfg.num_devices > 1:
         raise LFADSError(
-            f"search.{name} with trainer.num_devices={cfg.num_devices}: candidates train on one "
-            f"device; set search.{name}=null"
+            f"{given} with trainer.num_devices={cfg.num_devices}: candidates train on one device; "
+            f"set {' '.join(f'search.{name}=null' for name in names)}"
         )
 
 

@@ -20,12 +20,14 @@ RUNG = 0.15  # share of the updates after which candidates are compared
 def share_of_one(n_candidates: int, n_rates: int = 0) -> float:
     """Return one training's share of a budget.
 
-    The other candidates are trained up to the rung, the other learning rates to the end.
+    The other candidates are trained up to the rung, the other learning rates to the end. None of
+    these may be the one that the candidates have: then no candidate is continued.
 
     >>> round(share_of_one(3), 2), round(share_of_one(3, 2), 2)
-    (0.77, 0.43)
+    (0.77, 0.41)
     """
-    return 1 / (max(n_rates, 1) + RUNG * max(n_candidates - 1, 0))
+    n_cut_short = n_candidates if n_rates else max(n_candidates - 1, 0)
+    return 1 / (max(n_rates, 1) + RUNG * n_cut_short)
 
 
 class Budget(pl.Callback):
