@@ -165,7 +165,7 @@ def told(rows: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
-def folder_so_far(folder: Path) -> Path | None:
+def folder_so_far(folder: Path, max_steps: int | None) -> Path | None:
     """Return the folder of the model that an interrupted run has; None if it has none.
 
     Its own or, while candidates are tried, that of the lowest criterion: of the learning rates, if
@@ -175,21 +175,23 @@ def folder_so_far(folder: Path) -> Path | None:
     if run.checkpoints.is_dir():
         return run.folder
     begun = [path.parent for path in run.folder.glob(f"{TRIED}/*/{CHECKPOINTS}")]
-    return min(begun, key=_rank, default=None)
+    return min(begun, key=lambda path: _rank(path, max_steps), default=None)
 
 
-def _rank(candidate: Path) -> tuple[bool, float]:
-    criterion, *_ = _result(candidate / RESULT) or (None,)
+def _rank(candidate: Path, max_steps: int | None) -> tuple[bool, float]:
+    criterion, *_ = _result(candidate / RESULT, max_steps) or (None,)
     return not candidate.name.startswith(RATE), math.inf if criterion is None else criterion
 
 
-def _result(path: Path) -> tuple[float | None, int, float] | None:
-    """Read a candidate's result; None if it has none and must be trained."""
+def _result(path: Path, max_steps: int | None) -> tuple[float | None, int, float] | None:
+    """Read a candidate's result; None if it has none for this length and must be trained."""
     try:
         done = read_json(path)
     except (FileNotFoundError, LFADSError):
         return None
-    if not isinstance(done, dict) or set(done) != set(Tried._fields[2:]):
+    if not isinstance(done, dict) or set(done) != {*Tried._fields[2:], "max_steps"}:
+        return None
+    if done["max_steps"] != max_steps:  # of the run, which was continued with another length
         return None
     criterion, updates, seconds = (done[name] for name in Tried._fields[2:])
     numbers = [0 if criterion is None else criterion, updates, seconds]
@@ -227,7 +229,7 @@ def _trained(
 ) -> Tried:
     """Train a candidate, unless that has been done."""
     own, result = run.candidate(name), run.candidate(name).folder / RESULT
-    if (before := _result(result)) is not None:
+    if (before := _result(result, config.trainer.max_steps)) is not None:
         return Tried(name, settings, *before)
     theirs = from_flat(settings, base=config)
     own.folder.mkdir(parents=True, exist_ok=True)
@@ -241,5 +243,5 @@ def _trained(
         criterion = None
     done: dict[str, Any] = {"criterion": criterion, "updates": updates, "seconds": seconds}
     with whole_file(result) as path:
-        path.write_text(json.dumps(done))
+        path.write_text(json.dumps(done | {"max_steps": config.trainer.max_steps}))
     return Tried(name, settings, **done)

@@ -104,6 +104,22 @@ def test_the_rate_of_the_structures_goes_on_from_where_they_were_compared(tmp_pa
     assert rows["rate_0.02"]["updates"] == rows["rate_0.01"]["updates"] == 40
 
 
+def test_results_of_another_length_are_made_again(tmp_path, monkeypatch):
+    train, rates = candidates.training.fit, {"candidate_learning_rates": [0.02, 0.01]}
+
+    def cut_off(config, sessions, folder, *rest):
+        if folder.name == "rate_0.01":
+            raise KeyboardInterrupt
+        return train(config, sessions, folder, *rest)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(candidates.training, "fit", cut_off)
+        fit(tmp_path, **rates)
+    fit(tmp_path, max_steps=44, **rates)
+    rows = {r["name"]: r["updates"] for r in candidates.read_tried(tmp_path)}
+    assert rows["rate_0.02"] == rows["rate_0.01"] == 44
+
+
 def test_rates_of_a_number_of_epochs_warn_of_nothing(tmp_path, recwarn):
     fit(tmp_path, candidates=None, candidate_learning_rates=[0.02, 0.01], max_epochs=10)
     assert not [w for w in recwarn if "already been trained" in str(w.message)]
