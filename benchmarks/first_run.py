@@ -89,7 +89,7 @@ def first_run(
             lfads_save_dir=folder,
             **settings,
         )
-        structures, rates = by_kind(read_tried(Path(folder)))
+        structures, rates = by_kind(read_tried(Path(folder))).values()
     table, config = trained.comparison, trained.config
     assert table is not None
     split = table.parts[0].split

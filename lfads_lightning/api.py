@@ -225,8 +225,10 @@ def train_sessions(config: Config, sessions: list[Session], folder: Path) -> Tra
         try:
             trained, fitted = _trained(config, sessions, folder)
         except Interrupted:
+            if not at_prompt():
+                raise
             so_far = folder_so_far(folder, config.trainer.max_steps)
-            if not at_prompt() or so_far is None:
+            if so_far is None:
                 raise
             return _so_far(config, sessions, so_far)
         trained.data = scored_sessions(sessions)

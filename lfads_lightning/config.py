@@ -226,12 +226,12 @@ def _candidates(value: Any) -> list[str] | None:
 def _learning_rates(value: Any) -> list[float] | None:
     if value is not None and not isinstance(value, list | tuple):
         raise ValueError(value)
-    rates = [float(v) for v in value or []]
-    is_rate = [
-        0 < rate < math.inf and not isinstance(v, bool)
-        for rate, v in zip(rates, value or [], strict=True)
-    ]
-    if len(set(rates)) < len(rates) or len(rates) == 1 or not all(is_rate):
+    given = list(value or [])
+    rates = [float(v) for v in given]
+    are_rates = all(0 < rate < math.inf for rate in rates)
+    if len(set(rates)) < len(rates) or len(rates) == 1 or not are_rates:
+        raise ValueError(value)
+    if any(isinstance(v, bool) for v in given):
         raise ValueError(value)
     return rates or None
 

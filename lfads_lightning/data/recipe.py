@@ -149,10 +149,11 @@ def settings_for(facts: Facts) -> dict[str, Any]:
         "max_steps": updates,
         "num_threads": None,
     }
+    are_few_counts = facts.is_counts and facts.all_trials <= FEW_TRIALS
     if facts.is_counts:  # real values are in units of their own
         settings["l2_readout_scale"] = round(READOUT_PRECISION / facts.trials, 4)
-        if facts.all_trials <= FEW_TRIALS:
-            settings["refine_steps"] = REFINE_STEPS
+    if are_few_counts:
+        settings["refine_steps"] = REFINE_STEPS
     if facts.neurons > 1:  # of one neuron the factor is the log-rate: there is no read-out
         settings["do_start_at_mean_rates"] = True
     if facts.ext_inputs:
@@ -161,7 +162,7 @@ def settings_for(facts: Facts) -> dict[str, Any]:
         settings["criterion"] = "hidden_recon"
         if facts.updates is None or facts.updates >= LEAST_TO_TRY:
             settings["candidates"] = list(CANDIDATES)
-            if facts.is_counts and facts.all_trials <= FEW_TRIALS and facts.minutes is None:
+            if are_few_counts and facts.minutes is None:
                 rate = settings["learning_rate_init"]
                 settings["candidate_learning_rates"] = [rate * factor for factor in RATE_FACTORS]
     if facts.is_search:

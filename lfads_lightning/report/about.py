@@ -104,7 +104,7 @@ def chosen_table(chosen: Chosen) -> Table:
 
 def candidates_tables(tried: Sequence[Mapping[str, Any]], criterion: str) -> list[Table]:
     """Return what was tried before training, best first: structures, and learning rates."""
-    kinds = zip(("structure", "learning rate"), by_kind(tried), strict=True)
+    kinds = by_kind(tried).items()
     return [_candidates_table(kind, rows, criterion) for kind, rows in kinds if rows]
 
 

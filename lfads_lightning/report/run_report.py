@@ -317,15 +317,15 @@ def _is_date(text: str) -> bool:
 def _choices(config: Config, record: about.Record, tried: Sequence[Mapping[str, Any]]) -> list[str]:
     """Describe the choices: structure and learning rate of those tried, settings by the recipe."""
     said = []
-    for kind, rows in zip(("Structure", "Learning rate"), by_kind(tried), strict=True):
+    for kind, rows in by_kind(tried).items():
         if not rows or not rows[0]["is_chosen"]:
             continue
         best, *others = rows
         settings = ", ".join(f"{k} {about.shown(v)}" for k, v in best["settings"].items())
         scores = ", ".join(f"{row['name']} {number(row['criterion'])}" for row in others)
         said.append(
-            f"{kind}: {best['name']} ({settings}). Of the {kind.lower()}s tried it had the lowest "
-            f"{config.trainer.criterion.name} after {best['updates']} updates: "
+            f"{kind.capitalize()}: {best['name']} ({settings}). Of the {kind}s tried it had the "
+            f"lowest {config.trainer.criterion.name} after {best['updates']} updates: "
             f"{number(best['criterion'])}; then {scores}."
         )
     if record.chosen is not None:

@@ -24,7 +24,7 @@ from lfads_lightning.model import native
 from lfads_lightning.params import dotted_names, flat_value, settings_of
 from lfads_lightning.report import about
 from lfads_lightning.runs.run import Run, Search, Sweep
-from lfads_lightning.runs.tried import read_tried
+from lfads_lightning.runs.tried import RATE, read_tried
 
 _SCORES = (
     "criterion", "total", "recon", "sample_recon", "hidden_recon", "seen_bits_per_spike",
@@ -32,7 +32,7 @@ _SCORES = (
 )  # fmt: skip
 _CURVES = ("train/total", "valid/total", "train/recon", "valid/recon", "lr", "grad_norm", "ramp/kl")
 _OF_THEN = (*about.PACKAGES, "Python", "system", "device")
-_RATE = re.compile(r"rate_[\de.+-]{1,25}")  # name of a learning rate that was tried
+_RATE = re.compile(re.escape(RATE) + r"[\de.+-]{1,25}")  # name of a learning rate that was tried
 _DEVICE = re.compile(r"(cpu|gpu|cuda|mps|auto)(:\d+)?")
 _UNREADABLE = "cannot be read"
 

@@ -31,12 +31,13 @@ def name_of_rate(rate: float) -> str:
     return f"{RATE}{rate!r}"
 
 
-def by_kind(rows: Sequence[Mapping[str, Any]]) -> tuple[list[Mapping[str, Any]], ...]:
-    """Return the rows of structures and those of learning rates, each best first."""
-    return tuple(
-        best_first([r for r in rows if r["name"].startswith(RATE) is is_rate])
-        for is_rate in (False, True)
-    )
+def by_kind(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
+    """Return the rows of each kind, ``structure`` and ``learning rate``, best first."""
+    kinds = {"structure": False, "learning rate": True}
+    return {
+        kind: best_first([row for row in rows if row["name"].startswith(RATE) is is_rate])
+        for kind, is_rate in kinds.items()
+    }
 
 
 def best_first(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

@@ -40,6 +40,7 @@ RESULT = "result.json"  # of a candidate
 class _Kind(NamedTuple):
     """Candidates of a kind, which are compared with each other."""
 
+    parameter: str  # that lists them
     title: str
     settings: dict[str, dict[str, Any]]  # of each, by its name
     meanings: dict[str, str]
@@ -80,14 +81,19 @@ def with_best_candidate(
         for x in config.search.candidate_learning_rates or []
     }
     kinds = [
-        _Kind("Candidate", structures, MEANINGS, [AtRung()], "a lower optim.learning_rate_init"),
-        _Kind("Learning rate", rates, {}, callbacks, "lower search.candidate_learning_rates"),
-    ]
+        _Kind(
+            "search.candidates", "Candidate", structures, MEANINGS, [AtRung()],
+            "a lower optim.learning_rate_init",
+        ),
+        _Kind(
+            "search.candidate_learning_rates", "Learning rate", rates, {}, callbacks,
+            "lower search.candidate_learning_rates",
+        ),
+    ]  # fmt: skip
     kinds = [kind for kind in kinds if len(kind.settings) > 1]
     if not kinds:
         return config, 0.0
-    names = {"Candidate": "candidates", "Learning rate": "candidate_learning_rates"}
-    _check(config, [names[kind.title] for kind in kinds])
+    _check(config, [kind.parameter for kind in kinds])
     remember(folder, places=places_in(config))
     run.write_config(config)
     rows, chosen, best = list[dict[str, Any]](), config, None
@@ -105,7 +111,7 @@ def with_best_candidate(
     _take_over(run.candidate(best.name), run)
     for row in rows:
         shutil.rmtree(run.candidate(row["name"]).checkpoints, ignore_errors=True)
-    return chosen, best.seconds if kinds[-1].settings is rates else 0.0
+    return chosen, best.seconds if best.name in rates else 0.0
 
 
 def _best_of(
@@ -201,7 +207,7 @@ def _result(path: Path, max_steps: int | None) -> tuple[float | None, int, float
 
 
 def _check(config: Config, names: Sequence[str]) -> None:
-    cfg, given = config.trainer, " and ".join(f"search.{name}" for name in names)
+    cfg, given = config.trainer, " and ".join(names)
     if cfg.criterion is not Criterion.hidden_recon:
         raise LFADSError(
             f"{given} with trainer.criterion={cfg.criterion.name}: costs of models with different "
@@ -215,7 +221,7 @@ def _check(config: Config, names: Sequence[str]) -> None:
     if cfg.num_devices > 1:
         raise LFADSError(
             f"{given} with trainer.num_devices={cfg.num_devices}: candidates train on one device; "
-            f"set {' '.join(f'search.{name}=null' for name in names)}"
+            f"set {' '.join(f'{name}=null' for name in names)}"
         )
 
 
