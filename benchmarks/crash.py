@@ -36,7 +36,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import lfads_lightning as lfads
 from lfads_lightning.cli import kinds as runs
 from lfads_lightning.runs.run import Run
-from lfads_lightning.training.checkpoints import damage, read_index
+from lfads_lightning.training.checkpoint_files import damage, read_index
 
 PLACES = ("training", "checkpoint", "output", "pbt")
 INDICES = ("checkpoint", "checkpoint_lve")

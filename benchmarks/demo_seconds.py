@@ -35,6 +35,7 @@ PHASES = {
     "report and figures": ("lfads_lightning/report/",),
     "checkpoints and logs": (
         "training/checkpoints.py",
+        "training/checkpoint_files.py",
         "training/logs.py",
         "training/loggers.py",
         "lfads_lightning/runs/",

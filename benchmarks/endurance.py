@@ -21,7 +21,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 
-from lfads_lightning.data.datamodule import load_data
+from lfads_lightning.data.loading import load_data
 from lfads_lightning.params import from_flat
 from lfads_lightning.training.fit import fit
 

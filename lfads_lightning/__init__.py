@@ -12,7 +12,6 @@ from lfads_lightning.config import LFADSError as LFADSError
 
 if TYPE_CHECKING:
     from lfads_lightning import metrics as metrics
-    from lfads_lightning.api import evaluate as evaluate
     from lfads_lightning.api import fit as fit
     from lfads_lightning.config import Config as Config
     from lfads_lightning.data.fields import Session as Session
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from lfads_lightning.inference.posterior import Posterior as Posterior
     from lfads_lightning.inference.posterior import Prior as Prior
     from lfads_lightning.interface.trained import Trained as Trained
+    from lfads_lightning.interface.trained import evaluate as evaluate
     from lfads_lightning.interface.trained import load as load
     from lfads_lightning.recordings.chops import merge_chops as merge_chops
     from lfads_lightning.recordings.prepare import prepare as prepare
@@ -45,7 +45,7 @@ _HOME = {
     "Split": "lfads_lightning.data.fields",
     "Trained": "lfads_lightning.interface.trained",
     "align": "lfads_lightning.stitching",
-    "evaluate": "lfads_lightning.api",
+    "evaluate": "lfads_lightning.interface.trained",
     "export": "lfads_lightning.inference.export",
     "fit": "lfads_lightning.api",
     "load": "lfads_lightning.interface.trained",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from datetime import datetime
 from pathlib import Path
@@ -18,10 +18,10 @@ from lfads_lightning.data.keywords import shows
 from lfads_lightning.data.recipe import chosen_in, filled
 from lfads_lightning.data.scored import scored_sessions
 from lfads_lightning.data.sessions import Given, checked
-from lfads_lightning.evaluation.table import EvaluationTable
 from lfads_lightning.inference import trained as inference
 from lfads_lightning.interface.signatures import FIT_KEYS, key_keywords, parameter_keywords
-from lfads_lightning.interface.trained import Trained, load
+from lfads_lightning.interface.trained import Trained, evaluate, load
+from lfads_lightning.model.device import resolve_device
 from lfads_lightning.notebook.interactive import at_prompt, warns_in_short
 from lfads_lightning.params import (
     canonical,
@@ -34,7 +34,7 @@ from lfads_lightning.params import (
 from lfads_lightning.report.about import Record, write_record
 from lfads_lightning.report.finish import finish
 from lfads_lightning.report.search_report import write_search_report
-from lfads_lightning.report.tensorboard import Figures
+from lfads_lightning.report.training_figures import Figures
 from lfads_lightning.runs.params_file import OF_FILES, read_params_file
 from lfads_lightning.runs.provenance import check_file_of_parameters
 from lfads_lightning.runs.run import Run
@@ -44,8 +44,8 @@ from lfads_lightning.search.run import run_search
 from lfads_lightning.search.space import drawn_settings
 from lfads_lightning.training import constant_rate
 from lfads_lightning.training import fit as training
-from lfads_lightning.training.checkpoints import best_index, tell_to_continue
-from lfads_lightning.training.loop import resolve_device
+from lfads_lightning.training.checkpoint_files import best_index
+from lfads_lightning.training.checkpoints import tell_to_continue
 from lfads_lightning.training.start import with_model_of_start
 
 if TYPE_CHECKING:
@@ -271,62 +271,3 @@ def _so_far(config: Config, sessions: list[Session], folder: Path) -> Trained:
         warnings.simplefilter("ignore")  # evaluate warns about data that are not scored
         trained.data = scored_sessions(sessions)
     return trained
-
-
-@warns_in_short
-def evaluate(
-    run: Trained | Run | str | Path,
-    data: Data | None = None,
-    *,
-    session: Sequence[str] = (),
-    split: str | None = None,
-    samples: int | None = None,
-    lag_bins: int = 0,
-    metrics: Sequence[str] = (),
-    checkpoint: str | None = None,
-    device: str = "cpu:0",
-) -> EvaluationTable:
-    """Score a model and simple methods for comparison, as ``lfads evaluate`` does.
-
-    Given a run's folder and no ``data``, the model is scored on the run's own data and the scores
-    are written to evaluation.json in its folder. Otherwise nothing is written.
-
-    Args:
-        run: a trained model; or a run, its folder, or its address in a store.
-        data: data other than the model's own: an array, a session, the path of a session file, or
-            {session: any of these}. Simple methods learn from the training trials of a session.
-        session: names of the sessions to score; empty: all.
-        split: ``train`` or ``valid``; None: ``valid``, if there are validation trials.
-        samples: posterior samples averaged per trial; 0: posterior means; None: as in the run.
-        lag_bins: behaviour in bin t + ``lag_bins`` is decoded from the rates in bin t.
-        metrics: names of the metrics to compute; empty: all.
-        checkpoint: for a run's folder: ``checkpoint`` or ``checkpoint_lve``; None: the one with the
-            lowest validation error, if any.
-        device: for a run's folder: the device, as in ``trainer.device``.
-
-    Raises:
-        LFADSError: there is no such run, its data are missing, or the data do not fit the model.
-    """
-    if isinstance(run, Trained):
-        if checkpoint is not None:
-            raise LFADSError(
-                "evaluate: checkpoint is for the folder of a run, but a trained model already has "
-                "its weights; leave it out"
-            )
-        trained = run
-    else:
-        opened = run if isinstance(run, Run) else Run.open(run)
-        folder = opened.chosen().folder
-        trained = load(folder, checkpoint or best_index(folder), device)
-    table = trained.evaluate(
-        data,
-        session=session,
-        split=split,
-        samples=samples,
-        lag_bins=lag_bins,
-        metrics=metrics,
-    )
-    if not isinstance(run, Trained) and data is None:
-        with opened.mirrored():
-            table.write(folder)
-    return table

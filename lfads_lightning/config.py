@@ -726,6 +726,11 @@ class TrainerConfig:
         ge=0,
     )
 
+    @property
+    def logger_names(self) -> list[str]:
+        """The names in ``logger``, as a list."""
+        return [self.logger] if isinstance(self.logger, str) else list(self.logger)
+
 
 @dataclass
 class SearchConfig:

@@ -29,27 +29,28 @@ from lfads_lightning.cli.settings import settings_text
 from lfads_lightning.cli.train import main as train_main
 from lfads_lightning.config import Kind, LFADSError, LossConfig, OutputDist
 from lfads_lightning.data import datamodule
-from lfads_lightning.data.datamodule import LFADSDataModule, load_data
+from lfads_lightning.data.datamodule import LFADSDataModule
+from lfads_lightning.data.loading import load_data
 from lfads_lightning.data.sessions import sessions_from_arrays
 from lfads_lightning.inference import refine
 from lfads_lightning.metrics import bits_per_spike
 from lfads_lightning.model import native
 from lfads_lightning.model.alignment import align
+from lfads_lightning.model.device import resolve_device
 from lfads_lightning.model.lfads import LFADS
 from lfads_lightning.model.loss import compute_loss
 from lfads_lightning.model.records import NO_DROPOUT
 from lfads_lightning.model.recurrences import NATIVE, REFERENCE
 from lfads_lightning.model.visibility import WHOLE
 from lfads_lightning.params import check, documented_names, dotted_names, from_flat
-from lfads_lightning.report import tensorboard
+from lfads_lightning.report import training_figures
 from lfads_lightning.search import engines
 from lfads_lightning.search.run import run_search
 from lfads_lightning.search.space import drawn_settings
 from lfads_lightning.training import clock, hidden, loop, module
-from lfads_lightning.training.checkpoints import load_checkpoint, require_checkpoint
+from lfads_lightning.training.checkpoint_files import load_checkpoint, require_checkpoint
 from lfads_lightning.training.fit import Fitted, fit
 from lfads_lightning.training.format import state_of
-from lfads_lightning.training.loop import resolve_device
 from lfads_lightning.training.module import LFADSModule
 
 B, T, D = 4, 8, 5
@@ -1516,7 +1517,7 @@ def test_plot_every_n_epochs_is_the_interval_of_figures(tmp_path, counts, monkey
     """And by default they wait until they cost little: here, for ever."""
     steps = {}
     monkeypatch.setattr(
-        tensorboard.Figures, "_draw", lambda self, module: drawn.append(module.step) or {}
+        training_figures.Figures, "_draw", lambda self, module: drawn.append(module.step) or {}
     )
     for every in (None, 0, 1, 3):
         drawn = steps[every] = []

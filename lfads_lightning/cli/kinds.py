@@ -7,20 +7,17 @@ from pathlib import Path
 
 import numpy as np
 
-from lfads_lightning.api import train_sessions
 from lfads_lightning.commands import override, to_train
 from lfads_lightning.config import Algorithm, Config, Kind
-from lfads_lightning.data.datamodule import load_data
+from lfads_lightning.data.loading import load_data
 from lfads_lightning.data.sessions import Session
 from lfads_lightning.inference.outputs import write_model_params, write_posteriors, write_prior
 from lfads_lightning.inference.trained import TrainedModel, load
 from lfads_lightning.model.names import variable_blocks
 from lfads_lightning.model.recurrences import choose
 from lfads_lightning.model.threads import one_setting_of_threads
-from lfads_lightning.report.finish import scores_table
-from lfads_lightning.runs.run import Run, Search
-from lfads_lightning.search.run import run_of_best
-from lfads_lightning.training.checkpoints import load_checkpoint, require_checkpoint
+from lfads_lightning.runs.run import Run, Search, run_of_best
+from lfads_lightning.training.checkpoint_files import load_checkpoint, require_checkpoint
 from lfads_lightning.training.optimizer import moments_of
 
 
@@ -72,6 +69,10 @@ def _train(config: Config, run: Run, is_job: bool, read: list[Session] | None) -
     if not is_job:
         print(f"Data: {sizes}")
     print(f"Run: {shown} (to watch it: tensorboard --logdir {shown})", flush=True)
+    # Lightning takes seconds to import, which mistakes and the other kinds need not wait for
+    from lfads_lightning.api import train_sessions
+    from lfads_lightning.report.finish import scores_table
+
     trained = train_sessions(config, sessions, run.folder)
     if is_job:
         return _criterion(trained)

@@ -170,8 +170,8 @@ def _with_recipe(config: Config, given: set[str]) -> "tuple[Config, list[Session
         The config, and the data that were read for it.
     """
     # imports torch, which takes a second; --help does not need it
-    from lfads_lightning.data.datamodule import read_data
     from lfads_lightning.data.fields import arrays_of
+    from lfads_lightning.data.loading import read_data
     from lfads_lightning.data.recipe import filled
 
     if config.optim.start_from is not None:  # nothing is filled in

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lfads_lightning.commands import listed
-from lfads_lightning.config import LFADSError
+from lfads_lightning.config import LFADSError, SessionSpec
 from lfads_lightning.data.fields import OF_SESSION, OF_SPLIT, Field, Session, Split
 
 
@@ -162,3 +162,16 @@ def _order(session: Session, known: Identity) -> np.ndarray | None:
         )
     place = {unit: k for k, unit in enumerate(ids)}
     return np.array([place[unit] for unit in theirs])
+
+
+def describe(sessions: dict[str, SessionSpec]) -> str:
+    """Return session names and sizes for a message."""
+    shown = [
+        f"{s.name!r} ({s.data_dim} neurons"
+        + (f", {s.ext_input_dim} external inputs" if s.ext_input_dim else "")
+        + (f", held out {listed(s.held_out)}" if s.held_out else "")
+        + (f", {s.forward_steps} forward bins" if s.forward_steps else "")
+        + (", aligned)" if s.aligned else ")")
+        for s in list(sessions.values())[:4]
+    ]
+    return ", ".join(shown) + (f" and {len(sessions) - 4} more" if len(sessions) > 4 else "")

@@ -7,7 +7,6 @@ Arrays are conditions or trials × time bins × units. Random draws come from Nu
 from typing import NamedTuple
 
 import numpy as np
-from scipy.signal import filtfilt
 
 from lfads_lightning.config import LFADSError
 from lfads_lightning.data.alignment import components_regression
@@ -198,6 +197,8 @@ def align_as_original(
     Returns:
         Per session the matrix A_s (D, F), and the bias (D,), which is the channel means.
     """
+    from scipy.signal import filtfilt  # takes a second to import
+
     boxcar = np.ones(BOXCAR_BINS) / BOXCAR_BINS
     smooth = [filtfilt(boxcar, 1, m.reshape(-1, m.shape[2]), axis=0) for m in means]
     found = components_regression(smooth, n_components)

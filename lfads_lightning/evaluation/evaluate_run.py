@@ -63,11 +63,11 @@ def evaluate_run(
     """
     chosen, config = _trained_run(run)
     # torch is imported only now, so that mistakes are reported at once
-    from lfads_lightning.data.datamodule import load_data
+    from lfads_lightning.data.loading import load_data
     from lfads_lightning.evaluation.scores import evaluate
     from lfads_lightning.inference.trained import load
     from lfads_lightning.model.threads import one_setting_of_threads
-    from lfads_lightning.training.checkpoints import best_index
+    from lfads_lightning.training.checkpoint_files import best_index
 
     trained = load(chosen.folder, checkpoint or best_index(chosen.folder), device)
     own = _data_of(config)

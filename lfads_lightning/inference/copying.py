@@ -16,7 +16,7 @@ import torch
 from lfads_lightning.data.sessions import Split
 from lfads_lightning.inference.posterior import Evaluation, judged_rates
 from lfads_lightning.metrics import SMALLEST_RATE, bits, has_missing, null_nll, poisson_nll
-from lfads_lightning.training.watch import LEAST_SHARE, REMEDY
+from lfads_lightning.training.copying import LEAST_SHARE, REMEDY
 
 N_PARTS = 5  # of the entries; one of them is hidden at a time
 HIDDEN_SHARE = 1 / N_PARTS

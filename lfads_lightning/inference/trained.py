@@ -22,7 +22,13 @@ from lfads_lightning.data.given import (
     is_named,
     join_splits,
 )
-from lfads_lightning.data.identity import Identity, check_bin_width, in_order, read_identity
+from lfads_lightning.data.identity import (
+    Identity,
+    check_bin_width,
+    describe,
+    in_order,
+    read_identity,
+)
 from lfads_lightning.data.sessions import Given, checked
 from lfads_lightning.inference.posterior import (
     Evaluation,
@@ -32,6 +38,7 @@ from lfads_lightning.inference.posterior import (
     push_mean,
     sample_and_average,
 )
+from lfads_lightning.model.device import resolve_device
 from lfads_lightning.model.lfads import LFADS
 from lfads_lightning.model.names import to_original
 from lfads_lightning.model.recurrences import choose
@@ -39,17 +46,15 @@ from lfads_lightning.notebook.cards import card, facts, lines, sizes
 from lfads_lightning.params import settings_of
 from lfads_lightning.runs.names import checkpoint_name
 from lfads_lightning.runs.run import Run
-from lfads_lightning.training.checkpoints import (
+from lfads_lightning.training.checkpoint_files import (
     PERIODIC,
     load_checkpoint,
     require_checkpoint,
     write_checkpoint,
     write_index,
 )
-from lfads_lightning.training.format import rebuilt
-from lfads_lightning.training.loop import resolve_device
-from lfads_lightning.training.module import model_record, ramps
-from lfads_lightning.training.resume import describe
+from lfads_lightning.training.format import model_record, rebuilt
+from lfads_lightning.training.schedules import ramps
 
 Arrays = ArrayLike | Mapping[str, ArrayLike] | None
 USED_KEYS = {

@@ -13,7 +13,7 @@ from lfads_lightning.config import LFADSError
 from lfads_lightning.data.fields import Session
 from lfads_lightning.data.given import Data, by_session
 from lfads_lightning.data.sessions import checked
-from lfads_lightning.evaluation.scores import evaluate
+from lfads_lightning.evaluation.scores import evaluate as scored
 from lfads_lightning.evaluation.table import EvaluationTable, read_table
 from lfads_lightning.inference import trained as inference
 from lfads_lightning.inference.posterior import judged
@@ -24,7 +24,8 @@ from lfads_lightning.report import about
 from lfads_lightning.report.run_report import Inferred, write_run_report
 from lfads_lightning.report.trials import MOST_TRIALS, Trials, shown_trials
 from lfads_lightning.report.write_report import own_sessions, write_report
-from lfads_lightning.training.checkpoints import LOWEST, PERIODIC
+from lfads_lightning.runs.run import Run
+from lfads_lightning.training.checkpoint_files import LOWEST, PERIODIC, best_index
 
 
 class Report:
@@ -155,9 +156,7 @@ class Trained(TrainedModel):
         if samples is not None:
             self.config.sampling.num_score_samples = samples
         try:
-            return evaluate(
-                self, chosen, split=split, lag_bins=lag_bins, only=list(metrics) or None
-            )
+            return scored(self, chosen, split=split, lag_bins=lag_bins, only=list(metrics) or None)
         finally:
             self.config.sampling.num_score_samples = before
 
@@ -273,3 +272,62 @@ def load(
         trained.scores = {k: np.nan if v is None else v for k, v in scores.items()}
         trained.comparison = read_table(trained.folder)
     return trained
+
+
+@warns_in_short
+def evaluate(
+    run: Trained | Run | str | Path,
+    data: Data | None = None,
+    *,
+    session: Sequence[str] = (),
+    split: str | None = None,
+    samples: int | None = None,
+    lag_bins: int = 0,
+    metrics: Sequence[str] = (),
+    checkpoint: str | None = None,
+    device: str = "cpu:0",
+) -> EvaluationTable:
+    """Score a model and simple methods for comparison, as ``lfads evaluate`` does.
+
+    Given a run's folder and no ``data``, the model is scored on the run's own data and the scores
+    are written to evaluation.json in its folder. Otherwise nothing is written.
+
+    Args:
+        run: a trained model; or a run, its folder, or its address in a store.
+        data: data other than the model's own: an array, a session, the path of a session file, or
+            {session: any of these}. Simple methods learn from the training trials of a session.
+        session: names of the sessions to score; empty: all.
+        split: ``train`` or ``valid``; None: ``valid``, if there are validation trials.
+        samples: posterior samples averaged per trial; 0: posterior means; None: as in the run.
+        lag_bins: behaviour in bin t + ``lag_bins`` is decoded from the rates in bin t.
+        metrics: names of the metrics to compute; empty: all.
+        checkpoint: for a run's folder: ``checkpoint`` or ``checkpoint_lve``; None: the one with the
+            lowest validation error, if any.
+        device: for a run's folder: the device, as in ``trainer.device``.
+
+    Raises:
+        LFADSError: there is no such run, its data are missing, or the data do not fit the model.
+    """
+    if isinstance(run, Trained):
+        if checkpoint is not None:
+            raise LFADSError(
+                "evaluate: checkpoint is for the folder of a run, but a trained model already has "
+                "its weights; leave it out"
+            )
+        trained = run
+    else:
+        opened = run if isinstance(run, Run) else Run.open(run)
+        folder = opened.chosen().folder
+        trained = load(folder, checkpoint or best_index(folder), device)
+    table = trained.evaluate(
+        data,
+        session=session,
+        split=split,
+        samples=samples,
+        lag_bins=lag_bins,
+        metrics=metrics,
+    )
+    if not isinstance(run, Trained) and data is None:
+        with opened.mirrored():
+            table.write(folder)
+    return table

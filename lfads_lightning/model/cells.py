@@ -64,11 +64,11 @@ class GRU(nn.Module):
         if input_candidate_std is None:
             input_candidate_std = input_std
         m, n = input_dim, hidden_dim
-        self.input_gates = nn.Parameter(torch.randn(m, 2 * n) * input_std)
-        self.input_candidate = nn.Parameter(torch.randn(m, n) * input_candidate_std)
-        self.gates = nn.Parameter(torch.randn(n, 2 * n) * gate_std)
+        self.input_gates = nn.Parameter(torch.randn(m, 2 * n).mul_(input_std))
+        self.input_candidate = nn.Parameter(torch.randn(m, n).mul_(input_candidate_std))
+        self.gates = nn.Parameter(torch.randn(n, 2 * n).mul_(gate_std))
         self.gates_bias = nn.Parameter(torch.zeros(2 * n))
-        self.candidate = nn.Parameter(torch.randn(n, n) * candidate_std)
+        self.candidate = nn.Parameter(torch.randn(n, n).mul_(candidate_std))
         self.candidate_bias = nn.Parameter(torch.zeros(n))
 
     @classmethod

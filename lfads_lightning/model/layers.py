@@ -15,7 +15,7 @@ class Affine(nn.Module):
 
     def __init__(self, in_dim: int, out_dim: int) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.randn(in_dim, out_dim) / math.sqrt(in_dim))
+        self.weight = nn.Parameter(torch.randn(in_dim, out_dim).div_(math.sqrt(in_dim)))
         self.bias = nn.Parameter(torch.zeros(out_dim))
 
     def forward(self, x: Tensor) -> Tensor:

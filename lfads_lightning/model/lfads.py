@@ -147,7 +147,7 @@ class LFADS(nn.Module):
         )
         # columns are normalised when used
         self.factor_weight = nn.Parameter(
-            torch.randn(cfg.gen_dim, cfg.factors_dim) / math.sqrt(cfg.gen_dim)
+            torch.randn(cfg.gen_dim, cfg.factors_dim).div_(math.sqrt(cfg.gen_dim))
         )
 
     @property

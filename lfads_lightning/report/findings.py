@@ -14,8 +14,8 @@ from lfads_lightning.inference.posterior import Posterior
 from lfads_lightning.metrics import bits, null_nll
 from lfads_lightning.model.observations import from_name
 from lfads_lightning.report.curves import Columns
-from lfads_lightning.training.checkpoints import WITHIN_RAMPS
-from lfads_lightning.training.watch import LEAST_SHARE, REMEDY
+from lfads_lightning.training.checkpoint_files import WITHIN_RAMPS
+from lfads_lightning.training.copying import LEAST_SHARE, REMEDY
 
 ALIKE = 0.05  # variation over trials, as a share of the mean, below which all trials are alike
 FEW_BITS = 0.005  # bits/spike; a model below it learned nothing

@@ -35,7 +35,7 @@ from lfads_lightning.report.findings import Finding, copying, not_scored
 from lfads_lightning.report.run_report import Inferred, write_run_report
 from lfads_lightning.report.tensorboard import by_tag
 from lfads_lightning.runs.run import Run
-from lfads_lightning.training.checkpoints import WITHIN_RAMPS
+from lfads_lightning.training.checkpoint_files import WITHIN_RAMPS
 from lfads_lightning.training.fit import Fitted
 from lfads_lightning.training.loggers import log_scores
 

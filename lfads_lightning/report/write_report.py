@@ -54,7 +54,7 @@ def _write_run(run: Run, data_dir: str | None) -> None:
     from lfads_lightning.inference.trained import load
     from lfads_lightning.report import about
     from lfads_lightning.report.run_report import write_run_report
-    from lfads_lightning.training.checkpoints import best_index
+    from lfads_lightning.training.checkpoint_files import best_index
 
     trained = load(run.folder, best_index(run.folder))
     trained.config.data = config.data
@@ -91,7 +91,7 @@ def own_sessions(trained: "TrainedModel") -> "list[Session]":
     Raises:
         LFADSError: the data are not in a file, cannot be read, or are named by somebody else.
     """
-    from lfads_lightning.data.datamodule import load_data
+    from lfads_lightning.data.loading import load_data
 
     assert trained.folder is not None
     data = (Run(trained.folder).read_config() or trained.config).data
@@ -112,7 +112,7 @@ def own_sessions(trained: "TrainedModel") -> "list[Session]":
 
 def _inferred(trained: "TrainedModel") -> "Inferred | str":
     """Read the data of a run again; or return a sentence on why that is impossible."""
-    from lfads_lightning.data.datamodule import load_data
+    from lfads_lightning.data.loading import load_data
     from lfads_lightning.data.scored import scored_sessions
     from lfads_lightning.inference.posterior import judged
     from lfads_lightning.report.run_report import Inferred

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from lfads_lightning.commands import listed
+from lfads_lightning.commands import listed, override, to_train
 from lfads_lightning.config import Config, LFADSError
 from lfads_lightning.notebook import cards
 from lfads_lightning.params import from_dict, settings_of, to_dict
@@ -477,3 +477,20 @@ class Sweep:
     def locked(self) -> AbstractContextManager[None]:
         """Keep every other process out of the folder, as :meth:`Run.locked` does."""
         return run_lock(self.folder)
+
+
+def run_of_best(run: Run) -> Run:
+    """Return the run of a search's best member; for any other run, the run itself.
+
+    Raises:
+        LFADSError: the search has not ended.
+    """
+    if not Search(run.folder).history.is_file():
+        return run
+    best = run.chosen()
+    if best is run:
+        raise LFADSError(
+            f"{run.folder}: is a search that has not ended; to continue it: "
+            + to_train(override("output.lfads_save_dir", run.folder))
+        )
+    return best

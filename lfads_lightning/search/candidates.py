@@ -31,7 +31,7 @@ from lfads_lightning.runs.run import Run
 from lfads_lightning.runs.tried import RATE, Tried, best_first, name_of_rate, read_tried
 from lfads_lightning.training import fit as training
 from lfads_lightning.training.budget import AtRung
-from lfads_lightning.training.checkpoints import copy_checkpoints
+from lfads_lightning.training.checkpoint_files import copy_checkpoints
 from lfads_lightning.training.faults import Diverged
 
 RESULT = "result.json"  # of a candidate

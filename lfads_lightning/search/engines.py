@@ -14,11 +14,11 @@ from typing import Any, Protocol
 
 from lfads_lightning.config import Config, Engine, LFADSError
 from lfads_lightning.data.sessions import Session
+from lfads_lightning.model.device import resolve_device
 from lfads_lightning.model.threads import cores
 from lfads_lightning.params import NEEDS_RAY, from_dict, to_dict
 from lfads_lightning.runs.signals import PREEMPTIONS, Preempted
 from lfads_lightning.search.members import Task, train_member
-from lfads_lightning.training.loop import resolve_device
 
 SECONDS_BETWEEN_LOOKS = 0.5
 

@@ -18,7 +18,7 @@ from lfads_lightning.runs.lock import SECONDS_OF_SILENCE
 from lfads_lightning.runs.run import Search
 from lfads_lightning.runs.signals import Preempted, Request
 from lfads_lightning.training import loop
-from lfads_lightning.training.checkpoints import damage
+from lfads_lightning.training.checkpoint_files import damage
 from lfads_lightning.training.faults import Diverged
 from lfads_lightning.training.logs import EpochLogs
 

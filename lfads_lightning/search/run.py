@@ -3,21 +3,27 @@
 import shutil
 from pathlib import Path
 
-from lfads_lightning.commands import override, to_train
 from lfads_lightning.config import Config, LFADSError
 from lfads_lightning.data.identity import identity_of
 from lfads_lightning.data.sessions import Session
 from lfads_lightning.inference.trained import TrainedModel
+from lfads_lightning.model.device import resolve_device
 from lfads_lightning.params import check
 from lfads_lightning.runs.files import whole_file
 from lfads_lightning.runs.names import checkpoint_name
 from lfads_lightning.runs.provenance import places_in, remember
-from lfads_lightning.runs.run import Run, Search
+from lfads_lightning.runs.run import Search
 from lfads_lightning.search.members import Task, member_config
 from lfads_lightning.search.pbt import search
 from lfads_lightning.search.space import find_space, read_space
-from lfads_lightning.training import checkpoints, constant_rate, loop
+from lfads_lightning.training import constant_rate, loop
 from lfads_lightning.training.changes import keep_beginning
+from lfads_lightning.training.checkpoint_files import (
+    LOWEST,
+    PERIODIC,
+    load_checkpoint,
+    write_index,
+)
 from lfads_lightning.training.fit import Fitted
 from lfads_lightning.training.format import state_of
 
@@ -50,21 +56,21 @@ def run_search(
     own = member_config(config, folder, task)
     run = files.best
     own.output.lfads_save_dir, own.optim.do_reset_learning_rate = str(run.folder), False
-    saved = checkpoints.load_checkpoint(best["checkpoint"])
+    saved = load_checkpoint(best["checkpoint"])
     name = checkpoint_name(own.output.checkpoint_name, saved["lfads"]["step"])
     with whole_file(run.checkpoints / name) as path:
         shutil.copyfile(best["checkpoint"], path)
-    for index in (checkpoints.PERIODIC, checkpoints.LOWEST):
-        checkpoints.write_index(run.checkpoints, index, [name])
+    for index in (PERIODIC, LOWEST):
+        write_index(run.checkpoints, index, [name])
     remember(run.folder, places=places_in(own))
     run.write_config(own)
     model = loop.new_model(own, sessions, Path(best["checkpoint"]))
     model.load_state_dict(state_of(saved))
     step = saved["lfads"]["step"]
     fitted = Fitted(
-        model.to(loop.resolve_device(own.trainer.device)),
+        model.to(resolve_device(own.trainer.device)),
         step,
-        checkpoints.LOWEST,
+        LOWEST,
         f"valid/{own.trainer.criterion.name}",
         best["score"],
         best["valid"],
@@ -77,20 +83,3 @@ def run_search(
         fitted.model, own, sessions[0].n_bins, fitted.step, run.folder, identity_of(sessions)
     )
     return trained, fitted
-
-
-def run_of_best(run: Run) -> Run:
-    """Return the run of a search's best member; for any other run, the run itself.
-
-    Raises:
-        LFADSError: the search has not ended.
-    """
-    if not Search(run.folder).history.is_file():
-        return run
-    best = run.chosen()
-    if best is run:
-        raise LFADSError(
-            f"{run.folder}: is a search that has not ended; to continue it: "
-            + to_train(override("output.lfads_save_dir", run.folder))
-        )
-    return best

@@ -19,7 +19,7 @@ from lfads_lightning.model.layers import session_layer
 from lfads_lightning.model.lfads import LFADS
 from lfads_lightning.runs.names import checkpoint_name
 from lfads_lightning.runs.run import Run
-from lfads_lightning.training.checkpoints import (
+from lfads_lightning.training.checkpoint_files import (
     LOWEST,
     load_checkpoint,
     read_index,

@@ -14,6 +14,7 @@ from torch import multiprocessing
 
 from lfads_lightning.config import Config, LFADSError
 from lfads_lightning.data.sessions import Session
+from lfads_lightning.model.device import resolve_device
 from lfads_lightning.params import from_dict, to_dict
 from lfads_lightning.runs import signals
 from lfads_lightning.training import loop
@@ -34,7 +35,7 @@ def train(
     Raises:
         LFADSError: there are fewer devices, or fewer trials in a batch; any error of one process.
     """
-    n, kind = config.trainer.num_devices, loop.resolve_device(config.trainer.device).type
+    n, kind = config.trainer.num_devices, resolve_device(config.trainer.device).type
     present = {"cuda": torch.cuda.device_count(), "mps": 1}.get(kind, n)
     if present < n:
         raise LFADSError(

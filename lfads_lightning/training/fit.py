@@ -9,6 +9,7 @@ import lightning.pytorch as pl
 
 from lfads_lightning.config import Config, LFADSError
 from lfads_lightning.data.sessions import Session
+from lfads_lightning.model.device import resolve_device
 from lfads_lightning.model.lfads import LFADS
 from lfads_lightning.model.observations import from_name
 from lfads_lightning.model.recurrences import choose
@@ -16,14 +17,14 @@ from lfads_lightning.params import check, from_dict
 from lfads_lightning.runs.run import Run
 from lfads_lightning.training import devices, loop
 from lfads_lightning.training.changes import OF_MAKING, OF_OPTIMIZER, OF_READOUTS, keep_beginning
-from lfads_lightning.training.checkpoints import (
+from lfads_lightning.training.checkpoint_files import (
     LOWEST,
     PERIODIC,
-    Checkpoints,
     find_checkpoint,
     load_checkpoint,
     require_checkpoint,
 )
+from lfads_lightning.training.checkpoints import Checkpoints
 from lfads_lightning.training.format import state_of
 from lfads_lightning.training.logs import EpochLogs, Progress
 from lfads_lightning.training.watch import CopyingWatch
@@ -97,7 +98,7 @@ def fit(
     index = LOWEST if ended.best else PERIODIC
     path = require_checkpoint(folder, index)
     saved = load_checkpoint(path)
-    device = loop.resolve_device(cfg.device, tell=False)  # training has warned already
+    device = resolve_device(cfg.device, tell=False)  # training has warned already
     model = loop.new_model(config, sessions, path)
     model.load_state_dict(state_of(saved))
     model.passes = choose(cfg.recurrence, device.type)

@@ -1,6 +1,7 @@
 """The format of a checkpoint, checked before a model is built from it: it may come from anybody."""
 
 import zipfile
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,23 @@ import torch
 from lfads_lightning.config import Config, LFADSError, SessionSpec
 from lfads_lightning.data.identity import is_identity
 from lfads_lightning.model.lfads import LFADS
-from lfads_lightning.params import from_dict
+from lfads_lightning.params import from_dict, to_dict
 from lfads_lightning.runs.files import check_name
 
 MOST_CHANNELS = 2**20
 VERSION = 1  # of the record under "lfads" in a checkpoint
+
+
+def model_record(model: LFADS, config: Config, n_bins: int | None, step: int) -> dict[str, Any]:
+    """Return the description of a model in a checkpoint: plain types only, to load safely."""
+    return {
+        "format_version": VERSION,
+        "version": version("lfads-lightning"),
+        "config": to_dict(config),
+        "sessions": [list(spec) for spec in model.sessions.values()],
+        "n_bins": n_bins,
+        "step": step,
+    }
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

@@ -25,12 +25,6 @@ PROJECT = "lfads"  # default of WANDB_PROJECT and MLFLOW_EXPERIMENT_NAME
 _TAG = "lfads_run"
 
 
-def names(config: Config) -> list[str]:
-    """Return the names in ``trainer.logger``, without repetitions."""
-    given = config.trainer.logger
-    return [given] if isinstance(given, str) else list(given)
-
-
 def open_loggers(config: Config, folder: Path, step: int | None) -> list[Logger]:
     """Open the loggers that are asked for; ``csv`` needs none, as every run writes it.
 
@@ -43,7 +37,7 @@ def open_loggers(config: Config, folder: Path, step: int | None) -> list[Logger]
         LFADSError: wandb or MLflow cannot be used; the message says why.
     """
     loggers: list[Logger] = []
-    asked = names(config)
+    asked = config.trainer.logger_names
     if TENSORBOARD in asked:
         # readers drop later events: they are from updates that were lost in an interrupt
         purge = 0 if step is None else step + 1
@@ -129,7 +123,7 @@ def log_scores(
         for name, value in scores.items()
         if isinstance(value, str) or math.isfinite(value)
     }
-    asked = names(config)
+    asked = config.trainer.logger_names
     if "wandb" in asked:
         of_wandb = _wandb(folder)
         with _in_one_line(of_wandb):

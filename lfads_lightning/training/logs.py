@@ -3,10 +3,9 @@
 import csv
 import math
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,6 @@ from lfads_lightning.training.hidden import NAME as HIDDEN
 from lfads_lightning.training.module import LFADSModule
 
 SECONDS_BETWEEN_LINES = 10.0
-_WRITERS = "tensorboard.summary.writer.event_file_writer"  # module of its threads
 # the most informative score first; at most one is shown beside the cost
 _SCORE_TEXTS = {
     "valid/co_bps": "co-bps {:.3f}",
@@ -142,22 +140,6 @@ def _keep_lines(path: Path, keep: Callable[[str], bool]) -> None:
     if len(kept) < len(lines):
         with whole_file(path) as new:
             new.write_text("".join(kept))
-
-
-@contextmanager
-def silent_writers() -> Iterator[None]:
-    """Silence errors in TensorBoard's threads: the next write raises them, and they show once."""
-
-    def hook(told: threading.ExceptHookArgs) -> None:
-        of_tensorboard = type(told.thread).__module__ == _WRITERS
-        if not (of_tensorboard and issubclass(told.exc_type, OSError)):
-            before(told)
-
-    before, threading.excepthook = threading.excepthook, hook
-    try:
-        yield
-    finally:
-        threading.excepthook = before
 
 
 class Events(TensorBoardLogger):

@@ -15,13 +15,14 @@ from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins.environments import LightningEnvironment
 from lightning.pytorch.strategies import DDPStrategy
 
-from lfads_lightning.config import Config, LFADSError, Precision
+from lfads_lightning.config import Config, Precision
 from lfads_lightning.data.datamodule import LFADSDataModule
 from lfads_lightning.data.held_out import session_spec
 from lfads_lightning.data.identity import Identity, check_bin_width, check_order, read_identity
 from lfads_lightning.data.sessions import Session
 from lfads_lightning.metrics import mean_of
 from lfads_lightning.model.alignment import align, start_at_moments
+from lfads_lightning.model.device import resolve_device
 from lfads_lightning.model.layers import Standardise, session_key
 from lfads_lightning.model.lfads import LFADS
 from lfads_lightning.model.observations.noise_model import Moments
@@ -29,23 +30,21 @@ from lfads_lightning.model.recurrences import choose
 from lfads_lightning.model.threads import one_setting_of_threads
 from lfads_lightning.model.visibility import held_in
 from lfads_lightning.runs import signals
+from lfads_lightning.runs.event_files import silent_writers
 from lfads_lightning.runs.provenance import places_in, remember
 from lfads_lightning.runs.run import Run
 from lfads_lightning.training import clock, loggers
 from lfads_lightning.training.budget import Budget, share_of_one
-from lfads_lightning.training.checkpoints import (
+from lfads_lightning.training.checkpoint_files import (
     LOWEST,
     PERIODIC,
-    Checkpoints,
-    WholeCheckpoints,
     find_checkpoint,
     load_checkpoint,
     require_checkpoint,
-    tell_to_continue,
 )
+from lfads_lightning.training.checkpoints import Checkpoints, WholeCheckpoints, tell_to_continue
 from lfads_lightning.training.format import state_of
 from lfads_lightning.training.interrupts import StopWhenTold
-from lfads_lightning.training.logs import silent_writers
 from lfads_lightning.training.module import EpochEnd, LFADSModule
 from lfads_lightning.training.predictions import nulls
 from lfads_lightning.training.resume import take_up, taking_up
@@ -217,38 +216,6 @@ def _start_from(model: LFADS, config: Config, sessions: Sequence[Session]) -> tu
         check_bin_width(session, known)
         check_order(session, known)
     return step, known
-
-
-_missing: set[str] = set()  # devices that were asked for but do not exist
-
-
-def resolve_device(name: str, *, tell: bool = True) -> torch.device:
-    """Map ``gpu:0`` (the original's spelling), ``cuda:0``, ``mps`` or ``cpu:0`` to a torch device.
-
-    A device that this machine lacks is replaced by the CPU, with a warning if ``tell`` is true.
-
-    Raises:
-        LFADSError: ``name`` is not the name of a device.
-    """
-    kind, _, number = name.strip().lstrip("/").lower().partition(":")
-    kind = "cuda" if kind == "gpu" else kind
-    if kind not in {"cuda", "mps", "cpu"} or not (number or "0").isdigit():
-        raise LFADSError(
-            f"trainer.device is {name!r}; expected gpu:N, cuda:N, mps or cpu, e.g. gpu:0"
-        )
-    index = int(number or 0)
-    if kind == "cuda" and index < torch.cuda.device_count():
-        return torch.device("cuda", index)
-    if kind == "mps" and torch.backends.mps.is_available():
-        return torch.device("mps")
-    if kind != "cpu" and tell and name not in _missing:
-        _missing.add(name)  # warn once, however many candidates a run tries
-        warnings.warn(
-            f"trainer.device={name}: this machine has no such device, so the CPU is used; set "
-            "trainer.device=cpu:0 to avoid this warning",
-            stacklevel=2,
-        )
-    return torch.device("cpu")
 
 
 def _trainer(

@@ -3,7 +3,6 @@
 import math
 import warnings
 from collections.abc import Mapping
-from importlib.metadata import version
 from typing import Any
 
 import lightning.pytorch as pl
@@ -12,21 +11,21 @@ import torch
 from torch import Tensor
 
 from lfads_lightning.config import Config, Criterion, LFADSError, Schedule
-from lfads_lightning.data.datamodule import Batch, n_trials_of
+from lfads_lightning.data.datamodule import Batch
 from lfads_lightning.data.identity import Identity, identity_of
+from lfads_lightning.data.loading import n_trials_of
 from lfads_lightning.metrics import bits
 from lfads_lightning.model.layers import dropout_mask
 from lfads_lightning.model.lfads import LFADS
 from lfads_lightning.model.loss import LossTerms, compute_loss, reconstruction
 from lfads_lightning.model.records import LFADSOutput, Masks, Noise
 from lfads_lightning.model.visibility import Visibility, coordinated, sample_validation
-from lfads_lightning.params import to_dict
 from lfads_lightning.training import clock, faults, hidden, random_states
 from lfads_lightning.training.averages import Averages
-from lfads_lightning.training.format import VERSION, state_of
+from lfads_lightning.training.format import model_record, state_of
 from lfads_lightning.training.optimizer import new_optimizer
 from lfads_lightning.training.predictions import Null, log_likelihoods
-from lfads_lightning.training.schedules import LearningRateRule, cosine, ramp
+from lfads_lightning.training.schedules import LearningRateRule, cosine, ramps
 
 
 class LFADSModule(pl.LightningModule):
@@ -437,27 +436,6 @@ class EpochEnd(pl.Callback):
         """Finish the epoch."""
         assert isinstance(pl_module, LFADSModule)
         pl_module.finish_epoch()
-
-
-def ramps(config: Config, step: int) -> tuple[float, float]:
-    """Return the KL and the L2 ramp at an update."""
-    loss = config.loss
-    return (
-        ramp(step, loss.kl_start_step, loss.kl_increase_steps),
-        ramp(step, loss.l2_start_step, loss.l2_increase_steps),
-    )
-
-
-def model_record(model: LFADS, config: Config, n_bins: int | None, step: int) -> dict[str, Any]:
-    """Return the description of a model in a checkpoint: plain types only, to load safely."""
-    return {
-        "format_version": VERSION,
-        "version": version("lfads-lightning"),
-        "config": to_dict(config),
-        "sessions": [list(spec) for spec in model.sessions.values()],
-        "n_bins": n_bins,
-        "step": step,
-    }
 
 
 def restrict_training(model: LFADS, config: Config) -> None:

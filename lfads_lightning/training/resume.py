@@ -6,13 +6,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from lfads_lightning.commands import listed
 from lfads_lightning.config import LFADSError, SessionSpec
-from lfads_lightning.data.datamodule import n_trials_of
-from lfads_lightning.data.identity import check_bin_width, check_order, read_identity
+from lfads_lightning.data.identity import check_bin_width, check_order, describe, read_identity
+from lfads_lightning.data.loading import n_trials_of
 from lfads_lightning.data.sessions import Session
 from lfads_lightning.params import from_dict
-from lfads_lightning.training.checkpoints import load_checkpoint
+from lfads_lightning.training.checkpoint_files import load_checkpoint
 from lfads_lightning.training.format import rebuilt, state_of
 from lfads_lightning.training.interrupts import StopWhenTold
 from lfads_lightning.training.module import LFADSModule
@@ -122,16 +121,3 @@ def _warn_of_other_data(
 
 def _trials(counts: dict[str, list[int]]) -> str:
     return ", ".join(f"{name}: {' + '.join(map(str, n))}" for name, n in list(counts.items())[:4])
-
-
-def describe(sessions: dict[str, SessionSpec]) -> str:
-    """Return session names and sizes for a message."""
-    shown = [
-        f"{s.name!r} ({s.data_dim} neurons"
-        + (f", {s.ext_input_dim} external inputs" if s.ext_input_dim else "")
-        + (f", held out {listed(s.held_out)}" if s.held_out else "")
-        + (f", {s.forward_steps} forward bins" if s.forward_steps else "")
-        + (", aligned)" if s.aligned else ")")
-        for s in list(sessions.values())[:4]
-    ]
-    return ", ".join(shown) + (f" and {len(sessions) - 4} more" if len(sessions) > 4 else "")

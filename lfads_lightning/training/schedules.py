@@ -2,6 +2,8 @@
 
 import math
 
+from lfads_lightning.config import Config
+
 
 def ramp(step: int, start: int, increase: int) -> float:
     """Return a linear weight: 0 until ``start``, 1 from ``start + increase`` on.
@@ -14,6 +16,15 @@ def ramp(step: int, start: int, increase: int) -> float:
     if increase == 0:
         return float(step >= start)
     return min(max(step - start, 0) / increase, 1.0)
+
+
+def ramps(config: Config, step: int) -> tuple[float, float]:
+    """Return the KL and the L2 ramp at an update."""
+    loss = config.loss
+    return (
+        ramp(step, loss.kl_start_step, loss.kl_increase_steps),
+        ramp(step, loss.l2_start_step, loss.l2_increase_steps),
+    )
 
 
 def cosine(step: int, warmup: int, total: int, end: float) -> float:

@@ -9,15 +9,10 @@ import lightning.pytorch as pl
 from lfads_lightning.data.sessions import Session
 from lfads_lightning.metrics import null_nll, poisson_nll
 from lfads_lightning.training.checkpoints import ramps_complete
+from lfads_lightning.training.copying import LEAST_SHARE, REMEDY
 from lfads_lightning.training.module import LFADSModule
 
-# the share of the seen entries' gain over mean rates that entries never shown must reach
-LEAST_SHARE = 0.6
 MARGIN = 0.005  # sampling does not bring a reconstruction this far below that of the true rates
-REMEDY = (
-    "use coordinated dropout (data.coordinated_dropout_rate=0.3), fewer inferred inputs "
-    "(model.co_dim), more dropout or more L2"
-)
 
 
 class CopyingWatch(pl.Callback):

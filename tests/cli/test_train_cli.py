@@ -532,13 +532,27 @@ def test_mistake_of_a_real_call_ends_at_once_with_one_line(tmp_path, argv, parts
 
 
 def test_mistake_in_the_data_of_a_real_call_ends_with_one_line(tmp_path):
-    result = run_process(
-        *data_args(tmp_path / "nowhere"), "trainer.device=cpu:0", "recipe=original", cwd=tmp_path
-    )
+    argv = [*data_args(tmp_path / "nowhere"), "trainer.device=cpu:0", "recipe=original"]
+    result = run_process(*argv, cwd=tmp_path)
     assert_one_error(result, str(tmp_path / "nowhere"), "does not exist")
     assert result.code == 2
     assert result.err.count("\n") == 1
     assert set(tree(tmp_path)) == set()
+
+
+def test_only_training_waits_for_lightning(own_copy, tmp_path):
+    """Importing it takes longer than all the rest."""
+    of_training = {"lightning", "torchmetrics", "torch._dynamo"}
+    using = ["kind=posterior_push_mean", f"output.lfads_save_dir={own_copy}"]
+    result = run_process(*using, cwd=tmp_path, options=["-X", "importtime"])
+    assert result.code == 0, result.err
+    assert "torch" in modules(result)
+    assert modules(result) & of_training == set()
+    names = ("interface.trained", "evaluation.scores", "report.run_report", "inference.export")
+    imports = ", ".join(f"lfads_lightning.{name}" for name in names)
+    seen = f"import sys, {imports}; print(sorted({of_training} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", seen], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 def test_contradiction_is_found_before_torch_is_imported(tmp_path):

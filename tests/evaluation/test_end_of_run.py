@@ -19,10 +19,10 @@ from lfads_lightning.inference.trained import TrainedModel
 from lfads_lightning.metrics import bits_per_spike
 from lfads_lightning.model import lfads as network
 from lfads_lightning.report import finish as finish_module
-from lfads_lightning.report import tensorboard
+from lfads_lightning.report import training_figures
 from lfads_lightning.report.finish import finish, scores_table
 from lfads_lightning.report.trials import shown_trials
-from lfads_lightning.training.checkpoints import load_checkpoint, read_index
+from lfads_lightning.training.checkpoint_files import load_checkpoint, read_index
 from lfads_lightning.training.fit import Fitted
 
 SMALL = {
@@ -218,12 +218,12 @@ def test_figures_and_the_meter_of_copying_use_samples(apart, monkeypatch):
     assert (np.abs(shown - means) > 0.2 * means).mean() > 0.5
     # while training goes on
     drawn = []
-    monkeypatch.setattr(tensorboard, "add_pictures", lambda *args: None)
-    monkeypatch.setattr(tensorboard, "drawings_of", lambda trials: drawn.append(trials) or [])
+    monkeypatch.setattr(training_figures, "add_pictures", lambda *args: None)
+    monkeypatch.setattr(training_figures, "drawings_of", lambda trials: drawn.append(trials) or [])
     module = SimpleNamespace(
         model=trained.model, config=trained.config, ramps=lambda: (1.0, 1.0), step=7
     )
-    tensorboard.Figures([session], 1)._draw(module)
+    training_figures.Figures([session], 1)._draw(module)
     assert {t.title for t in drawn} == {"a, valid", "a, train"}
     np.testing.assert_allclose(
         drawn[0].posterior.rates.mean((0, 1)), sampled.mean((0, 1)), rtol=0.2

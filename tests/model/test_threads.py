@@ -16,7 +16,7 @@ import torch
 from lfads_lightning.data.session_files import read_sessions, write_session
 from lfads_lightning.model import native, threads
 from lfads_lightning.params import from_flat
-from lfads_lightning.training.checkpoints import find_checkpoint, load_checkpoint
+from lfads_lightning.training.checkpoint_files import find_checkpoint, load_checkpoint
 from lfads_lightning.training.fit import fit
 
 # float32 sums in another order differ by 1e-7 of their terms; six updates of Adam carry it on

@@ -17,7 +17,7 @@ from lfads_lightning.api import train_sessions
 from lfads_lightning.cli import report as command
 from lfads_lightning.config import Config, LFADSError
 from lfads_lightning.data.alignment import carried_alignment
-from lfads_lightning.data.datamodule import load_data
+from lfads_lightning.data.loading import load_data
 from lfads_lightning.data.sessions import Session, Split, sessions_from_arrays
 from lfads_lightning.evaluation.table import LFADS, MEANS, EvaluationTable, Part
 from lfads_lightning.inference.posterior import Posterior

@@ -21,7 +21,7 @@ from tensorboard_server import hparams, serving
 
 import lfads_lightning as lfads
 from lfads_lightning.cli.train import main as train_main
-from lfads_lightning.report import tensorboard as figures
+from lfads_lightning.report import training_figures as figures
 from lfads_lightning.training.module import LFADSModule
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")

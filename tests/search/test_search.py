@@ -22,9 +22,8 @@ from lfads_lightning.config import LFADSError
 from lfads_lightning.data.sessions import sessions_from_arrays
 from lfads_lightning.report import search_report
 from lfads_lightning.runs.files import presets_dir
-from lfads_lightning.runs.run import Run, Search
+from lfads_lightning.runs.run import Run, Search, run_of_best
 from lfads_lightning.search import engines, members
-from lfads_lightning.search.run import run_of_best
 from lfads_lightning.search.space import Range, read_space
 from lfads_lightning.training.optimizer import TFAdam
 

@@ -3,7 +3,7 @@
 import torch
 
 from lfads_lightning.data.sessions import sessions_from_arrays
-from lfads_lightning.training.checkpoints import load_checkpoint, require_checkpoint
+from lfads_lightning.training.checkpoint_files import load_checkpoint, require_checkpoint
 from lfads_lightning.training.fit import fit
 from lfads_lightning.training.format import state_of
 

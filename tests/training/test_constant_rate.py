@@ -14,7 +14,7 @@ from lfads_lightning.params import from_flat
 from lfads_lightning.report import about, run_report
 from lfads_lightning.runs.run import Run
 from lfads_lightning.training import constant_rate
-from lfads_lightning.training.checkpoints import LOWEST, PERIODIC, load_checkpoint, read_index
+from lfads_lightning.training.checkpoint_files import LOWEST, PERIODIC, load_checkpoint, read_index
 from lfads_lightning.training.constant_rate import constant_model, is_better
 
 RNG = np.random.default_rng(2)

@@ -25,7 +25,7 @@ from lfads_lightning.data.datamodule import TrainingBatches
 from lfads_lightning.data.sessions import sessions_from_arrays
 from lfads_lightning.runs import signals
 from lfads_lightning.training import hidden
-from lfads_lightning.training.checkpoints import (
+from lfads_lightning.training.checkpoint_files import (
     damage,
     find_checkpoint,
     load_checkpoint,

@@ -30,7 +30,7 @@ from lfads_lightning.runs.lock import HOLDER, run_lock
 from lfads_lightning.runs.run import Search
 from lfads_lightning.search import members
 from lfads_lightning.training import module
-from lfads_lightning.training.checkpoints import damage, find_checkpoint, load_checkpoint
+from lfads_lightning.training.checkpoint_files import damage, find_checkpoint, load_checkpoint
 from lfads_lightning.training.faults import SKIPS_IN_A_ROW, Diverged
 from lfads_lightning.training.fit import fit
 

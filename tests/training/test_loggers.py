@@ -11,7 +11,6 @@ import lfads_lightning as lfads
 from lfads_lightning import params
 from lfads_lightning.config import Config
 from lfads_lightning.runs import provenance
-from lfads_lightning.training import loggers
 
 QUICK = {k: v for k, v in TINY.items() if k != "report"} | {
     "co_dim": 0,
@@ -27,7 +26,7 @@ def test_one_or_several_are_taken(value):
     assert params.check_value("logger", value, "here") == value
     config = params.from_flat({"logger": value})
     assert params.from_dict(params.to_dict(config)) == config
-    assert loggers.names(config) == ([value] if isinstance(value, str) else value)
+    assert config.trainer.logger_names == ([value] if isinstance(value, str) else value)
 
 
 @pytest.mark.parametrize("value", ["comet", [], ["csv", "csv"], 3, None])

@@ -17,7 +17,7 @@ from lfads_lightning.data.datamodule import LFADSDataModule
 from lfads_lightning.data.sessions import sessions_from_arrays
 from lfads_lightning.inference.trained import TrainedModel
 from lfads_lightning.runs.files import whole_file
-from lfads_lightning.training.checkpoints import read_index, write_index
+from lfads_lightning.training.checkpoint_files import read_index, write_index
 from lfads_lightning.training.fit import fit
 from lfads_lightning.training.logs import fitlog_line
 from lfads_lightning.training.module import LFADSModule
