@@ -218,7 +218,8 @@ def _candidates(value: Any) -> list[str] | None:
     if value is not None and not isinstance(value, list | tuple):
         raise ValueError(value)
     names = list(value or [])
-    if len(set(names)) < len(names) or not set(names) <= set(CANDIDATE_NAMES):
+    are_known = set(names) <= set(CANDIDATE_NAMES)
+    if len(set(names)) < len(names) or len(names) == 1 or not are_known:
         raise ValueError(value)
     return names or None
 
@@ -751,7 +752,7 @@ class SearchConfig:
         "fast_inputs. Training continues with the one of the lowest criterion. null: none; "
         "recipe=auto tries all.",
         ours=True,
-        expected="a list of one_input, no_inputs, fast_inputs, or null",
+        expected="a list of two or more of one_input, no_inputs, fast_inputs, or null",
         accepts=_candidates,
         takes="Sequence[str] | None",
     )

@@ -203,8 +203,9 @@ def test_an_interrupt_at_a_prompt_returns_the_best_candidate_so_far(tmp_path, mo
         ),
         ({"candidate_learning_rates": [0.1]}, "expected a list of two or more different"),
         ({"candidate_learning_rates": 0.1}, "expected a list of two or more different"),
-        ({"candidates": ["no_such"]}, "expected a list of one_input"),
-        ({"candidates": ["one_input"] * 2}, "expected a list of one_input"),
+        ({"candidates": ["no_inputs", "no_such"]}, "expected a list of two or more of one_input"),
+        ({"candidates": ["one_input"] * 2}, "expected a list of two or more of one_input"),
+        ({"candidates": ["no_inputs"]}, "expected a list of two or more of one_input"),
     ],
     ids=str,
 )
