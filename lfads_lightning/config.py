@@ -704,8 +704,9 @@ class TrainerConfig:
     )
     num_threads: int | None = _p(
         1,
-        "CPU threads of torch. null: one, but the native kernels share batches of 64 trials or "
-        "more among all cores, with the same numbers on any number of cores.",
+        "CPU threads of torch. null: one, but the native kernels share the directions of the "
+        "encoders, and batches of 64 trials or more, among all cores, with the same numbers on any "
+        "number of cores.",
         ours=True,
         ge=1,
         le=MOST_AT_ONCE,

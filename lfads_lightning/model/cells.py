@@ -1,7 +1,7 @@
 """The recurrences: one GRU cell, the encoder's pass and the decoder's pass over a whole sequence.
 
 Everything that runs once per time bin is in this file, behind two functions of tensors,
-:func:`encoder_pass` and :func:`decoder_pass`; noise and dropout masks are drawn before and passed
+:func:`encoder_passes` and :func:`decoder_pass`; noise and dropout masks are drawn before and passed
 in.
 
 The cell (Sussillo et al. 2016, appendix; the original implementation) is not that of
@@ -163,22 +163,29 @@ def _projected(
     return gates.unbind(1), candidates.unbind(1)
 
 
-def encoder_pass(
-    x: Tensor, initial_state: Tensor, weights: GRUWeights, clip: float, reverse: bool = False
-) -> tuple[Tensor, Tensor]:
-    """Run a GRU over all bins.
+class EncoderRun(NamedTuple):
+    """One direction of an encoder: a GRU over all bins."""
 
-    Args:
-        x: (B, T, m).
-        initial_state: (n,), the state before the first bin processed.
-        weights: weights of the cell.
-        clip: states are clamped to +- this.
-        reverse: process bins T-1..0.
+    x: Tensor  # (B, T, m)
+    initial_state: Tensor  # (n,), the state before the first bin processed
+    weights: GRUWeights
+    clip: float  # states are clamped to +- this
+    reverse: bool = False  # process bins T-1..0
+
+
+def encoder_passes(runs: Sequence[EncoderRun]) -> list[tuple[Tensor, Tensor]]:
+    """Run GRUs over all bins; those of one call do not depend on each other.
 
     Returns:
-        States (B, T, n), where entry t is the state after processing bin t in either direction, and
-        the state (B, n) after the last bin processed.
+        For each, states (B, T, n), where entry t is the state after processing bin t in either
+        direction, and the state (B, n) after the last bin processed.
     """
+    return [_encoder_pass(*run) for run in runs]
+
+
+def _encoder_pass(
+    x: Tensor, initial_state: Tensor, weights: GRUWeights, clip: float, reverse: bool
+) -> tuple[Tensor, Tensor]:
     n_bins = x.shape[1]
     gate_inputs, candidate_inputs = _projected(x, weights, slice(None), n_bins)
     h = initial_state.expand(x.shape[0], -1)

@@ -6,14 +6,14 @@ activations after the forward pass, gradients of the projected inputs after the 
 that the kernels do not cover are computed by cells.py.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from lfads_lightning.model import cells
-from lfads_lightning.model.cells import ControllerInputs, DecoderStates, GRUWeights
+from lfads_lightning.model.cells import ControllerInputs, DecoderStates, EncoderRun, GRUWeights
 from lfads_lightning.model.layout import product
 
 _FIRST_ORDER = (
@@ -45,6 +45,20 @@ class DecoderSizes(NamedTuple):
     keep: int  # keep what the backward pass needs
 
 
+class GRURun(NamedTuple):
+    """A GRU over all bins, and the array for its states."""
+
+    x: Tensor | None  # (T, B, m)
+    matrix: Tensor | None  # (m, 3n)
+    start: Tensor  # (B, n)
+    gates: Tensor  # (n, 2n)
+    candidate: Tensor  # (n, n)
+    bias: Tensor | None  # (3n,); a backward pass does not need it
+    h: Tensor  # (T, B, n)
+    clip: float
+    reverse: bool
+
+
 class Kernels(NamedTuple):
     """The four kernels of an implementation.
 
@@ -59,13 +73,13 @@ class Kernels(NamedTuple):
     """
 
     covers: Callable[[Tensor], bool]  # whether the kernels support such a tensor
-    # x, matrix, start, gates, candidate, bias, h, clip, reverse, keep -> the buffer, and what else
-    # the backward pass needs; fills h
-    gru_forward: Callable[..., tuple[Tensor, ...]]
-    # what the forward pass returned, start, gates, candidate, h, d_h, d_start, clip, reverse -> the
-    # gradients of gates, candidate and bias; d_start holds the gradient of the last state on entry,
-    # and that of the start on return
-    gru_backward: Callable[..., tuple[Tensor, Tensor, Tensor]]
+    # GRUs of the same trials, and whether to keep what the backward pass needs -> for each the
+    # buffer, and what else that pass needs; fills h
+    gru_forward: Callable[[Sequence[GRURun], bool], list[tuple[Tensor, ...]]]
+    # the GRUs, what the forward pass returned, (d_h or None, d_start) -> for each the gradients of
+    # gates, candidate and bias; d_start holds the gradient of the last state on entry, and that of
+    # the start on return
+    gru_backward: Callable[..., list[tuple[Tensor, Tensor, Tensor]]]
     # sizes, clip, tensors -> fills them
     decoder_forward: Callable[[DecoderSizes, float, Tensors], None]
     # likewise; fills the gradients of gates, candidates and biases, and d_c0, d_g0, d_fac0; d_post
@@ -94,53 +108,63 @@ def _input_gradient(ctx: Any, which: int, grads: Tensor, matrix: Tensor | None) 
     return (grads.flatten(0, 1) @ matrix.T).view(*grads.shape[:2], -1)
 
 
-class _GRUPass(torch.autograd.Function):
-    """A GRU over all bins of x (T, B, m), if any: states (T, B, n), and the last state."""
+class _GRUPasses(torch.autograd.Function):
+    """GRUs over all bins of their x (T, B, m), if any: states (T, B, n), and the last state, each.
+
+    Tensors of each: x, matrix, start, gates, candidate, bias.
+    """
 
     @staticmethod
     def forward(
         ctx: Any,
         kernels: Kernels,
-        x: Tensor | None,
-        matrix: Tensor | None,
-        start: Tensor,
-        gates: Tensor,
-        candidate: Tensor,
-        bias: Tensor,
-        n_bins: int,
-        clip: float,
-        reverse: bool,
+        plans: Sequence[tuple[int, float, bool]],  # bins, clip and direction of each
         keep: bool,
-    ) -> tuple[Tensor, Tensor]:
-        n_trials, n = start.shape
-        start = start.contiguous()
-        h = start.new_empty(n_bins, n_trials, n)
-        arrays = (x, matrix, start, gates, candidate, bias, h)
-        ctx.held = kernels.gru_forward(*arrays, clip, reverse, keep)
-        ctx.kernels, ctx.clip, ctx.reverse = kernels, clip, reverse
-        ctx.spent = False
+        *tensors: Any,
+    ) -> tuple[Tensor, ...]:
+        runs = []
+        for i, (n_bins, clip, reverse) in enumerate(plans):
+            x, matrix, start, *weights = tensors[_N_TENSORS * i : _N_TENSORS * (i + 1)]
+            h = start.new_empty(n_bins, *start.shape)
+            arrays = x, matrix, start.contiguous(), *weights, h
+            runs.append(GRURun(*arrays, clip, reverse))  # type: ignore[call-arg]
+        ctx.held = kernels.gru_forward(runs, keep)
+        ctx.kernels, ctx.plans, ctx.spent = kernels, plans, False
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(x, matrix, start, gates, candidate, h)
-        return h, h[0 if reverse else -1].clone()
+        ctx.save_for_backward(*(x for r in runs for x in (*r[:5], r.h)))
+        return tuple(x for r in runs for x in (r.h, r.h[0 if r.reverse else -1].clone()))
 
     @staticmethod
-    def backward(ctx: Any, d_h: Tensor | None, d_last: Tensor | None) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *d_outputs: Tensor | None) -> tuple[Tensor | None, ...]:
         spend(ctx)
-        x, matrix, start, gates, candidate, h = ctx.saved_tensors
-        held, ctx.held = ctx.held, None
-        d_start = torch.zeros_like(start) if d_last is None else d_last.clone()
-        d_h, grads = None if d_h is None else d_h.contiguous(), held[0]
-        d_weights = ctx.kernels.gru_backward(
-            held, start, gates, candidate, h, d_h, d_start, ctx.clip, ctx.reverse
-        )
-        return (
-            None,
-            _input_gradient(ctx, 1, grads, matrix),
-            None if x is None else outer_product(x, grads),
-            d_start,
-            *d_weights,
-            *(None, None, None, None),
-        )
+        saved, (held, ctx.held) = ctx.saved_tensors, (ctx.held, None)
+        runs, d_states, wanted = [], [], []
+        for i, (_, clip, reverse) in enumerate(ctx.plans):
+            x, matrix, start, gates, candidate, h = saved[_N_TENSORS * i : _N_TENSORS * (i + 1)]
+            d_h, d_last = d_outputs[2 * i : 2 * i + 2]
+            runs.append(GRURun(x, matrix, start, gates, candidate, None, h, clip, reverse))
+            d_start = torch.zeros_like(start) if d_last is None else d_last.clone()
+            d_states.append((None if d_h is None else d_h.contiguous(), d_start))
+            wanted.append(d_h is not None or d_last is not None)
+        results: list[Tensor | None] = [None] * 3
+        which = [i for i, is_wanted in enumerate(wanted) if is_wanted]
+        found = ctx.kernels.gru_backward(*([a[i] for i in which] for a in (runs, held, d_states)))
+        d_weights = dict(zip(which, found, strict=True))
+        for i, run in enumerate(runs):
+            if i not in d_weights:
+                results += [None] * _N_TENSORS
+                continue
+            grads = held[i][0]
+            results += [
+                _input_gradient(ctx, 3 + _N_TENSORS * i, grads, run.matrix),
+                None if run.x is None else outer_product(run.x, grads),
+                d_states[i][1],
+                *d_weights[i],
+            ]
+        return tuple(results)
+
+
+_N_TENSORS = 6  # of a GRU: what goes in, and what is saved
 
 
 def _input_matrix(weights: GRUWeights, rows: slice) -> Tensor:
@@ -159,26 +183,23 @@ def by_bin(x: Tensor) -> Tensor:
 _RESULTS = ("gen_h", "fac", "con_h", "post", "u")  # of the decoder's pass
 
 
-def _gru_pass(
-    kernels: Kernels,
-    x: Tensor | None,
-    start: Tensor,
-    weights: GRUWeights,
-    n_bins: int,
-    clip: float,
-    reverse: bool = False,
-) -> tuple[Tensor, Tensor]:
-    h, last = _GRUPass.apply(
-        kernels,
-        None if x is None else by_bin(x),
-        None if x is None else _input_matrix(weights, slice(None)),
-        start,
-        weights.gates,
-        weights.candidate,
-        _bias(weights),
-        *(n_bins, clip, reverse, torch.is_grad_enabled()),
-    )
-    return h.transpose(0, 1), last
+def _gru_passes(
+    kernels: Kernels, runs: Sequence[tuple[Tensor | None, Tensor, GRUWeights, int, float, bool]]
+) -> list[tuple[Tensor, Tensor]]:
+    """Run GRUs, each given as x, start, weights, number of bins, clip, reverse."""
+    tensors: list[Tensor | None] = []
+    for x, start, weights, *_ in runs:
+        tensors += [
+            None if x is None else by_bin(x),
+            None if x is None else _input_matrix(weights, slice(None)),
+            start,
+            weights.gates,
+            weights.candidate,
+            _bias(weights),
+        ]
+    plans = [run[3:] for run in runs]
+    found = _GRUPasses.apply(kernels, plans, torch.is_grad_enabled(), *tensors)
+    return [(h.transpose(0, 1), last) for h, last in zip(found[::2], found[1::2], strict=True)]
 
 
 class _DecoderPass(torch.autograd.Function):
@@ -274,19 +295,17 @@ class FusedPasses:
     def __init__(self, kernels: Kernels) -> None:
         self.kernels = kernels
 
-    def encoder_pass(
-        self,
-        x: Tensor,
-        initial_state: Tensor,
-        weights: GRUWeights,
-        clip: float,
-        reverse: bool = False,
-    ) -> tuple[Tensor, Tensor]:
-        """Run a GRU over all bins; see :func:`lfads_lightning.model.cells.encoder_pass`."""
-        if not self.kernels.covers(x):
-            return cells.encoder_pass(x, initial_state, weights, clip, reverse)
-        start = initial_state.expand(x.shape[0], -1)
-        return _gru_pass(self.kernels, x, start, weights, x.shape[1], clip, reverse)
+    def encoder_passes(self, runs: Sequence[EncoderRun]) -> list[tuple[Tensor, Tensor]]:
+        """Run GRUs; see :func:`lfads_lightning.model.cells.encoder_passes`."""
+        if not all(self.kernels.covers(run.x) for run in runs):
+            return cells.encoder_passes(runs)
+        return _gru_passes(
+            self.kernels,
+            [
+                (x, start.expand(x.shape[0], -1), weights, x.shape[1], clip, reverse)
+                for x, start, weights, clip, reverse in runs
+            ],
+        )
 
     def decoder_pass(
         self,
@@ -315,7 +334,8 @@ class FusedPasses:
                 gen_mask=gen_mask,
             )
         if con is None:
-            h, _ = _gru_pass(self.kernels, ext_input, gen_ic, generator, n_bins, clip)
+            run = ext_input, gen_ic, generator, n_bins, clip, False
+            ((h, _),) = _gru_passes(self.kernels, [run])
             read = h if gen_mask is None else h * gen_mask
             return DecoderStates(h, product(read, factor_weight))
         co_dim, n_enc = con.noise.shape[2], con.encodings.shape[2]

@@ -1,11 +1,13 @@
 """Layers and tensor helpers of the network."""
 
 import math
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from lfads_lightning.model.cells import GRU
+from lfads_lightning.model.cells import GRU, EncoderRun
 from lfads_lightning.model.layout import product, time_major
 from lfads_lightning.model.recurrences import Passes
 
@@ -23,6 +25,17 @@ class Affine(nn.Module):
         return product(x, self.weight, self.bias)
 
 
+class Encoded(NamedTuple):
+    """States of an encoder.
+
+    Beyond the end of a shorter trial, backward states are 0 and forward states have no meaning.
+    """
+
+    fwd: Tensor  # (B, T, n)
+    rev: Tensor | None  # (B, T, n)
+    last: Tensor  # (B, 2n or n), the last of each direction
+
+
 class Bidirectional(nn.Module):
     """Two GRUs with their own weights and trained start states; the backward one is optional."""
 
@@ -34,35 +47,51 @@ class Bidirectional(nn.Module):
         self.rev = GRU.encoder(input_dim, hidden_dim, gate_scale) if rev else None
         self.rev_start = nn.Parameter(torch.zeros(hidden_dim)) if rev else None
 
-    def forward(
-        self, x: Tensor, passes: Passes, lengths: Tensor | None = None
-    ) -> tuple[Tensor, Tensor | None, Tensor]:
-        """Map (B, T, m) to states.
+    def runs(self, x: Tensor, lengths: Tensor | None = None) -> list[EncoderRun]:
+        """Return the runs of both directions over x (B, T, m).
 
         Args:
             x: (B, T, m).
-            passes: the implementation of the recurrences.
             lengths: (B,) bins of each trial; the backward GRU starts at a trial's own last bin.
-                Beyond it, backward states are 0 and forward states have no meaning. None: all have
-                T bins.
-
-        Returns:
-            Forward and backward states (B, T, n), and the last of each, concatenated (B, 2n or n).
+                None: all have T bins.
         """
-        run = passes.encoder_pass
-        fwd, fwd_last = run(x, self.fwd_start, self.fwd.weights, self.clip)
+        runs = [EncoderRun(x, self.fwd_start, self.fwd.weights, self.clip)]
+        if self.rev is not None and self.rev_start is not None:
+            turned = x if lengths is None else time_major(flipped(x, lengths))
+            rev = EncoderRun(turned, self.rev_start, self.rev.weights, self.clip, lengths is None)
+            runs.append(rev)
+        return runs
+
+    @staticmethod
+    def joined(found: Sequence[tuple[Tensor, Tensor]], lengths: Tensor | None) -> Encoded:
+        """Put together what the :meth:`runs` gave."""
+        (fwd, fwd_last), *other = found
         if lengths is not None:
             fwd_last = at_bin(fwd, lengths - 1)
-        if self.rev is None or self.rev_start is None:
-            return fwd, None, fwd_last
-        if lengths is None:
-            rev, rev_last = run(x, self.rev_start, self.rev.weights, self.clip, reverse=True)
-        else:
-            turned = time_major(flipped(x, lengths))
-            states, _ = run(turned, self.rev_start, self.rev.weights, self.clip)
-            rev_last, rev = at_bin(states, lengths - 1), flipped(states, lengths)
+        if not other:
+            return Encoded(fwd, None, fwd_last)
+        ((rev, rev_last),) = other
+        if lengths is not None:
+            rev_last, rev = at_bin(rev, lengths - 1), flipped(rev, lengths)
             rev = time_major(rev * inside(lengths, rev.shape[1])[..., None])
-        return fwd, rev, torch.cat([fwd_last, rev_last], dim=1)
+        return Encoded(fwd, rev, torch.cat([fwd_last, rev_last], dim=1))
+
+
+def run_encoders(
+    encoders: Sequence[tuple[Bidirectional, Tensor, Tensor | None]], passes: Passes
+) -> list[Encoded]:
+    """Run encoders over the same trials, all directions in one call: kernels run them at once.
+
+    Args:
+        encoders: each with its x (B, T, m) and the lengths (B,) of its trials, or None for T.
+        passes: the implementation of the recurrences.
+    """
+    runs = [encoder.runs(x, lengths) for encoder, x, lengths in encoders]
+    found = iter(passes.encoder_passes([run for both in runs for run in both]))
+    return [
+        Bidirectional.joined([next(found) for _ in both], lengths)
+        for both, (_, _, lengths) in zip(runs, encoders, strict=True)
+    ]
 
 
 class Standardise(nn.Module):

@@ -22,6 +22,7 @@ from lfads_lightning.model.layers import (
     dropout_mask,
     lagged,
     masked,
+    run_encoders,
     session_key,
     session_layer,
 )
@@ -251,18 +252,24 @@ class LFADS(nn.Module):
             if not cfg.inject_ext_input_to_gen:
                 x = time_major(torch.cat([x, self.encoded.bins(ext)], dim=2))
         ic_mean = ic_logvar = ic_fwd = ic_rev = con_input = ci_fwd = ci_rev = None
+        encoders: list[tuple[Bidirectional, Tensor, Tensor | None]] = []
         if cfg.ic_dim > 0:
             window, size = x[:, : cfg.num_steps_for_gen_ic], cfg.encoder_bin_size
             within = None
             if lengths is not None:
                 within = -(-lengths.clamp(max=window.shape[1]) // size)
-            ic_fwd, ic_rev, ends = self.ic_encoder(coarser(window, size), self.passes, within)
+            encoders.append((self.ic_encoder, coarser(window, size), within))
+        if cfg.co_dim > 0:
+            encoders.append((self.ci_encoder, x, lengths))
+        encoded = run_encoders(encoders, self.passes) if encoders else []
+        if cfg.ic_dim > 0:
+            ic_fwd, ic_rev, ends = encoded[0]
             ic_encoding = masked(ends, masks.ic_encoding)  # (B, 2E)
             ic_mean, ic_logvar = self.ic_mean(ic_encoding), self.ic_logvar(ic_encoding)
             if cfg.ic_post_var_min > 0:
                 ic_logvar = (ic_logvar.exp() + cfg.ic_post_var_min).log()
         if cfg.co_dim > 0:
-            ci_fwd, ci_rev, _ = self.ci_encoder(x, self.passes, lengths)
+            ci_fwd, ci_rev, _ = encoded[-1]
             con_input = lagged(ci_fwd, ci_rev, cfg.controller_input_lag)
             con_input = masked(con_input, self.encoded.bins(masks.con_input))
         states = ic_fwd, ic_rev, ci_fwd, ci_rev

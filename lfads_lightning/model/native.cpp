@@ -235,50 +235,57 @@ long long lfads_product_ns(int timed) {
   return product_ns.exchange(0);
 }
 
-// x (T, B, m), w_in (m, 3n), h0 (B, n), bias (3n) -> g (T, B, 3n), h (T, B, n); rh (B, n) is scratch; m
-// may be 0. Without `keep`, for a pass that is not gone back, g is of one bin.
-void lfads_gru_forward(int T, int B, int n, int reverse, float clip, int parts, int threads,
-                       int keep, int m,
-                       const float* x, const float* w_in, float* g, const float* h0,
-                       const float* w_gates, const float* w_candidate, const float* bias, float* h,
-                       float* rh) {
-#pragma omp parallel for num_threads(std::min(threads, parts)) schedule(dynamic, 1)
-  for (int k = 0; k < parts; ++k) {
-    const Block b = block_of(k, parts, B);
-    const float* old = h0 + b.first * n;
-    for (int s = 0; s < T; ++s) {
-      const long row = static_cast<long>(reverse ? T - 1 - s : s) * B + b.first;
-      const long kept = keep ? row : b.first;
-      float* gs = g + kept * 3 * n;
-      if (m > 0) gemm(b.rows, 3 * n, m, x + row * m, m, w_in, 3 * n, false, 0.0f, gs, 3 * n);
-      gru_step(b.rows, n, gs, old, w_gates, w_candidate, bias, m > 0, clip, rh + b.first * n,
-               h + row * n);
-      old = h + row * n;
-    }
+// A GRU over all bins, forward: x (T, B, m), w_in (m, 3n), h0 (B, n), bias (3n) -> g (T, B, 3n), h
+// (T, B, n); rh (B, n) is scratch; m may be 0. Without `keep`, for a pass that is not gone back, g is
+// of one bin. Backward: d_h (T, B, n) gradient of h, or null for 0; d_h0 (B, n) that of the last state;
+// g as the forward pass left it -> g: gradient of the projected inputs; d_h0 that of h0; sums (parts,
+// Sums::size), a part each.
+struct Gru {
+  int T, B, n, m, reverse, keep;
+  float clip;
+  float *x, *w_in, *g, *h0, *gates, *candidate, *bias, *h, *rh, *d_h, *d_h0, *sums;
+};
+
+static void forward(const Gru& p, const Block& b) {
+  const float* old = p.h0 + b.first * p.n;
+  const int n = p.n, m = p.m;
+  for (int s = 0; s < p.T; ++s) {
+    const long row = static_cast<long>(p.reverse ? p.T - 1 - s : s) * p.B + b.first;
+    const long kept = p.keep ? row : b.first;
+    float* g = p.g + kept * 3 * n;
+    if (m > 0) gemm(b.rows, 3 * n, m, p.x + row * m, m, p.w_in, 3 * n, false, 0.0f, g, 3 * n);
+    gru_step(b.rows, n, g, old, p.gates, p.candidate, p.bias, m > 0, p.clip, p.rh + b.first * n,
+             p.h + row * n);
+    old = p.h + row * n;
   }
 }
 
-// d_h (T, B, n) gradient of h, or null for 0; d_h0 (B, n) that of the last state; g as the forward pass
-// left it -> g: gradient of the projected inputs; d_h0 that of h0; sums (parts, Sums::size), a part
-// each
-void lfads_gru_backward(int T, int B, int n, int reverse, float clip, int parts, int threads,
-                        float* g,
-                        const float* h0, const float* w_gates, const float* w_candidate,
-                        const float* h, const float* d_h, float* d_h0, float* sums) {
-#pragma omp parallel for num_threads(std::min(threads, parts)) schedule(dynamic, 1)
-  for (int k = 0; k < parts; ++k) {
-    const Block b = block_of(k, parts, B);
-    std::vector<float> tmp(scratch(b.rows, n));
-    float* d = d_h0 + b.first * n;
-    const Sums mine(sums, k, n);
-    for (int s = T - 1; s >= 0; --s) {
-      const long t = reverse ? T - 1 - s : s, row = t * B + b.first;
-      const long before = (reverse ? t + 1 : t - 1) * B + b.first;
-      const float* old = s == 0 ? h0 + b.first * n : h + before * n;
-      if (d_h)
-        for (int i = 0; i < b.rows * n; ++i) d[i] += d_h[row * n + i];
-      gru_step_back(b.rows, n, g + row * 3 * n, old, w_gates, w_candidate, clip, d, mine, tmp.data());
-    }
+static void backward(const Gru& p, const Block& b, const Sums& sums) {
+  const int n = p.n;
+  std::vector<float> tmp(scratch(b.rows, n));
+  float* d = p.d_h0 + b.first * n;
+  for (int s = p.T - 1; s >= 0; --s) {
+    const long t = p.reverse ? p.T - 1 - s : s, row = t * p.B + b.first;
+    const long before = (p.reverse ? t + 1 : t - 1) * p.B + b.first;
+    const float* old = s == 0 ? p.h0 + b.first * n : p.h + before * n;
+    if (p.d_h)
+      for (int i = 0; i < b.rows * n; ++i) d[i] += p.d_h[row * n + i];
+    gru_step_back(b.rows, n, p.g + row * 3 * n, old, p.gates, p.candidate, p.clip, d, sums,
+                  tmp.data());
+  }
+}
+
+// Several GRUs at once, such as an encoder's two directions: threads share the parts of all of them.
+void lfads_gru_forward(const Gru* grus, int n_grus, int parts, int threads) {
+#pragma omp parallel for num_threads(std::min(threads, n_grus * parts)) schedule(dynamic, 1)
+  for (int k = 0; k < n_grus * parts; ++k)
+    forward(grus[k / parts], block_of(k % parts, parts, grus[k / parts].B));
+}
+void lfads_gru_backward(const Gru* grus, int n_grus, int parts, int threads) {
+#pragma omp parallel for num_threads(std::min(threads, n_grus * parts)) schedule(dynamic, 1)
+  for (int k = 0; k < n_grus * parts; ++k) {
+    const Gru& p = grus[k / parts];
+    backward(p, block_of(k % parts, parts, p.B), Sums(p.sums, k % parts, p.n));
   }
 }
 

@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -27,6 +28,7 @@ from lfads_lightning.model import builds
 from lfads_lightning.model.fused import (
     DecoderSizes,
     FusedPasses,
+    GRURun,
     Kernels,
     Tensors,
     by_bin,
@@ -186,46 +188,53 @@ def _covers(tensor: Tensor) -> bool:
     return tensor.dtype == torch.float32 and tensor.device.type == "cpu" and tensor.numel() > 0
 
 
-def _gru_forward(
-    x: Tensor | None,
-    matrix: Tensor | None,
-    start: Tensor,
-    gates: Tensor,
-    candidate: Tensor,
-    bias: Tensor,
-    h: Tensor,
-    clip: float,
-    reverse: bool,
-    keep: bool,
-) -> tuple[Tensor, ...]:
-    n_bins, n_trials, n = h.shape
-    buffer, rh = h.new_empty(n_bins if keep else 1, n_trials, 3 * n), torch.empty_like(start)
+_GRU_ARRAYS = "x w_in g h0 gates candidate bias h rh d_h d_h0 sums".split()
+
+
+class _Gru(ctypes.Structure):
+    """``struct Gru`` of native.cpp."""
+
+    _fields_ = [
+        *((name, ctypes.c_int) for name in "T B n m reverse keep".split()),
+        ("clip", ctypes.c_float),
+        *((name, ctypes.c_void_p) for name in _GRU_ARRAYS),
+    ]
+
+
+def _gru(run: GRURun, keep: bool, **arrays: Tensor | None) -> _Gru:
+    arrays |= {"x": run.x, "w_in": run.matrix, "h0": run.start, "gates": run.gates}
+    arrays |= {"candidate": run.candidate, "bias": run.bias, "h": run.h}
+    m = 0 if run.x is None else run.x.shape[2]
+    pointers = {name: _pointer(arrays.get(name)) for name in _GRU_ARRAYS}
+    return _Gru(*run.h.shape, m, int(run.reverse), int(keep), run.clip, **pointers)
+
+
+def _gru_forward(runs: Sequence[GRURun], keep: bool) -> list[tuple[Tensor, ...]]:
+    made = []
+    for run in runs:
+        n_bins, n_trials, n = run.h.shape
+        buffer = run.h.new_empty(n_bins if keep else 1, n_trials, 3 * n)
+        made.append((buffer, torch.empty_like(run.start)))
+    grus = [_gru(run, keep, g=g, rh=rh) for run, (g, rh) in zip(runs, made, strict=True)]
     library().lfads_gru_forward(
-        *(*h.shape, int(reverse), ctypes.c_float(clip), *_shared(h.shape[1]), int(keep)),
-        0 if x is None else x.shape[2],
-        *map(_pointer, (x, matrix, buffer, start, gates, candidate, bias, h, rh)),
+        (_Gru * len(grus))(*grus), len(grus), *_shared(runs[0].start.shape[0])
     )
-    return (buffer,)
+    return [(buffer,) for buffer, _ in made]
 
 
 def _gru_backward(
-    held: tuple[Tensor],
-    start: Tensor,
-    gates: Tensor,
-    candidate: Tensor,
-    h: Tensor,
-    d_h: Tensor | None,
-    d_start: Tensor,
-    clip: float,
-    reverse: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
-    parts, threads = _shared(h.shape[1])
-    sums = _new_sums(h, parts, h.shape[2])
-    library().lfads_gru_backward(
-        *(*h.shape, int(reverse), ctypes.c_float(clip), parts, threads),
-        *map(_pointer, (*held, start, gates, candidate, h, d_h, d_start, sums)),
-    )
-    return _summed(sums, h.shape[2])
+    runs: Sequence[GRURun],
+    held: Sequence[tuple[Tensor]],
+    d_states: Sequence[tuple[Tensor | None, Tensor]],
+) -> list[tuple[Tensor, Tensor, Tensor]]:
+    parts, threads = _shared(runs[0].start.shape[0])
+    sums = [_new_sums(run.h, parts, run.h.shape[2]) for run in runs]
+    grus = [
+        _gru(run, True, g=g, d_h=d_h, d_h0=d_start, sums=its)
+        for run, (g,), (d_h, d_start), its in zip(runs, held, d_states, sums, strict=True)
+    ]
+    library().lfads_gru_backward((_Gru * len(grus))(*grus), len(grus), parts, threads)
+    return [_summed(its, run.h.shape[2]) for run, its in zip(runs, sums, strict=True)]
 
 
 def _new_sums(like: Tensor, parts: int, n: int) -> Tensor:

@@ -1,7 +1,7 @@
 """Which implementation runs the recurrences: the readable loop, or equivalent kernels."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import NamedTuple
 
@@ -16,7 +16,7 @@ from lfads_lightning.model.observations import NoiseModel
 class Passes(NamedTuple):
     """The functions that run over all bins; every implementation has the same signatures."""
 
-    encoder_pass: Callable[..., tuple[Tensor, Tensor]]
+    encoder_passes: Callable[[Sequence[cells.EncoderRun]], list[tuple[Tensor, Tensor]]]
     decoder_pass: Callable[..., cells.DecoderStates]
     # faster likelihoods, by name of the noise model
     likelihoods: tuple[tuple[str, Callable[..., Tensor]], ...] = ()
@@ -26,9 +26,9 @@ class Passes(NamedTuple):
         return dict(self.likelihoods).get(noise_model.name, noise_model.nll)
 
 
-REFERENCE = Passes(cells.encoder_pass, cells.decoder_pass)
+REFERENCE = Passes(cells.encoder_passes, cells.decoder_pass)
 NATIVE = Passes(
-    native.PASSES.encoder_pass, native.PASSES.decoder_pass, (("poisson", native.poisson_nll),)
+    native.PASSES.encoder_passes, native.PASSES.decoder_pass, (("poisson", native.poisson_nll),)
 )
 
 
@@ -88,7 +88,7 @@ def _triton(device: str) -> Passes:
     if device != "cuda" and not triton_passes.INTERPRETED:
         raise Unavailable(f"it is for CUDA, but the device is {device}; set trainer.device=gpu:0")
     passes = triton_passes.PASSES
-    return Passes(passes.encoder_pass, passes.decoder_pass)
+    return Passes(passes.encoder_passes, passes.decoder_pass)
 
 
 @cache
@@ -123,7 +123,8 @@ def _numbers(passes: Passes, device: str) -> list[Tensor]:
     )
     x, noise, feed_mask, gen_mask = (x.to(device) for x in fixed)
     modules = [m.to(device) for m in (encoder, controller, generator)]
-    encodings, _ = passes.encoder_pass(x, encoder_start, encoder.weights, 5.0, reverse=True)
+    run = cells.EncoderRun(x, encoder_start, encoder.weights, 5.0, reverse=True)
+    ((encodings, _),) = passes.encoder_passes([run])
     inputs = cells.ControllerInputs(
         weights=controller.weights,
         initial_state=con_start,

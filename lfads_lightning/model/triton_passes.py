@@ -3,6 +3,7 @@
 Imported only when used; Triton comes with torch's CUDA builds for Linux.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 from lfads_lightning.model.fused import (
     DecoderSizes,
     FusedPasses,
+    GRURun,
     Kernels,
     Tensors,
     outer_product,
@@ -63,50 +65,44 @@ def _project(into: Tensor, bias: Tensor, *parts: tuple[Tensor | None, Tensor | N
             into.view(-1, into.shape[2]).addmm_(x.flatten(0, 1), matrix)
 
 
-def _gru_forward(
-    x: Tensor | None,
-    matrix: Tensor | None,
-    start: Tensor,
-    gates: Tensor,
-    candidate: Tensor,
-    bias: Tensor,
-    h: Tensor,
-    clip: float,
-    reverse: bool,
-    keep: bool,
-) -> tuple[Tensor, ...]:
-    n_bins, n_trials, n = h.shape
-    buffer, rh = h.new_empty(n_bins, n_trials, 3 * n), torch.empty_like(h)
-    _project(buffer, bias, (x, matrix))
-    block = _trials(n_trials, h.device)
+def _gru_forward(runs: Sequence[GRURun], keep: bool) -> list[tuple[Tensor, ...]]:
+    return [_forward(run) for run in runs]
+
+
+def _forward(run: GRURun) -> tuple[Tensor, Tensor]:
+    n_bins, n_trials, n = run.h.shape
+    buffer, rh = run.h.new_empty(n_bins, n_trials, 3 * n), torch.empty_like(run.h)
+    assert run.bias is not None
+    _project(buffer, run.bias, (run.x, run.matrix))
+    block = _trials(n_trials, run.h.device)
     gru_forward_kernel[(triton.cdiv(n_trials, block),)](
-        *(buffer, start, gates.contiguous(), candidate.contiguous(), h, rh),
-        *(clip, n_bins, n_trials, n, reverse, block, *_tiles(n)),
+        *(buffer, run.start, run.gates.contiguous(), run.candidate.contiguous(), run.h, rh),
+        *(run.clip, n_bins, n_trials, n, run.reverse, block, *_tiles(n)),
         num_warps=_warps(n),
     )
     return buffer, rh
 
 
 def _gru_backward(
-    held: tuple[Tensor, Tensor],
-    start: Tensor,
-    gates: Tensor,
-    candidate: Tensor,
-    h: Tensor,
-    d_h: Tensor | None,
-    d_start: Tensor,
-    clip: float,
-    reverse: bool,
+    runs: Sequence[GRURun],
+    held: Sequence[tuple[Tensor, Tensor]],
+    d_states: Sequence[tuple[Tensor | None, Tensor]],
+) -> list[tuple[Tensor, Tensor, Tensor]]:
+    return [_backward(*each) for each in zip(runs, held, d_states, strict=True)]
+
+
+def _backward(
+    run: GRURun, held: tuple[Tensor, Tensor], d_states: tuple[Tensor | None, Tensor]
 ) -> tuple[Tensor, Tensor, Tensor]:
-    (buffer, rh), (n_bins, n_trials, n) = held, h.shape
-    block = _trials(n_trials, h.device)
+    (buffer, rh), (n_bins, n_trials, n), (d_h, d_start) = held, run.h.shape, d_states
+    block = _trials(n_trials, run.h.device)
     gru_backward_kernel[(triton.cdiv(n_trials, block),)](
-        *(buffer, start, gates.contiguous(), candidate.contiguous(), h),
+        *(buffer, run.start, run.gates.contiguous(), run.candidate.contiguous(), run.h),
         *(d_start if d_h is None else d_h, d_start),
-        *(clip, n_bins, n_trials, n, d_h is not None, reverse, block, *_tiles(n)),
+        *(run.clip, n_bins, n_trials, n, d_h is not None, run.reverse, block, *_tiles(n)),
         num_warps=_warps(n),
     )
-    return _weight_gradients(start, h, rh, buffer, reverse)
+    return _weight_gradients(run.start, run.h, rh, buffer, run.reverse)
 
 
 def _weight_gradients(

@@ -291,8 +291,9 @@ class FitKeywords(TypedDict, total=False):
     available.
     """
     num_threads: int | None
-    """CPU threads of torch. None: one, but the native kernels share batches of 64 trials or more
-    among all cores, with the same numbers on any number of cores.
+    """CPU threads of torch. None: one, but the native kernels share the directions of the encoders,
+    and batches of 64 trials or more, among all cores, with the same numbers on any number of
+    cores.
     """
     logger: Literal["tensorboard", "csv", "wandb", "mlflow"] | Sequence[str]
     """Where costs, settings and scores are logged, besides the files of the run. Several are a
@@ -680,8 +681,9 @@ class EstimatorKeywords(TypedDict, total=False):
     available.
     """
     num_threads: int | None
-    """CPU threads of torch. None: one, but the native kernels share batches of 64 trials or more
-    among all cores, with the same numbers on any number of cores.
+    """CPU threads of torch. None: one, but the native kernels share the directions of the encoders,
+    and batches of 64 trials or more, among all cores, with the same numbers on any number of
+    cores.
     """
     logger: Literal["tensorboard", "csv", "wandb", "mlflow"] | Sequence[str] | None
     """Where costs, settings and scores are logged, besides the files of the run. Several are a

@@ -222,7 +222,7 @@ def test_triton_kernels_give_the_same(new, spikes):
     noise, rates = noise_of(model), []
     for passes in (REFERENCE, triton_passes.PASSES):
         model.passes = model.passes._replace(
-            encoder_pass=passes.encoder_pass, decoder_pass=passes.decoder_pass
+            encoder_passes=passes.encoder_passes, decoder_pass=passes.decoder_pass
         )
         with torch.no_grad():
             rates.append(model(spikes, "a", None, noise).log_rates)

@@ -18,7 +18,7 @@ from lfads_lightning.config import (
     SessionSpec,
 )
 from lfads_lightning.model import builds, fused, native, recurrences
-from lfads_lightning.model.cells import GRU
+from lfads_lightning.model.cells import GRU, EncoderRun
 from lfads_lightning.model.lfads import LFADS
 from lfads_lightning.model.loss import compute_loss
 from lfads_lightning.model.records import Masks, Noise
@@ -103,7 +103,7 @@ def test_the_kernel_itself_runs(native_passes, monkeypatch):
     def fail(*args, **kwargs):
         raise AssertionError("went to the reference body")
 
-    monkeypatch.setattr(fused.cells, "encoder_pass", fail)
+    monkeypatch.setattr(fused.cells, "encoder_passes", fail)
     monkeypatch.setattr(fused.cells, "decoder_pass", fail)
     model = LFADS(ModelConfig(**SIZES, co_dim=2), [SessionSpec("a", 11, 2)])
     run(model, native_passes)
@@ -135,7 +135,37 @@ def test_float64_goes_to_the_reference_body(native_passes):
 def small_pass(native_passes):
     gru = GRU.encoder(3, 4, 1.0)
     x = torch.randn(2, 6, 3, requires_grad=True)
-    return x, native_passes.encoder_pass(x, torch.zeros(4), gru.weights, 5.0)[0].sum()
+    run = EncoderRun(x, torch.zeros(4), gru.weights, 5.0)
+    return x, native_passes.encoder_passes([run])[0][0].sum()
+
+
+@pytest.mark.parametrize("team", [0, 3])
+def test_grus_that_run_at_once_give_what_each_gives_alone(native_passes, monkeypatch, team):
+    monkeypatch.setattr(native, "team", team)
+    torch.manual_seed(0)
+    grus = [GRU.encoder(3, n, 1.0) for n in (4, 7, 5)]
+    xs = [torch.randn(9, n_bins, 3) for n_bins in (6, 6, 2)]
+    starts = [torch.randn(gru.candidate.shape[0], requires_grad=True) for gru in grus]
+    runs = [
+        EncoderRun(x, start, gru.weights, 5.0, i == 1)
+        for i, (x, start, gru) in enumerate(zip(xs, starts, grus, strict=True))
+    ]
+    together = native_passes.encoder_passes(runs)
+    alone = [native_passes.encoder_passes([r])[0] for r in runs]
+    grads = []
+    for found in (together, alone):
+        # the last state only of one, no output of another
+        loss = found[0][0].square().sum() + found[1][1].square().sum()
+        leaves = [starts[0], starts[1], *grus[0].parameters(), *grus[1].parameters()]
+        others = [starts[2], *grus[2].parameters()]
+        grads.append(torch.autograd.grad(loss, leaves + others, allow_unused=True))
+    for (states, last), (s, e) in zip(together, alone, strict=True):
+        assert torch.equal(states, s)
+        assert torch.equal(last, e)
+    for ours, theirs in zip(*grads, strict=True):
+        assert (ours is None) == (theirs is None)
+        assert ours is None or torch.equal(ours, theirs)
+    assert grads[0][0] is not None
 
 
 def test_a_second_backward_pass_is_refused(native_passes):

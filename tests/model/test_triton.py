@@ -12,7 +12,7 @@ from conftest import slowly
 
 from lfads_lightning.config import LossConfig, ModelConfig, Recurrence, SessionSpec
 from lfads_lightning.model import recurrences
-from lfads_lightning.model.cells import GRU
+from lfads_lightning.model.cells import GRU, EncoderRun
 from lfads_lightning.model.lfads import LFADS
 from lfads_lightning.model.loss import compute_loss
 
@@ -97,7 +97,8 @@ def test_samples_share_the_encodings_of_their_trial(triton_passes):
 def small_loss(passes):
     gru, x = GRU.encoder(3, 4, 1.0).to(DEVICE), torch.randn(2, 3, 3, device=DEVICE)
     start = torch.zeros(4, device=DEVICE)
-    return passes.encoder_pass(x, start, gru.weights, 5.0)[0].square().sum(), gru.gates
+    ((states, _),) = passes.encoder_passes([EncoderRun(x, start, gru.weights, 5.0)])
+    return states.square().sum(), gru.gates
 
 
 def test_a_second_backward_pass_and_second_order_gradients_are_refused(triton_passes):
@@ -114,15 +115,15 @@ def test_a_second_backward_pass_and_second_order_gradients_are_refused(triton_pa
 def test_auto_takes_kernels_only_if_they_give_the_loops_numbers(triton_passes):
     assert recurrences.checked(triton_passes, DEVICE) is triton_passes
 
-    def wrong(*args, **kwargs):
-        states, last = recurrences.REFERENCE.encoder_pass(*args, **kwargs)
-        return states * 1.01, last
+    def wrong(runs):
+        ((states, last),) = recurrences.REFERENCE.encoder_passes(runs)
+        return [(states * 1.01, last)]
 
     def broken(*args, **kwargs):
         raise RuntimeError("no ptx for this device")
 
-    for encoder_pass, message in ((wrong, "does not give"), (broken, "no ptx for this device")):
-        passes = triton_passes._replace(encoder_pass=encoder_pass)
+    for encoder_passes, message in ((wrong, "does not give"), (broken, "no ptx for this device")):
+        passes = triton_passes._replace(encoder_passes=encoder_passes)
         with pytest.raises(recurrences.Unavailable, match=message):
             recurrences.checked(passes, DEVICE)
 
