@@ -146,10 +146,12 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="in which runs stay")
     parser.add_argument("--cpu-time", action="store_true", help="of the budget, not the clock's")
     parser.add_argument("--beside-original", action="store_true", help="recipe=original as long")
-    parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="beside these")
+    parser.add_argument(
+        "--set", nargs="*", default=[], type=setting, metavar="NAME=VALUE", help="beside these"
+    )
     given = parser.parse_args()
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")
-    settings: dict[str, Any] = {n: _value(v) for n, v in (s.split("=", 1) for s in given.set)}
+    settings: dict[str, Any] = dict(given.set)
     if given.cpu_time:
         clock.now = time.process_time
     if given.minutes is not None:
@@ -169,11 +171,13 @@ def main() -> None:
     print(f"{len(rows)} runs", file=sys.stderr)
 
 
-def _value(text: str) -> Any:
+def setting(word: str) -> tuple[str, Any]:
+    """Return name and value of NAME=VALUE; a value that is not JSON is text."""
+    name, value = word.split("=", 1)
     try:
-        return json.loads(text)
+        return name, json.loads(value)
     except ValueError:
-        return text
+        return name, value
 
 
 if __name__ == "__main__":
