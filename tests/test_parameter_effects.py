@@ -28,13 +28,13 @@ from lfads_lightning.cli.kinds import run_kind
 from lfads_lightning.cli.settings import settings_text
 from lfads_lightning.cli.train import main as train_main
 from lfads_lightning.config import Kind, LFADSError, LossConfig, OutputDist
-from lfads_lightning.data import datamodule
+from lfads_lightning.data import datamodule, loading
 from lfads_lightning.data.datamodule import LFADSDataModule
 from lfads_lightning.data.loading import load_data
 from lfads_lightning.data.sessions import sessions_from_arrays
 from lfads_lightning.inference import refine
 from lfads_lightning.metrics import bits_per_spike
-from lfads_lightning.model import native
+from lfads_lightning.model import device, native
 from lfads_lightning.model.alignment import align
 from lfads_lightning.model.device import resolve_device
 from lfads_lightning.model.lfads import LFADS
@@ -977,6 +977,16 @@ def test_do_start_at_mean_rates_without_a_read_out_is_said(new_config, counts):
         loop.new_model(new_config(do_start_at_mean_rates=True), sessions)
 
 
+def watched(seen):
+    """The loop, which notes the runs of the encoders."""
+
+    def encoder_passes(runs):
+        seen.append(runs)
+        return REFERENCE.encoder_passes(runs)
+
+    return REFERENCE._replace(encoder_passes=encoder_passes)
+
+
 @effect_of("do_standardise_input")
 def test_do_standardise_input_shows_encoders_units_of_the_standard_deviation(new_config, counts):
     sessions = sessions_from_arrays(
@@ -986,9 +996,7 @@ def test_do_standardise_input_shows_encoders_units_of_the_standard_deviation(new
     for does in (False, True):
         model = loop.new_model(new_config(do_standardise_input=does), sessions)
         seen = []
-        model.ic_encoder.register_forward_pre_hook(
-            lambda _, given, seen=seen: seen.append(given[0])
-        )
+        model.passes = watched(seen)
         hidden_one = torch.ones(counts.shape)
         hidden_one[0, 0, 0] = 0
         model.encode(data, "a")
@@ -996,9 +1004,10 @@ def test_do_standardise_input_shows_encoders_units_of_the_standard_deviation(new
         expected = counts.astype(float)
         if does:
             expected = (expected - expected.mean((0, 1))) / expected.std((0, 1))
-        np.testing.assert_allclose(seen[0], expected, rtol=1e-5, atol=1e-6)
+        (first, *_), (second, *_) = seen
+        np.testing.assert_allclose(first.x, expected, rtol=1e-5, atol=1e-6)
         expected[0, 0, 0] = 0  # hidden is at the mean, or no spike
-        np.testing.assert_allclose(seen[1], expected, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(second.x, expected, rtol=1e-5, atol=1e-6)
 
 
 @effect_of("encoder_bin_size")
@@ -1008,15 +1017,17 @@ def test_encoder_bin_size_is_how_many_bins_the_code_is_read_from_at_once(new_con
     )
     torch.manual_seed(0)
     model = loop.new_model(new_config(encoder_bin_size=3, num_steps_for_gen_ic=7), sessions)
-    seen = {}
-    for name in ("ic_encoder", "ci_encoder"):
-        hook = functools.partial(lambda name, _, given: seen.update({name: given[0]}), name)
-        getattr(model, name).register_forward_pre_hook(hook)
+    seen = []
+    model.passes = watched(seen)
     model.encode(torch.tensor(counts), "a")
     parts = [counts[:, 0:3], counts[:, 3:6], counts[:, 6:7]]
     expected = np.stack([part.sum(1) for part in parts], 1) / math.sqrt(3)
-    np.testing.assert_allclose(seen["ic_encoder"], expected, rtol=1e-6)
-    np.testing.assert_allclose(seen["ci_encoder"], counts)  # inferred inputs keep the bins
+    ((ic_fwd, ic_rev, *ci),) = seen
+    for run in (ic_fwd, ic_rev):
+        np.testing.assert_allclose(run.x, expected, rtol=1e-6)
+    for run in ci:
+        np.testing.assert_allclose(run.x, counts)  # inferred inputs keep the bins
+    assert ci
 
 
 @effect_of("candidates")
@@ -1087,7 +1098,7 @@ def test_data_dir_is_the_folder_that_is_read_and_null_the_embedded_data(
     (only,) = found[tmp_path]
     np.testing.assert_array_equal(only.train.data, counts + 5)
     embedded = {"session": {"train_data": counts, "valid_data": counts[:2]}}
-    monkeypatch.setattr(datamodule, "generate", lambda name: embedded if name == "lorenz" else {})
+    monkeypatch.setattr(loading, "generate", lambda name: embedded if name == "lorenz" else {})
     (session,) = load_data(new_config(data_filename_stem="lorenz"))
     np.testing.assert_array_equal(session.train.data, counts)
 
@@ -1299,7 +1310,7 @@ def test_device_is_used_and_falls_back_to_the_cpu_with_a_warning(train, monkeypa
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert resolve_device("cpu:0") == torch.device("cpu")
-    monkeypatch.setattr(loop, "_missing", set())  # what was said is not said again
+    monkeypatch.setattr(device, "_missing", set())  # what was said is not said again
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert resolve_device("gpu:0") == torch.device("cuda:0")
     assert resolve_device("gpu:1") == resolve_device("cuda:1") == torch.device("cuda:1")
