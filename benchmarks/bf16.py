@@ -10,6 +10,8 @@ entries, and the criterion, with products in float32 and with these.
 
 import argparse
 import ctypes
+import os
+import shutil
 import subprocess
 import tempfile
 import warnings
@@ -83,7 +85,8 @@ def rounded_products() -> Iterator[None]:
     with tempfile.TemporaryDirectory() as folder:
         source, built = Path(folder) / "shim.cpp", Path(folder) / "shim.so"
         source.write_text(SHIM)
-        command = ["c++", *native.FLAGS.split(), str(source), "-o", str(built)]
+        compiler = os.environ.get("CXX") or shutil.which("c++") or "g++"
+        command = [compiler, *native.FLAGS.split(), str(source), "-o", str(built)]
         subprocess.run(command, check=True)
         shim = ctypes.CDLL(str(built))
     shim.use(exact)

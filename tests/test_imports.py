@@ -71,6 +71,15 @@ def test_model_imports_torch_alone(name):
     assert strangers == set()
 
 
+WITH_LIGHTNING = of("training/", "search/", "data/datamodule", "report/training_figures")
+
+
+@pytest.mark.parametrize("name", [n for n in SOURCES if n not in WITH_LIGHTNING])
+def test_lightning_is_imported_where_models_train_alone(name):
+    """It takes seconds, which everything else need not wait for."""
+    assert not any(inside(m, "lightning") for m in imported(name))
+
+
 @pytest.mark.parametrize("name", [n for n in SOURCES if n not in of("cli/")])
 def test_command_lines_are_known_to_cli_alone(name):
     assert not any(inside(m, "hydra", "argparse", f"{OURS}.cli") for m in imported(name))

@@ -77,7 +77,7 @@ def _run(cfg: DictConfig) -> float | None:
             nullcontext(named) if named is not None else Run.new(output_dir) as run,
             run.locked() if config.kind is Kind.train else nullcontext(),
         ):
-            # torch and Lightning are imported only now: help and mistakes take 0.3 s
+            # torch is imported only now: help and mistakes take 0.3 s
             from lfads_lightning.cli.kinds import run_kind
 
             config.output.lfads_save_dir = str(run.folder.resolve())

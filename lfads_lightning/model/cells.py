@@ -64,6 +64,8 @@ class GRU(nn.Module):
         if input_candidate_std is None:
             input_candidate_std = input_std
         m, n = input_dim, hidden_dim
+        # in place, here and in other layers: a product of tensors on the device "meta", where a
+        # checkpoint is checked, would import torch._dynamo, which takes two seconds
         self.input_gates = nn.Parameter(torch.randn(m, 2 * n).mul_(input_std))
         self.input_candidate = nn.Parameter(torch.randn(m, n).mul_(input_candidate_std))
         self.gates = nn.Parameter(torch.randn(n, 2 * n).mul_(gate_std))

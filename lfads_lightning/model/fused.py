@@ -132,7 +132,15 @@ class _GRUPasses(torch.autograd.Function):
         ctx.kernels, ctx.plans, ctx.spent = kernels, plans, False
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(*(x for r in runs for x in (*r[:5], r.h)))
-        return tuple(x for r in runs for x in (r.h, r.h[0 if r.reverse else -1].clone()))
+        outputs = tuple(x for r in runs for x in (r.h, r.h[0 if r.reverse else -1].clone()))
+        frozen = [i for i in range(len(runs)) if not _GRUPasses._is_trained(ctx, i)]
+        ctx.mark_non_differentiable(*(x for i in frozen for x in outputs[2 * i : 2 * i + 2]))
+        return outputs
+
+    @staticmethod
+    def _is_trained(ctx: Any, i: int) -> bool:
+        first = _N_FIRST + _N_TENSORS * i
+        return any(ctx.needs_input_grad[first : first + _N_TENSORS])
 
     @staticmethod
     def backward(ctx: Any, *d_outputs: Tensor | None) -> tuple[Tensor | None, ...]:
@@ -143,20 +151,26 @@ class _GRUPasses(torch.autograd.Function):
             x, matrix, start, gates, candidate, h = saved[_N_TENSORS * i : _N_TENSORS * (i + 1)]
             d_h, d_last = d_outputs[2 * i : 2 * i + 2]
             runs.append(GRURun(x, matrix, start, gates, candidate, None, h, clip, reverse))
-            d_start = torch.zeros_like(start) if d_last is None else d_last.clone()
+            # kernels read it as it lies in memory, and write the gradient of the start over it
+            d_start = torch.zeros_like(start)
+            if d_last is not None:
+                d_start.copy_(d_last)
             d_states.append((None if d_h is None else d_h.contiguous(), d_start))
-            wanted.append(d_h is not None or d_last is not None)
-        results: list[Tensor | None] = [None] * 3
+            has_gradient = d_h is not None or d_last is not None
+            wanted.append(has_gradient and _GRUPasses._is_trained(ctx, i))
+        results: list[Tensor | None] = [None] * _N_FIRST
         which = [i for i, is_wanted in enumerate(wanted) if is_wanted]
-        found = ctx.kernels.gru_backward(*([a[i] for i in which] for a in (runs, held, d_states)))
-        d_weights = dict(zip(which, found, strict=True))
+        d_weights: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
+        if which:
+            of_these = ([a[i] for i in which] for a in (runs, held, d_states))
+            d_weights = dict(zip(which, ctx.kernels.gru_backward(*of_these), strict=True))
         for i, run in enumerate(runs):
             if i not in d_weights:
                 results += [None] * _N_TENSORS
                 continue
             grads = held[i][0]
             results += [
-                _input_gradient(ctx, 3 + _N_TENSORS * i, grads, run.matrix),
+                _input_gradient(ctx, _N_FIRST + _N_TENSORS * i, grads, run.matrix),
                 None if run.x is None else outer_product(run.x, grads),
                 d_states[i][1],
                 *d_weights[i],
@@ -164,6 +178,7 @@ class _GRUPasses(torch.autograd.Function):
         return tuple(results)
 
 
+_N_FIRST = 3  # arguments before those of the first GRU
 _N_TENSORS = 6  # of a GRU: what goes in, and what is saved
 
 
@@ -296,8 +311,12 @@ class FusedPasses:
         self.kernels = kernels
 
     def encoder_passes(self, runs: Sequence[EncoderRun]) -> list[tuple[Tensor, Tensor]]:
-        """Run GRUs; see :func:`lfads_lightning.model.cells.encoder_passes`."""
-        if not all(self.kernels.covers(run.x) for run in runs):
+        """Run GRUs; see :func:`lfads_lightning.model.cells.encoder_passes`.
+
+        They are one node of autograd: a loss that uses some of them leaves nothing for a second
+        loss that uses the others.
+        """
+        if not runs or not all(self.kernels.covers(run.x) for run in runs):
             return cells.encoder_passes(runs)
         return _gru_passes(
             self.kernels,

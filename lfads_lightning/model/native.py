@@ -42,8 +42,8 @@ FLAGS = f"{builds.FLAGS} -march=native -shared"
 CHOICE = "LFADS_KERNEL"  # a kind of build (builds.py), or compile
 
 TRIALS_OF_A_PART, MOST_PARTS = 32, 8  # the parts are 1, 2, 4 or 8
-# Threads that share the parts of a batch; the number of parts then depends only on its trials. 0: a
-# part for each of torch's threads. Set by threads.py.
+# Threads that share the parts of a batch, and the directions of the encoders; the number of parts
+# then depends only on the batch's trials. 0: a part for each of torch's threads. Set by threads.py.
 team = 0
 
 
@@ -181,7 +181,10 @@ def _shared(n_trials: int) -> tuple[int, int]:
         parts = max(1, min(torch.get_num_threads(), n_trials))
         return parts, parts
     parts = min(max(n_trials // TRIALS_OF_A_PART, 1), MOST_PARTS)
-    return 2 ** (parts.bit_length() - 1), team
+    parts = 2 ** (parts.bit_length() - 1)
+    # where more than one part is shared, all kernels ask for the same number of threads: libgomp
+    # would end some of them and make them anew, in every step
+    return parts, team if parts == 1 else min(team, parts)
 
 
 def _covers(tensor: Tensor) -> bool:
@@ -266,10 +269,7 @@ class _Decoder(ctypes.Structure):
     """
 
     _fields_ = [
-        *(
-            (name, ctypes.c_int)
-            for name in "T B N K U G F C I use_means feed keep parts threads".split()
-        ),
+        *((name, ctypes.c_int) for name in _NUMBERS),
         ("clip", ctypes.c_float),
         *((name, ctypes.c_void_p) for name in _POINTERS),
     ]

@@ -41,7 +41,8 @@ def one_setting_of_threads(n: int | None) -> Iterator[None]:
 
     Args:
         n: threads of torch and of the native kernels. None: torch has one, and the kernels share
-            the trials of a batch among all cores, in parts that depend on the batch only. So
+            the directions of the encoders and the trials of a batch among all cores, in parts that
+            depend on the batch only. So
             results do not depend on the cores, and a thread on a busy core takes fewer parts.
     """
     before, team = torch.get_num_threads(), native.team

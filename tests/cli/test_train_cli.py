@@ -541,7 +541,7 @@ def test_mistake_in_the_data_of_a_real_call_ends_with_one_line(tmp_path):
 
 
 def test_only_training_waits_for_lightning(own_copy, tmp_path):
-    """Importing it takes longer than all the rest."""
+    """Importing it takes as long as all the rest."""
     of_training = {"lightning", "torchmetrics", "torch._dynamo"}
     using = ["kind=posterior_push_mean", f"output.lfads_save_dir={own_copy}"]
     result = run_process(*using, cwd=tmp_path, options=["-X", "importtime"])

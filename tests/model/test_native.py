@@ -168,6 +168,27 @@ def test_grus_that_run_at_once_give_what_each_gives_alone(native_passes, monkeyp
     assert grads[0][0] is not None
 
 
+def test_a_frozen_gru_is_not_gone_back_through(native_passes):
+    frozen, trained = GRU.encoder(3, 4, 1.0).requires_grad_(False), GRU.encoder(3, 4, 1.0)
+    x, start = torch.randn(2, 6, 3), torch.zeros(4)
+    runs = [EncoderRun(x, start, gru.weights, 5.0) for gru in (frozen, trained)]
+    (states, last), (own, _) = native_passes.encoder_passes(runs)
+    assert [t.requires_grad for t in (states, last, own)] == [False, False, True]
+    own.sum().backward()
+    assert trained.gates.grad is not None
+    assert native_passes.encoder_passes([]) == []
+
+
+def test_a_gradient_may_lie_in_memory_in_any_order(native_passes):
+    gru, x, weight = GRU.encoder(3, 4, 1.0), torch.randn(2, 6, 3), torch.randn(4, 2)
+    gradients = []
+    for passes in (native_passes, recurrences.REFERENCE):
+        ((_, last),) = passes.encoder_passes([EncoderRun(x, torch.zeros(4), gru.weights, 5.0)])
+        gradients.append(torch.autograd.grad((last.t() * weight).sum(), list(gru.parameters())))
+    for ours, theirs in zip(*gradients, strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
 def test_a_second_backward_pass_is_refused(native_passes):
     _, out = small_pass(native_passes)
     out.backward(retain_graph=True)
