@@ -71,9 +71,14 @@ def test_report_is_seen_whole_without_a_network(demo, browser, width, scheme):
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
     feature = {"name": "prefers-color-scheme", "value": scheme}
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
+    browser.get("about:blank")  # not the same page again, which may still be there
     for kind in ("browser", "performance"):
         browser.get_log(kind)  # empties it
     browser.get((demo / "report.html").as_uri())
+    for _ in range(300):  # a busy machine may still be reading it
+        if browser.execute_script("return document.readyState") == "complete":
+            break
+        time.sleep(0.1)
     seen = browser.execute_script(
         """return [...document.querySelectorAll("figure img")].map(i => {
              i.scrollIntoView();
