@@ -8,7 +8,6 @@ import importlib.util
 import os
 import platform
 import re
-import shutil
 import subprocess
 import tempfile
 from pathlib import Path
@@ -30,7 +29,7 @@ class CarryKernels(BuildHookInterface):
         model = Path(self.root, "lfads_lightning", "model")
         builds, source = _loaded(model / "builds.py"), model / "native.cpp"
         machine = os.environ.get("LFADS_WHEEL_FOR") or platform.machine()
-        compiler = os.environ.get("CXX") or shutil.which("c++") or shutil.which("g++")
+        compiler = builds.compiler()
         if platform.system() != "Linux" or machine not in builds.KINDS or compiler is None:
             raise RuntimeError(
                 f"no kernel can be built for {platform.system()} on {machine}; expected Linux, a "

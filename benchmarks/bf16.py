@@ -10,8 +10,6 @@ entries, and the criterion, with products in float32 and with these.
 
 import argparse
 import ctypes
-import os
-import shutil
 import subprocess
 import tempfile
 import warnings
@@ -26,7 +24,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import lfads_lightning as lfads
 from benchmarks import machine
 from benchmarks.first_run import recordings, setting
-from lfads_lightning.model import native
+from lfads_lightning.model import builds, native
 
 SCORES = ("valid/hidden_bits_per_spike", "criterion")
 _PRODUCTS = (torch.ops.aten.mm.default, torch.ops.aten.addmm.default, torch.ops.aten.bmm.default)
@@ -85,8 +83,7 @@ def rounded_products() -> Iterator[None]:
     with tempfile.TemporaryDirectory() as folder:
         source, built = Path(folder) / "shim.cpp", Path(folder) / "shim.so"
         source.write_text(SHIM)
-        compiler = os.environ.get("CXX") or shutil.which("c++") or "g++"
-        command = [compiler, *native.FLAGS.split(), str(source), "-o", str(built)]
+        command = [builds.compiler() or "c++", *native.FLAGS.split(), str(source), "-o", str(built)]
         subprocess.run(command, check=True)
         shim = ctypes.CDLL(str(built))
     shim.use(exact)

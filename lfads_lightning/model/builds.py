@@ -6,6 +6,8 @@ only, because the project's own build (``hatch_build.py``) uses it.
 """
 
 import hashlib
+import os
+import shutil
 import subprocess
 from collections.abc import Collection
 from pathlib import Path
@@ -20,6 +22,11 @@ KINDS: dict[str, dict[str, set[str]]] = {
     },
     "aarch64": {"armv8-a": set()},
 }
+
+
+def compiler() -> str | None:
+    """Return the C++ compiler: ``CXX``, or else c++ or g++; None if there is none."""
+    return os.environ.get("CXX") or shutil.which("c++") or shutil.which("g++")
 
 
 def name(kind: str, source: Path) -> str:

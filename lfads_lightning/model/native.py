@@ -11,7 +11,6 @@ import ctypes
 import hashlib
 import os
 import platform
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -83,7 +82,7 @@ def _carried() -> ctypes.CDLL | None:
 
 def _compiled() -> ctypes.CDLL:
     """Return the kernel in the user's cache, compiling it if needed."""
-    compiler = os.environ.get("CXX") or shutil.which("c++") or shutil.which("g++")
+    compiler = builds.compiler()
     if compiler is None:
         raise NativeUnavailable("no C++ compiler (c++ or g++) was found")
     # the processor is part of the key: -march=native builds are not portable

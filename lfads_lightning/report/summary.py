@@ -8,7 +8,6 @@ import io
 import os
 import platform
 import re
-import shutil
 from collections.abc import Iterable, Mapping
 from contextlib import redirect_stderr, suppress
 from enum import Enum
@@ -20,7 +19,7 @@ import torch
 
 from lfads_lightning.config import CANDIDATE_NAMES, Config, LFADSError
 from lfads_lightning.evaluation.table import NOTES, read_table
-from lfads_lightning.model import native
+from lfads_lightning.model import builds, native
 from lfads_lightning.params import dotted_names, flat_value, settings_of
 from lfads_lightning.report import about
 from lfads_lightning.runs.run import Run, Search, Sweep
@@ -60,8 +59,7 @@ def _native_kernel() -> str:
         with redirect_stderr(io.StringIO()):  # the output contains a path
             native.library()
     except native.NativeUnavailable:
-        has_one = os.environ.get("CXX") or shutil.which("c++") or shutil.which("g++")
-        return "cannot be built" if has_one else "no C++ compiler"
+        return "cannot be built" if builds.compiler() else "no C++ compiler"
     return "built"
 
 

@@ -206,7 +206,7 @@ def test_second_order_gradients_are_refused(native_passes):
 def no_compiler(monkeypatch):
     native.library.cache_clear()
     monkeypatch.setenv("CXX", "")
-    monkeypatch.setattr(native.shutil, "which", lambda name: None)
+    monkeypatch.setattr(builds.shutil, "which", lambda name: None)
     yield
     native.library.cache_clear()
 
