@@ -215,26 +215,33 @@ def _p(
 
 
 def _candidates(value: Any) -> list[str] | None:
-    if value is not None and not isinstance(value, list | tuple):
-        raise ValueError(value)
-    names = list(value or [])
-    are_known = set(names) <= set(CANDIDATE_NAMES)
-    if len(set(names)) < len(names) or len(names) == 1 or not are_known:
-        raise ValueError(value)
-    return names or None
+    return _different(value, _candidate)
+
+
+def _candidate(name: Any) -> str:
+    if name not in CANDIDATE_NAMES:
+        raise ValueError(name)
+    return name
 
 
 def _learning_rates(value: Any) -> list[float] | None:
+    return _different(value, _learning_rate)
+
+
+def _learning_rate(value: Any) -> float:
+    if isinstance(value, bool) or not 0 < float(value) < math.inf:
+        raise ValueError(value)
+    return float(value)
+
+
+def _different(value: Any, checked: Callable[[Any], Any]) -> list[Any] | None:
+    """Return a list of two or more entries that differ; None for an empty one."""
     if value is not None and not isinstance(value, list | tuple):
         raise ValueError(value)
-    given = list(value or [])
-    rates = [float(v) for v in given]
-    are_rates = all(0 < rate < math.inf for rate in rates)
-    if len(set(rates)) < len(rates) or len(rates) == 1 or not are_rates:
+    entries = [checked(entry) for entry in value or []]
+    if len(entries) == 1 or len(set(entries)) < len(entries):
         raise ValueError(value)
-    if any(isinstance(v, bool) for v in given):
-        raise ValueError(value)
-    return rates or None
+    return entries or None
 
 
 def _held_out_neurons(value: Any) -> str | float | list[int]:

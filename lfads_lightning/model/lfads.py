@@ -261,7 +261,7 @@ class LFADS(nn.Module):
             encoders.append((self.ic_encoder, coarser(window, size), within))
         if cfg.co_dim > 0:
             encoders.append((self.ci_encoder, x, lengths))
-        encoded = run_encoders(encoders, self.passes) if encoders else []
+        encoded = run_encoders(encoders, self.passes)
         if cfg.ic_dim > 0:
             ic_fwd, ic_rev, ends = encoded[0]
             ic_encoding = masked(ends, masks.ic_encoding)  # (B, 2E)

@@ -90,7 +90,7 @@ def with_best_candidate(
             "lower search.candidate_learning_rates",
         ),
     ]  # fmt: skip
-    kinds = [kind for kind in kinds if len(kind.settings) > 1]
+    kinds = [kind for kind in kinds if kind.settings]
     if not kinds:
         return config, 0.0
     _check(config, [kind.parameter for kind in kinds])
