@@ -7,7 +7,7 @@ import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ _CONTROLLER = {"ci_enc_dim": 64, "con_dim": 64, "co_dim": 2}
 _LARGE = {"ic_enc_dim": 100, "ci_enc_dim": 100, "con_dim": 100, "co_dim": 4}
 
 
+Name = TypeVar("Name")  # of what is timed
 Product = tuple[int, int, int, float]  # m, n, k, how often: of (m, k) and (k, n)
 
 
@@ -58,10 +59,10 @@ def counts(size: Size, n_trials: int | None = None) -> np.ndarray:
 
 
 def in_turn(
-    works: dict[str, Callable[[], object]], rounds: int, warm_ups: int = 5
-) -> dict[str, list[float]]:
+    works: dict[Name, Callable[[], object]], rounds: int, warm_ups: int = 5
+) -> dict[Name, list[float]]:
     """Time works A B A B ..., seconds each; the first rounds are not counted."""
-    seconds: dict[str, list[float]] = {name: [] for name in works}
+    seconds: dict[Name, list[float]] = {name: [] for name in works}
     for i in range(warm_ups + rounds):
         for name, work in works.items():
             started = time.perf_counter()

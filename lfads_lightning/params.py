@@ -14,10 +14,13 @@ from typing import Any
 from lfads_lightning.commands import not_interpolated, program, shown
 from lfads_lightning.config import (
     Config,
+    Feedback,
     LFADSError,
     OptimConfig,
     Optimizer,
+    Precision,
     Recipe,
+    Recurrence,
     Schedule,
     is_name,
 )
@@ -355,6 +358,7 @@ def check(config: Config) -> list[str]:
             "search.algorithm=pbt with optim.schedule=cosine: members have no last update that a "
             "cosine could end at; leave optim.schedule out",
         ),
+        *_against_bf16(config),
         (config.output.checkpoint_name == "", "output.checkpoint_name is empty; give a name"),
         _lacks(config, "wandb"),
         _lacks(config, "mlflow"),
@@ -395,6 +399,26 @@ def check(config: Config) -> list[str]:
             f"optim.optimizer={optim.optimizer.name}, optim.schedule={optim.schedule.name}",
         ),
     )
+
+
+def _against_bf16(config: Config) -> list[tuple[bool, str]]:
+    """Return what contradicts ``trainer.precision=bf16``, which only the native kernels have."""
+    trainer, model = config.trainer, config.model
+    if trainer.precision is not Precision.bf16:
+        return []
+    feeds = model.do_feed_factors_to_controller and model.co_dim > 0
+    return [
+        (
+            trainer.recurrence not in (Recurrence.auto, Recurrence.native),
+            f"trainer.precision=bf16 with trainer.recurrence={trainer.recurrence.name}: only the "
+            "native kernels multiply in bf16; set trainer.recurrence=native",
+        ),
+        (
+            feeds and model.feedback_factors_or_rates is Feedback.rates,
+            "trainer.precision=bf16 with model.feedback_factors_or_rates=rates: rates are fed back "
+            "by the PyTorch loop, which multiplies in float32; set trainer.precision=float32",
+        ),
+    ]
 
 
 def _without_effect(optim: OptimConfig, usual: OptimConfig) -> list[str]:

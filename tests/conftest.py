@@ -79,6 +79,16 @@ def pytest_unconfigure(config):
 
 
 @pytest.fixture
+def bf16_unit():
+    """Skip where ``trainer.precision=bf16`` cannot be."""
+    try:
+        if not native.has_bf16():
+            pytest.skip("this processor has no avx512_bf16")
+    except native.NativeUnavailable as error:
+        pytest.skip(f"no native kernel here: {error}")
+
+
+@pytest.fixture
 def reports():
     """Let training end with figures and a report."""
 

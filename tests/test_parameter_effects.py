@@ -1348,6 +1348,15 @@ def test_precision_is_the_type_of_the_weights(train):
         assert {p.dtype for p in run.fitted.model.parameters()} == {getattr(torch, name)}
 
 
+def test_precision_bf16_is_of_updates_and_leaves_a_model_in_float32(train, bf16_unit):
+    exact, ours, again = (train(precision=p, max_epochs=3) for p in ("float32", "bf16", "bf16"))
+    assert ours.log == again.log
+    assert ours.log["train/total"] != exact.log["train/total"]
+    assert ours.log["train/total"] == pytest.approx(exact.log["train/total"], rel=1e-2)
+    assert ours.fitted.model.passes is NATIVE
+    assert {p.dtype for p in ours.fitted.model.parameters()} == {torch.float32}
+
+
 @pytest.fixture(scope="module")
 def has_native():
     try:

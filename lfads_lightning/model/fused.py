@@ -59,8 +59,18 @@ class GRURun(NamedTuple):
     reverse: bool
 
 
+def outer_product(a: Tensor, b: Tensor) -> Tensor:
+    """Sum aᵀ b over bins and trials: (T, B, m), (T, B, n) -> (m, n)."""
+    return a.reshape(-1, a.shape[-1]).T @ b.reshape(-1, b.shape[-1])
+
+
+def times_transposed(a: Tensor, b: Tensor) -> Tensor:
+    """Return a bᵀ: (T, B, n), (m, n) -> (T, B, m)."""
+    return (a.flatten(0, 1) @ b.T).view(*a.shape[:2], -1)
+
+
 class Kernels(NamedTuple):
-    """The four kernels of an implementation.
+    """The kernels of an implementation.
 
     Tensors of the decoder, by name: encodings (T, N, C), w_enc (C, 3K), ext (T, B, I) and w_ext
     (I, 3G) or None; con_g (T, B, 3K), c0 (B, K), con_gates (K, 2K), con_candidate (K, K), con_b
@@ -85,6 +95,9 @@ class Kernels(NamedTuple):
     # likewise; fills the gradients of gates, candidates and biases, and d_c0, d_g0, d_fac0; d_post
     # and d_fac become totals, con_g and gen_g the gradients of their projections
     decoder_backward: Callable[[DecoderSizes, float, Tensors], None]
+    # products over all bins, for gradients of weights and of inputs
+    outer_product: Callable[[Tensor, Tensor], Tensor] = outer_product
+    times_transposed: Callable[[Tensor, Tensor], Tensor] = times_transposed
 
 
 def spend(ctx: Any) -> None:
@@ -96,16 +109,11 @@ def spend(ctx: Any) -> None:
     ctx.spent = True
 
 
-def outer_product(a: Tensor, b: Tensor) -> Tensor:
-    """Sum aᵀ b over bins and trials: (T, B, m), (T, B, n) -> (m, n)."""
-    return a.reshape(-1, a.shape[-1]).T @ b.reshape(-1, b.shape[-1])
-
-
 def _input_gradient(ctx: Any, which: int, grads: Tensor, matrix: Tensor | None) -> Tensor | None:
     """Return the gradient of an input, if needed: that of its projection times the matrix."""
     if matrix is None or not ctx.needs_input_grad[which]:
         return None
-    return (grads.flatten(0, 1) @ matrix.T).view(*grads.shape[:2], -1)
+    return ctx.kernels.times_transposed(grads, matrix)
 
 
 class _GRUPasses(torch.autograd.Function):
@@ -171,7 +179,7 @@ class _GRUPasses(torch.autograd.Function):
             grads = held[i][0]
             results += [
                 _input_gradient(ctx, _N_FIRST + _N_TENSORS * i, grads, run.matrix),
-                None if run.x is None else outer_product(run.x, grads),
+                None if run.x is None else ctx.kernels.outer_product(run.x, grads),
                 d_states[i][1],
                 *d_weights[i],
             ]
@@ -278,28 +286,29 @@ class _DecoderPass(torch.autograd.Function):
         feed = ctx.sizes.feed
         con, gen = t["con_g"], t["gen_g"]  # now gradients
         drive = t["post"][..., : ctx.sizes.U] if ctx.sizes.use_means else t["u"]
-        d_fac = outer_product(t["gen_h"] if t["gen_mask"] is None else t["read"], t["d_fac"])
+        outer = ctx.kernels.outer_product
+        d_fac = outer(t["gen_h"] if t["gen_mask"] is None else t["read"], t["d_fac"])
         if feed:
             d_fac = d_fac + t["g0"].T @ t["d_fac0"]
         return (
             *(None, None, None),
             _input_gradient(ctx, 3, con, t["w_enc"]),
-            outer_product(t["encodings"], con),
+            outer(t["encodings"], con),
             t["d_c0"],
             t["d_con_gates"],
             t["d_con_candidate"],
             t["d_con_b"],
-            outer_product(t["fed"], con) if feed else torch.zeros_like(t["w_feed"]),
-            outer_product(t["con_h"], t["d_post"]),
+            outer(t["fed"], con) if feed else torch.zeros_like(t["w_feed"]),
+            outer(t["con_h"], t["d_post"]),
             t["d_post"].sum((0, 1)),
             None,
             _input_gradient(ctx, 13, gen, t["w_ext"]),
-            None if t["ext"] is None else outer_product(t["ext"], gen),
+            None if t["ext"] is None else outer(t["ext"], gen),
             t["d_g0"],
             t["d_gen_gates"],
             t["d_gen_candidate"],
             t["d_gen_b"],
-            outer_product(drive, gen),
+            outer(drive, gen),
             d_fac,
         )
 

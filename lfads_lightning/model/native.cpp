@@ -12,8 +12,16 @@
 #include <atomic>
 #include <chrono>
 #include <cmath>
+#include <cstdint>
+#include <cstdlib>
 #include <cstring>
+#include <memory>
 #include <vector>
+
+#if defined(__x86_64__) && (defined(__clang__) ? __clang_major__ >= 12 : __GNUC__ >= 11)
+#define LFADS_BF16 1
+#include <immintrin.h>
+#endif
 
 namespace {
 
@@ -54,6 +62,214 @@ void add_outer(int m, int n, int k, const float* a, int lda, const float* b, int
   sgemm("N", "T", &n, &m, &k, &one, b, &ldb, a, &lda, &one, c, &n);
 }
 
+// Products of bf16 factors, summed in float32, for processors with avx512_bf16. vdpbf16ps adds
+// products of pairs, so factors lie in memory as pairs: two bf16 of neighbouring k, the lower k in
+// the lower half.
+constexpr int VECTOR = 16, PANEL = 2 * VECTOR, TILE = 12;  // columns, columns, rows
+
+struct Free {
+  void operator()(void* p) const { std::free(p); }
+};
+struct Pairs {  // on a cache line of its own, or a load would touch two
+  std::unique_ptr<uint32_t, Free> memory;
+  size_t size = 0;
+  uint32_t* at_least(size_t n) {
+    if (n > size) {
+      memory.reset(static_cast<uint32_t*>(std::aligned_alloc(64, (n + 15) / 16 * 64)));
+      size = n;
+    }
+    return memory.get();
+  }
+};
+inline int half(int k) { return (k + 1) / 2; }
+
+#ifdef LFADS_BF16
+#define WITH_BF16 __attribute__((target("avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")))
+
+inline bool has_bf16() { return __builtin_cpu_supports("avx512bf16"); }
+
+WITH_BF16 inline __mmask16 first_of(int n) {
+  return static_cast<__mmask16>(n >= VECTOR ? 0xffff : n <= 0 ? 0 : (1 << n) - 1);
+}
+
+// Rows of x (rows, k) as pairs along a row: (rows, half(k)).
+WITH_BF16 void pair_rows(int rows, int k, const float* x, int ld, uint32_t* pairs) {
+  const int width = half(k);
+  for (int i = 0; i < rows; ++i, x += ld, pairs += width) {
+    int j = 0;
+    for (; j + PANEL <= k; j += PANEL) {
+      const __m512bh both =
+          _mm512_cvtne2ps_pbh(_mm512_loadu_ps(x + j + VECTOR), _mm512_loadu_ps(x + j));
+      _mm512_storeu_si512(pairs + j / 2, (__m512i)both);
+    }
+    if (j < k) {
+      const __m512 low = _mm512_maskz_loadu_ps(first_of(k - j), x + j);
+      const __m512 high = _mm512_maskz_loadu_ps(first_of(k - j - VECTOR), x + j + VECTOR);
+      _mm512_mask_storeu_epi32(pairs + j / 2, first_of(half(k - j)),
+                               (__m512i)_mm512_cvtne2ps_pbh(high, low));
+    }
+  }
+}
+
+// x (k, n) as pairs of neighbouring rows: pair p of column j goes to pairs[j / 32 * panel + p * next +
+// j % 32].
+WITH_BF16 void pair_columns(int k, int n, const float* x, int ld, uint32_t* pairs, long panel,
+                            long next) {
+  for (int p = 0; p < half(k); ++p, pairs += next) {
+    const float *even = x + 2L * p * ld, *odd = even + ld;
+    const bool has_odd = 2 * p + 1 < k;
+    for (int j = 0; j < n; j += VECTOR) {
+      const __mmask16 inside = first_of(n - j);
+      const __m256bh low = _mm512_cvtneps_pbh(_mm512_maskz_loadu_ps(inside, even + j));
+      const __m256bh high =
+          _mm512_cvtneps_pbh(_mm512_maskz_loadu_ps(has_odd ? inside : 0, odd + j));
+      const __m512i both =
+          _mm512_or_si512(_mm512_cvtepu16_epi32((__m256i)low),
+                          _mm512_slli_epi32(_mm512_cvtepu16_epi32((__m256i)high), 16));
+      _mm512_mask_storeu_epi32(pairs + j / PANEL * panel + j % PANEL, inside, both);
+    }
+  }
+}
+
+// C (ROWS, n), n up to 16 N, = or += A B of so many pairs. Pair p of row i of A: a[i * row + p * next].
+template <int ROWS, int N>
+WITH_BF16 inline void tile(int pairs, const uint32_t* a, long row, long next, const uint32_t* b,
+                           float* c, long ldc, bool adds, __mmask16 last) {
+  __m512 sum[ROWS][N];
+  for (int i = 0; i < ROWS; ++i)
+    for (int j = 0; j < N; ++j)
+      sum[i][j] = adds ? _mm512_maskz_loadu_ps(j == N - 1 ? last : 0xffff, c + i * ldc + j * VECTOR)
+                       : _mm512_setzero_ps();
+  for (int p = 0; p < pairs; ++p, b += PANEL, a += next) {
+    __m512bh right[N];
+    for (int j = 0; j < N; ++j) right[j] = (__m512bh)_mm512_load_si512(b + j * VECTOR);
+#pragma GCC unroll 12
+    for (int i = 0; i < ROWS; ++i) {
+      const __m512bh left = (__m512bh)_mm512_set1_epi32(static_cast<int>(a[i * row]));
+      for (int j = 0; j < N; ++j) sum[i][j] = _mm512_dpbf16_ps(sum[i][j], left, right[j]);
+    }
+  }
+  for (int i = 0; i < ROWS; ++i)
+    for (int j = 0; j < N; ++j)
+      _mm512_mask_storeu_ps(c + i * ldc + j * VECTOR, j == N - 1 ? last : 0xffff, sum[i][j]);
+}
+
+template <int N>
+WITH_BF16 void tiles(int rows, int pairs, const uint32_t* a, long row, long next, const uint32_t* b,
+                     float* c, long ldc, bool adds, __mmask16 last) {
+  const int n_tiles = (rows + TILE - 1) / TILE;
+  for (int k = 0; k < n_tiles; ++k) {  // of nearly equal heights
+    const int first = rows * k / n_tiles, height = rows * (k + 1) / n_tiles - first;
+    const uint32_t* ak = a + first * row;
+    float* ck = c + first * ldc;
+    switch (height) {
+#define CASE(ROWS) \
+  case ROWS:       \
+    tile<ROWS, N>(pairs, ak, row, next, b, ck, ldc, adds, last); \
+    break;
+      CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6)
+      CASE(7) CASE(8) CASE(9) CASE(10) CASE(11) CASE(12)
+#undef CASE
+    }
+  }
+}
+
+// C (rows, n) = or += A B; B in panels of 32 columns, of `stride` pairs each.
+WITH_BF16 void multiply(int rows, int n, int pairs, const uint32_t* a, long row, long next,
+                        const uint32_t* b, long stride, float* c, long ldc, bool adds) {
+  for (int j = 0; j < n; j += PANEL, b += stride * PANEL) {
+    const int width = n - j < PANEL ? n - j : PANEL;
+    if (width > VECTOR)
+      tiles<2>(rows, pairs, a, row, next, b, c + j, ldc, adds, first_of(width - VECTOR));
+    else
+      tiles<1>(rows, pairs, a, row, next, b, c + j, ldc, adds, first_of(width));
+  }
+}
+
+#else
+inline bool has_bf16() { return false; }
+void pair_rows(int, int, const float*, int, uint32_t*) {}
+void multiply(int, int, int, const uint32_t*, long, long, const uint32_t*, long, float*, long, bool) {}
+void pair_columns(int, int, const float*, int, uint32_t*, long, long) {}
+#endif
+
+size_t panels_size(int pairs, int n) {
+  return static_cast<size_t>((n + PANEL - 1) / PANEL) * PANEL * pairs;
+}
+
+// The right factor of products, (k, n): float32, or packed as bf16 for a whole pass.
+struct Factor {
+  const float* w;
+  int k, n, ld;
+  bool transposed;  // w is (n, k)
+  Pairs packed;
+
+  Factor(bool bf16, const float* w, int k, int n, int ld, bool transposed = false)
+      : w(w), k(k), n(n), ld(ld), transposed(transposed) {
+    if (!bf16 || !w || k == 0 || n == 0) return;
+    uint32_t* to = packed.at_least(panels_size(half(k), n));
+    if (!transposed) {
+      pair_columns(k, n, w, ld, to, static_cast<long>(half(k)) * PANEL, PANEL);
+      return;
+    }
+    Pairs row;
+    row.at_least(half(k));
+    for (int j = 0; j < n; ++j) {
+      pair_rows(1, k, w + static_cast<long>(j) * ld, ld, row.memory.get());
+      uint32_t* column = to + static_cast<long>(j / PANEL) * half(k) * PANEL + j % PANEL;
+      for (int p = 0; p < half(k); ++p) column[p * PANEL] = row.memory.get()[p];
+    }
+  }
+};
+
+// C (rows, n) = beta C + A (rows, k) B; beta is 0 or 1
+void product(int rows, const float* a, int lda, const Factor& b, float beta, float* c, int ldc) {
+  if (!b.packed.size) return gemm(rows, b.n, b.k, a, lda, b.w, b.ld, b.transposed, beta, c, ldc);
+  const Timed timed;
+  static thread_local Pairs pairs;
+  const int width = half(b.k);
+  uint32_t* left = pairs.at_least(static_cast<size_t>(rows) * width);
+  pair_rows(rows, b.k, a, lda, left);
+  multiply(rows, b.n, width, left, width, 1, b.packed.memory.get(), width, c, ldc, beta != 0.0f);
+}
+
+// C (m, n) += the sum over rows of A^T B, A (rows, m), B (rows, n); in bf16, of 128 rows and more at
+// a time, since C is read and written each time.
+struct Outer {
+  static constexpr int AT_LEAST = 64;
+  bool bf16;
+  int m, n, ldc, filled = 0, most = 0;
+  float* c;
+  Pairs a_pairs, b_pairs;
+
+  Outer(bool bf16, int m, int n, float* c, int ldc)
+      : bf16(bf16), m(m), n(n), ldc(ldc), c(c) {}
+  void add(int rows, const float* a, int lda, const float* b, int ldb) {
+    if (!bf16) return add_outer(m, n, rows, a, lda, b, ldb, c);
+    if (m == 0 || n == 0 || rows == 0) return;
+    const int more = half(rows);
+    if (filled + more > most) {
+      flush();
+      if (more > most) {
+        most = more >= AT_LEAST ? more : (AT_LEAST + more - 1) / more * more;
+        a_pairs.at_least(static_cast<size_t>(most) * m);
+        b_pairs.at_least(panels_size(most, n));
+      }
+    }
+    const Timed timed;
+    pair_columns(rows, m, a, lda, a_pairs.memory.get() + static_cast<long>(filled) * m, PANEL, m);
+    pair_columns(rows, n, b, ldb, b_pairs.memory.get() + static_cast<long>(filled) * PANEL,
+                 static_cast<long>(most) * PANEL, PANEL);
+    filled += more;
+  }
+  void flush() {
+    if (!filled) return;
+    const Timed timed;
+    multiply(m, n, filled, a_pairs.memory.get(), 1, m, b_pairs.memory.get(), most, c, ldc, true);
+    filled = 0;
+  }
+};
+
 // exp to about 2e-7 relative; plain arithmetic, so that compilers vectorise the loops that call it
 inline float fast_exp(float x) {
   x = x < -87.0f ? -87.0f : x;
@@ -91,16 +307,16 @@ inline float clamp(float x, float bound) { return x > bound ? bound : (x < -boun
 // One bin of a GRU for `rows` trials. g (rows, 3n) and rh, h_new, h (rows, n); bias (3n). What g
 // holds counts where `adds`.
 void gru_step(int rows, int n, float* __restrict g, const float* __restrict h,
-              const float* w_gates, const float* w_candidate, const float* __restrict bias,
+              const Factor& w_gates, const Factor& w_candidate, const float* __restrict bias,
               bool adds, float clip, float* __restrict rh, float* __restrict h_new) {
   const float beta = adds ? 1.0f : 0.0f;
-  gemm(rows, 2 * n, n, h, n, w_gates, 2 * n, false, beta, g, 3 * n);
+  product(rows, h, n, w_gates, beta, g, 3 * n);
   for (int i = 0; i < rows; ++i) {
     float* __restrict gi = g + i * 3 * n;
     for (int j = 0; j < 2 * n; ++j) gi[j] = sigmoid(gi[j] + bias[j]);
     for (int j = 0; j < n; ++j) rh[i * n + j] = gi[j] * h[i * n + j];
   }
-  gemm(rows, n, n, rh, n, w_candidate, n, false, beta, g + 2 * n, 3 * n);
+  product(rows, rh, n, w_candidate, beta, g + 2 * n, 3 * n);
   for (int i = 0; i < rows; ++i) {
     float* __restrict gi = g + i * 3 * n;
     for (int j = 0; j < n; ++j) {
@@ -114,10 +330,17 @@ void gru_step(int rows, int n, float* __restrict g, const float* __restrict h,
 // Gradients of one GRU's recurrent weights and biases, summed over one part: gates (n, 2n), candidate
 // (n, n), bias (3n), one after the other.
 struct Sums {
-  float *gates, *candidate, *bias;
-  Sums(float* all, int k, int n)
-      : gates(all + k * size(n)), candidate(gates + 2 * n * n), bias(candidate + n * n) {
-    std::memset(gates, 0, sizeof(float) * size(n));
+  Outer gates, candidate;
+  float* bias;
+  Sums(bool bf16, float* all, int k, int n)
+      : gates(bf16, n, 2 * n, all + k * size(n), 2 * n),
+        candidate(bf16, n, n, gates.c + 2 * n * n, n),
+        bias(candidate.c + n * n) {
+    std::memset(gates.c, 0, sizeof(float) * size(n));
+  }
+  void finish() {
+    gates.flush();
+    candidate.flush();
   }
   static long size(int n) { return 3L * n * n + 3L * n; }
 };
@@ -125,8 +348,8 @@ struct Sums {
 // The GRU's backward pass over a bin. d holds the gradient of the new state and is replaced by that of
 // the old one; g is replaced by the gradient of its projections; tmp (rows, n) and (3n).
 void gru_step_back(int rows, int n, float* __restrict g, const float* __restrict h,
-                   const float* w_gates, const float* w_candidate, float clip,
-                   float* __restrict d, const Sums& sums, float* __restrict tmp) {
+                   const Factor& w_gates, const Factor& w_candidate, float clip,
+                   float* __restrict d, Sums& sums, float* __restrict tmp) {
   for (int i = 0; i < rows; ++i) {
     float* __restrict gi = g + i * 3 * n;
     for (int j = 0; j < n; ++j) {
@@ -138,7 +361,7 @@ void gru_step_back(int rows, int n, float* __restrict g, const float* __restrict
       d[i * n + j] = dh * u;
     }
   }
-  gemm(rows, n, n, g + 2 * n, 3 * n, w_candidate, n, true, 0.0f, tmp, n);
+  product(rows, g + 2 * n, 3 * n, w_candidate, 0.0f, tmp, n);
   for (int i = 0; i < rows; ++i) {
     float* __restrict gi = g + i * 3 * n;
     for (int j = 0; j < n; ++j) {
@@ -148,9 +371,9 @@ void gru_step_back(int rows, int n, float* __restrict g, const float* __restrict
       tmp[i * n + j] = r * old;
     }
   }
-  add_outer(n, n, rows, tmp, n, g + 2 * n, 3 * n, sums.candidate);
-  add_outer(n, 2 * n, rows, h, n, g, 3 * n, sums.gates);
-  gemm(rows, n, 2 * n, g, 3 * n, w_gates, 2 * n, true, 1.0f, d, n);
+  sums.candidate.add(rows, tmp, n, g + 2 * n, 3 * n);
+  sums.gates.add(rows, h, n, g, 3 * n);
+  product(rows, g, 3 * n, w_gates, 1.0f, d, n);
   // a bin's sum by itself first: thousands of terms one by one would round
   std::memset(tmp, 0, sizeof(float) * 3 * n);
   for (int i = 0; i < rows; ++i)
@@ -229,6 +452,35 @@ extern "C" {
 
 void lfads_set_sgemm(void* address) { sgemm = reinterpret_cast<Sgemm>(address); }
 
+// Whether products of bf16 factors are faster on this processor.
+int lfads_has_bf16() { return has_bf16(); }
+
+// C (rows, n) = A (rows, m) B^T, B (n, m); in bf16
+void lfads_bf16_product(int rows, int m, int n, const float* a, const float* b, float* c, int threads) {
+  const Factor right(true, b, m, n, m, true);
+  const int parts = (rows + 255) / 256;
+#pragma omp parallel for num_threads(std::min(threads, parts)) schedule(dynamic, 1)
+  for (int i = 0; i < parts; ++i) {
+    const Block block = block_of(i, parts, rows);
+    product(block.rows, a + block.first * m, m, right, 0.0f, c + block.first * n, n);
+  }
+}
+
+// C (m, n) = A^T B: A (rows, m), B (rows, n); in bf16. A thread takes some of the columns, so that
+// sums do not depend on how many there are.
+void lfads_bf16_outer(long rows, int m, int n, const float* a, const float* b, float* c, int threads) {
+  const int panels = (n + PANEL - 1) / PANEL, parts = std::min(threads, panels);
+  std::memset(c, 0, sizeof(float) * m * n);
+#pragma omp parallel for num_threads(parts) schedule(dynamic, 1)
+  for (int i = 0; i < parts; ++i) {
+    const int first = panels * i / parts * PANEL, end = std::min(panels * (i + 1) / parts * PANEL, n);
+    Outer sum(true, m, end - first, c + first, n);
+    for (long row = 0; row < rows; row += 256)
+      sum.add(static_cast<int>(std::min(256L, rows - row)), a + row * m, m, b + row * n + first, n);
+    sum.flush();
+  }
+}
+
 // Time products from now on, or do not; returns the nanoseconds since this was last asked.
 long long lfads_product_ns(int timed) {
   times_products = timed;
@@ -241,26 +493,35 @@ long long lfads_product_ns(int timed) {
 // g as the forward pass left it -> g: gradient of the projected inputs; d_h0 that of h0; sums (parts,
 // Sums::size), a part each.
 struct Gru {
-  int T, B, n, m, reverse, keep;
+  int T, B, n, m, reverse, keep, bf16;
   float clip;
   float *x, *w_in, *g, *h0, *gates, *candidate, *bias, *h, *rh, *d_h, *d_h0, *sums;
 };
 
-static void forward(const Gru& p, const Block& b) {
+// The weights that a pass of a GRU multiplies with.
+struct GruFactors {
+  Factor in, gates, candidate;
+  GruFactors(const Gru& p, bool back)
+      : in(p.bf16, back ? nullptr : p.w_in, p.m, 3 * p.n, 3 * p.n),
+        gates(p.bf16, p.gates, back ? 2 * p.n : p.n, back ? p.n : 2 * p.n, 2 * p.n, back),
+        candidate(p.bf16, p.candidate, p.n, p.n, p.n, back) {}
+};
+
+static void forward(const Gru& p, const GruFactors& w, const Block& b) {
   const float* old = p.h0 + b.first * p.n;
   const int n = p.n, m = p.m;
   for (int s = 0; s < p.T; ++s) {
     const long row = static_cast<long>(p.reverse ? p.T - 1 - s : s) * p.B + b.first;
     const long kept = p.keep ? row : b.first;
     float* g = p.g + kept * 3 * n;
-    if (m > 0) gemm(b.rows, 3 * n, m, p.x + row * m, m, p.w_in, 3 * n, false, 0.0f, g, 3 * n);
-    gru_step(b.rows, n, g, old, p.gates, p.candidate, p.bias, m > 0, p.clip, p.rh + b.first * n,
+    if (m > 0) product(b.rows, p.x + row * m, m, w.in, 0.0f, g, 3 * n);
+    gru_step(b.rows, n, g, old, w.gates, w.candidate, p.bias, m > 0, p.clip, p.rh + b.first * n,
              p.h + row * n);
     old = p.h + row * n;
   }
 }
 
-static void backward(const Gru& p, const Block& b, const Sums& sums) {
+static void backward(const Gru& p, const GruFactors& w, const Block& b, Sums sums) {
   const int n = p.n;
   std::vector<float> tmp(scratch(b.rows, n));
   float* d = p.d_h0 + b.first * n;
@@ -270,22 +531,28 @@ static void backward(const Gru& p, const Block& b, const Sums& sums) {
     const float* old = s == 0 ? p.h0 + b.first * n : p.h + before * n;
     if (p.d_h)
       for (int i = 0; i < b.rows * n; ++i) d[i] += p.d_h[row * n + i];
-    gru_step_back(b.rows, n, p.g + row * 3 * n, old, p.gates, p.candidate, p.clip, d, sums,
+    gru_step_back(b.rows, n, p.g + row * 3 * n, old, w.gates, w.candidate, p.clip, d, sums,
                   tmp.data());
   }
+  sums.finish();
 }
 
 // Several GRUs at once, such as an encoder's two directions: threads share the parts of all of them.
 void lfads_gru_forward(const Gru* grus, int n_grus, int parts, int threads) {
+  std::vector<GruFactors> weights;
+  for (int i = 0; i < n_grus; ++i) weights.emplace_back(grus[i], false);
 #pragma omp parallel for num_threads(std::min(threads, n_grus * parts)) schedule(dynamic, 1)
   for (int k = 0; k < n_grus * parts; ++k)
-    forward(grus[k / parts], block_of(k % parts, parts, grus[k / parts].B));
+    forward(grus[k / parts], weights[k / parts], block_of(k % parts, parts, grus[k / parts].B));
 }
 void lfads_gru_backward(const Gru* grus, int n_grus, int parts, int threads) {
+  std::vector<GruFactors> weights;
+  for (int i = 0; i < n_grus; ++i) weights.emplace_back(grus[i], true);
 #pragma omp parallel for num_threads(std::min(threads, n_grus * parts)) schedule(dynamic, 1)
   for (int k = 0; k < n_grus * parts; ++k) {
     const Gru& p = grus[k / parts];
-    backward(p, block_of(k % parts, parts, p.B), Sums(p.sums, k % parts, p.n));
+    backward(p, weights[k / parts], block_of(k % parts, parts, p.B),
+             Sums(p.bf16, p.sums, k % parts, p.n));
   }
 }
 
@@ -304,7 +571,7 @@ void lfads_poisson(int T, int B, int D, float clip, int parts, int threads, cons
 // Controller and generator; shapes in native.py, class Decoder. con_rh (B, K) and gen_rh (B, G) are
 // scratch. Without `keep` con_g, gen_g, fed and read are of one bin.
 struct Decoder {
-  int T, B, N, K, U, G, F, C, I, use_means, feed, keep, parts, threads;
+  int T, B, N, K, U, G, F, C, I, use_means, feed, keep, parts, threads, bf16;
   float clip;
   float *con_in, *encodings, *w_enc, *ext, *w_ext, *con_g, *c0, *con_gates, *con_candidate, *con_b, *w_feed, *w_post, *b_post, *noise;
   float *gen_g, *g0, *gen_gates, *gen_candidate, *gen_b, *w_u, *w_fac, *feed_mask, *gen_mask;
@@ -314,13 +581,20 @@ struct Decoder {
 
 void lfads_decoder_forward(const Decoder* p) {
   const int B = p->B, K = p->K, U = p->U, G = p->G, F = p->F;
+  const bool bf16 = p->bf16;
+  const Factor w_enc(bf16, p->con_in ? nullptr : p->w_enc, p->C, 3 * K, 3 * K);
+  const Factor w_feed(bf16, p->w_feed, F, 3 * K, 3 * K), w_post(bf16, p->w_post, K, 2 * U, 2 * U);
+  const Factor con_gates(bf16, p->con_gates, K, 2 * K, 2 * K), w_u(bf16, p->w_u, U, 3 * G, 3 * G);
+  const Factor con_candidate(bf16, p->con_candidate, K, K, K), w_fac(bf16, p->w_fac, G, F, F);
+  const Factor gen_gates(bf16, p->gen_gates, G, 2 * G, 2 * G);
+  const Factor gen_candidate(bf16, p->gen_candidate, G, G, G), w_ext(bf16, p->w_ext, p->I, 3 * G, 3 * G);
 #pragma omp parallel for num_threads(std::min(p->threads, p->parts)) schedule(dynamic, 1)
   for (int k = 0; k < p->parts; ++k) {
     const Block b = block_of(k, p->parts, B);
     const int rows = b.rows;
     const float *c = p->c0 + b.first * K, *g = p->g0 + b.first * G;
     const float* fac = p->fac0 + b.first * F;
-    if (p->feed) gemm(rows, F, G, g, G, p->w_fac, F, false, 0.0f, p->fac0 + b.first * F, F);
+    if (p->feed) product(rows, g, G, w_fac, 0.0f, p->fac0 + b.first * F, F);
     for (int t = 0; t < p->T; ++t) {
       const long row = static_cast<long>(t) * B + b.first;
       const long kept = p->keep ? row : b.first;
@@ -331,31 +605,28 @@ void lfads_decoder_forward(const Decoder* p) {
                       p->con_in + (static_cast<long>(t) * p->N + (b.first + i) % p->N) * 3 * K,
                       sizeof(float) * 3 * K);
       } else {
-        gemm(rows, 3 * K, p->C, p->encodings + row * p->C, p->C, p->w_enc, 3 * K, false, 0.0f,
-             con_g, 3 * K);
+        product(rows, p->encodings + row * p->C, p->C, w_enc, 0.0f, con_g, 3 * K);
       }
       if (p->feed) {
         float* fed = p->fed + kept * F;
         const float* mask = p->feed_mask ? p->feed_mask + row * F : nullptr;
         for (int i = 0; i < rows * F; ++i) fed[i] = mask ? fac[i] * mask[i] : fac[i];
-        gemm(rows, 3 * K, F, fed, F, p->w_feed, 3 * K, false, 1.0f, con_g, 3 * K);
+        product(rows, fed, F, w_feed, 1.0f, con_g, 3 * K);
       }
-      gru_step(rows, K, con_g, c, p->con_gates, p->con_candidate, p->con_b, true, p->clip,
+      gru_step(rows, K, con_g, c, con_gates, con_candidate, p->con_b, true, p->clip,
                p->con_rh + b.first * K, p->con_h + row * K);
       c = p->con_h + row * K;
       float *post = p->post + row * 2 * U, *u = p->u + row * U;
       const float* noise = p->noise + row * U;
       for (int i = 0; i < rows; ++i) std::memcpy(post + i * 2 * U, p->b_post, sizeof(float) * 2 * U);
-      gemm(rows, 2 * U, K, c, K, p->w_post, 2 * U, false, 1.0f, post, 2 * U);
+      product(rows, c, K, w_post, 1.0f, post, 2 * U);
       for (int i = 0; i < rows; ++i)
         for (int j = 0; j < U; ++j)
           u[i * U + j] = post[i * 2 * U + j] +
                          fast_exp(0.5f * post[i * 2 * U + U + j]) * noise[i * U + j];
-      gemm(rows, 3 * G, U, p->use_means ? post : u, p->use_means ? 2 * U : U, p->w_u, 3 * G, false,
-           0.0f, gen_g, 3 * G);
-      if (p->I > 0)
-        gemm(rows, 3 * G, p->I, p->ext + row * p->I, p->I, p->w_ext, 3 * G, false, 1.0f, gen_g, 3 * G);
-      gru_step(rows, G, gen_g, g, p->gen_gates, p->gen_candidate, p->gen_b, true, p->clip,
+      product(rows, p->use_means ? post : u, p->use_means ? 2 * U : U, w_u, 0.0f, gen_g, 3 * G);
+      if (p->I > 0) product(rows, p->ext + row * p->I, p->I, w_ext, 1.0f, gen_g, 3 * G);
+      gru_step(rows, G, gen_g, g, gen_gates, gen_candidate, p->gen_b, true, p->clip,
                p->gen_rh + b.first * G, p->gen_h + row * G);
       g = p->gen_h + row * G;
       const float* read = g;
@@ -365,7 +636,7 @@ void lfads_decoder_forward(const Decoder* p) {
         for (int i = 0; i < rows * G; ++i) out[i] = g[i] * mask[i];
         read = out;
       }
-      gemm(rows, F, G, read, G, p->w_fac, F, false, 0.0f, p->fac + row * F, F);
+      product(rows, read, G, w_fac, 0.0f, p->fac + row * F, F);
       fac = p->fac + row * F;
     }
   }
@@ -377,6 +648,14 @@ void lfads_decoder_forward(const Decoder* p) {
 // hold a part each.
 void lfads_decoder_backward(const Decoder* p) {
   const int B = p->B, K = p->K, U = p->U, G = p->G, F = p->F;
+  const bool bf16 = p->bf16;
+  const Factor w_feed(bf16, p->w_feed, 3 * K, F, 3 * K, true);
+  const Factor w_post(bf16, p->w_post, 2 * U, K, 2 * U, true);
+  const Factor con_gates(bf16, p->con_gates, 2 * K, K, 2 * K, true);
+  const Factor con_candidate(bf16, p->con_candidate, K, K, K, true);
+  const Factor w_u(bf16, p->w_u, 3 * G, U, 3 * G, true), w_fac(bf16, p->w_fac, F, G, F, true);
+  const Factor gen_gates(bf16, p->gen_gates, 2 * G, G, 2 * G, true);
+  const Factor gen_candidate(bf16, p->gen_candidate, G, G, G, true);
 #pragma omp parallel for num_threads(std::min(p->threads, p->parts)) schedule(dynamic, 1)
   for (int k = 0; k < p->parts; ++k) {
     const Block b = block_of(k, p->parts, B);
@@ -386,19 +665,19 @@ void lfads_decoder_backward(const Decoder* p) {
     float *d_c = p->d_c0 + b.first * K, *d_g = p->d_g0 + b.first * G;
     std::memset(d_c, 0, sizeof(float) * rows * K);
     std::memset(d_g, 0, sizeof(float) * rows * G);
-    const Sums con_sums(p->con_sums, k, K), gen_sums(p->gen_sums, k, G);
+    Sums con_sums(bf16, p->con_sums, k, K), gen_sums(bf16, p->gen_sums, k, G);
     for (int t = p->T - 1; t >= 0; --t) {
       const long row = static_cast<long>(t) * B + b.first;
       const float* g_old = t ? p->gen_h + (row - B) * G : p->g0 + b.first * G;
       const float* c_old = t ? p->con_h + (row - B) * K : p->c0 + b.first * K;
       float *con_g = p->con_g + row * 3 * K, *gen_g = p->gen_g + row * 3 * G;
-      gemm(rows, G, F, p->d_fac + row * F, F, p->w_fac, F, true, 0.0f, d_read.data(), G);
+      product(rows, p->d_fac + row * F, F, w_fac, 0.0f, d_read.data(), G);
       const float* mask = p->gen_mask ? p->gen_mask + row * G : nullptr;
       const float* d_out = p->d_gen_h + row * G;
       for (int i = 0; i < rows * G; ++i) d_g[i] += d_out[i] + (mask ? d_read[i] * mask[i] : d_read[i]);
-      gru_step_back(rows, G, gen_g, g_old, p->gen_gates, p->gen_candidate, p->clip, d_g, gen_sums,
+      gru_step_back(rows, G, gen_g, g_old, gen_gates, gen_candidate, p->clip, d_g, gen_sums,
                     tmp.data());
-      gemm(rows, U, 3 * G, gen_g, 3 * G, p->w_u, 3 * G, true, 0.0f, d_drive.data(), U);
+      product(rows, gen_g, 3 * G, w_u, 0.0f, d_drive.data(), U);
       float* d_post = p->d_post + row * 2 * U;
       const float *post = p->post + row * 2 * U, *noise = p->noise + row * U;
       for (int i = 0; i < rows; ++i)
@@ -411,13 +690,13 @@ void lfads_decoder_backward(const Decoder* p) {
         }
       const float* d_state = p->d_con_h + row * K;
       for (int i = 0; i < rows * K; ++i) d_c[i] += d_state[i];
-      gemm(rows, K, 2 * U, d_post, 2 * U, p->w_post, 2 * U, true, 1.0f, d_c, K);
-      gru_step_back(rows, K, con_g, c_old, p->con_gates, p->con_candidate, p->clip, d_c, con_sums,
+      product(rows, d_post, 2 * U, w_post, 1.0f, d_c, K);
+      gru_step_back(rows, K, con_g, c_old, con_gates, con_candidate, p->clip, d_c, con_sums,
                     tmp.data());
       if (p->feed) {
         float* d_fac = t ? p->d_fac + (row - B) * F : p->d_fac0 + b.first * F;
         std::vector<float> d_fed(static_cast<size_t>(rows) * F);
-        gemm(rows, F, 3 * K, con_g, 3 * K, p->w_feed, 3 * K, true, 0.0f, d_fed.data(), F);
+        product(rows, con_g, 3 * K, w_feed, 0.0f, d_fed.data(), F);
         const float* m = p->feed_mask ? p->feed_mask + row * F : nullptr;
         for (int i = 0; i < rows * F; ++i) {
           const float d = m ? d_fed[i] * m[i] : d_fed[i];
@@ -425,7 +704,9 @@ void lfads_decoder_backward(const Decoder* p) {
         }
       }
     }
-    if (p->feed) gemm(rows, G, F, p->d_fac0 + b.first * F, F, p->w_fac, F, true, 1.0f, d_g, G);
+    if (p->feed) product(rows, p->d_fac0 + b.first * F, F, w_fac, 1.0f, d_g, G);
+    con_sums.finish();
+    gen_sums.finish();
   }
 }
 }

@@ -16,7 +16,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -197,27 +197,29 @@ class _Gru(ctypes.Structure):
     """``struct Gru`` of native.cpp."""
 
     _fields_ = [
-        *((name, ctypes.c_int) for name in "T B n m reverse keep".split()),
+        *((name, ctypes.c_int) for name in "T B n m reverse keep bf16".split()),
         ("clip", ctypes.c_float),
         *((name, ctypes.c_void_p) for name in _GRU_ARRAYS),
     ]
 
 
-def _gru(run: GRURun, keep: bool, **arrays: Tensor | None) -> _Gru:
+def _gru(run: GRURun, keep: bool, bf16: bool, **arrays: Tensor | None) -> _Gru:
     arrays |= {"x": run.x, "w_in": run.matrix, "h0": run.start, "gates": run.gates}
     arrays |= {"candidate": run.candidate, "bias": run.bias, "h": run.h}
     m = 0 if run.x is None else run.x.shape[2]
     pointers = {name: _pointer(arrays.get(name)) for name in _GRU_ARRAYS}
-    return _Gru(*run.h.shape, m, int(run.reverse), int(keep), run.clip, **pointers)
+    flags = int(run.reverse), int(keep), int(bf16)
+    return _Gru(*run.h.shape, m, *flags, run.clip, **pointers)
 
 
-def _gru_forward(runs: Sequence[GRURun], keep: bool) -> list[tuple[Tensor, ...]]:
+def _gru_forward(bf16: bool, runs: Sequence[GRURun], keep: bool) -> list[tuple[Tensor, ...]]:
     made = []
     for run in runs:
         n_bins, n_trials, n = run.h.shape
         buffer = run.h.new_empty(n_bins if keep else 1, n_trials, 3 * n)
         made.append((buffer, torch.empty_like(run.start)))
-    grus = [_gru(run, keep, g=g, rh=rh) for run, (g, rh) in zip(runs, made, strict=True)]
+    how = keep, bf16 and keep
+    grus = [_gru(run, *how, g=g, rh=rh) for run, (g, rh) in zip(runs, made, strict=True)]
     library().lfads_gru_forward(
         (_Gru * len(grus))(*grus), len(grus), *_shared(runs[0].start.shape[0])
     )
@@ -225,6 +227,7 @@ def _gru_forward(runs: Sequence[GRURun], keep: bool) -> list[tuple[Tensor, ...]]
 
 
 def _gru_backward(
+    bf16: bool,
     runs: Sequence[GRURun],
     held: Sequence[tuple[Tensor]],
     d_states: Sequence[tuple[Tensor | None, Tensor]],
@@ -232,7 +235,7 @@ def _gru_backward(
     parts, threads = _shared(runs[0].start.shape[0])
     sums = [_new_sums(run.h, parts, run.h.shape[2]) for run in runs]
     grus = [
-        _gru(run, True, g=g, d_h=d_h, d_h0=d_start, sums=its)
+        _gru(run, True, bf16, g=g, d_h=d_h, d_h0=d_start, sums=its)
         for run, (g,), (d_h, d_start), its in zip(runs, held, d_states, sums, strict=True)
     ]
     library().lfads_gru_backward((_Gru * len(grus))(*grus), len(grus), parts, threads)
@@ -249,7 +252,7 @@ def _summed(sums: Tensor, n: int) -> tuple[Tensor, Tensor, Tensor]:
     return gates.view(n, 2 * n), candidate.view(n, n), bias
 
 
-_NUMBERS = "T B N K U G F C I use_means feed keep parts threads".split()
+_NUMBERS = "T B N K U G F C I use_means feed keep parts threads bf16".split()
 _POINTERS = (
     "con_in encodings w_enc ext w_ext "
     "con_g c0 con_gates con_candidate con_b w_feed w_post b_post noise "
@@ -274,32 +277,80 @@ class _Decoder(ctypes.Structure):
     ]
 
 
-def _filled(sizes: DecoderSizes, shared: tuple[int, int], clip: float, t: Tensors) -> _Decoder:
+def _filled(
+    sizes: DecoderSizes, shared: tuple[int, int], bf16: bool, clip: float, t: Tensors
+) -> _Decoder:
     arrays = {name: _pointer(t.get(name)) for name in _POINTERS}
-    return _Decoder(*sizes, *shared, clip, **arrays)
+    return _Decoder(*sizes, *shared, int(bf16), clip, **arrays)
 
 
-def _decoder_forward(sizes: DecoderSizes, clip: float, t: Tensors) -> None:
+def _decoder_forward(bf16: bool, sizes: DecoderSizes, clip: float, t: Tensors) -> None:
     if sizes.N < sizes.B:  # samples share the encodings: project once
         t["con_in"] = (t["encodings"].flatten(0, 1) @ t["w_enc"]).view(sizes.T, sizes.N, -1)
     t |= {"con_rh": torch.empty_like(t["c0"]), "gen_rh": torch.empty_like(t["g0"])}
-    library().lfads_decoder_forward(ctypes.byref(_filled(sizes, _shared(sizes.B), clip, t)))
+    filled = _filled(sizes, _shared(sizes.B), bf16 and bool(sizes.keep), clip, t)
+    library().lfads_decoder_forward(ctypes.byref(filled))
 
 
-def _decoder_backward(sizes: DecoderSizes, clip: float, t: Tensors) -> None:
+def _decoder_backward(bf16: bool, sizes: DecoderSizes, clip: float, t: Tensors) -> None:
     shared = _shared(sizes.B)
     t["con_sums"] = _new_sums(t["c0"], shared[0], sizes.K)
     t["gen_sums"] = _new_sums(t["g0"], shared[0], sizes.G)
-    library().lfads_decoder_backward(ctypes.byref(_filled(sizes, shared, clip, t)))
+    library().lfads_decoder_backward(ctypes.byref(_filled(sizes, shared, bf16, clip, t)))
     for cell, n in (("con", sizes.K), ("gen", sizes.G)):
         grads = _summed(t[f"{cell}_sums"], n)
         names = ("gates", "candidate", "b")
         t |= {f"d_{cell}_{name}": grad for name, grad in zip(names, grads, strict=True)}
 
 
-PASSES = FusedPasses(
-    Kernels(_covers, _gru_forward, _gru_backward, _decoder_forward, _decoder_backward)
-)
+def has_bf16() -> bool:
+    """Return whether this processor multiplies bf16 faster, and the kernel is built for it.
+
+    Raises:
+        NativeUnavailable: there is no kernel.
+    """
+    return bool(library().lfads_has_bf16())
+
+
+def _bf16_outer_product(a: Tensor, b: Tensor) -> Tensor:
+    a, b = (x.reshape(-1, x.shape[-1]).contiguous() for x in (a, b))
+    (n, k), m = a.shape, b.shape[1]
+    c = a.new_empty(k, m)
+    arrays = map(_pointer, (a, b, c))
+    library().lfads_bf16_outer(ctypes.c_long(n), k, m, *arrays, _threads())
+    return c
+
+
+def _bf16_times_transposed(a: Tensor, b: Tensor) -> Tensor:
+    a, b = a.contiguous(), b.contiguous()
+    (n_bins, n_trials, m), n = a.shape, len(b)
+    c = a.new_empty(n_bins, n_trials, n)
+    library().lfads_bf16_product(n_bins * n_trials, m, n, *map(_pointer, (a, b, c)), _threads())
+    return c
+
+
+def _threads() -> int:
+    return team or torch.get_num_threads()
+
+
+def _passes(bf16: bool) -> FusedPasses:
+    kernels = Kernels(
+        _covers,
+        partial(_gru_forward, bf16),
+        partial(_gru_backward, bf16),
+        partial(_decoder_forward, bf16),
+        partial(_decoder_backward, bf16),
+    )
+    if bf16:
+        kernels = kernels._replace(
+            outer_product=_bf16_outer_product, times_transposed=_bf16_times_transposed
+        )
+    return FusedPasses(kernels)
+
+
+PASSES = _passes(bf16=False)
+# products of what a backward pass follows have bf16 factors; others are in float32
+BF16_PASSES = _passes(bf16=True)
 
 
 class _PoissonNLL(torch.autograd.Function):

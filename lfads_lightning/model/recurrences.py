@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lfads_lightning.config import LFADSError, Recurrence
+from lfads_lightning.config import LFADSError, Precision, Recurrence
 from lfads_lightning.model import cells, native
 from lfads_lightning.model.observations import NoiseModel
 
@@ -27,8 +27,9 @@ class Passes(NamedTuple):
 
 
 REFERENCE = Passes(cells.encoder_passes, cells.decoder_pass)
-NATIVE = Passes(
-    native.PASSES.encoder_passes, native.PASSES.decoder_pass, (("poisson", native.poisson_nll),)
+NATIVE, NATIVE_BF16 = (
+    Passes(passes.encoder_passes, passes.decoder_pass, (("poisson", native.poisson_nll),))
+    for passes in (native.PASSES, native.BF16_PASSES)
 )
 
 
@@ -36,16 +37,27 @@ class Unavailable(Exception):
     """An implementation is not available here; the message says why."""
 
 
-def choose(recurrence: Recurrence, device: str = "cpu") -> Passes:
+def choose(
+    recurrence: Recurrence, device: str = "cpu", precision: Precision = Precision.float32
+) -> Passes:
     """Return the implementation asked for; ``auto`` is the fastest that is available.
 
     Args:
         recurrence: the implementation.
         device: torch's device type: cpu, cuda or mps.
+        precision: with bf16, the native kernels round the factors of products in passes that a
+            backward pass follows.
 
     Raises:
         LFADSError: the implementation is not available; the message says why.
     """
+    if precision is Precision.bf16:
+        try:
+            return _native_bf16(device)
+        except Unavailable as error:
+            raise LFADSError(
+                f"trainer.precision=bf16: {error}; set trainer.precision=float32"
+            ) from error
     try:
         if recurrence is Recurrence.triton:
             return _triton(device)
@@ -78,6 +90,16 @@ def _native(device: str) -> Passes:
     except native.NativeUnavailable as error:
         raise Unavailable(str(error)) from error
     return NATIVE
+
+
+def _native_bf16(device: str) -> Passes:
+    _native(device)
+    if not native.has_bf16():
+        raise Unavailable(
+            "this processor does not multiply bf16 faster (it has no avx512_bf16), or the compiler "
+            "of the native kernel is older than GCC 11 or Clang 12"
+        )
+    return NATIVE_BF16
 
 
 def _triton(device: str) -> Passes:

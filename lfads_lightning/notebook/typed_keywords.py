@@ -283,8 +283,10 @@ class FitKeywords(TypedDict, total=False):
     """Use only deterministic algorithms (cuDNN, cuBLAS, scatter); an operation without one is an
     error. On the CPU, training is always bit-reproducible.
     """
-    precision: Literal["float32", "float64"]
-    """float32 or float64."""
+    precision: Literal["float32", "float64", "bf16"]
+    """float32; float64; or bf16: the native kernels round the factors of matrix products to bf16 in
+    updates, everything else is in float32. Faster, on processors with avx512_bf16.
+    """
     recurrence: Literal["auto", "reference", "native", "triton"]
     """Implementation of the recurrent networks. reference: a PyTorch loop; native: C++ kernels,
     built on first use (CPU, float32); triton: CUDA kernels (float32); auto: native or triton if
@@ -673,8 +675,10 @@ class EstimatorKeywords(TypedDict, total=False):
     """Use only deterministic algorithms (cuDNN, cuBLAS, scatter); an operation without one is an
     error. On the CPU, training is always bit-reproducible.
     """
-    precision: Literal["float32", "float64"] | None
-    """float32 or float64."""
+    precision: Literal["float32", "float64", "bf16"] | None
+    """float32; float64; or bf16: the native kernels round the factors of matrix products to bf16 in
+    updates, everything else is in float32. Faster, on processors with avx512_bf16.
+    """
     recurrence: Literal["auto", "reference", "native", "triton"] | None
     """Implementation of the recurrent networks. reference: a PyTorch loop; native: C++ kernels,
     built on first use (CPU, float32); triton: CUDA kernels (float32); auto: native or triton if

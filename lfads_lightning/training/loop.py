@@ -102,7 +102,7 @@ def train(
             config.data.sample_validation_seed,
         )
         model = new_model(config, sessions, start)
-        model.passes = choose(config.trainer.recurrence, device.type)
+        model.passes = choose(config.trainer.recurrence, device.type, config.trainer.precision)
         module = LFADSModule(
             model, config, max(s.n_bins for s in sessions), nulls=nulls(sessions, model)
         )

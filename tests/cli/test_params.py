@@ -548,6 +548,14 @@ def test_misplaced_or_wrong_entry_of_a_dict_is_refused(nested, message):
             ("temporal_spike_jitter_width=2", "gaussian"),
         ),
         ({"inject_ext_input_to_gen": True}, ("inject_ext_input_to_gen", "ext_input_dim=0")),
+        (
+            {"precision": "bf16", "recurrence": "reference"},
+            ("precision=bf16", "recurrence=reference", "set trainer.recurrence=native"),
+        ),
+        (
+            {"precision": "bf16", "feedback_factors_or_rates": "rates"},
+            ("precision=bf16", "feedback_factors_or_rates=rates", "precision=float32"),
+        ),
         ({"checkpoint_name": "a/b"}, ("output.checkpoint_name='a/b'", "not a path")),
         ({"checkpoint_name": ""}, ("output.checkpoint_name is empty",)),
         ({"checkpoint_pb_load_name": "../x"}, ("output.checkpoint_pb_load_name", "not a path")),
@@ -608,6 +616,7 @@ def test_setting_that_is_seldom_meant_is_warned_of(given, parts):
         {"inject_ext_input_to_gen": True, "ext_input_dim": 2},
         {"do_train_encoder_only": True},
         {"temporal_spike_jitter_width": 2},
+        {"precision": "bf16", "feedback_factors_or_rates": "rates", "co_dim": 0},
         {"csv_log": ""},
     ],
 )

@@ -118,13 +118,16 @@ def test_continues_bit_for_bit_from_anywhere(train, hook, n):
         {"max_steps": 8},
         {"batch_size": 12},
         {"precision": "float64"},
+        {"precision": "bf16"},
         {"optimizer": "adamw", "schedule": "cosine", "warmup_steps": 5, "max_steps": 16},
         {"valid": False, "sample_validation_rate": 0.0},
         {"early_stopping_epochs": 1, "kl_increase_steps": 0, "l2_increase_steps": 0},
     ],
     ids=str,
 )
-def test_continues_bit_for_bit_with_other_settings(train, parameters):
+def test_continues_bit_for_bit_with_other_settings(train, parameters, request):
+    if parameters.get("precision") == "bf16":
+        request.getfixturevalue("bf16_unit")
     whole = train("whole", **parameters)
     n = 3 if "batch_size" in parameters else 7
     stopped(train, "cut", signal.SIGTERM, "on_train_batch_start", n, **parameters)

@@ -1,0 +1,211 @@
+"""``trainer.precision=bf16``: the loop with rounded factors, and nothing else is rounded."""
+
+import itertools
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from lfads_lightning.config import LFADSError, Precision, Recurrence
+from lfads_lightning.model import cells, fused, native, recurrences
+from lfads_lightning.model.cells import GRU, EncoderRun
+
+PRODUCTS = (torch.ops.aten.mm.default, torch.ops.aten.addmm.default)
+
+
+@pytest.fixture
+def bf16(bf16_unit):
+    """The native kernels with products in bf16."""
+    return recurrences.NATIVE_BF16
+
+
+def rounded(x):
+    return x.bfloat16().to(x.dtype)
+
+
+class RoundedFactors(TorchDispatchMode):
+    """Rounds the factors of products, in both passes."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func in PRODUCTS:
+            args = (*args[:-2], *map(rounded, args[-2:]))
+        return func(*args, **(kwargs or {}))
+
+
+def numbers(passes, sizes, *, rounds=False, dtype=torch.float32):
+    """Return states, factors and gradients of passes that have every part, by name."""
+    n_trials, n_bins, m, k, u, g, f, n_ext = sizes
+    torch.manual_seed(0)
+    encoder = GRU.encoder(m, k, 1.0)
+    controller, generator = GRU.decoder(k + f, k, 1.0, 1.0), GRU.decoder(u + n_ext, g, 1.0, 1.0)
+    shapes = {
+        "x": (n_trials, n_bins, m),
+        "encoder_start": (k,),
+        "con_start": (k,),
+        "gen_ic": (n_trials, g),
+        "factor_weight": (g, f),
+        "posterior": (k, 2 * u),
+        "ext": (n_trials, n_bins, n_ext),
+    }
+    leaves = {name: (0.4 * torch.randn(shape)).to(dtype) for name, shape in shapes.items()}
+    noise, *masks = (torch.randn(n_trials, n_bins, n).to(dtype) for n in (u, f, g))
+    for name, module in zip("ecg", (encoder, controller, generator), strict=True):
+        leaves |= {f"{name}.{n}": p for n, p in module.to(dtype).named_parameters()}
+    for leaf in leaves.values():
+        leaf.requires_grad_()
+    runs = [
+        EncoderRun(leaves["x"], leaves["encoder_start"], encoder.weights, 5.0, reverse)
+        for reverse in (False, True)
+    ]
+    inputs = {"posterior_bias": torch.zeros(2 * u, dtype=dtype), "noise": noise}
+    switches = {"drive_with_means": False, "do_feed": True, "feedback_rates": None}
+
+    def both_passes():
+        (ahead, _), (back, last) = passes.encoder_passes(runs)
+        states = passes.decoder_pass(
+            leaves["gen_ic"] + last.mean(),
+            generator.weights,
+            leaves["factor_weight"],
+            cells.ControllerInputs(
+                weights=controller.weights,
+                initial_state=leaves["con_start"],
+                encodings=ahead + back,
+                posterior_weight=leaves["posterior"],
+                feedback_mask=masks[0],
+                **inputs,
+                **switches,
+            ),
+            n_bins=n_bins,
+            clip=5.0,
+            ext_input=leaves["ext"] if n_ext else None,
+            gen_mask=masks[1],
+        )
+        loss = sum(s.square().mean() for s in states)
+        used = {name: leaf for name, leaf in leaves.items() if leaf.numel()}
+        grads = torch.autograd.grad(loss, list(used.values()), allow_unused=True)
+        found = dict(zip(states._fields, states, strict=True))
+        return found | {f"d {n}": d for n, d in zip(used, grads, strict=True) if d is not None}
+
+    if not rounds:
+        found = both_passes()
+    else:
+        with RoundedFactors():
+            found = both_passes()
+    return {name: x.detach().double() for name, x in found.items()}
+
+
+def error(found, exact):
+    """Return the largest error, of the largest value of a state or of any gradient."""
+    assert found.keys() == exact.keys()
+    steepest = max(float(x.abs().max()) for name, x in exact.items() if name.startswith("d "))
+    return max(
+        float((found[name] - x).abs().max())
+        / (steepest if name.startswith("d ") else float(x.abs().max()))
+        for name, x in exact.items()
+    )
+
+
+SIZES = {
+    "odd": (13, 7, 5, 9, 3, 11, 7, 0),
+    "ones": (1, 3, 1, 1, 1, 1, 1, 1),
+    "a vector": (12, 4, 16, 16, 1, 32, 16, 2),
+    "panels": (37, 5, 33, 49, 2, 70, 20, 3),
+    "many trials": (150, 4, 8, 20, 2, 24, 6, 0),
+}
+
+
+@pytest.mark.parametrize("sizes", SIZES.values(), ids=SIZES)
+def test_it_is_the_loop_with_rounded_factors(bf16, sizes):
+    exact = numbers(recurrences.REFERENCE, sizes, dtype=torch.float64)
+    loop = numbers(recurrences.REFERENCE, sizes, rounds=True)
+    ours = numbers(bf16, sizes)
+    # a bf16 has 8 bits, and errors of many factors average out; where the order of a sum decides
+    # how a state is rounded, ours and the loop's part by a fraction of that
+    assert 1e-4 < error(ours, exact) < 2e-2
+    assert error(ours, loop) < 0.5 * error(ours, exact)
+
+
+@pytest.mark.parametrize("n", [1, 2, 15, 16, 17, 31, 32, 33, 48, 90])
+def test_products_of_every_shape_are_those_of_rounded_factors(bf16, n):
+    torch.manual_seed(n)
+    for n_bins, n_trials, m in itertools.product((1, 3), (1, 25, 300), (1, 12, 13, 40)):
+        a, b = torch.randn(n_bins, n_trials, m), torch.randn(n_bins, n_trials, n)
+        exact = rounded(a).double().flatten(0, 1), rounded(b).double().flatten(0, 1)
+        found = native.BF16_PASSES.kernels.outer_product(a, b)
+        torch.testing.assert_close(found.double(), exact[0].T @ exact[1], rtol=1e-5, atol=1e-4)
+        w = torch.randn(n, m)
+        found = native.BF16_PASSES.kernels.times_transposed(a, w).double().flatten(0, 1)
+        expected = exact[0] @ rounded(w).double().T
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_part_of_an_array_is_a_factor_too(bf16):
+    both, b = torch.randn(4, 5, 6), torch.randn(4, 5, 3)
+    product = native.BF16_PASSES.kernels.outer_product
+    assert torch.equal(product(both[..., :2], b), product(both[..., :2].contiguous(), b))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 3e38])
+def test_what_is_not_finite_stays_so(bf16, value):
+    """An update that went wrong is to be seen."""
+    a, b = torch.ones(1, 40, 8), torch.ones(1, 40, 5)
+    a[0, 7, 3] = value
+    found = native.BF16_PASSES.kernels.outer_product(a, b)
+    assert found.isfinite().all(1).tolist() == [True] * 3 + [value == 3e38] + [True] * 4
+
+
+def test_without_a_gradient_it_is_float32(bf16):
+    def states(passes):
+        torch.manual_seed(0)
+        gru, x = GRU.encoder(3, 6, 1.0), torch.randn(5, 7, 3)
+        return passes.encoder_passes([EncoderRun(x, torch.zeros(6), gru.weights, 5.0)])[0][0]
+
+    assert not torch.equal(states(bf16), states(recurrences.NATIVE))
+    with torch.no_grad():
+        assert torch.equal(states(bf16), states(recurrences.NATIVE))
+
+
+@pytest.mark.parametrize("n_trials", [37, 150])
+def test_threads_do_not_change_a_bit(bf16, monkeypatch, n_trials):
+    sizes = (n_trials, *SIZES["panels"][1:])
+    found = []
+    for team in (1, 2, 3):
+        monkeypatch.setattr(native, "team", team)
+        found.append(numbers(bf16, sizes))
+    for other in found[1:]:
+        assert all(torch.equal(x, found[0][name]) for name, x in other.items())
+
+
+def test_the_loop_is_never_taken(bf16, monkeypatch):
+    def fail(*args, **kwargs):
+        raise AssertionError("went to the loop")
+
+    monkeypatch.setattr(fused.cells, "encoder_passes", fail)
+    monkeypatch.setattr(fused.cells, "decoder_pass", fail)
+    numbers(bf16, SIZES["odd"])
+
+
+@pytest.mark.parametrize(
+    ("device", "has_unit", "message"),
+    [
+        ("cuda", True, "the device is cuda; set trainer.precision=float32"),
+        ("cpu", False, "no avx512_bf16.*; set trainer.precision=float32"),
+    ],
+)
+def test_it_is_refused_by_name_where_it_cannot_be(monkeypatch, device, has_unit, message):
+    try:
+        native.library()
+    except native.NativeUnavailable as error:
+        pytest.skip(f"no native kernel here: {error}")
+    monkeypatch.setattr(native, "has_bf16", lambda: has_unit)
+    with pytest.raises(LFADSError, match=rf"^trainer.precision=bf16: .*{message}$"):
+        recurrences.choose(Recurrence.auto, device, Precision.bf16)
+
+
+def test_it_is_refused_without_a_kernel(monkeypatch):
+    def unavailable():
+        raise native.NativeUnavailable("no compiler")
+
+    monkeypatch.setattr(native, "library", unavailable)
+    with pytest.raises(LFADSError, match=r"^trainer.precision=bf16: no compiler; set"):
+        recurrences.choose(Recurrence.auto, "cpu", Precision.bf16)
