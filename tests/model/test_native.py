@@ -248,6 +248,7 @@ def test_a_carried_kernel_needs_no_compiler(carried_kernel, no_compiler, monkeyp
     passes = recurrences.choose(Recurrence.native)
     assert native.library()._name == str(path)
     recurrences.checked.__wrapped__(passes, "cpu")  # the loop's numbers
+    assert native.has_bf16() == ("avx512_bf16" in native._processor().split())
     for asked, found in ((kind, str(path)), ("compile", None), ("x86-64-v9", None)):
         native.library.cache_clear()
         monkeypatch.setenv(native.CHOICE, asked)

@@ -1,4 +1,4 @@
-"""Kernel against loop against float64, over configurations drawn at random; prints a tally."""
+"""Kernels against loop against float64, over configurations drawn at random; prints a tally."""
 
 import copy
 from collections import Counter
@@ -23,6 +23,8 @@ from lfads_lightning.model.visibility import Visibility
 LOSS = LossConfig(l2_gen_scale=3.0, l2_con_scale=2.0, co_mean_corr_scale=0.1)
 # of the largest value; float32 rounds to 6e-8, and products over bins and states leave 1e-6
 TOLERANCE = 1e-5
+# a bf16 has 8 bits; test_bf16.py compares with the loop's rounded products
+TOLERANCE_BF16, MEDIAN_BF16 = 0.5, 1e-2
 MOST = 40  # of any size
 
 
@@ -98,7 +100,10 @@ def error(found, exact):
 
 def survey(numbers):
     """Compare all; print how many had what, and how far they are from float64 at worst."""
-    tally, errors = Counter(), {"kernel": [], "loop": []}
+    bodies = {"kernel": recurrences.NATIVE}
+    if native.has_bf16():
+        bodies["kernel, bf16"] = recurrences.NATIVE_BF16
+    tally, errors = Counter(), {name: [] for name in ("loop", *bodies)}
     before = torch.get_num_threads()
     for number in numbers:
         drawn = Drawn(number)
@@ -106,7 +111,8 @@ def survey(numbers):
         try:
             exact = drawn.run(recurrences.REFERENCE, torch.float64)
             errors["loop"].append(error(drawn.run(recurrences.REFERENCE), exact))
-            errors["kernel"].append(error(drawn.run(recurrences.NATIVE), exact))
+            for name, passes in bodies.items():
+                errors[name].append(error(drawn.run(passes), exact))
         finally:
             torch.set_num_threads(before)
         tally.update(f"{k}={getattr(v, 'name', v)}" for k, v in drawn.switches.items()
@@ -115,12 +121,16 @@ def survey(numbers):
         # some configurations amplify rounding: there the loop is the measure
         allowed = max(TOLERANCE, 2 * errors["loop"][-1])
         assert errors["kernel"][-1] < allowed, f"configuration {number}: {drawn.switches}"
+        if "kernel, bf16" in errors:
+            worst = errors["kernel, bf16"][-1]
+            assert worst < TOLERANCE_BF16, f"configuration {number}: {drawn.switches}"
     print(
         f"\n{len(numbers)} configurations:", ", ".join(f"{k} {n}" for k, n in sorted(tally.items()))
     )
     for body, found in errors.items():
         print(f"{body}: worst error {max(found):.1e}, median {np.median(found):.1e}")
-    return errors
+    if "kernel, bf16" in errors:
+        assert np.median(errors["kernel, bf16"]) < MEDIAN_BF16
 
 
 @pytest.fixture(autouse=True)
