@@ -79,7 +79,7 @@ assert session.train.choice.tolist() == choice.tolist()
 assert session.depth_um.tolist() == depth.tolist()
 for wrong, words in (
     ({"depth_um": [1, 2]}, "depth_um is 2; expected 5 labels, one per neuron"),
-    ({"train_choice": [0.5] * 12}, "train_choice[0] is 0.5; expected whole numbers or texts"),
+    ({"train_choice": [0.5] * 12}, "train_choice[0] is 0.5; expected whole numbers or text;"),
 ):
     try:
         lfads.write_session("b.h5", train_data=counts, **both | wrong)
@@ -90,8 +90,8 @@ for wrong, words in (
 new = {"train_choice", "valid_choice", "depth_um"}
 for function in (lfads.fit, lfads.write_session):
     assert new <= inspect.signature(function).parameters.keys()
-    assert "(E) whole numbers or texts; what it" in function.__doc__
-assert "`valid_choice` | E | whole numbers or texts | what it chose |" in keywords.table()
+    assert "(E) whole numbers or text; what it" in function.__doc__
+assert "`valid_choice` | E | whole numbers or text | what it chose |" in keywords.table()
 api.train_sessions = lambda config, sessions, folder: sessions
 for data, keys in ((counts, both), ("a.h5", {})):
     (fitted,) = lfads.fit(data, lfads_save_dir="run", **keys)

@@ -97,6 +97,7 @@ def test_what_was_lowest_survives_a_stop_within_the_ramps(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:the model copies the spikes")
 def test_a_small_recording_with_the_defaults_is_told_the_truth(tmp_path, reports):
     """40 trials, one update an epoch: the rate decays to its stop before the ramps end."""
     counts = recording()
