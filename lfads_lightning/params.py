@@ -411,7 +411,8 @@ def _against_bf16(config: Config) -> list[tuple[bool, str]]:
         (
             trainer.recurrence not in (Recurrence.auto, Recurrence.native),
             f"trainer.precision=bf16 with trainer.recurrence={trainer.recurrence.name}: only the "
-            "native kernels multiply in bf16; set trainer.recurrence=native",
+            "native kernels, of the CPU, multiply in bf16; set trainer.precision=float32, or "
+            "trainer.recurrence=native",
         ),
         (
             feeds and model.feedback_factors_or_rates is Feedback.rates,

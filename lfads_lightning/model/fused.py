@@ -289,7 +289,7 @@ class _DecoderPass(torch.autograd.Function):
         outer = ctx.kernels.outer_product
         d_fac = outer(t["gen_h"] if t["gen_mask"] is None else t["read"], t["d_fac"])
         if feed:
-            d_fac = d_fac + t["g0"].T @ t["d_fac0"]
+            d_fac = d_fac + outer(t["g0"][None], t["d_fac0"][None])
         return (
             *(None, None, None),
             _input_gradient(ctx, 3, con, t["w_enc"]),

@@ -1,24 +1,25 @@
-// The recurrences of LFADS, forward and backward, float32. Called by native.py through ctypes.
+// The recurrences of LFADS, forward and backward, float32; on request, products have bf16 factors.
+// Called by native.py through ctypes.
 //
 // A thread takes a part of the trials through all time bins, so there is no barrier per bin, and the
-// next part when it is done. Per bin only
-// sgemm calls (torch's own BLAS, handed over by address) and elementwise loops between them. Arrays are
-// time-major: (T, B, n). A GRU's buffer (T, B, 3n) holds [reset | update | candidate]: activations after
-// the forward pass, gradients of the projected inputs after the backward pass. Gradients of recurrent
-// weights are summed bin by bin, while what goes into them is in the cache; the other products for
-// weights are left to the caller: one large one each.
+// next part when it is done. Per bin there are only products (sgemm, torch's own BLAS, handed over by
+// address; in bf16 our own) and elementwise loops between them. Arrays are time-major: (T, B, n). A
+// GRU's buffer (T, B, 3n) holds [reset | update | candidate]: activations after the forward pass,
+// gradients of the projected inputs after the backward pass. Gradients of recurrent weights are summed
+// bin by bin, while what goes into them is in the cache; the other products for weights are left to
+// the caller: one large one each.
 
 #include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cmath>
 #include <cstdint>
-#include <cstdlib>
 #include <cstring>
 #include <memory>
+#include <new>
 #include <vector>
 
-#if defined(__x86_64__) && (defined(__clang__) ? __clang_major__ >= 12 : __GNUC__ >= 11)
+#if defined(__x86_64__) && (defined(__clang__) ? __clang_major__ >= 14 : __GNUC__ >= 11)
 #define LFADS_BF16 1
 #include <immintrin.h>
 #endif
@@ -65,17 +66,18 @@ void add_outer(int m, int n, int k, const float* a, int lda, const float* b, int
 // Products of bf16 factors, summed in float32, for processors with avx512_bf16. vdpbf16ps adds
 // products of pairs, so factors lie in memory as pairs: two bf16 of neighbouring k, the lower k in
 // the lower half.
+constexpr std::align_val_t ON_A_LINE{64};
 constexpr int VECTOR = 16, PANEL = 2 * VECTOR, TILE = 12;  // columns, columns, rows
 
 struct Free {
-  void operator()(void* p) const { std::free(p); }
+  void operator()(void* p) const { ::operator delete(p, ON_A_LINE); }
 };
 struct Pairs {  // on a cache line of its own, or a load would touch two
   std::unique_ptr<uint32_t, Free> memory;
   size_t size = 0;
   uint32_t* at_least(size_t n) {
     if (n > size) {
-      memory.reset(static_cast<uint32_t*>(std::aligned_alloc(64, (n + 15) / 16 * 64)));
+      memory.reset(static_cast<uint32_t*>(::operator new(n * sizeof(uint32_t), ON_A_LINE)));
       size = n;
     }
     return memory.get();
@@ -145,7 +147,9 @@ WITH_BF16 inline void tile(int pairs, const uint32_t* a, long row, long next, co
     for (int j = 0; j < N; ++j) right[j] = (__m512bh)_mm512_load_si512(b + j * VECTOR);
 #pragma GCC unroll 12
     for (int i = 0; i < ROWS; ++i) {
-      const __m512bh left = (__m512bh)_mm512_set1_epi32(static_cast<int>(a[i * row]));
+      // Clang 16 crashes on _mm512_set1_epi32 here
+      const __m512bh left =
+          (__m512bh)_mm512_broadcastd_epi32(_mm_cvtsi32_si128(static_cast<int>(a[i * row])));
       for (int j = 0; j < N; ++j) sum[i][j] = _mm512_dpbf16_ps(sum[i][j], left, right[j]);
     }
   }
@@ -159,7 +163,8 @@ WITH_BF16 void tiles(int rows, int pairs, const uint32_t* a, long row, long next
                      float* c, long ldc, bool adds, __mmask16 last) {
   const int n_tiles = (rows + TILE - 1) / TILE;
   for (int k = 0; k < n_tiles; ++k) {  // of nearly equal heights
-    const int first = rows * k / n_tiles, height = rows * (k + 1) / n_tiles - first;
+    const long first = static_cast<long>(rows) * k / n_tiles;
+    const long height = static_cast<long>(rows) * (k + 1) / n_tiles - first;
     const uint32_t* ak = a + first * row;
     float* ck = c + first * ldc;
     switch (height) {
@@ -233,8 +238,8 @@ void product(int rows, const float* a, int lda, const Factor& b, float beta, flo
   multiply(rows, b.n, width, left, width, 1, b.packed.memory.get(), width, c, ldc, beta != 0.0f);
 }
 
-// C (m, n) += the sum over rows of A^T B, A (rows, m), B (rows, n); in bf16, of 128 rows and more at
-// a time, since C is read and written each time.
+// C (m, n) += the sum over rows of A^T B, A (rows, m), B (rows, n); in bf16, of 64 pairs or more at
+// a time (at the end fewer), since C is read and written each time.
 struct Outer {
   static constexpr int AT_LEAST = 64;
   bool bf16;
@@ -456,19 +461,22 @@ void lfads_set_sgemm(void* address) { sgemm = reinterpret_cast<Sgemm>(address); 
 int lfads_has_bf16() { return has_bf16(); }
 
 // C (rows, n) = A (rows, m) B^T, B (n, m); in bf16
-void lfads_bf16_product(int rows, int m, int n, const float* a, const float* b, float* c, int threads) {
+void lfads_bf16_product(long rows, int m, int n, const float* a, const float* b, float* c,
+                        int threads) {
+  if (rows == 0 || n == 0) return;
   const Factor right(true, b, m, n, m, true);
-  const int parts = (rows + 255) / 256;
+  const int parts = static_cast<int>((rows + 255) / 256);
 #pragma omp parallel for num_threads(std::min(threads, parts)) schedule(dynamic, 1)
   for (int i = 0; i < parts; ++i) {
-    const Block block = block_of(i, parts, rows);
-    product(block.rows, a + block.first * m, m, right, 0.0f, c + block.first * n, n);
+    const long first = rows * i / parts, end = rows * (i + 1) / parts;
+    product(static_cast<int>(end - first), a + first * m, m, right, 0.0f, c + first * n, n);
   }
 }
 
 // C (m, n) = A^T B: A (rows, m), B (rows, n); in bf16. A thread takes some of the columns, so that
 // sums do not depend on how many there are.
 void lfads_bf16_outer(long rows, int m, int n, const float* a, const float* b, float* c, int threads) {
+  if (m == 0 || n == 0) return;
   const int panels = (n + PANEL - 1) / PANEL, parts = std::min(threads, panels);
   std::memset(c, 0, sizeof(float) * m * n);
 #pragma omp parallel for num_threads(parts) schedule(dynamic, 1)

@@ -1,10 +1,12 @@
 """The recurrences in C++ (native.cpp): the same functions as in cells.py, several times faster.
 
-It computes in float32 on the CPU. Wheels for Linux contain the compiled kernel (builds.py).
-Elsewhere it is compiled on first use, in about two seconds, if there is a C++ compiler. It is kept
-in the user's cache, in a folder that nobody else can write to, and its name contains its checksum,
-so that an incomplete file is rebuilt and not run. It calls the ``sgemm`` that torch itself links.
-Cases that it does not cover (other types and devices, fed-back rates) are computed by cells.py.
+It computes in float32 on the CPU; with ``trainer.precision=bf16`` the products of updates have
+factors rounded to bf16, on processors that are faster so. Wheels for Linux contain the compiled
+kernel (builds.py). Elsewhere it is compiled on first use, in about two seconds, if there is a C++
+compiler. It is kept in the user's cache, in a folder that nobody else can write to, and its name
+contains its checksum, so that an incomplete file is rebuilt and not run. It calls the ``sgemm``
+that torch itself links. Cases that it does not cover (other types and devices, fed-back rates) are
+computed by cells.py.
 """
 
 import ctypes
@@ -70,7 +72,7 @@ def library() -> ctypes.CDLL:
 def _carried() -> ctypes.CDLL | None:
     """Return the build for this processor that came with the wheel, or None."""
     asked = os.environ.get(CHOICE, "")
-    path = builds.fitting(SOURCE, platform.machine(), _processor().split(), asked)
+    path = builds.fitting(SOURCE, platform.machine(), processor().split(), asked)
     if path is None:
         if asked not in ("", "compile"):
             raise NativeUnavailable(f"{CHOICE}={asked}: no such build fits this processor")
@@ -86,7 +88,7 @@ def _compiled() -> ctypes.CDLL:
     if compiler is None:
         raise NativeUnavailable("no C++ compiler (c++ or g++) was found")
     # the processor is part of the key: -march=native builds are not portable
-    key = "\n".join([SOURCE.read_text(), FLAGS, compiler, platform.machine(), _processor()])
+    key = "\n".join([SOURCE.read_text(), FLAGS, compiler, platform.machine(), processor()])
     digest = hashlib.sha256(key.encode()).hexdigest()[:16]
     try:
         folder = private_folder("XDG_CACHE_HOME", ".cache")
@@ -129,7 +131,8 @@ def _torch_sgemm() -> ctypes.c_void_p:
     raise NativeUnavailable("this build of torch has no sgemm to call")
 
 
-def _processor() -> str:
+def processor() -> str:
+    """Return the features of the processor, as /proc/cpuinfo lists them, or else its name."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -325,7 +328,8 @@ def _bf16_times_transposed(a: Tensor, b: Tensor) -> Tensor:
     a, b = a.contiguous(), b.contiguous()
     (n_bins, n_trials, m), n = a.shape, len(b)
     c = a.new_empty(n_bins, n_trials, n)
-    library().lfads_bf16_product(n_bins * n_trials, m, n, *map(_pointer, (a, b, c)), _threads())
+    rows, arrays = ctypes.c_long(n_bins * n_trials), map(_pointer, (a, b, c))
+    library().lfads_bf16_product(rows, m, n, *arrays, _threads())
     return c
 
 

@@ -95,10 +95,9 @@ def _native(device: str) -> Passes:
 def _native_bf16(device: str) -> Passes:
     _native(device)
     if not native.has_bf16():
-        raise Unavailable(
-            "this processor does not multiply bf16 faster (it has no avx512_bf16), or the compiler "
-            "of the native kernel is older than GCC 11 or Clang 12"
-        )
+        if "avx512_bf16" not in native.processor().split():
+            raise Unavailable("this processor has no avx512_bf16, the unit for it")
+        raise Unavailable("the native kernel was built by a compiler older than GCC 11 or Clang 14")
     return NATIVE_BF16
 
 

@@ -550,7 +550,7 @@ def test_misplaced_or_wrong_entry_of_a_dict_is_refused(nested, message):
         ({"inject_ext_input_to_gen": True}, ("inject_ext_input_to_gen", "ext_input_dim=0")),
         (
             {"precision": "bf16", "recurrence": "reference"},
-            ("precision=bf16", "recurrence=reference", "set trainer.recurrence=native"),
+            ("precision=bf16", "recurrence=reference", "or trainer.recurrence=native"),
         ),
         (
             {"precision": "bf16", "feedback_factors_or_rates": "rates"},
