@@ -316,11 +316,12 @@ def has_bf16() -> bool:
 
 
 def _bf16_outer_product(a: Tensor, b: Tensor) -> Tensor:
+    _, threads = _shared(a.shape[1])
     a, b = (x.reshape(-1, x.shape[-1]).contiguous() for x in (a, b))
     (n, k), m = a.shape, b.shape[1]
     c = a.new_empty(k, m)
     arrays = map(_pointer, (a, b, c))
-    library().lfads_bf16_outer(ctypes.c_long(n), k, m, *arrays, _threads())
+    library().lfads_bf16_outer(ctypes.c_long(n), k, m, *arrays, threads)
     return c
 
 
@@ -329,12 +330,8 @@ def _bf16_times_transposed(a: Tensor, b: Tensor) -> Tensor:
     (n_bins, n_trials, m), n = a.shape, len(b)
     c = a.new_empty(n_bins, n_trials, n)
     rows, arrays = ctypes.c_long(n_bins * n_trials), map(_pointer, (a, b, c))
-    library().lfads_bf16_product(rows, m, n, *arrays, _threads())
+    library().lfads_bf16_product(rows, m, n, *arrays, _shared(n_trials)[1])
     return c
-
-
-def _threads() -> int:
-    return team or torch.get_num_threads()
 
 
 def _passes(bf16: bool) -> FusedPasses:
