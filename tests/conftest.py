@@ -79,13 +79,19 @@ def pytest_unconfigure(config):
 
 
 @pytest.fixture
-def bf16_unit():
-    """Skip where ``trainer.precision=bf16`` cannot be."""
+def native_kernel():
+    """Skip where there is no native kernel: no compiler, no BLAS to call."""
     try:
-        if not native.has_bf16():
-            pytest.skip("this processor has no avx512_bf16")
+        native.library()
     except native.NativeUnavailable as error:
         pytest.skip(f"no native kernel here: {error}")
+
+
+@pytest.fixture
+def bf16_unit(native_kernel):
+    """Skip where ``trainer.precision=bf16`` cannot be."""
+    if not native.has_bf16():
+        pytest.skip("this processor has no avx512_bf16")
 
 
 @pytest.fixture

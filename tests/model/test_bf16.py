@@ -197,11 +197,9 @@ def test_the_loop_is_never_taken(bf16, monkeypatch):
         ("cpu", "avx512_bf16", "built by a compiler older.*; set trainer.precision=float32"),
     ],
 )
-def test_it_is_refused_by_name_where_it_cannot_be(monkeypatch, device, features, message):
-    try:
-        native.library()
-    except native.NativeUnavailable as error:
-        pytest.skip(f"no native kernel here: {error}")
+def test_it_is_refused_by_name_where_it_cannot_be(
+    native_kernel, monkeypatch, device, features, message
+):
     monkeypatch.setattr(native, "has_bf16", lambda: False)
     monkeypatch.setattr(native, "processor", lambda: features)
     with pytest.raises(LFADSError, match=rf"^trainer.precision=bf16: .*{message}$"):

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from lfads_lightning.config import Feedback, LossConfig, ModelConfig, OutputDist, SessionSpec
-from lfads_lightning.model import native, recurrences
+from lfads_lightning.model import recurrences
 from lfads_lightning.model.lfads import LFADS
 from lfads_lightning.model.loss import compute_loss
 from lfads_lightning.model.records import Masks, Noise
@@ -80,11 +80,7 @@ def test_loop_has_the_gradients_of_finite_differences(switches):
 
 
 @pytest.mark.parametrize("switches", SWITCHES.values(), ids=SWITCHES)
-def test_kernels_have_the_gradients_of_the_loop_in_float64(switches):
-    try:
-        native.library()
-    except native.NativeUnavailable as error:
-        pytest.skip(str(error))
+def test_kernels_have_the_gradients_of_the_loop_in_float64(native_kernel, switches):
     model, loss, ext = setting(switches)
     exact_ext = ext.double().requires_grad_()
     trained = {n: p for n, p in model.named_parameters() if p.requires_grad}

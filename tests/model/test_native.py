@@ -51,12 +51,8 @@ SWITCHES = {
 
 
 @pytest.fixture
-def native_passes():
+def native_passes(native_kernel):
     """The native body; skips where this machine has no compiler."""
-    try:
-        native.library()
-    except native.NativeUnavailable as error:
-        pytest.skip(f"no native kernel here: {error}")
     return recurrences.NATIVE
 
 

@@ -133,18 +133,10 @@ def survey(numbers):
         assert np.median(errors["kernel, bf16"]) < MEDIAN_BF16
 
 
-@pytest.fixture(autouse=True)
-def needs_the_kernel():
-    try:
-        native.library()
-    except native.NativeUnavailable as error:
-        pytest.skip(str(error))
-
-
-def test_two_dozen_configurations():
+def test_two_dozen_configurations(native_kernel):
     survey(range(24))
 
 
 @pytest.mark.slow
-def test_three_thousand_configurations():
+def test_three_thousand_configurations(native_kernel):
     survey(range(24, 3024))
